@@ -1,0 +1,1 @@
+"""What the rater learned: plots and the report."""

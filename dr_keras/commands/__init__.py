@@ -1,0 +1,1 @@
+"""Entry points: thin mains that parse arguments and call the library."""

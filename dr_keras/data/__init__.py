@@ -1,0 +1,1 @@
+"""Corpora, and how they become examples with stable ids."""

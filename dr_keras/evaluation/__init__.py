@@ -1,0 +1,1 @@
+"""Does the filtered corpus train better models? Training runs, metrics, comparison, results."""

@@ -1,0 +1,1 @@
+"""The heart: inner optimizers, meta-gradient estimators, the population, the trainer."""

@@ -1,0 +1,1 @@
+"""Keras models: language models, raters, and their per-example losses."""

@@ -1,0 +1,1 @@
+"""The rater as a SavedModel: export, metadata, loading."""
