@@ -1,0 +1,55 @@
+"""Raters for text: a non-causal transformer that gives one score to a window of tokens."""
+
+import gin
+import keras
+import keras_hub
+
+from dr_keras.models import layers
+
+
+@gin.configurable
+def text_rater(
+    vocabulary_size: int = gin.REQUIRED,
+    sequence_length: int = gin.REQUIRED,
+    width: int = 32,
+    layer_count: int = 2,
+    heads: int = 2,
+    feedforward: int | None = None,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """phi_eta(x): a bidirectional transformer, mean over real tokens, one linear score.
+
+    The paper's rater is a 50M-parameter non-causal transformer (section 4). The score's layer
+    starts at zero, so that training begins from uniform weights and the first meta-gradients
+    say which way to leave them; the paper does not publish its initialisation.
+
+    Args:
+      vocabulary_size: number of token ids; id 0 is padding and is masked.
+      sequence_length: S, tokens in a window.
+      width, layer_count, heads, feedforward, dropout: as for `language_model`.
+
+    Returns:
+      A Keras model from {"tokens": int32 [B, S]} to scores [B], float32. A row that is nothing
+      but padding scores the bias of the last layer's input at zero: finite, the same for all.
+
+    Raises:
+      ValueError: `heads` does not divide `width`.
+    """
+    layers.check_width(width, heads, "text_rater")
+    tokens = keras.Input((sequence_length,), dtype="int32", name="tokens")
+    mask = keras.ops.not_equal(tokens, 0)
+    hidden = layers.token_embedding(vocabulary_size, width)(tokens)
+    hidden = hidden + layers.position_embedding(sequence_length)(hidden)
+    for index in range(layer_count):
+        hidden = keras_hub.layers.TransformerEncoder(
+            **layers.block_arguments(heads, feedforward or 4 * width, dropout),
+            name=f"block_{index}",
+        )(hidden, padding_mask=mask)
+    hidden = keras.layers.LayerNormalization(name="final_norm")(hidden)
+    real = keras.ops.expand_dims(keras.ops.cast(mask, hidden.dtype), -1)
+    total = keras.ops.maximum(keras.ops.sum(real, axis=1), keras.ops.ones_like(real[:, 0]))
+    pooled = keras.ops.sum(hidden * real, axis=1) / total
+    score = keras.layers.Dense(1, kernel_initializer="zeros", name="score", dtype="float32")(pooled)
+    return keras.Model(
+        {"tokens": tokens}, keras.ops.squeeze(score, axis=-1), name="text_rater"
+    )
