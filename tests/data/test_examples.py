@@ -1,0 +1,82 @@
+"""Example sets keep their rows together and know when they are not the same."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.errors import DataError
+
+
+def strings(*values):
+    return np.array(values, dtype=object)
+
+
+def make_set(rows=4, **changes):
+    fields = dict(
+        features={"tokens": np.arange(rows * 3, dtype=np.int32).reshape(rows, 3)},
+        ids=strings(*(f"doc#{i}" for i in range(rows))),
+        sources=strings(*("ab"[i % 2] for i in range(rows))),
+        corpora=strings(*["books"] * rows),
+        labels={"level": np.linspace(0, 1, rows, dtype=np.float32)},
+        name="train",
+    )
+    return ExampleSet(**{**fields, **changes})
+
+
+def test_take_keeps_every_array_in_step():
+    taken = make_set().take([2, 0], name="some")
+    np.testing.assert_array_equal(taken.features["tokens"], [[6, 7, 8], [0, 1, 2]])
+    assert taken.ids.tolist() == ["doc#2", "doc#0"]
+    assert taken.sources.tolist() == ["a", "a"]
+    np.testing.assert_allclose(taken.labels["level"], [2 / 3, 0])
+    assert taken.name == "some" and make_set().take([0]).name == "train"
+
+
+def test_take_accepts_masks_slices_and_nothing():
+    mask = np.array([False, True, False, True])
+    assert make_set().take(mask).ids.tolist() == ["doc#1", "doc#3"]
+    assert make_set().take(slice(1, 3)).ids.tolist() == ["doc#1", "doc#2"]
+    assert len(make_set().take([])) == 0
+    assert make_set().take([]).features["tokens"].shape == (0, 3)
+
+
+def test_rows_of_different_lengths_are_refused_by_name():
+    with pytest.raises(DataError, match=r"'train' has 4 ids but 3 rows in labels\['level'\]"):
+        make_set(labels={"level": np.zeros(3)})
+    with pytest.raises(DataError, match="no features"):
+        make_set(features={})
+
+
+def test_fingerprint_sees_content_and_order_but_not_labels_or_names():
+    base = make_set()
+    assert base.fingerprint == make_set().fingerprint
+    assert base.fingerprint == make_set(name="x", labels={}).fingerprint
+    other = [
+        base.take([1, 0, 2, 3]),
+        make_set(ids=strings("doc#0", "doc#1", "doc#2", "doc#9")),
+        make_set(features={"tokens": np.arange(12, dtype=np.int64).reshape(4, 3)}),
+        make_set(weights={"books": 1.0}),
+        make_set(3),
+    ]
+    assert len({base.fingerprint, *(s.fingerprint for s in other)}) == 6
+
+
+def test_counts_by_source_puts_the_largest_first():
+    counts = make_set(5).counts_by_source()
+    assert list(counts.items()) == [("a", 3), ("b", 2)]
+
+
+def test_text_renders_one_row():
+    examples = make_set(render=lambda row: "-".join(map(str, row["tokens"])))
+    assert examples.text(1) == "3-4-5"
+    assert make_set().text(1) == "doc#1"
+
+
+def test_parts_fingerprint_depends_on_which_part_holds_what():
+    one, two = make_set(3), make_set(4)
+    parts = Parts(train=one, outer=two, validation=two, test=two)
+    moved = dataclasses.replace(parts, train=two, outer=one)
+    assert parts.fingerprint != moved.fingerprint
+    assert [name for name, _ in parts.items()] == ["train", "outer", "validation", "test"]
