@@ -1,0 +1,80 @@
+import hashlib
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dr_keras.data import documents as docs
+from dr_keras.errors import DataError
+
+any_text = st.text(st.characters())
+
+
+def test_normalise_folds_white_space_and_compatibility_forms():
+    assert docs.normalise("  a\t\n b\u00a0c  ") == "a b c"
+    assert docs.normalise("ﬁn\u2003①") == "fin 1"
+    assert docs.normalise("e\u0301") == "\u00e9"
+
+
+@given(any_text)
+def test_normalise_is_idempotent(text):
+    once = docs.normalise(text)
+    assert docs.normalise(once) == once
+
+
+def test_key_is_the_sha256_of_the_normalised_text():
+    assert docs.content_key(" a  b ") == hashlib.sha256(b"a b").hexdigest()
+    assert len(docs.content_key("\ud800")) == 64  # a lone surrogate does not fail
+
+
+def test_id_depends_on_source_and_normalised_text():
+    assert docs.document_id("s", "a b") == docs.document_id("s", "a\n b")
+    assert docs.document_id("s", "a b") != docs.document_id("t", "a b")
+    assert docs.document_id("s", "ab") != docs.document_id("sa", "b")
+    assert docs.make_document("a", "s", "mine").id == "mine"
+    assert docs.make_document("a", "s").id == docs.document_id("s", "a")
+
+
+def test_duplicates_are_merged_with_their_count_and_the_first_stays():
+    make = docs.make_document
+    merged = docs.merge_duplicates(
+        [make("a b", "s", "1"), make("c", "s", "2"), make("a  b ", "t", "3"), make("c", "s", "2")]
+    )
+    assert [(d.id, d.text, d.count) for d in merged] == [("1", "a b", 2), ("2", "c", 2)]
+    assert [d.count for d in docs.merge_duplicates([merged[0], make("a b", "u", "4")])] == [3]
+
+
+def test_passages_of_one_document_are_not_duplicates_of_each_other():
+    passages = [docs.Document(f"d/{k}", text, "s", "k" * 64) for k, text in enumerate("aba")]
+    assert [(d.id, d.count) for d in docs.merge_duplicates(passages)] == [("d/0", 2), ("d/1", 1)]
+
+
+def test_one_id_with_two_contents_is_refused():
+    documents = [docs.make_document("a", "s", "same"), docs.make_document("b", "s", "same")]
+    with pytest.raises(DataError, match="'same' but different content"):
+        docs.merge_duplicates(documents)
+
+
+@given(st.lists(any_text, unique_by=docs.normalise), st.randoms())
+def test_fingerprint_does_not_depend_on_order(texts, rng: random.Random):
+    documents = [docs.make_document(text, "s") for text in texts]
+    shuffled = list(documents)
+    rng.shuffle(shuffled)
+    assert docs.fingerprint(documents) == docs.fingerprint(shuffled)
+    other = docs.Document("x", "", "", "")
+    assert docs.fingerprint(documents) != docs.fingerprint([*documents, other])
+
+
+def test_fingerprint_sees_text_source_and_count():
+    base = docs.Document("1", "a", "s", "k")
+    others = [
+        docs.Document("2", "a", "s", "k"),
+        docs.Document("1", "b", "s", "k"),
+        docs.Document("1", "a", "t", "k"),
+        docs.Document("1", "a", "s", "k", count=2),
+        docs.Document("1", "a", "s", "k", corpus="c"),
+    ]
+    prints = {docs.fingerprint([d]) for d in [base, *others]}
+    assert len(prints) == 6
+    assert docs.fingerprint([docs.Document("1", "a", "s", "k", level=0.5)]) in prints
