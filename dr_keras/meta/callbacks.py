@@ -1,0 +1,205 @@
+"""Callbacks of meta-training: metrics on disk, progress, TensorBoard.
+
+`<base_dir>/metrics.jsonl` holds one object a line. "kind" is "step" after every meta-step (scalar
+means over the population, and "members" with a list per metric) or "epoch" (means over the epoch
+and what the meta-evaluation returned). "meta_step" counts meta-steps done.
+"""
+
+import json
+import os
+import pathlib
+import time
+
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.data.examples import ExampleSet
+from dr_keras.meta.scoring import Scorer
+from dr_keras.progress import Progress
+
+
+class TrainerCallback(keras.callbacks.Callback):
+    """A Keras callback that is handed the MetaTrainer as `trainer` before training begins."""
+
+    trainer = None
+
+    def set_trainer(self, trainer) -> None:
+        self.trainer = trainer
+
+
+def _jsonable(value):
+    """Floats that JSON has no word for become null."""
+    value = float(value)
+    return value if np.isfinite(value) else None
+
+
+def read_metrics(base_dir, kind: str | None = None) -> list[dict]:
+    """Records of a run's metrics.jsonl, of one kind or all; [] where there is none."""
+    path = pathlib.Path(base_dir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # the last line of a run that was killed
+    return [r for r in records if kind is None or r["kind"] == kind]
+
+
+class MetricsFile(TrainerCallback):
+    """Appends to metrics.jsonl; on a resume, records after the restored step are dropped."""
+
+    def __init__(self, base_dir):
+        super().__init__()
+        self._path = pathlib.Path(base_dir) / "metrics.jsonl"
+        self._file = None
+
+    def on_train_begin(self, logs=None):
+        done = int(self.trainer.meta_step.numpy())
+        kept = [r for r in read_metrics(self._path.parent) if r["meta_step"] <= done]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name("unfinished-metrics.jsonl")
+        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        os.replace(temporary, self._path)
+        self._file = open(self._path, "a", encoding="utf-8")
+
+    def _write(self, kind, logs, **more):
+        record = {"kind": kind, "meta_step": int(self.trainer.meta_step.numpy())}
+        record |= {name: _jsonable(value) for name, value in (logs or {}).items()} | more
+        self._file.write(json.dumps(record) + "\n")
+
+    def on_train_batch_end(self, batch, logs=None):
+        record = self.trainer.last_record
+        members = {
+            name: [_jsonable(v) for v in values] for name, values in record.members.items()
+        }
+        self._write(
+            "step", logs, members=members, ages=record.ages, reinitialised=record.reinitialised
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._write("epoch", logs)
+        self._file.flush()
+
+    def on_train_end(self, logs=None):
+        self._file.close()
+
+
+class ShowProgress(TrainerCallback):
+    """Meta-step, rate, time left and the outer loss."""
+
+    def __init__(self, label: str = "meta-training"):
+        super().__init__()
+        self._label, self._progress, self._note = label, None, ""
+
+    def on_train_begin(self, logs=None):
+        done = int(self.trainer.meta_step.numpy())
+        self._progress = Progress(self._label, self.params["meta_steps"], "meta-steps", done)
+        if done < self.params["meta_steps"]:
+            self._progress.update(done, "compiling the meta-step")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._note = f"outer loss {logs['outer_loss']:.3f}  ESS {logs['effective_sample_size']:.1f}"
+        self._progress.update(int(self.trainer.meta_step.numpy()), self._note)
+
+    def on_train_end(self, logs=None):
+        self._progress.close(self._note)
+
+
+@gin.configurable(denylist=["base_dir", "train"])
+class Summaries(TrainerCallback):
+    """TensorBoard summaries in <base_dir>/summaries/meta_train.
+
+    Scalars after every `scalar_interval` meta-steps (per member and mean), and at every epoch's
+    end score histograms by source and the highest- and lowest-rated of a fixed sample as text.
+
+    Args:
+      base_dir: of the run.
+      train: the set whose sample is scored; None leaves the heavy summaries out.
+      sample_size: examples scored at an epoch's end, evenly spread over the set.
+      extremes: examples shown at each end.
+      scalar_interval: meta-steps between scalars.
+    """
+
+    def __init__(
+        self,
+        base_dir,
+        train: ExampleSet | None = None,
+        sample_size: int = 512,
+        extremes: int = 8,
+        scalar_interval: int = 1,
+    ):
+        super().__init__()
+        self._folder = pathlib.Path(base_dir) / "summaries" / "meta_train"
+        self._extremes, self._interval = extremes, max(1, scalar_interval)
+        self._sample = None
+        if train is not None and len(train):
+            rows = np.unique(np.linspace(0, len(train) - 1, sample_size).astype(int))
+            self._sample = train.take(rows)
+        self._writer = self._scorer = self._clock = None
+
+    def write_text(self, name: str, text: str) -> None:
+        """One text summary at step 0, such as the operative configuration."""
+        with tf.summary.create_file_writer(str(self._folder)).as_default(step=0):
+            tf.summary.text(name, text)
+
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(str(self._folder))
+        self._clock = (time.monotonic(), int(self.trainer.meta_step.numpy()))
+        if self._sample is not None:
+            self._scorer = Scorer(self.trainer.rater)
+
+    def on_train_batch_end(self, batch, logs=None):
+        record = self.trainer.last_record
+        if record.meta_step % self._interval:
+            return
+        with self._writer.as_default(step=record.meta_step):
+            for name, value in logs.items():
+                tf.summary.scalar(f"mean/{name}", value)
+            for name in ("outer_loss", "meta_gradient_norm"):
+                for member, value in enumerate(record.members[name]):
+                    tf.summary.scalar(f"{name}/member_{member}", value)
+            for member, age in enumerate(record.ages):
+                tf.summary.scalar(f"age/member_{member}", age)
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = int(self.trainer.meta_step.numpy())
+        now = time.monotonic()
+        with self._writer.as_default(step=step):
+            rate = (step - self._clock[1]) / max(now - self._clock[0], 1e-9)
+            tf.summary.scalar("meta_steps_per_second", rate)
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(f"epoch/{name}", value)
+            if self._scorer is not None:
+                self._scores(self._scorer(self._sample))
+        self._writer.flush()
+        self._clock = (time.monotonic(), step)
+
+    def _scores(self, scores: np.ndarray) -> None:
+        sources = np.asarray(self._sample.sources)
+        tf.summary.histogram("scores/all", scores)
+        for source in self._sample.counts_by_source():
+            tf.summary.histogram(f"scores/{source}", scores[sources == source])
+        order = np.argsort(scores, kind="stable")
+        for name, rows in (
+            ("lowest_rated", order[: self._extremes]),
+            ("highest_rated", order[::-1][: self._extremes]),
+        ):
+            tf.summary.text(name, extremes_table(self._sample, scores, rows))
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+
+def extremes_table(examples: ExampleSet, scores: np.ndarray, rows) -> str:
+    """A Markdown table of some rows: score, source, id, text."""
+    lines = ["| score | source | id | text |", "|---|---|---|---|"]
+    for row in rows:
+        text = " ".join(examples.text(int(row)).split()).replace("|", "\\|")[:400]
+        lines.append(
+            f"| {scores[row]:.3f} | {examples.sources[row]} | {examples.ids[row]} | {text} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,127 @@
+"""Checkpoints of a run: the trainer's whole state, and the rater's weights by themselves.
+
+    <base_dir>/checkpoints/state-<step>.*            everything resuming needs (the newest few)
+    <base_dir>/checkpoints/rater-<step>.weights.h5   the rater alone (every checkpoint of the run)
+
+The state is for resuming, the rater for exporting and for comparing raters along training. A
+file has its final name only when it is whole.
+"""
+
+import os
+import pathlib
+import re
+
+import gin
+import keras
+import tensorflow as tf
+
+from dr_keras.errors import CheckpointError
+
+_STATE = re.compile(r"state-(\d+)\.index$")
+_RATER = re.compile(r"rater-(\d+)\.weights\.h5$")
+
+
+def _steps(folder: pathlib.Path, pattern: re.Pattern) -> list[int]:
+    if not folder.is_dir():
+        return []
+    found = (pattern.match(entry.name) for entry in folder.iterdir())
+    return sorted(int(match.group(1)) for match in found if match)
+
+
+def rater_steps(base_dir) -> list[int]:
+    """Meta-steps whose rater weights are kept, ascending."""
+    return _steps(pathlib.Path(base_dir) / "checkpoints", _RATER)
+
+
+def rater_path(base_dir, step: int) -> pathlib.Path:
+    return pathlib.Path(base_dir) / "checkpoints" / f"rater-{step}.weights.h5"
+
+
+def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
+    """Loads the weights of meta-step `step` into `rater`.
+
+    Raises:
+      CheckpointError: no such step, a damaged file, or weights of another architecture.
+    """
+    path = rater_path(base_dir, step)
+    if not path.exists():
+        known = rater_steps(base_dir)
+        raise CheckpointError(
+            f"{base_dir} has no rater of meta-step {step}; it has {known or 'none'}."
+        )
+    try:
+        rater.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} cannot be loaded: it is damaged or belongs to another rater ({error}). Choose"
+            " another step, or use the configuration that the run was made with."
+        ) from error
+
+
+@gin.configurable
+class Checkpoints(keras.callbacks.Callback):
+    """Saves at every epoch's end, on interruption and at the end of training.
+
+    Args:
+      base_dir: of the run.
+      keep: how many trainer states are kept, the newest.
+    """
+
+    def __init__(self, base_dir, keep: int = 3):
+        super().__init__()
+        self.folder = pathlib.Path(base_dir) / "checkpoints"
+        self.base_dir, self.keep = pathlib.Path(base_dir), max(1, keep)
+        self._trainer = self._checkpoint = None
+
+    def set_trainer(self, trainer) -> None:
+        self._trainer = trainer
+        self._checkpoint = tf.train.Checkpoint(**trainer.variables())
+
+    def restore(self) -> int | None:
+        """Restores the newest state into the trainer; its meta-step, or None without one.
+
+        Raises:
+          CheckpointError: the newest state is damaged or of another configuration.
+        """
+        steps = _steps(self.folder, _STATE)
+        if not steps:
+            return None
+        path = self.folder / f"state-{steps[-1]}"
+        try:
+            self._checkpoint.restore(str(path)).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            remedy = (
+                f"delete {path}.* to resume from meta-step {steps[-2]}"
+                if len(steps) > 1
+                else "start again in an empty base_dir"
+            )
+            reason = str(error).strip().splitlines()[0][:200]
+            raise CheckpointError(
+                f"The checkpoint {path} cannot be restored ({reason}): it is damaged or was made"
+                f" by another configuration; {remedy}."
+            ) from error
+        return int(self._trainer.meta_step.numpy())
+
+    def save(self) -> None:
+        """Writes rater and state of the present meta-step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        step = int(self._trainer.meta_step.numpy())
+        final = rater_path(self.base_dir, step)
+        temporary = final.with_name(f"unfinished-{final.name}")
+        self._trainer.rater.save_weights(temporary, overwrite=True)
+        os.replace(temporary, final)
+        # The bundle's data file is written before its index, and only an index is looked for.
+        self._checkpoint.write(str(self.folder / f"state-{step}"))
+        for old in _steps(self.folder, _STATE)[: -self.keep]:
+            index = self.folder / f"state-{old}.index"
+            index.unlink(missing_ok=True)
+            for data in self.folder.glob(f"state-{old}.data-*"):
+                data.unlink()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.save()
+
+    def on_train_end(self, logs=None):
+        step = int(self._trainer.meta_step.numpy())
+        if step and step not in _steps(self.folder, _STATE):
+            self.save()

@@ -1,0 +1,75 @@
+"""What can be known before meta-training starts: ranges, and whether models and data fit."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.errors import ConfigurationError
+from dr_keras.meta.problem import model_inputs
+
+
+def at_least(name: str, value: int, minimum: int) -> None:
+    """Raises ConfigurationError unless `value` is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or int(value) != value or value < minimum:
+        raise ConfigurationError(
+            f"{name} is {value}: it must be a whole number of at least {minimum}."
+        )
+
+
+def models_fit(trainer, train, outer) -> None:
+    """Runs both models on a few real rows, eagerly, and checks what comes out.
+
+    The rows are chosen to hold the largest and smallest whole numbers of every feature, so that a
+    token id beyond the vocabulary shows here: compiled code would clamp it without a word.
+
+    Raises:
+      ConfigurationError: a model fails on the data, a score or loss is not one number an example.
+    """
+    for examples in (train, outer):
+        if not len(examples):
+            continue  # the streams say that a set is too small
+        batch = probe_batch(examples.features)
+        rows = len(next(iter(batch.values())))
+        scores = _run(trainer.rater, batch, "rater", examples)
+        if int(tf.size(scores)) != rows:
+            raise ConfigurationError(
+                f"The rater '{trainer.rater.name}' gave an output of shape {tuple(scores.shape)}"
+                f" for {rows} examples: it must give one score an example, [B] or [B, 1]."
+            )
+        outputs = _run(trainer.inner_model, batch, "inner model", examples)
+        losses = trainer.per_example_loss(outputs, batch)
+        if tuple(losses.shape) != (rows,):
+            name = getattr(trainer.per_example_loss, "__name__", trainer.per_example_loss)
+            raise ConfigurationError(
+                f"The loss {name} gave shape {tuple(losses.shape)} for {rows} examples: it must"
+                f" give one loss an example, ({rows},), so that examples can be weighed. A Keras"
+                " loss does so with reduction='none', and sequences need a mean over positions."
+            )
+
+
+def probe_batch(features: dict[str, np.ndarray], rows: int = 2) -> dict[str, tf.Tensor]:
+    """At least `rows` rows, those with the extremes of every whole-number feature among them."""
+    chosen = list(range(min(rows, len(next(iter(features.values()))))))
+    for values in features.values():
+        if np.issubdtype(values.dtype, np.integer) and values.size:
+            flat = values.reshape(len(values), -1)
+            chosen += [int(flat.max(axis=1).argmax()), int(flat.min(axis=1).argmin())]
+    return {name: tf.constant(values[chosen]) for name, values in features.items()}
+
+
+def _run(model: keras.Model, batch: dict, role: str, examples):
+    try:
+        with tf.device("CPU:0"):  # a look-up out of range raises on CPU, elsewhere it may not
+            return model(model_inputs(model, batch), training=False)
+    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+        shapes = ", ".join(
+            f"{name}: {value.dtype.name} {tuple(value.shape[1:])}, values"
+            f" {np.min(value)} to {np.max(value)}"
+            for name, value in batch.items()
+        )
+        reason = str(error).strip().splitlines()[0][:300]
+        raise ConfigurationError(
+            f"The {role} '{model.name}' does not take the examples of '{examples.name}'"
+            f" ({shapes}): {reason}. Make its inputs, vocabulary and sequence length those of the"
+            " data."
+        ) from error

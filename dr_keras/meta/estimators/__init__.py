@@ -1,0 +1,24 @@
+"""Meta-gradient estimators: one file each, one interface.
+
+An estimator is a callable
+
+    estimator(problem, state, eta, inner_batches, outer_batch)
+        -> (outer_loss, meta_gradient, new_state, metrics)
+
+    problem        dr_keras.meta.problem.MetaProblem: pure functions
+    state          InnerState of one member, before the unroll
+    eta            list of tensors: the rater's trainable variables
+    inner_batches  dict of tensors [T, B, ...]: one batch for each inner update
+    outer_batch    dict of tensors [B_outer, ...]
+    outer_loss     scalar: held-out loss of theta_T
+    meta_gradient  list like eta: d outer_loss / d eta through the T updates
+    new_state      InnerState after the unroll: members keep advancing
+    metrics        dict of tensors: "scores" [T, B], "inner_losses" [T, B] (before each update),
+                   "weight_entropy" [T], "effective_sample_size" [T]
+
+It has no tf.function and no variables of its own: the trainer wraps and compiles it once.
+"""
+
+from dr_keras.meta.estimators.nested_tape import NestedTape
+
+__all__ = ["NestedTape"]

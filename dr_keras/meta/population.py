@@ -1,0 +1,142 @@
+"""The population: inner models at staggered stages of training, and their outer Adams.
+
+A member advances by T inner updates a meta-step and starts again from a fresh seed when its
+lifetime ends; first lifetimes are shortened in turn, so that at any time young and old members
+stand side by side (paper, section 4: 8 inner models).
+"""
+
+from collections.abc import Callable
+import gc
+
+import keras
+import tensorflow as tf
+
+from dr_keras.errors import ConfigurationError
+from dr_keras.meta.inner_optimizers import InnerOptimizer
+from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.problem import InnerState
+from dr_keras.meta.seeds import derive_seed, seeded
+
+
+def initial_values(constructor: Callable[[], keras.Model], seed: int) -> tuple[list, list]:
+    """Trainable and non-trainable values of a freshly built model, decided by `seed` alone."""
+    with seeded(seed):
+        model = constructor()
+    return (
+        [tf.identity(v.value) for v in model.trainable_variables],
+        [tf.identity(v.value) for v in model.non_trainable_variables],
+    )
+
+
+def _variable(value) -> tf.Variable:
+    return tf.Variable(value, trainable=False)
+
+
+class Member:
+    """One inner model's state and its outer Adam's slots, in variables.
+
+    Attributes:
+      state: InnerState of tf.Variables.
+      outer_slots: slots of this member's outer Adam; they outlive re-initialisation.
+      contributions: int32 variable, finite meta-gradients given so far.
+      generation: int32 variable, initialisations after the first.
+    """
+
+    def __init__(self, state: InnerState, outer_slots: dict):
+        self.state = tf.nest.map_structure(_variable, state)
+        self.outer_slots = tf.nest.map_structure(_variable, outer_slots)
+        self.contributions = _variable(tf.constant(0, tf.int32))
+        self.generation = _variable(tf.constant(0, tf.int32))
+
+    def variables(self) -> dict:
+        """All variables by name, as a checkpoint holds them."""
+        return {
+            "theta": self.state.theta,
+            "non_trainable": self.state.non_trainable,
+            "slots": self.state.slots,
+            "age": self.state.age,
+            "outer_slots": self.outer_slots,
+            "contributions": self.contributions,
+            "generation": self.generation,
+        }
+
+
+class Population:
+    """Members, their lifetimes and their seeds.
+
+    Args:
+      constructor: builds an inner Keras model.
+      size: members; the paper's 8.
+      lifetime: inner updates after which a member starts again; None: never.
+      unroll_length: T, inner updates per meta-step.
+      optimizer: inner optimizer, for its slots.
+      outer_optimizer: for the members' outer slots.
+      eta: the rater's trainable variables, for the shapes of the outer slots.
+      seed: of the run.
+
+    Raises:
+      ConfigurationError: size below 1, or a lifetime shorter than one unroll.
+    """
+
+    def __init__(
+        self,
+        constructor: Callable[[], keras.Model],
+        size: int,
+        lifetime: int | None,
+        unroll_length: int,
+        optimizer: InnerOptimizer,
+        outer_optimizer: OuterAdam,
+        eta: list,
+        seed: int,
+    ):
+        if size < 1:
+            raise ConfigurationError(f"population_size is {size}: it must be at least 1.")
+        if lifetime is not None and lifetime < unroll_length:
+            raise ConfigurationError(
+                f"lifetime is {lifetime} inner updates, shorter than one unroll of"
+                f" {unroll_length}: raise lifetime or lower unroll_length."
+            )
+        self._constructor = constructor
+        self._optimizer = optimizer
+        self.size, self.lifetime, self.unroll_length = size, lifetime, unroll_length
+        self.seed = seed
+        self.members = [
+            Member(self._fresh_state(index, 0), outer_optimizer.init(eta))
+            for index in range(size)
+        ]
+
+    def _fresh_state(self, index: int, generation: int) -> InnerState:
+        theta, non_trainable = initial_values(
+            self._constructor, derive_seed(self.seed, "member", index, generation)
+        )
+        return InnerState(
+            theta, non_trainable, self._optimizer.init(theta), tf.constant(0, tf.int32)
+        )
+
+    def lifetime_ends(self, index: int, meta_step: int) -> bool:
+        """Whether member `index` is to start again before `meta_step` (counted from 0)."""
+        if self.lifetime is None or meta_step == 0:
+            return False
+        # Member i starts as if it had lived i/size of a lifetime: its first is that much shorter.
+        offset = index * self.lifetime // self.size
+        done = meta_step * self.unroll_length + offset
+        return done // self.lifetime > (done - self.unroll_length) // self.lifetime
+
+    def begin_step(self, meta_step: int) -> list[int]:
+        """Re-initialises the members whose lifetime has ended; their indices."""
+        ended = [i for i in range(self.size) if self.lifetime_ends(i, meta_step)]
+        for index in ended:
+            self.reinitialise(index)
+        return ended
+
+    def reinitialise(self, index: int) -> None:
+        """A new inner model from the member's next seed; its outer Adam goes on."""
+        member = self.members[index]
+        member.generation.assign_add(1)
+        fresh = self._fresh_state(index, int(member.generation.numpy()))
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), member.state, fresh)
+        gc.collect()  # the discarded Keras model is a cycle that holds its weights
+
+    def ages(self) -> list[int]:
+        """Inner updates of each member since its initialisation."""
+        return [int(member.state.age.numpy()) for member in self.members]

@@ -1,0 +1,131 @@
+"""The bilevel problem as pure functions on explicit state, and the weights in between.
+
+Estimators see nothing but this: no Keras model, no data kind, no optimizer by name.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from dr_keras.meta.inner_optimizers import InnerOptimizer
+
+
+class InnerState(NamedTuple):
+    """All that one inner model is: tensors only."""
+
+    theta: list  # trainable variables' values
+    non_trainable: list  # seeds of dropout, statistics of normalisation
+    slots: dict  # of the inner optimizer
+    age: tf.Tensor  # int32 scalar: inner updates since initialisation
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaProblem:
+    """The pure functions that a meta-gradient is made of.
+
+    Attributes:
+      score: (eta, batch) -> scores [B]; phi_eta of the paper.
+      inner_loss: (theta, non_trainable, batch) -> (per-example losses [B], new non_trainable).
+      outer_loss: (theta, non_trainable, batch) -> scalar.
+      optimizer: the inner optimizer.
+      temperature: scores are divided by it before the softmax; 1 in the paper.
+    """
+
+    score: Callable
+    inner_loss: Callable
+    outer_loss: Callable
+    optimizer: InnerOptimizer
+    temperature: float = 1.0
+
+    def weights(self, eta, batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """Weights w = softmax over the batch of the scores (paper, equation 2), and scores."""
+        scores = self.score(eta, batch)
+        return tf.nn.softmax(scores / tf.cast(self.temperature, scores.dtype)), scores
+
+
+def weight_metrics(weights: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Entropy in nats (log B when uniform) and effective sample size 1 / sum w^2 in examples."""
+    safe = tf.maximum(weights, tf.cast(1e-30, weights.dtype))
+    return {
+        "weight_entropy": -tf.reduce_sum(weights * tf.math.log(safe)),
+        "effective_sample_size": 1 / tf.reduce_sum(tf.square(weights)),
+    }
+
+
+def model_inputs(model: keras.Model, batch: dict):
+    """The features of `batch` that `model` reads, by the names of its inputs.
+
+    A functional model whose inputs are not all in the batch by name, or a subclassed model, is
+    handed the whole batch.
+    """
+    names = getattr(model, "input_names", None)
+    if names and all(name in batch for name in names):
+        return {name: batch[name] for name in names}
+    return batch
+
+
+def keras_problem(
+    rater: keras.Model,
+    inner_model: keras.Model,
+    per_example_loss: Callable,
+    optimizer: InnerOptimizer,
+    temperature: float = 1.0,
+    rater_non_trainable: list | None = None,
+) -> MetaProblem:
+    """A MetaProblem of two Keras models through `stateless_call`.
+
+    Args:
+      rater: Keras model from a batch's features to scores [B] or [B, 1].
+      inner_model: Keras model; only its structure is used, its variables are not read.
+      per_example_loss: (model_outputs, batch) -> [B].
+      optimizer: inner optimizer.
+      temperature: of the softmax that makes weights of scores.
+      rater_non_trainable: values of the rater's non-trainable variables; constants of the unroll.
+    """
+    rater_state = (
+        rater_non_trainable
+        if rater_non_trainable is not None
+        else [v.value for v in rater.non_trainable_variables]
+    )
+
+    def score(eta, batch):
+        scores, _ = rater.stateless_call(
+            eta, rater_state, model_inputs(rater, batch), training=False
+        )
+        return tf.reshape(scores, [-1])
+
+    def inner_loss(theta, non_trainable, batch):
+        outputs, non_trainable = inner_model.stateless_call(
+            theta, non_trainable, model_inputs(inner_model, batch), training=True
+        )
+        return per_example_loss(outputs, batch), list(non_trainable)
+
+    def outer_loss(theta, non_trainable, batch):
+        outputs, _ = inner_model.stateless_call(
+            theta, non_trainable, model_inputs(inner_model, batch), training=False
+        )
+        return tf.reduce_mean(per_example_loss(outputs, batch))
+
+    return MetaProblem(score, inner_loss, outer_loss, optimizer, temperature)
+
+
+def inner_update(problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict):
+    """One inner update theta' = U(theta, slots, grad_theta sum_i w_i l_i(theta)).
+
+    Returns:
+      (state', losses [B]): the per-example losses are those before the update.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(state.theta)
+        losses, non_trainable = problem.inner_loss(state.theta, state.non_trainable, batch)
+        weighted = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
+    gradient = tape.gradient(weighted, state.theta, unconnected_gradients="zero")
+    gradient = [tf.convert_to_tensor(leaf) for leaf in gradient]
+    theta, slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
+    return InnerState(theta, non_trainable, slots, state.age + 1), losses
+
+
+Metrics = dict[str, Any]

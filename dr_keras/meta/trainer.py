@@ -1,0 +1,360 @@
+"""Meta-training of a rater: custom training steps, a loop that takes Keras callbacks.
+
+Keras' own `fit` cannot resume bit for bit and owns the iterator, so the loop here is its twin: it
+drives the usual `keras.callbacks`, one "batch" a meta-step and one "epoch" every
+`steps_per_epoch` meta-steps, and `train_step` is a custom training step as in a `keras.Model`.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Any
+
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.data.examples import ExampleSet
+from dr_keras.data.streams import BatchStream
+from dr_keras.errors import ConfigurationError, NonFiniteError
+from dr_keras.meta import checks, pytrees
+from dr_keras.meta.estimators import NestedTape
+from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.interruption import Interruption
+from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.population import Population
+from dr_keras.meta.problem import InnerState, keras_problem
+from dr_keras.meta.seeds import derive_seed, seeded
+
+ON_NONFINITE = ("stop", "reinit")
+
+
+@dataclasses.dataclass
+class StepRecord:
+    """What one meta-step leaves behind for callbacks, beyond the scalar logs.
+
+    Attributes:
+      meta_step: number of meta-steps done, this one included.
+      members: name -> array [P]: "outer_loss", "meta_gradient_norm", "inner_loss_before",
+        "inner_loss_after", "weight_entropy", "effective_sample_size", "finite".
+      scores: float [P, T, B], of the inner batches before the update of the rater.
+      rows: int [P, T, B], the examples' row numbers in the train set.
+      ages: inner updates of each member after the step.
+      reinitialised: members started afresh before the step.
+    """
+
+    meta_step: int
+    members: dict[str, np.ndarray]
+    scores: np.ndarray
+    rows: np.ndarray
+    ages: list[int]
+    reinitialised: list[int]
+
+
+@gin.configurable
+class MetaTrainer:
+    """Learns a rater by meta-gradients through a population of inner models.
+
+    Args:
+      rater: Keras model from a batch's features to scores [B].
+      inner_model: builds an inner Keras model, a new one at each call.
+      per_example_loss: (inner model's outputs, batch) -> losses [B].
+      inner_optimizer: see `dr_keras.meta.inner_optimizers`.
+      outer_optimizer: see `OuterAdam`.
+      estimator: see `dr_keras.meta.estimators`.
+      unroll_length: T, inner updates the meta-gradient goes through (the paper: 2).
+      population_size: inner models (the paper: 8).
+      lifetime: inner updates until a member starts again; None: never. Not published.
+      inner_batch_size, outer_batch_size: examples (the paper: 128 and 128).
+      temperature: of the softmax over scores (the paper: 1).
+      seed: decides initialisation and every batch.
+      on_nonfinite: "stop" raises NonFiniteError; "reinit" restarts the member and counts it.
+      jit_compile: compile the meta-step of a member with XLA.
+
+    Raises:
+      ConfigurationError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        rater: keras.Model,
+        inner_model: Callable[[], keras.Model],
+        per_example_loss: Callable,
+        inner_optimizer: Any = None,
+        outer_optimizer: OuterAdam | None = None,
+        estimator: Callable | None = None,
+        unroll_length: int = 2,
+        population_size: int = 8,
+        lifetime: int | None = 1000,
+        inner_batch_size: int = 128,
+        outer_batch_size: int = 128,
+        temperature: float = 1.0,
+        seed: int = 0,
+        on_nonfinite: str = "stop",
+        jit_compile: bool = True,
+    ):
+        checks.at_least("unroll_length", unroll_length, 1)
+        checks.at_least("inner_batch_size", inner_batch_size, 1)
+        checks.at_least("outer_batch_size", outer_batch_size, 1)
+        if temperature <= 0:
+            raise ConfigurationError(f"temperature is {temperature}: it must be positive.")
+        if on_nonfinite not in ON_NONFINITE:
+            raise ConfigurationError(
+                f"on_nonfinite is {on_nonfinite!r}: it must be one of {', '.join(ON_NONFINITE)}."
+            )
+        self.rater = rater
+        self.inner_model_constructor = inner_model
+        self.per_example_loss = per_example_loss
+        self.inner_optimizer = inner_optimizer or adam()
+        self.outer_optimizer = outer_optimizer or OuterAdam()
+        self.estimator = estimator or NestedTape()
+        self.unroll_length = unroll_length
+        self.inner_batch_size, self.outer_batch_size = inner_batch_size, outer_batch_size
+        self.temperature = temperature
+        self.seed = seed
+        self.on_nonfinite = on_nonfinite
+        self.jit_compile = jit_compile
+
+        with seeded(derive_seed(seed, "structure")):
+            self.inner_model = inner_model()  # its structure only; members hold the values
+        self._eta = [v.value for v in rater.trainable_variables]
+        self.population = Population(
+            inner_model,
+            population_size,
+            lifetime,
+            unroll_length,
+            self.inner_optimizer,
+            self.outer_optimizer,
+            self._eta,
+            seed,
+        )
+        self.meta_step = tf.Variable(0, dtype=tf.int32, trainable=False)
+        self.nonfinite_count = tf.Variable(0, dtype=tf.int32, trainable=False)
+        self.last_record: StepRecord | None = None
+        self.train_set: ExampleSet | None = None
+        self._member_step = tf.function(self._member_step_function, jit_compile=jit_compile)
+        self.train_step = tf.function(self._train_step_function)
+
+    # --- the compiled step -----------------------------------------------------------------
+
+    def _member_step_function(
+        self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch
+    ):
+        """One member: unroll, meta-gradient, its outer Adam. Tensors in, tensors out."""
+        problem = keras_problem(
+            self.rater,
+            self.inner_model,
+            self.per_example_loss,
+            self.inner_optimizer,
+            self.temperature,
+            rater_state,
+        )
+        outer_loss, gradient, new_state, metrics = self.estimator(
+            problem, state, eta, inner_batches, outer_batch
+        )
+        first = {name: value[0] for name, value in inner_batches.items()}
+        after, _ = problem.inner_loss(new_state.theta, new_state.non_trainable, first)
+        finite = pytrees.all_finite([outer_loss, gradient, metrics["inner_losses"], new_state])
+        direction, new_slots = self.outer_optimizer.member_update(
+            gradient, outer_slots, contributions
+        )
+        # A member that blew up changes nothing: neither itself nor its Adam nor the rater.
+        new_state = pytrees.where(finite, new_state, state)
+        new_slots = pytrees.where(finite, new_slots, outer_slots)
+        direction = pytrees.where(finite, direction, pytrees.zeros_like(direction))
+        return (
+            direction,
+            new_state,
+            new_slots,
+            {
+                "finite": finite,
+                "outer_loss": outer_loss,
+                "meta_gradient_norm": pytrees.global_norm(gradient),
+                "inner_loss_before": tf.reduce_mean(metrics["inner_losses"][0]),
+                "inner_loss_after": tf.reduce_mean(after),
+                "weight_entropy": tf.reduce_mean(metrics["weight_entropy"]),
+                "effective_sample_size": tf.reduce_mean(metrics["effective_sample_size"]),
+                "scores": metrics["scores"],
+            },
+        )
+
+    def _train_step_function(self, inner_batches: dict, outer_batches: dict) -> dict:
+        """One meta-step of all members, one after the other.
+
+        Args:
+          inner_batches: features [P, T, B, ...].
+          outer_batches: features [P, B_outer, ...].
+
+        Returns:
+          name -> [P] (and "scores" [P, T, B]) as in StepRecord.
+        """
+        eta = [tf.identity(variable) for variable in self._eta]
+        rater_state = [tf.identity(v.value) for v in self.rater.non_trainable_variables]
+        total, count, reports = None, tf.constant(0, tf.int32), []
+        for index, member in enumerate(self.population.members):
+            direction, state, slots, report = self._member_step(
+                eta,
+                rater_state,
+                tf.nest.map_structure(tf.identity, member.state),
+                tf.nest.map_structure(tf.identity, member.outer_slots),
+                tf.identity(member.contributions),
+                {name: value[index] for name, value in inner_batches.items()},
+                {name: value[index] for name, value in outer_batches.items()},
+            )
+            assign = lambda variable, value: variable.assign(value)  # noqa: E731
+            tf.nest.map_structure(assign, member.state, InnerState(*state))
+            tf.nest.map_structure(assign, member.outer_slots, slots)
+            finite = tf.cast(report["finite"], tf.int32)
+            member.contributions.assign_add(finite)
+            count += finite
+            total = direction if total is None else [a + b for a, b in zip(total, direction)]
+            reports.append(report)
+        if_any = tf.maximum(count, 1)
+        mean = [leaf / tf.cast(if_any, leaf.dtype) for leaf in total]
+        new_eta = self.outer_optimizer.apply(eta, mean, self.meta_step)
+        for variable, old, new in zip(self._eta, eta, new_eta):
+            variable.assign(tf.where(count > 0, new, old))
+        self.meta_step.assign_add(1)
+        self.nonfinite_count.assign_add(len(reports) - count)
+        return {name: tf.stack([r[name] for r in reports]) for name in reports[0]}
+
+    # --- the loop --------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train: ExampleSet,
+        outer: ExampleSet,
+        meta_steps: int,
+        steps_per_epoch: int = 50,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        validate: Callable[[], dict[str, float]] | None = None,
+    ) -> keras.callbacks.History:
+        """Meta-trains until `meta_steps` are done, counted from the trainer's own `meta_step`.
+
+        Callbacks see the rater as their `model` (so `ModelCheckpoint` saves the rater) and, where
+        they have a `set_trainer` method, this trainer. `on_train_batch_end` comes after every
+        meta-step, `on_epoch_end` every `steps_per_epoch`, with means over that epoch and what
+        `validate` returned; after a resume in mid-epoch the means are over the rest of it.
+
+        Args:
+          train: examples of the inner updates.
+          outer: held-out examples of the outer loss.
+          meta_steps: total to reach.
+          steps_per_epoch: meta-steps per epoch.
+          callbacks: Keras callbacks.
+          validate: called at each epoch's end; its scalars join the epoch's logs.
+
+        Returns:
+          Keras' History of the epochs.
+
+        Raises:
+          DataError, ConfigurationError: sets too small for a batch, models that do not fit them.
+          NonFiniteError: with on_nonfinite="stop".
+          KeyboardInterrupt, SystemExit: after a signal, once callbacks have had `on_train_end`.
+        """
+        checks.at_least("steps_per_epoch", steps_per_epoch, 1)
+        checks.models_fit(self, train, outer)
+        self.train_set = train
+        size = self.population.size
+        inner_streams = [
+            BatchStream(train, self.inner_batch_size, derive_seed(self.seed, "inner", m))
+            for m in range(size)
+        ]
+        outer_streams = [
+            BatchStream(outer, self.outer_batch_size, derive_seed(self.seed, "outer", m))
+            for m in range(size)
+        ]
+        callback_list = keras.callbacks.CallbackList(
+            list(callbacks), add_history=True, model=self.rater
+        )
+        for callback in callbacks:
+            if hasattr(callback, "set_trainer"):
+                callback.set_trainer(self)
+        callback_list.set_params(
+            {"steps": steps_per_epoch, "epochs": -(-meta_steps // steps_per_epoch), "verbose": 0,
+             "meta_steps": meta_steps}
+        )
+        self.rater.stop_training = False
+        callback_list.on_train_begin()
+        with Interruption() as interruption:
+            step = int(self.meta_step.numpy())
+            sums: dict[str, float] = {}
+            seen = 0
+            while step < meta_steps and not self.rater.stop_training:
+                if seen == 0:
+                    callback_list.on_epoch_begin(step // steps_per_epoch)
+                callback_list.on_train_batch_begin(step)
+                logs = self._one_step(step, train, inner_streams, outer_streams)
+                step += 1
+                for name, value in logs.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                seen += 1
+                callback_list.on_train_batch_end(step - 1, logs)
+                if interruption.requested is not None:
+                    break
+                if step % steps_per_epoch == 0 or step == meta_steps:
+                    epoch_logs = {name: value / seen for name, value in sums.items()}
+                    if validate is not None:
+                        epoch_logs.update(validate())
+                    callback_list.on_epoch_end((step - 1) // steps_per_epoch, epoch_logs)
+                    sums, seen = {}, 0
+                    if interruption.requested is not None:
+                        break
+            callback_list.on_train_end()
+            interruption.leave()
+        return self.rater.history
+
+    def _one_step(self, step, train, inner_streams, outer_streams) -> dict[str, float]:
+        reinitialised = self.population.begin_step(step)
+        unroll = range(step * self.unroll_length, (step + 1) * self.unroll_length)
+        rows = np.stack(
+            [[stream.indices(number) for number in unroll] for stream in inner_streams]
+        )
+        inner = {name: values[rows] for name, values in train.features.items()}
+        outer_rows = np.stack([stream.indices(step) for stream in outer_streams])
+        outer_features = outer_streams[0].examples.features
+        outer = {name: values[outer_rows] for name, values in outer_features.items()}
+        report = {
+            name: value.numpy()
+            for name, value in self.train_step(
+                {name: tf.constant(value) for name, value in inner.items()},
+                {name: tf.constant(value) for name, value in outer.items()},
+            ).items()
+        }
+        scores = report.pop("scores")
+        self.last_record = StepRecord(
+            step + 1, report, scores, rows, self.population.ages(), reinitialised
+        )
+        for index in np.flatnonzero(~report["finite"]):
+            self._nonfinite(int(index), report)
+        finite = report["finite"]
+        return {
+            name: float(np.mean(values[finite])) if finite.any() else float("nan")
+            for name, values in report.items()
+            if name != "finite"
+        } | {"nonfinite_count": float(self.nonfinite_count.numpy())}
+
+    def _nonfinite(self, index: int, report: dict) -> None:
+        if self.on_nonfinite == "reinit":
+            self.population.reinitialise(index)
+            return
+        raise NonFiniteError(
+            f"Meta-step {self.last_record.meta_step}, member {index}, age"
+            f" {self.last_record.ages[index]}: the loss or meta-gradient is not finite (outer loss"
+            f" {report['outer_loss'][index]}, meta-gradient norm"
+            f" {report['meta_gradient_norm'][index]}, inner loss"
+            f" {report['inner_loss_before'][index]}). Lower the inner learning rate, set"
+            " clip_norm, or set on_nonfinite='reinit' to restart such members."
+        )
+
+    # --- state -----------------------------------------------------------------------------
+
+    def variables(self) -> dict:
+        """Everything that resuming needs, by name; streams and seeds follow from the step."""
+        return {
+            "rater": self._eta,
+            "rater_non_trainable": [v.value for v in self.rater.non_trainable_variables],
+            "members": [member.variables() for member in self.population.members],
+            "meta_step": self.meta_step,
+            "nonfinite_count": self.nonfinite_count,
+        }

@@ -1,0 +1,88 @@
+"""One line of progress: how far, how fast, how long still, and the number that matters."""
+
+import sys
+import time
+from typing import TextIO
+
+
+def duration(seconds: float) -> str:
+    """12s, 3m05s or 2h07m."""
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+class Progress:
+    """Prints progress on a terminal in place, elsewhere as a line every few seconds.
+
+    Args:
+      label: what is going on.
+      total: units in all.
+      unit: what is counted.
+      done: units already there when this run began; they do not count for the rate.
+      stream: where to print; standard error by default, so that output can be piped.
+      interval: seconds between lines where the stream is no terminal.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        unit: str = "steps",
+        done: int = 0,
+        stream: TextIO | None = None,
+        interval: float = 10.0,
+    ):
+        self.label, self.total, self.unit = label, total, unit
+        self._stream = stream if stream is not None else sys.stderr
+        self._terminal = getattr(self._stream, "isatty", lambda: False)()
+        self._interval = 0.2 if self._terminal else interval
+        self._first = done
+        self._done = done
+        self._begin = time.monotonic()
+        self._rate_from: tuple[float, int] | None = None
+        self._printed = 0.0
+        self._width = 0
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` units are finished now; `note` carries the metric that matters."""
+        self._done = done
+        now = time.monotonic()
+        if self._rate_from is None and done > self._first:
+            # The first unit holds the compilation, which would make the rest look slow.
+            self._rate_from = (now, done)
+            self._printed = 0.0
+        if now - self._printed < self._interval and done < self.total:
+            return
+        self._printed = now
+        self._write(f"{self.label} {done}/{self.total} {self.unit}{self._rate(now)}", note)
+
+    def _rate(self, now: float) -> str:
+        if self._rate_from is None or self._done <= self._rate_from[1]:
+            return ""
+        since, first = self._rate_from
+        rate = (self._done - first) / max(now - since, 1e-9)
+        left = (self.total - self._done) / rate
+        shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f}s each"
+        return f"  {shown}  {duration(left)} left" if left > 0 else f"  {shown}"
+
+    def close(self, note: str = "") -> None:
+        """Ends the line with the time it took."""
+        spent = duration(time.monotonic() - self._begin)
+        self._write(f"{self.label} {self._done}/{self.total} {self.unit} in {spent}", note)
+        if self._terminal:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def _write(self, line: str, note: str) -> None:
+        line = f"{line}  {note}" if note else line
+        if self._terminal:
+            padding = " " * max(0, self._width - len(line))
+            self._stream.write(f"\r{line}{padding}")
+            self._width = len(line)
+        else:
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
