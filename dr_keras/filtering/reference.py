@@ -1,0 +1,145 @@
+"""The reference score distribution: what turns a score into a percentile.
+
+A score means nothing by itself (meta-learning leaves its scale and offset free); its place among
+the scores of a reference sample does. The distribution is kept as quantiles, so that it travels
+inside an artefact and a percentile means the same wherever the artefact goes.
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.errors import DataError
+
+# TensorFlow's kernels flush smaller numbers to zero and NumPy's do not: both count as zero here
+_TINY = np.finfo(np.float32).tiny
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReferenceDistribution:
+    """Quantiles of a sample of scores at Q evenly spaced probabilities from 0 to 1.
+
+    Percentiles are linear between quantiles, 0 below the lowest and 1 above the highest. A score
+    that fills a stretch of equal quantiles (many examples scored exactly alike) gets the middle of
+    that stretch, so that the mean percentile of the sample stays 1/2. NaN ranks below every score:
+    percentile 0.
+
+    Attributes:
+      quantiles: float32 [Q], Q >= 2, finite, not decreasing.
+      sample_size: how many scores they were taken from; 0 where unknown.
+
+    Raises:
+      DataError: the quantiles are not such.
+    """
+
+    quantiles: np.ndarray
+    sample_size: int = 0
+
+    def __post_init__(self):
+        quantiles = np.asarray(self.quantiles, np.float32)
+        if quantiles.ndim != 1 or quantiles.size < 2 or not np.all(np.isfinite(quantiles)):
+            raise DataError(
+                "A reference distribution needs at least 2 finite quantiles in one dimension, not"
+                f" an array of shape {quantiles.shape}: make it with"
+                " ReferenceDistribution.from_scores."
+            )
+        if np.any(np.diff(quantiles) < 0):
+            raise DataError(
+                "The quantiles of a reference distribution decrease somewhere: sort them, or make"
+                " them with ReferenceDistribution.from_scores."
+            )
+        object.__setattr__(self, "quantiles", np.where(np.abs(quantiles) < _TINY, 0, quantiles))
+
+    @classmethod
+    def from_scores(cls, scores, quantiles: int = 1001) -> "ReferenceDistribution":
+        """The distribution of `scores` (any shape); scores that are not finite are left out.
+
+        Raises:
+          DataError: no finite score, or fewer than 2 quantiles asked for.
+        """
+        scores = np.asarray(scores, np.float64).ravel()
+        finite = scores[np.isfinite(scores)]
+        if finite.size == 0:
+            raise DataError(
+                f"None of the {scores.size} scores is finite, so they have no distribution: check"
+                " the rater (NaN weights?) and that its corpus is not empty."
+            )
+        if quantiles < 2:
+            raise DataError(f"A reference distribution needs 2 or more quantiles, not {quantiles}.")
+        probabilities = np.linspace(0.0, 1.0, quantiles)
+        values = np.maximum.accumulate(np.quantile(finite, probabilities).astype(np.float32))
+        return cls(values, sample_size=int(finite.size))
+
+    def percentile(self, scores):
+        """F(score): the share of the reference sample that a score is better than.
+
+        Args:
+          scores: array-like or tensor of any shape.
+
+        Returns:
+          float32 of the same shape: a tensor for a tensor (also in a graph, where the quantiles
+          become a constant), else a NumPy array. Both are computed by the same operations.
+        """
+        if tf.is_tensor(scores):
+            return self._percentile_tensor(tf.cast(scores, tf.float32))
+        return self._percentile_array(np.asarray(scores, np.float32))
+
+    def _percentile_array(self, scores: np.ndarray) -> np.ndarray:
+        q = self.quantiles
+        flat = np.where(np.abs(scores.ravel()) < _TINY, np.float32(0), scores.ravel())
+        left = np.searchsorted(q, flat, side="left")
+        right = np.searchsorted(q, flat, side="right")
+        below = q[np.clip(left - 1, 0, q.size - 1)]
+        above = q[np.clip(left, 0, q.size - 1)]
+        width = np.where(above > below, above - below, np.float32(1))
+        with np.errstate(invalid="ignore"):
+            between = (left - 1).astype(np.float32) + (flat - below) / width
+        middle = (left + right - 1).astype(np.float32) / np.float32(2)
+        rank = np.where(right > left, middle, between)
+        top = np.float32(q.size - 1)
+        rank = np.where(flat < q[0], np.float32(0), np.where(flat > q[-1], top, rank))
+        rank = np.where(np.isnan(flat), np.float32(0), rank)
+        return (rank / top).astype(np.float32).reshape(scores.shape)
+
+    def _percentile_tensor(self, scores: tf.Tensor) -> tf.Tensor:
+        q = tf.constant(self.quantiles)
+        last = self.quantiles.size - 1
+        flat = tf.reshape(scores, [-1])
+        flat = tf.where(tf.abs(flat) < _TINY, tf.zeros_like(flat), flat)
+        left = tf.searchsorted(q, flat, side="left")
+        right = tf.searchsorted(q, flat, side="right")
+        below = tf.gather(q, tf.clip_by_value(left - 1, 0, last))
+        above = tf.gather(q, tf.clip_by_value(left, 0, last))
+        width = tf.where(above > below, above - below, tf.ones_like(flat))
+        between = tf.cast(left - 1, tf.float32) + (flat - below) / width
+        middle = tf.cast(left + right - 1, tf.float32) / 2.0
+        rank = tf.where(right > left, middle, between)
+        top = tf.fill(tf.shape(flat), tf.constant(last, tf.float32))
+        zero = tf.zeros_like(flat)
+        rank = tf.where(flat < q[0], zero, tf.where(flat > q[-1], top, rank))
+        rank = tf.where(tf.math.is_nan(flat), zero, rank)
+        return tf.ensure_shape(tf.reshape(rank / top, tf.shape(scores)), scores.shape)
+
+    def to_dict(self) -> dict:
+        """What JSON can hold; exact, because every float32 is a float64."""
+        return {"quantiles": self.quantiles.astype(float).tolist(), "sample_size": self.sample_size}
+
+    @classmethod
+    def from_dict(cls, stored: dict) -> "ReferenceDistribution":
+        """The inverse of `to_dict`. Raises DataError where `stored` is something else."""
+        try:
+            return cls(np.asarray(stored["quantiles"], np.float32), int(stored["sample_size"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"This is not a stored reference distribution: {error}") from error
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> "ReferenceDistribution":
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise DataError(f"A stored reference distribution is not JSON: {error}") from error
