@@ -1,0 +1,164 @@
+"""What every entry point shares: flags, quiet start-up, and errors as one plain line.
+
+The package `dr_keras.commands` imports this module before any command, because TensorFlow and Keras
+read their settings once, when they are first imported.
+"""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+
+from dr_keras import configuration
+from dr_keras.errors import ConfigurationError, DrKerasError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+# On a machine without a GPU, TensorFlow reports at error level that it found no driver. What goes
+# wrong in earnest arrives as a Python exception.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A user's ~/.keras/keras.json may name another backend; dr_keras runs on TensorFlow only.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+# gin appends such lines to whatever passes through a configurable function.
+_GIN_CALL_NOTE = re.compile(r"\n\s*In call to configurable '[^\n]*")
+
+
+def _import_tensorflow_quietly() -> None:
+    """Imports TensorFlow without the lines that its libraries print before they read any setting.
+
+    They go to the file descriptor, not to `sys.stderr`. They are shown if the import fails.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        failed = True
+        try:
+            import tensorflow  # noqa: F401
+
+            failed = False
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            if failed:
+                hidden.seek(0)
+                sys.stderr.write(hidden.read().decode(errors="replace"))
+
+
+_import_tensorflow_quietly()
+
+
+def argument_parser(
+    description: str, *, base_dir: bool = True, gin: bool = True
+) -> argparse.ArgumentParser:
+    """A parser with the flags that entry points have in common.
+
+    Args:
+      description: First paragraph of the help text, usually the module's docstring.
+      base_dir: Whether the command works in a run directory (`args.base_dir`, required).
+      gin: Whether the command is configured by gin (`args.gin_files` and `args.gin_params`, lists).
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if base_dir:
+        parser.add_argument(
+            "--base_dir",
+            required=True,
+            metavar="DIR",
+            help="run directory: checkpoints, summaries, metrics and exports lie below it",
+        )
+    if gin:
+        parser.add_argument(
+            "--gin_file",
+            dest="gin_files",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="gin file, by path or by its name among those of dr_keras "
+            "(experiments/...); may be repeated, later ones win",
+        )
+        parser.add_argument(
+            "--gin_param",
+            dest="gin_params",
+            action="append",
+            default=[],
+            metavar="'NAME.ARGUMENT = VALUE'",
+            help="one gin binding, applied after the files; may be repeated",
+        )
+    return parser
+
+
+def parse_gin(arguments: argparse.Namespace) -> None:
+    """Parses the gin files and bindings of `arguments`; see `configuration.parse`."""
+    configuration.parse(arguments.gin_files, arguments.gin_params)
+
+
+def run(
+    main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
+) -> int:
+    """Runs `main(argv)` and returns the exit status of the process.
+
+    Errors a user can act on become `error: ...` on standard error and status 2, Ctrl-C becomes one
+    line and status 130, and a reader that went away (`... | head`) is no error. Everything else is
+    a defect and keeps its traceback.
+    """
+    try:
+        _require_tensorflow_backend()
+        return main(argv) or 0
+    except DrKerasError as error:
+        return _report(str(error))
+    except (RuntimeError, TypeError) as error:
+        # gin raises these for an argument that nobody set.
+        missing = _missing_binding(str(error))
+        if missing is None:
+            raise
+        return _report(missing)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr, flush=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _report(message: str) -> int:
+    sys.stdout.flush()
+    print(f"error: {_GIN_CALL_NOTE.sub('', message)}", file=sys.stderr, flush=True)
+    return EXIT_USER_ERROR
+
+
+def _missing_binding(message: str) -> str | None:
+    required = re.search(r"Required bindings for `([^`]+)` not provided in config: \[(.*)\]", message)
+    if required is None:
+        required = re.search(
+            r"No values supplied by Gin or caller for arguments: \[(.*?)\][\s\S]*?"
+            r"In call to configurable '([^']+)'",
+            message,
+        )
+        if required is None:
+            return None
+        arguments, name = required.groups()
+    else:
+        name, arguments = required.groups()
+    first = arguments.split(",")[0].strip().strip("'\"")
+    return (
+        f"the configuration gives {name} no value for {arguments}. Bind it in a gin file or with "
+        f"--gin_param '{name}.{first} = ...'."
+    )
+
+
+def _require_tensorflow_backend() -> None:
+    backend = os.environ["KERAS_BACKEND"]
+    if backend != "tensorflow":
+        raise ConfigurationError(
+            f"KERAS_BACKEND is set to {backend!r}, and dr_keras runs on TensorFlow only. "
+            "Unset it, or set KERAS_BACKEND=tensorflow."
+        )

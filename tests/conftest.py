@@ -1,0 +1,35 @@
+"""What every test gets: quiet logs, the TensorFlow backend, and no gin bindings left by others."""
+
+import os
+import time
+
+# Both are read when TensorFlow and Keras are first imported, so they are set before any test is.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import gin  # noqa: E402
+import pytest  # noqa: E402
+
+# On two cores, without the tests marked `long`.
+TARGET_SECONDS = 600
+
+_session_start = time.monotonic()
+
+
+@pytest.fixture(autouse=True)
+def clean_gin_config():
+    """Each test starts without bindings and unlocked, whatever the one before it parsed."""
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    seconds = time.monotonic() - _session_start
+    if seconds > TARGET_SECONDS and config.option.markexpr == "not long":
+        terminalreporter.write_line(
+            f"WARNING: the tests took {seconds:.0f} s; the target is {TARGET_SECONDS} s on two "
+            "cores. The slowest are listed above.",
+            yellow=True,
+        )
