@@ -58,12 +58,17 @@ def weight_metrics(weights: tf.Tensor) -> dict[str, tf.Tensor]:
 def model_inputs(model: keras.Model, batch: dict):
     """The features of `batch` that `model` reads, by the names of its inputs.
 
-    A functional model whose inputs are not all in the batch by name, or a subclassed model, is
-    handed the whole batch.
+    A model without named inputs (a subclassed one), or with an input that the batch does not
+    have, is handed the whole batch, and says itself what it misses.
     """
-    names = getattr(model, "input_names", None)
-    if names and all(name in batch for name in names):
-        return {name: batch[name] for name in names}
+    if isinstance(model, keras.Sequential):
+        names = [tensor.name for tensor in model.inputs or []]
+        return batch[names[0]] if names and names[0] in batch else batch
+    structure = getattr(model, "input", None) if hasattr(model, "inputs") else None
+    if keras.backend.is_keras_tensor(structure):
+        return batch[structure.name] if structure.name in batch else batch
+    if isinstance(structure, dict) and all(name in batch for name in structure):
+        return {name: batch[name] for name in structure}
     return batch
 
 
