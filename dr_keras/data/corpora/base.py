@@ -1,0 +1,132 @@
+"""What a corpus is, and how any corpus treats empty, malformed and absent input.
+
+A corpus is a name and a function that reads documents. To add one, write a function that yields
+`make_document(text, source, id)` and return `Corpus(name, read)` from a gin-configurable function.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from dr_keras.data.documents import Document
+from dr_keras.errors import ConfigurationError, DataError
+
+ON_MALFORMED = ("stop", "skip")
+
+Reader = Callable[[collections.Counter], Iterator[Document]]
+
+
+class Corpus:
+    """Documents under a name, read afresh, in the same order, on every pass.
+
+    Attributes:
+      name: what weights of mixtures and reports call it.
+      skipped: reason -> how many records the last pass left out.
+      weights: corpus name -> share of the examples drawn, or None: as they come (see mixtures).
+    """
+
+    weights: dict[str, float] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        read: Reader,
+        settings: dict[str, Any] | None = None,
+        max_documents: int | None = None,
+    ):
+        """Args:
+        name: not empty.
+        read: called with a counter of skipped records, yields documents.
+        settings: JSON-able facts for `describe`.
+        max_documents: stop after so many; None for all.
+        """
+        if not name:
+            raise ConfigurationError("a corpus needs a name that is not empty")
+        if max_documents is not None and max_documents < 1:
+            raise ConfigurationError(
+                f"max_documents of corpus {name!r} must be at least 1, not {max_documents}"
+            )
+        self.name = name
+        self.skipped: collections.Counter[str] = collections.Counter()
+        self._read = read
+        self._settings = dict(settings or {})
+        self._max_documents = max_documents
+
+    def documents(self) -> Iterator[Document]:
+        """Yields the documents with `corpus` set; empty texts are skipped and counted.
+
+        Raises:
+          DataError: a record is malformed, or the corpus turns out to hold no document.
+        """
+        self.skipped = collections.Counter()
+        number = 0
+        for document in self._read(self.skipped):
+            if not document.text or document.text.isspace():
+                self.skipped["empty text"] += 1
+                continue
+            number += 1
+            yield dataclasses.replace(document, corpus=document.corpus or self.name)
+            if number == self._max_documents:
+                return
+        if not number:
+            raise DataError(f"corpus {self.name!r} holds no documents{self._where()}")
+
+    def describe(self) -> dict[str, Any]:
+        """Returns JSON-able facts: name, settings, what the last pass skipped."""
+        return {"name": self.name, **self._settings, "skipped": dict(self.skipped)}
+
+    def _where(self) -> str:
+        paths = self._settings.get("paths")
+        place = f": nothing to read in {_shortened(paths)}" if paths else ""
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in self.skipped.items())
+        return f"{place} (skipped: {reasons})" if reasons else place
+
+
+def _shortened(paths: list[str]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(paths[:3]) + more
+
+
+def require_documents(documents: Iterable[Document], what: str) -> list[Document]:
+    """Returns the documents as a list; DataError naming `what` if there are none."""
+    documents = list(documents)
+    if not documents:
+        raise DataError(f"{what} holds no documents; give it a corpus with text in it")
+    return documents
+
+
+def check_choice(setting: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raises ConfigurationError unless the value of a setting is one of the choices."""
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ConfigurationError(f"{setting} must be one of {listed}, not {value!r}")
+
+
+class Malformed:
+    """Stops at the first malformed record, or counts it: what `on_malformed` asks for."""
+
+    def __init__(self, on_malformed: str, skipped: collections.Counter, remedy: str = ""):
+        self._stop = on_malformed == "stop"
+        self._skipped = skipped
+        self._remedy = remedy or 'mend it, or leave such records out with on_malformed="skip"'
+
+    def __call__(self, reason: str, place: str, detail: str = "") -> None:
+        """Args: reason: short and countable; place: file and line or record; detail: the rest."""
+        if self._stop:
+            raise DataError(f"{place}: {reason}{f' ({detail})' if detail else ''}; {self._remedy}")
+        self._skipped[reason] += 1
+
+
+def decode(raw: bytes) -> str:
+    """Decodes UTF-8; a byte order mark is dropped. Raises UnicodeDecodeError."""
+    return raw.decode("utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: JSON can smuggle in lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

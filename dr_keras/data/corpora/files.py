@@ -1,0 +1,139 @@
+"""Finding and reading files: local ones, and what `tf.io.gfile` reaches."""
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from dr_keras.errors import ConfigurationError, DataError
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+_CHUNK = 1 << 20
+_GLOB = re.compile(r"[*?\[]")
+
+
+def find_files(path: Paths, suffixes: Sequence[str]) -> list[str]:
+    """Returns the files that `path` names, sorted within each entry, each once.
+
+    Args:
+      path: a file, a glob, a directory, or a list of these. From a directory come the files below
+        it whose name ends in a suffix (or in one plus ".gz"); names that start with a dot or an
+        underscore are passed over, as are folders named so.
+      suffixes: e.g. (".jsonl",).
+
+    Raises:
+      DataError: an entry names nothing, or a directory without such files.
+    """
+    entries = [path] if isinstance(path, str | os.PathLike) else list(path)
+    if not entries:
+        raise ConfigurationError("the list of paths is empty; name at least one file")
+    found: dict[str, None] = {}
+    for entry in entries:
+        found.update(dict.fromkeys(_expand(os.path.expanduser(os.fspath(entry)), suffixes)))
+    return list(found)
+
+
+def _expand(path: str, suffixes: Sequence[str]) -> list[str]:
+    try:
+        if tf.io.gfile.isdir(path):
+            files = [file for file in _walk(path) if _has_suffix(file, suffixes)]
+            if not files:
+                raise DataError(
+                    f"{path}: no file in this directory ends in {', '.join(suffixes)} (or these "
+                    "and .gz); name the files, or give a glob such as "
+                    f"{os.path.join(path, '*')}"
+                )
+            return sorted(files)
+        if tf.io.gfile.exists(path):  # before the glob: a file name may hold a bracket
+            return [path]
+        matches = tf.io.gfile.glob(path) if _GLOB.search(path) else []
+        files = sorted(file for file in matches if not tf.io.gfile.isdir(file))
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: cannot be looked up ({error.message})") from error
+    if not files:
+        raise DataError(
+            f"{path}: no file matches; check the spelling of the glob"
+            if _GLOB.search(path)
+            else f"{path}: no such file or directory; check the path"
+        )
+    return files
+
+
+def _walk(directory: str) -> Iterator[str]:
+    for folder, subfolders, files in tf.io.gfile.walk(directory):
+        inner = os.path.relpath(folder, directory).split(os.sep)
+        if any(name.startswith((".", "_")) and name not in (".", "..") for name in inner):
+            continue
+        for name in files:
+            if not name.startswith((".", "_")):
+                yield os.path.join(folder, name)
+
+
+def _has_suffix(file: str, suffixes: Sequence[str]) -> bool:
+    name = os.path.basename(file).lower().removesuffix(".gz")
+    return name.endswith(tuple(suffixes))
+
+
+def stem(path: str) -> str:
+    """Returns the name of a file or directory without its suffixes: a default name."""
+    name = os.path.basename(os.path.normpath(path))
+    return name.split(".")[0] or name
+
+
+def default_name(path: Paths) -> str:
+    """Returns the name of a corpus that is given none: what its (first) path is called.
+
+    For a glob that is the folder before the first wildcard, so that it is a name and no pattern.
+    """
+    first = path if isinstance(path, str | os.PathLike) else list(path)[0]
+    parts = os.path.normpath(os.path.expanduser(os.fspath(first))).split(os.sep)
+    while len(parts) > 1 and _GLOB.search(parts[-1]):
+        parts.pop()
+    return stem(parts[-1]) or "corpus"
+
+
+def read_lines(path: str, max_line_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+    """Yields (line number from 1, the line without its end), or (number, None) if it is too long.
+
+    A line that is too long is passed over in chunks: it is never held in memory as a whole.
+
+    Raises:
+      DataError: the file cannot be read, or is a damaged gzip file.
+    """
+    number, kept, length = 1, [], 0
+    for chunk in _read_chunks(path):
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            length += len(piece)
+            if length > max_line_bytes:
+                yield number, None
+            else:
+                yield number, b"".join((*kept, piece)).removesuffix(b"\r")
+            number, kept, length = number + 1, [], 0
+        length += len(rest)
+        if length <= max_line_bytes:
+            kept.append(rest)
+        else:
+            kept = []
+    if length > max_line_bytes:
+        yield number, None
+    elif length:
+        yield number, b"".join(kept).removesuffix(b"\r")
+
+
+def _read_chunks(path: str) -> Iterator[bytes]:
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            stream = gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: cannot be read ({error.message})") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}: not a whole gzip file ({error}); fetch or compress it again"
+        ) from error

@@ -1,0 +1,99 @@
+"""Plain text files: one document a file, or one a paragraph."""
+
+import collections
+import functools
+import os
+from collections.abc import Iterator, Sequence
+
+import gin
+
+from dr_keras.data.corpora import base, files
+from dr_keras.data.documents import Document, make_document
+from dr_keras.errors import ConfigurationError
+
+SUFFIXES = (".txt", ".text", ".md", ".rst")
+
+
+@gin.configurable
+def text_corpus(
+    path: files.Paths,
+    split_on_blank_lines: bool = False,
+    source: str | None = None,
+    name: str | None = None,
+    on_malformed: str = "stop",
+    max_document_bytes: int = 64 << 20,
+    max_documents: int | None = None,
+    suffixes: Sequence[str] = SUFFIXES,
+) -> base.Corpus:
+    """A corpus of UTF-8 text files, compressed (.gz) or not.
+
+    Args:
+      path: file, glob, directory, or a list of these, local or through `tf.io.gfile`.
+      split_on_blank_lines: blank lines end a document; otherwise a file is one document.
+      source: source of all documents; None for the name of the folder a file lies in.
+      name: name of the corpus; None for the name of the first path.
+      on_malformed: "stop" at invalid UTF-8 or an overlong document, or "skip" it and count it.
+      max_document_bytes: a longer document is malformed; it is not read into memory.
+      max_documents: stop after so many.
+      suffixes: which files of a directory are text.
+
+    Raises:
+      DataError: a path names nothing (at once); a document is malformed (when read).
+    """
+    base.check_choice("text_corpus.on_malformed", on_malformed, base.ON_MALFORMED)
+    if max_document_bytes < 1:
+        raise ConfigurationError(
+            f"text_corpus.max_document_bytes must be at least 1, not {max_document_bytes}"
+        )
+    paths = files.find_files(path, tuple(suffixes))
+    limits = (split_on_blank_lines, max_document_bytes)
+    read = functools.partial(_read, paths, source, on_malformed, *limits)
+    settings = {"kind": "text", "paths": paths, "split_on_blank_lines": split_on_blank_lines}
+    return base.Corpus(name or files.default_name(path), read, settings, max_documents)
+
+
+def _read(
+    paths: list[str],
+    source: str | None,
+    on_malformed: str,
+    split_on_blank_lines: bool,
+    max_document_bytes: int,
+    skipped: collections.Counter,
+) -> Iterator[Document]:
+    malformed = base.Malformed(on_malformed, skipped)
+    for path in paths:
+        folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
+        for start, lines in _documents(path, split_on_blank_lines, max_document_bytes):
+            place = f"{path}, line {start}"
+            if lines is None:
+                detail = f"more than max_document_bytes = {max_document_bytes}"
+                malformed("document too long", place, detail)
+                continue
+            raw = b"\n".join(lines)
+            try:
+                text = base.decode(raw)
+            except UnicodeDecodeError as error:
+                line = start + raw.count(b"\n", 0, error.start)
+                malformed("invalid UTF-8", f"{path}, line {line}", str(error))
+                continue
+            yield make_document(text, source or folder or files.stem(path))
+
+
+def _documents(
+    path: str, split_on_blank_lines: bool, max_bytes: int
+) -> Iterator[tuple[int, list[bytes] | None]]:
+    """Yields (number of the first line, lines), or None for lines if there are too many bytes."""
+    start, lines, length = 1, [], 0
+    for number, line in files.read_lines(path, max_bytes):
+        if split_on_blank_lines and line is not None and not line.strip():
+            if length:
+                yield start, lines
+            start, lines, length = number + 1, [], 0
+            continue
+        length += max_bytes + 2 if line is None else len(line) + 1
+        if length > max_bytes + 1:  # the end of the last line does not count
+            lines = None
+        elif lines is not None:
+            lines.append(line)
+    if length or not split_on_blank_lines:  # an empty file is an empty document, and counted
+        yield start, lines
