@@ -156,8 +156,8 @@ def _shares(examples: ExampleSet) -> tuple[list[np.ndarray], list[int], int]:
     smallest = min(b - a for a, b in zip(bounds, bounds[1:]))
     if smallest < _WEIGHT_UNIT >> 20:
         raise DataError(
-            f"The weights of '{examples.name}' differ by more than a factor of a million: {weights}."
-            " Set the smallest to 0 or raise it."
+            f"The weights of '{examples.name}' differ by more than a factor of a million:"
+            f" {weights}. Set the smallest to 0 or raise it."
         )
     block = 256
     while block * smallest < 2 * _WEIGHT_UNIT:

@@ -108,7 +108,7 @@ def test_many_documents_keep_their_order():
 
 def test_shared_ids_are_refused():
     documents = [document("x", "ab", source="one"), document("x", "cd", source="two")]
-    with pytest.raises(DataError, match="'train' has two documents with the id 'x'.*'one' and 'two'"):
+    with pytest.raises(DataError, match="two documents with the id 'x'.*'one' and 'two'"):
         window_documents(documents, TOKENIZER, 4, name="train")
 
 

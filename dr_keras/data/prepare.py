@@ -1,0 +1,155 @@
+"""From a corpus to the four parts of examples that meta-training and evaluation use."""
+
+from collections.abc import Mapping
+import logging
+
+import gin
+
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.documents import Document, merge_duplicates
+from dr_keras.data.examples import Parts
+from dr_keras.data.splits import PARTS, part_of, split_fractions
+from dr_keras.data.tokenizers import Tokenizer
+from dr_keras.data.windows import window_documents
+from dr_keras.errors import ConfigurationError, DataError
+
+_logger = logging.getLogger(__name__)
+
+
+def split_documents(
+    corpus: Corpus, fractions: Mapping[str, float] | None = None
+) -> dict[str, list[Document]]:
+    """Reads a corpus, merges exact duplicates, and splits it by what the documents say.
+
+    Args:
+      corpus: any corpus.
+      fractions: share of each part; None for `split_fractions()`.
+
+    Returns:
+      Part name -> documents, in the order of the corpus; a part may be empty.
+    """
+    fractions = split_fractions() if fractions is None else fractions
+    parts: dict[str, list[Document]] = {part: [] for part in PARTS}
+    for document in merge_duplicates(corpus.documents()):
+        parts[part_of(document.key, fractions)].append(document)
+    return parts
+
+
+@gin.configurable
+def text_data(
+    corpus: Corpus = gin.REQUIRED,
+    tokenizer: Tokenizer = gin.REQUIRED,
+    sequence_length: int = gin.REQUIRED,
+    outer: Corpus | None = None,
+    validation: Corpus | None = None,
+    test: Corpus | None = None,
+    fractions: Mapping[str, float] | None = None,
+    on_overlap: str = "stop",
+    packing: bool = False,
+    minimum_tokens: int = 2,
+) -> Parts:
+    """Turns text into train, outer, validation and test examples.
+
+    All four are split off `corpus`, unless a corpus of its own is named for a held-out part. The
+    documents of `corpus` that would have made up such a part are then used nowhere, so that what
+    was held out in one run never becomes training data in the next.
+
+    Args:
+      corpus: where the training text comes from; the weights of a mixture go with all its parts.
+      tokenizer: turns text into ids.
+      sequence_length: tokens in an example.
+      outer: corpus of the meta-objective, if not part of `corpus`; several, with weights, are
+        joined by `mixture_corpus`; one part of a corpus is taken by `corpus_part`.
+      validation: corpus that chooses checkpoints and discard fractions; likewise.
+      test: corpus that is reported; likewise.
+      fractions: share of each part of `corpus`; None for `split_fractions()`.
+      on_overlap: what to do about documents that lie in two parts because a named corpus repeats
+        them: "stop" raises, "drop" keeps them in the more protected part only (test, then
+        validation, then outer, then train).
+      packing: whether examples may span documents.
+      minimum_tokens: examples with fewer real tokens are left out.
+
+    Returns:
+      The parts, with `tokens` int32 [N, sequence_length] and the labels `level` and `damage`.
+
+    Raises:
+      ConfigurationError: something that is no corpus is given as one.
+      DataError: parts overlap, or one of them has no examples.
+    """
+    if on_overlap not in ("stop", "drop"):
+        raise ConfigurationError(f"on_overlap must be 'stop' or 'drop', not {on_overlap!r}.")
+    named = {"outer": outer, "validation": validation, "test": test}
+    named = {part: held_out for part, held_out in named.items() if held_out is not None}
+    for argument, value in {"corpus": corpus, **named}.items():
+        if not isinstance(value, Corpus):
+            raise ConfigurationError(
+                f"text_data.{argument} is {value!r}, which is no corpus: give it one, such as"
+                " @jsonl_corpus(); several are joined by @mixture_corpus()."
+            )
+    documents = split_documents(corpus, fractions)
+    for part, held_out in named.items():
+        documents[part] = merge_duplicates(held_out.documents())
+    if named:
+        _separate(documents, on_overlap)
+    sizes = ", ".join(f"{part} {len(members)}" for part, members in documents.items())
+    _logger.info("documents: %s", sizes)
+    sets = {}
+    for part, members in documents.items():
+        origin = named.get(part, corpus)
+        sets[part] = window_documents(
+            members, tokenizer, sequence_length, packing, minimum_tokens, part, origin.weights
+        )
+        if not len(sets[part]):
+            raise DataError(
+                f"The corpus '{origin.name}' gives the part '{part}' no examples (documents:"
+                f" {sizes}; an example needs {minimum_tokens} tokens): add documents, raise"
+                f" split_fractions.{part}, or name a corpus in text_data.{part}."
+            )
+    return Parts(**sets)
+
+
+@gin.configurable
+def corpus_part(
+    corpus: Corpus = gin.REQUIRED,
+    part: str = gin.REQUIRED,
+    fractions: Mapping[str, float] | None = None,
+) -> Corpus:
+    """One part of a corpus as a corpus, so that several held-out sets can share one.
+
+    Args:
+      corpus: any corpus.
+      part: "train", "outer", "validation" or "test".
+      fractions: share of each part; None for `split_fractions()`.
+    """
+    if part not in PARTS:
+        raise ConfigurationError(f"corpus_part.part must be one of {PARTS}, not {part!r}.")
+
+    def read(skipped):
+        for document in corpus.documents():
+            if part_of(document.key, fractions) == part:
+                yield document
+        skipped.update(corpus.skipped)
+
+    selected = Corpus(corpus.name, read, {"part": part, "of": corpus.describe()})
+    selected.weights = corpus.weights
+    return selected
+
+
+def _separate(documents: dict[str, list[Document]], on_overlap: str) -> None:
+    """Makes the parts disjoint by key, in place, or raises DataError about the first overlap."""
+    taken: dict[str, str] = {}
+    for part in reversed(PARTS):
+        repeated = [document for document in documents[part] if document.key in taken]
+        if repeated and on_overlap == "stop":
+            other = taken[repeated[0].key]
+            count = sum(taken[document.key] == other for document in repeated)
+            raise DataError(
+                f"The parts '{part}' and '{other}' overlap: {count} documents lie in both, for"
+                f" example '{repeated[0].id}' (source '{repeated[0].source}'). Name another corpus"
+                f" for text_data.{other}, take different parts of one corpus with corpus_part, or"
+                f" set text_data.on_overlap = 'drop' to leave them out of '{part}'."
+            )
+        if repeated:
+            _logger.info("%d documents left out of %s: held out elsewhere", len(repeated), part)
+            documents[part] = [d for d in documents[part] if d.key not in taken]
+        taken.update((document.key, part) for document in documents[part])
