@@ -27,7 +27,8 @@ class SubwordTokenizer:
     Args:
       name: kind, as the config has it.
       layer: keras_hub tokenizer, string -> ragged int32; its id 0 is padding.
-      end_id: the id between packed documents.
+      ids: the id that stands between packed documents, and that of what the vocabulary cannot
+        spell (`unknown_id`).
       config: what `config()` returns.
       path: the vocabulary file, as the user named it.
     """
@@ -35,12 +36,12 @@ class SubwordTokenizer:
     pad_id = PAD_ID
     needs_tensorflow_text = True
 
-    def __init__(self, name: str, layer, end_id: int, config: dict, path: str):
+    def __init__(self, name: str, layer, ids: tuple[int, int], config: dict, path: str):
         if not layer.built:
             layer.build(None)  # an unbuilt layer cannot be exported
         self.name = name
         self.vocabulary_size = int(layer.vocabulary_size())
-        self.end_id = int(end_id)
+        self.end_id, self.unknown_id = map(int, ids)
         self.assets = [path]
         self.trackables = [layer]
         self._layer = layer
@@ -163,7 +164,8 @@ def wordpiece_tokenizer(
         "end_token": end_token,
         "unknown_token": unknown_token,
     }
-    return SubwordTokenizer("wordpiece", layer, lines[end_token] - 1, config, vocabulary)
+    ids = (lines[end_token] - 1, lines[unknown_token] - 1)
+    return SubwordTokenizer("wordpiece", layer, ids, config, vocabulary)
 
 
 @gin.configurable
@@ -213,4 +215,4 @@ def sentencepiece_tokenizer(
         "proto": asset_config(proto, content),
         "end_token": end_token,
     }
-    return SubwordTokenizer("sentencepiece", layer, end_id, config, proto)
+    return SubwordTokenizer("sentencepiece", layer, (end_id, model.unk_id()), config, proto)
