@@ -1,128 +1,245 @@
-"""Strict gin configuration: parsing, the packaged gin files, and the record a run keeps of it.
+"""Strict gin configuration.
 
-A gin file is found by its path, or by its name in the folder of the gin files that come with
-dr_keras (`experiments/...`). `include` lines are looked up in the folder of the file that was asked
-for, then among the packaged files, then in the working directory. Modules named by `import` lines
-are found in the same folder and in the working directory as well.
+`parse` makes the bindings of gin files and of the command line, and refuses what gin would let
+pass: a macro that nothing uses, one that has no value, includes in a circle. Every refusal is a
+`ConfigurationError` with the file, the line and the nearest valid name.
 
-Contract on disk, in a run directory:
-  parsed_config.gin              every binding of the files and the command line; what makes two runs
-                                 the same run
-  operative_config-<step>.gin    the values in use when training started or resumed at that step,
-                                 defaults included
+A gin file is named by its path or by its name among those that come with dr_keras
+(`experiments/...`). Its `include` lines are looked up in its own folder, then among the packaged
+files, then in the working directory; modules named by its `import` lines, in its own folder and in
+the working directory too.
+
+What a run directory keeps of its configuration is in `dr_keras.run_configuration`.
 """
 
-import contextlib
-import difflib
 import importlib
 import inspect
-import logging
-import os
+import pkgutil
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+import tokenize
+from collections.abc import Sequence
 
 import gin
 from gin import config as gin_config
-from gin import config_parser
 
-from dr_keras.errors import ConfigurationError
+import dr_keras
+from dr_keras import gin_files as files
+from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.gin_files import Binding, Origin, nearest, packaged_folder, packaged_gin_files
+from dr_keras.run_configuration import (
+    PARSED_CONFIG,
+    check_same_config,
+    operative_config,
+    parsed_config,
+    write_operative_config,
+)
 
-PARSED_CONFIG = "parsed_config.gin"
+__all__ = [
+    "PARSED_CONFIG",
+    "check_same_config",
+    "import_configurables",
+    "operative_config",
+    "packaged_folder",
+    "packaged_gin_files",
+    "parse",
+    "parsed_config",
+    "write_operative_config",
+]
 
-# Long enough that every binding of a recorded configuration is one line.
-_ONE_LINE = 1_000_000
+_MACRO = "gin.macro"
+
+files.register_with_gin()
 
 
-# ---------------------------------------------------------------------------- packaged folders
+def parse(
+    gin_files: str | Sequence[str] = (),
+    gin_params: str | Sequence[str] = (),
+    search: str | Sequence[str] = (),
+    complete: bool = True,
+) -> None:
+    """Makes the bindings of `gin_files`, then of `gin_params`, in place of all earlier ones.
 
+    Args:
+      gin_files: paths, or names among the packaged files; later ones win.
+      gin_params: bindings as text, `"name.argument = value"`; they win over the files.
+      search: further folders in which files and their includes are looked up.
+      complete: whether every macro must have a value and a use, and the configuration is then
+        finalised (locked). False is for a fragment that others include.
 
-def packaged_folder(name: str) -> Path:
-    """The folder `gin` or `savedmodels` that comes with dr_keras.
-
-    A wheel carries it inside the package; in a checkout, and in an editable install of one, it lies
-    at the top.
+    Raises:
+      ConfigurationError: anything that is wrong with the configuration.
     """
-    package = Path(__file__).resolve().parent
-    for folder in (package / f"packaged_{name}", package.parent / name):
-        if folder.is_dir():
-            return folder
-    raise ConfigurationError(
-        f"this installation of dr_keras in {package} has no folder {name!r}. Install it again."
-    )
+    gin_files, gin_params, search = map(_as_list, (gin_files, gin_params, search))
+    import_configurables()
+    gin.clear_config()
+    bindings: list[Binding] = []
+    for name in gin_files:
+        path = files.find(name, search)
+        folders = files.include_folders(path, search)
+        bindings += files.scan(path, folders)
+        files.make_importable(path)
+        with files.search_path(folders):
+            _make_bindings(lambda path=path: gin.parse_config_file(path), path)
+    for number, text in enumerate(gin_params, 1):
+        origin = Origin(None, number)
+        _make_bindings(lambda text=text: gin.parse_config(text), str(origin), text)
+        bindings.append(Binding(*_key_of(text), origin))
+    if complete:
+        _require_complete(_origins(bindings))
+        _make_bindings(gin.finalize, "the configuration as a whole")
 
 
-def packaged_gin_files() -> list[str]:
-    """Names of the packaged gin files, relative to their folder, sorted."""
-    folder = packaged_folder("gin")
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gin"))
+def import_configurables() -> None:
+    """Imports every module of dr_keras, so that gin knows every name that a file may use.
 
-
-# ---------------------------------------------------------------------------- reading files
-
-
-def _is_remote(path: str) -> bool:
-    return "://" in path
-
-
-def _exists(path: str) -> bool:
-    if not _is_remote(path):
-        return os.path.isfile(path)
-    import tensorflow as tf
-
-    return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
-
-
-def _open_remote(path: str):
-    import tensorflow as tf
-
-    return tf.io.gfile.GFile(path)
-
-
-def _register_with_gin() -> None:
-    """Lets plain `gin.parse_config_file` find remote files and the packaged ones, too."""
-    gin_config.register_file_reader(_open_remote, lambda path: _is_remote(path) and _exists(path))
-    with contextlib.suppress(ConfigurationError):
-        gin.add_config_file_search_path(str(packaged_folder("gin")))
-
-
-_register_with_gin()
-
-
-@contextlib.contextmanager
-def _search_path(folders: Sequence[str]) -> Iterator[None]:
-    """gin's search path, for as long as one file is parsed.
-
-    gin itself can only append to the path, so that a folder of an earlier file would stay on it.
+    Entry points are left out, and modules of an optional dependency that is not installed.
     """
-    before = list(gin_config._LOCATION_PREFIXES)
-    gin_config._LOCATION_PREFIXES[:] = folders
-    # gin also looks for each name as a Python package and logs an error where there is none.
-    reader_log = logging.getLogger()
-    quiet = _NoGinReaderMessages()
-    reader_log.addFilter(quiet)
-    handlers = list(reader_log.handlers)
-    for handler in handlers:
-        handler.addFilter(quiet)
+    for module in pkgutil.walk_packages(dr_keras.__path__, "dr_keras."):
+        if module.name.startswith("dr_keras.commands"):
+            continue
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "dr_keras":
+                raise
+
+
+def _as_list(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _key_of(text: str) -> tuple[str, str, str]:
+    """Scope, selector and argument that a --gin_param binds (it was parsed before)."""
+    return gin_config.config_parser.parse_binding_key(text.partition("=")[0].strip())
+
+
+# ------------------------------------------------------------------- gin's errors, made readable
+
+
+def _make_bindings(action, where: str, text: str = "") -> None:
+    """Runs `action`, one of gin's, and turns what it raises into a ConfigurationError."""
+    shown = f" ({text.strip()})" if text else ""
     try:
-        yield
-    finally:
-        gin_config._LOCATION_PREFIXES[:] = before
-        reader_log.removeFilter(quiet)
-        for handler in handlers:
-            handler.removeFilter(quiet)
+        action()
+    except DrKerasError:
+        raise
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise files.syntax_error(error, where) from error
+    except ImportError as error:
+        place, message = _place_and_message(str(error), where + shown)
+        raise ConfigurationError(
+            f"{place}: cannot import: {message}. The module must lie beside the gin file, in the "
+            "working directory, or be installed."
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        place, message = _place_and_message(str(error), where + shown)
+        raise ConfigurationError(f"{place}: {message}{_suggestion(message)}") from error
 
 
-class _NoGinReaderMessages(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.pathname.endswith(os.path.join("gin", "resource_reader.py"))
+def _place_and_message(message: str, where: str) -> tuple[str, str]:
+    """gin appends where it was: first the line itself, then the lines that included it."""
+    location = re.search(r'\n\s+In file "([^"]+)", line (\d+)', message)
+    place = f"{location[1]} line {location[2]}" if location else where
+    return place, message.split("\n  In ")[0].strip("\"'").rstrip()
 
 
-class _Origin(NamedTuple):
-    file: str | None
-    line: int
+def _suggestion(message: str) -> str:
+    """The nearest name that gin knows, for its messages about one it does not know."""
+    unknown = re.match(r"No configurable matching (?:reference )?'@?([\w./]+)", message)
+    if unknown:
+        name = unknown[1].rpartition("/")[2].rpartition(".")[2]
+        return nearest(name, _configurable_names())
+    unknown = re.match(r"Configurable '([\w./]+)' (?:doesn't|has) .*'(\w+)'", message)
+    if unknown:
+        parameters = _parameters(unknown[1])
+        close = nearest(unknown[2], parameters)
+        return close or f" It has: {', '.join(parameters)}."
+    return ""
 
-    def __str__(self) -> str:
-        return f"{self.file} line {self.line}" if self.file else f"--gin_param number {self.line}"
+
+def _configurable_names() -> list[str]:
+    return [configurable.name.rpartition(".")[2] for _, configurable in _registered()]
+
+
+def _registered():
+    return [item for item in gin_config._REGISTRY.items() if not item[0].startswith("gin.")]
+
+
+def _parameters(selector: str) -> list[str]:
+    """The arguments of a configurable that gin may bind."""
+    configurable = gin_config._REGISTRY.get_match(selector.rpartition("/")[2])
+    if configurable is None:
+        return []
+    names = inspect.signature(configurable.wrapped).parameters
+    allowed = configurable.allowlist or names
+    return [name for name in names if name in allowed and name not in (configurable.denylist or ())]
+
+
+# --------------------------------------------------------------------------- what gin lets pass
+
+
+def _origins(bindings: Sequence[Binding]) -> dict[tuple[str, str, str], Origin]:
+    """Where each binding was made last, by (scope, complete selector, argument)."""
+    origins = {}
+    for scope, selector, argument, origin in bindings:
+        if argument:
+            configurable = gin_config._REGISTRY.get_match(selector)
+            key = (scope, configurable.selector if configurable else selector, argument)
+        else:
+            key = (f"{scope}/{selector}" if scope else selector, _MACRO, "value")
+        origins[key] = origin
+    return origins
+
+
+def _require_complete(origins: dict[tuple[str, str, str], Origin]) -> None:
+    """Refuses macros without a value and macros without a use, all of them in one message.
+
+    A misspelled macro is both: the name that was bound has no use, and the one that was meant
+    keeps its old value or has none.
+    """
+    config = gin_config._CONFIG
+    bound = {scope for scope, selector in config if selector == _MACRO}
+    used: dict[str, str] = {}
+    problems = []
+    for (scope, selector), arguments in config.items():
+        for argument, value in arguments.items():
+            name = _shown_key(scope, selector, argument)
+            origin = origins.get((scope, selector, argument))
+            at = f"{origin}: " if origin else ""
+            for reference in gin_config.iterate_references(value, to=_wrapper(_MACRO)):
+                macro = reference.config_key[0]
+                used.setdefault(macro, f"{at}{name}")
+            if _is_required_marker(value):
+                problems.append(
+                    f"{at}{name} must be given a value, in a gin file or with "
+                    f"--gin_param '{name} = ...'."
+                )
+    for macro in sorted(set(used) - bound):
+        problems.append(f"{used[macro]} uses %{macro}, which has no value.{nearest(macro, bound)}")
+    for macro in sorted(bound - set(used)):
+        origin = origins.get((macro, _MACRO, "value"))
+        at = f"{origin}: " if origin else ""
+        others = nearest(macro, set(used) - {macro})
+        problems.append(f"{at}{macro} is given a value, and nothing uses it.{others}")
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+
+
+def _shown_key(scope: str, selector: str, argument: str) -> str:
+    if selector == _MACRO:
+        return scope
+    shortest = gin_config._REGISTRY.minimal_selector(selector)
+    return f"{scope}/{shortest}.{argument}" if scope else f"{shortest}.{argument}"
+
+
+def _wrapper(selector: str):
+    return gin_config._REGISTRY[selector].wrapper
+
+
+def _is_required_marker(value) -> bool:
+    """Whether a bound value is %gin.REQUIRED."""
+    return (
+        isinstance(value, gin_config.ConfigurableReference)
+        and value.configurable.selector == "gin.constant"
+        and value.scoped_configurable_fn() is gin.REQUIRED
+    )
