@@ -1,6 +1,7 @@
 """Text becomes four disjoint parts, or a word on why it cannot."""
 
 import itertools
+import json
 
 import gin
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import make_document
-from dr_keras.data.prepare import corpus_part, split_documents, text_data
+from dr_keras.data.prepare import corpus_from_path, corpus_part, split_documents, text_data
 from dr_keras.data.splits import part_of
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ConfigurationError, DataError
@@ -144,3 +145,30 @@ def test_everything_is_set_from_gin():
     assert originals(parts.test) <= {d.id for d in split_documents(corpus_of(texts("a")))["test"]}
     assert (parts.train.features["tokens"] == 1).sum() > 10  # ends of packed documents
     assert np.isnan(parts.train.labels["level"]).all()
+
+
+def test_a_path_becomes_a_corpus_of_its_kind(tmp_path):
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts("a", 3))
+    (tmp_path / "some.jsonl").write_text(lines)
+    (tmp_path / "notes.txt").write_text("a document number 7")
+    (tmp_path / "odd.suffix").write_text("a document number 8")
+    from_lines = corpus_from_path(str(tmp_path / "some.jsonl"))
+    assert [d.text for d in from_lines.documents()] == texts("a", 3)
+    for name, number in (("notes.txt", 7), ("odd.suffix", 8)):
+        (document,) = corpus_from_path(str(tmp_path / name)).documents()
+        assert document.text == f"a document number {number}"
+    with pytest.raises(ConfigurationError, match=r"several kinds \(jsonl, text\)"):
+        corpus_from_path(str(tmp_path))
+    (tmp_path / "notes.txt").unlink()
+    assert [d.text for d in corpus_from_path(str(tmp_path)).documents()] == texts("a", 3)
+    gin.bind_parameter("jsonl_corpus.text_field", "body")
+    with pytest.raises(DataError, match="some.jsonl"):
+        list(corpus_from_path(str(tmp_path)).documents())
+
+
+def test_paths_that_hold_no_corpus_are_refused(tmp_path):
+    (tmp_path / "image.png").write_bytes(b"")
+    with pytest.raises(DataError, match="no file in this folder can be read as a corpus"):
+        corpus_from_path(str(tmp_path))
+    with pytest.raises(DataError, match="absent.jsonl: no such file"):
+        corpus_from_path(str(tmp_path / "absent.jsonl"))

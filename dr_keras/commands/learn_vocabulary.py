@@ -1,0 +1,53 @@
+"""Learns a WordPiece or SentencePiece vocabulary from a corpus.
+
+  learn_vocabulary --input my.jsonl --output my.model --size 8192
+
+The corpus may also come from gin (learn_vocabulary.corpus), and so may every other setting. Only
+the train part of the corpus is read, so that held-out text stays unseen.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from dr_keras.commands import common
+
+
+def _main(argv: Sequence[str] | None = None) -> int:
+    parser = common.argument_parser(__doc__, base_dir=False)
+    parser.add_argument(
+        "--input", metavar="PATH", help="file or folder of JSONL, Parquet, TFRecord or text files"
+    )
+    parser.add_argument("--output", metavar="FILE", help="the vocabulary file to write")
+    parser.add_argument("--kind", help="wordpiece or sentencepiece (the default)")
+    parser.add_argument("--size", type=int, help="tokens in the vocabulary (default: 8192)")
+    arguments = parser.parse_args(argv)
+    from dr_keras import experiment  # noqa: F401  makes every name known that gin files may use
+    from dr_keras.data.prepare import corpus_from_path
+    from dr_keras.data.tokenizers.learn import learn_vocabulary
+
+    common.parse_gin(arguments)
+    given = {
+        "corpus": corpus_from_path(arguments.input) if arguments.input else None,
+        "output": arguments.output,
+        "kind": arguments.kind,
+        "size": arguments.size,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    tokenizer, facts = learn_vocabulary(**given)
+    maker = {"wordpiece": "vocabulary", "sentencepiece": "proto"}[tokenizer.name]
+    print(
+        f"{tokenizer.assets[0]}: {tokenizer.vocabulary_size} tokens;"
+        f" {facts['bytes_per_token']:.2f} bytes a token,"
+        f" {facts['unknown_share']:.2%} of the tokens unknown"
+    )
+    print(f"use it: {tokenizer.name}_tokenizer.{maker} = '{tokenizer.assets[0]}'")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `dr-keras-learn-vocabulary`."""
+    return common.run(_main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""Learns a vocabulary from a corpus: see `--help`. Installed as dr-keras-learn-vocabulary."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.learn_vocabulary import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
