@@ -29,7 +29,8 @@ def language_model(
       dropout: rate, with Keras' stateless seeds carried in the model's non-trainable state.
 
     Returns:
-      A Keras model from {"tokens": int32 [B, S]} to logits [B, S, vocabulary_size], float32.
+      A Keras model from {"tokens": int32 [B, S]} to logits [B, S, vocabulary_size], float32
+      (float64 under that policy).
       Logits at position i are for the token at position i + 1.
 
     Raises:
@@ -46,5 +47,5 @@ def language_model(
             name=f"block_{index}",
         )(hidden)
     hidden = keras.layers.LayerNormalization(name="final_norm")(hidden)
-    logits = keras.ops.cast(embedding(hidden, reverse=True), "float32")
+    logits = keras.ops.cast(embedding(hidden, reverse=True), layers.output_dtype())
     return keras.Model({"tokens": tokens}, logits, name="language_model")

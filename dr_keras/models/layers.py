@@ -20,6 +20,11 @@ def approximate_gelu(x):
     return keras.activations.gelu(x, approximate=True)
 
 
+def output_dtype() -> str:
+    """float32 for logits and scores also where the policy computes in 16 bits; float64 stays."""
+    return "float64" if keras.config.dtype_policy().compute_dtype == "float64" else "float32"
+
+
 def token_embedding(vocabulary_size: int, width: int, name: str = "token_embedding"):
     """Embedding whose transpose also gives logits (`layer(h, reverse=True)`)."""
     return keras_hub.layers.ReversibleEmbedding(

@@ -29,8 +29,8 @@ def text_rater(
       width, layer_count, heads, feedforward, dropout: as for `language_model`.
 
     Returns:
-      A Keras model from {"tokens": int32 [B, S]} to scores [B], float32. A row that is nothing
-      but padding scores the bias of the last layer's input at zero: finite, the same for all.
+      A Keras model from {"tokens": int32 [B, S]} to scores [B], float32 (float64 under that
+      policy). A row that is nothing but padding scores the last layer's bias.
 
     Raises:
       ValueError: `heads` does not divide `width`.
@@ -49,7 +49,9 @@ def text_rater(
     real = keras.ops.expand_dims(keras.ops.cast(mask, hidden.dtype), -1)
     total = keras.ops.maximum(keras.ops.sum(real, axis=1), keras.ops.ones_like(real[:, 0]))
     pooled = keras.ops.sum(hidden * real, axis=1) / total
-    score = keras.layers.Dense(1, kernel_initializer="zeros", name="score", dtype="float32")(pooled)
+    score = keras.layers.Dense(
+        1, kernel_initializer="zeros", name="score", dtype=layers.output_dtype()
+    )(pooled)
     return keras.Model(
         {"tokens": tokens}, keras.ops.squeeze(score, axis=-1), name="text_rater"
     )
