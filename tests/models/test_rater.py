@@ -1,0 +1,97 @@
+"""The text rater: one score an example, padding that does not matter, files, dtypes."""
+
+import keras
+import numpy as np
+import pytest
+
+from dr_keras.models.rater import text_rater
+
+VOCABULARY = 11
+
+
+def rater_of(length: int, **arguments) -> keras.Model:
+    return text_rater(VOCABULARY, length, width=8, layer_count=2, heads=2, **arguments)
+
+
+@pytest.fixture
+def rater(randomised):
+    return randomised(rater_of(6))
+
+
+def tokens_of(*rows, length: int = 6) -> dict:
+    return {"tokens": np.array([list(row) + [0] * (length - len(row)) for row in rows], np.int32)}
+
+
+def test_one_float32_score_an_example(rater):
+    scores = rater(tokens_of([1, 2, 3], [4, 5, 6, 7, 8, 9]))
+    assert scores.shape == (2,) and scores.dtype == "float32"
+    assert scores[0] != scores[1]
+
+
+def test_a_fresh_rater_gives_uniform_weights():
+    scores = rater_of(6)(tokens_of([1, 2], [3, 4, 5]))
+    assert scores.numpy().tolist() == [0.0, 0.0]
+
+
+def test_padding_does_not_change_a_score(randomised):
+    """The same rater built for longer windows scores the same text the same."""
+    short, long = randomised(rater_of(4)), rater_of(9)
+    for small, large in zip(short.variables, long.variables):
+        if small.shape == large.shape:
+            large.assign(small)
+        else:
+            assert "position" in small.path
+            # Positions of padding hold large values, which would show if they were read.
+            values = np.full(large.shape, 50.0)
+            values[: small.shape[0]] = small.numpy()
+            large.assign(values)
+    rows = ([1, 2, 3, 4], [5, 6], [7])
+    np.testing.assert_allclose(
+        short(tokens_of(*rows, length=4)), long(tokens_of(*rows, length=9)), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_rater_looks_both_ways(rater):
+    """A token changes the score wherever it stands, and so does the order."""
+    base = rater(tokens_of([1, 2, 3, 4, 5, 6])).numpy()[0]
+    for position in range(6):
+        row = [1, 2, 3, 4, 5, 6]
+        row[position] = 9
+        assert abs(rater(tokens_of(row)).numpy()[0] - base) > 1e-5
+    assert abs(rater(tokens_of([6, 5, 4, 3, 2, 1])).numpy()[0] - base) > 1e-5
+
+
+def test_a_row_of_padding_scores_the_bias(rater):
+    scores = rater(tokens_of([], [], [1])).numpy()
+    bias = next(v for v in rater.trainable_variables if v.path.endswith("score/bias")).numpy()
+    np.testing.assert_array_equal(scores[:2], bias.repeat(2))
+    assert scores[2] != scores[0]
+
+
+def test_batched_equals_one_by_one(rater):
+    rows = ([1, 2, 3], [4], [5, 6, 7, 8, 9, 10])
+    together = rater(tokens_of(*rows)).numpy()
+    alone = [rater(tokens_of(row)).numpy()[0] for row in rows]
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_the_rater_survives_a_file(rater, tmp_path):
+    rater.save(tmp_path / "rater.keras")
+    loaded = keras.models.load_model(tmp_path / "rater.keras")
+    batch = tokens_of([1, 2, 3], [4, 5], [])
+    np.testing.assert_array_equal(rater(batch), loaded(batch))
+
+
+def test_float64_reaches_the_score(float64, randomised):
+    rater = randomised(rater_of(6))
+    before = rater(tokens_of([1, 2, 3]))
+    assert before.dtype == "float64"
+    bias = next(v for v in rater.trainable_variables if v.path.endswith("score/bias"))
+    bias.assign_add([1e-12])
+    change = (rater(tokens_of([1, 2, 3])) - before).numpy()[0]
+    assert change == pytest.approx(1e-12, rel=1e-2)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="text_rater: width 8 must be a multiple of heads 3"):
+        text_rater(VOCABULARY, 6, width=8, heads=3)
