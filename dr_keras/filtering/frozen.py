@@ -6,12 +6,28 @@ frozen, whatever becomes of the variables later.
 """
 
 from collections.abc import Callable
+import uuid
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.core.framework import graph_pb2
+from tensorflow.python.eager.wrap_function import function_from_graph_def
+from tensorflow.python.framework import op_def_registry
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_v2_as_graph,
+)
 
 from dr_keras.errors import ConfigurationError
+
+
+# Calls and control flow count as stateful by name once they read a variable, whatever is left of
+# that after freezing.
+_STATELESS = {
+    "StatefulPartitionedCall": "PartitionedCall",
+    "While": "StatelessWhile",
+    "If": "StatelessIf",
+    "Case": "StatelessCase",
+}
 
 
 def freeze(rater: Callable, element_spec) -> Callable:
@@ -49,7 +65,11 @@ def freeze(rater: Callable, element_spec) -> Callable:
 
     traced = tf.function(scores, autograph=False).get_concrete_function(element_spec)
     # while loops stay functional: lowered ones cannot run inside tf.data
-    constant = convert_variables_to_constants_v2(traced, lower_control_flow=False)
+    constant, graph = convert_variables_to_constants_v2_as_graph(traced, lower_control_flow=False)
+    if _make_stateless(graph):
+        constant = function_from_graph_def(
+            graph, [t.name for t in constant.inputs], [t.name for t in constant.outputs]
+        )
     rows = traced.output_shapes
 
     def frozen(features) -> tf.Tensor:
@@ -57,3 +77,30 @@ def freeze(rater: Callable, element_spec) -> Callable:
         return tf.ensure_shape(result[0] if isinstance(result, (list, tuple)) else result, rows)
 
     return frozen
+
+
+def _make_stateless(graph: graph_pb2.GraphDef) -> bool:
+    """Marks calls and loops as stateless, in place; False (no change) where state remains."""
+    bodies = [graph.node, *(function.node_def for function in graph.library.function)]
+    own = {function.signature.name for function in graph.library.function}
+    for nodes in bodies:
+        for node in nodes:
+            if node.op not in _STATELESS and node.op not in own:
+                definition = op_def_registry.get(node.op)
+                # a placeholder of a resource, a table or a random number: tf.data must know
+                if definition is None or definition.is_stateful:
+                    return False
+    # functions are registered by name in the whole process, so changed ones need names of their own
+    renamed = {name: f"{name}_stateless_{uuid.uuid4().hex[:8]}" for name in own}
+    for nodes in bodies:
+        for node in nodes:
+            node.op = _STATELESS.get(node.op, renamed.get(node.op, node.op))
+            for value in node.attr.values():
+                for called in (value.func, *value.list.func):
+                    if called.name in renamed:
+                        called.name = renamed[called.name]
+    for function in graph.library.function:
+        function.signature.name = renamed[function.signature.name]
+        function.signature.is_stateful = False
+    del graph.library.gradient[:]
+    return True

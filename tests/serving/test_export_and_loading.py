@@ -1,0 +1,267 @@
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dr_keras.data.tokenizers import byte_tokenizer
+from dr_keras.errors import ArtefactError, ConfigurationError, DataError
+from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.filtering.top_k import top_k
+from dr_keras.models.rater import text_rater
+from dr_keras.serving.export import export_rater
+from dr_keras.serving.loading import load_rater
+
+S = 16
+TEXTS = [
+    "short",
+    "a text of more than sixteen bytes, so that it has several windows",
+    "",
+    b"NUL \x00 and invalid \xff\xfe bytes",
+    "ünïcödé",
+]
+
+
+def make_rater(length=S, seed=0):
+    keras.utils.set_random_seed(seed)
+    rater = text_rater(vocabulary_size=258, sequence_length=length, width=8, layer_count=1)
+    rater.get_layer("score").set_weights([np.random.normal(size=(8, 1)), np.array([0.3])])
+    return rater
+
+
+@pytest.fixture(scope="module")
+def live():
+    return make_rater()
+
+
+def live_score(rater, text, length=S):
+    """The definition, without any of the code under test."""
+    data = text if isinstance(text, bytes) else text.encode()
+    total = 0.0
+    for first in range(0, len(data), S):
+        piece = data[first : first + S]
+        row = [b + 2 for b in piece] + [0] * (S - len(piece))
+        total += len(piece) * float(rater({"tokens": np.array([row], np.int32)})[0])
+    return total / len(data)
+
+
+@pytest.fixture(scope="module")
+def reference(live):
+    tokens = np.random.default_rng(0).integers(2, 258, size=(200, S)).astype(np.int32)
+    return ReferenceDistribution.from_scores(live.predict({"tokens": tokens}, verbose=0))
+
+
+@pytest.fixture(scope="module")
+def path(live, reference, tmp_path_factory):
+    root = tmp_path_factory.mktemp("export")
+    return export_rater(
+        live, byte_tokenizer(), S, str(root), reference, {"meta_step": 7}, chunk=2
+    )
+
+
+@pytest.fixture(scope="module")
+def rater(path):
+    return load_rater(path)
+
+
+def expected_scores(live, reference):
+    return np.array(
+        [live_score(live, text) if text else reference.quantiles[0] for text in TEXTS], np.float32
+    )
+
+
+def test_every_way_of_giving_texts_gives_the_live_models_scores(rater, live, reference):
+    expected = expected_scores(live, reference)
+    percentile = reference.percentile(expected)
+    percentile[2] = 0.0
+    assert len(set(expected.tolist())) == len(TEXTS)
+    encoded = [t if isinstance(t, bytes) else t.encode() for t in TEXTS]
+    results = {
+        "list": rater(TEXTS),
+        "array": rater(np.array(TEXTS, object)),
+        "one by one": {
+            key: np.array([rater(text)[key] for text in TEXTS]) for key in ("score", "percentile")
+        },
+        "tensor": rater(tf.constant(encoded)),
+        "graph": tf.function(rater)(tf.constant(encoded)),
+        "small batches": rater.score_texts(TEXTS, windows_per_batch=1),
+    }
+    rows = list(rater(tf.data.Dataset.from_tensor_slices(encoded)))
+    results["dataset"] = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    [batch] = rater(tf.data.Dataset.from_tensor_slices(encoded).batch(9))
+    results["batched dataset"] = batch
+    for way, result in results.items():
+        np.testing.assert_allclose(result["score"], expected, atol=1e-6, err_msg=way)
+        np.testing.assert_allclose(result["percentile"], percentile, atol=1e-4, err_msg=way)
+        assert np.asarray(result["percentile"])[2] == 0.0
+    assert rater.score_texts(TEXTS)["windows"].tolist() == [1, 5, 1, 2, 1]
+    assert rater.score_texts([])["score"].shape == (0,)
+
+
+def test_tokens_score_like_the_live_model_and_padding_alone_scores_lowest(rater, live, reference):
+    tokens = np.random.default_rng(1).integers(2, 258, size=(5, S)).astype(np.int32)
+    tokens[1, 3:] = 0
+    tokens[4] = 0
+    expected = np.array(live({"tokens": tokens}))
+    expected[4] = reference.quantiles[0]
+    for given in (tokens, tf.constant(tokens), {"tokens": tokens}):
+        result = rater(given)
+        np.testing.assert_allclose(result["score"], expected, atol=1e-6)
+        assert result["percentile"][4] == 0.0
+    with pytest.raises(DataError, match=r"shape \[B, 16\], not \[5, 8\]"):
+        rater.score_tokens(tokens[:, :8])
+
+
+@pytest.mark.parametrize("inputs", ["text", "tokens"])
+def test_frozen_functions_equal_the_rater_inside_checkpointable_pipelines(rater, inputs, tmp_path):
+    texts = [f"{'word ' * (i % 9)} {i}" for i in range(32)]
+    rows = tf.constant(texts)
+    if inputs == "tokens":
+        rows = byte_tokenizer().tensor_encode(rows, S)
+    frozen = rater.frozen_score_function(inputs)
+    np.testing.assert_allclose(frozen(rows), rater(rows)["score"], atol=1e-6)
+    dataset = tf.data.Dataset.from_tensor_slices(rows).apply(top_k(rater, 0.5, 4))
+    whole = [batch.tolist() for batch in dataset.as_numpy_iterator()]
+    scores = rater(rows)["score"].numpy()
+    best = np.sort(np.argsort(-scores[:8], kind="stable")[:4])
+    assert whole[0] == tf.gather(rows, best).numpy().tolist()
+    iterator = iter(dataset)
+    next(iterator)
+    state = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "iterator"))
+    resumed = iter(dataset)
+    tf.train.Checkpoint(iterator=resumed).restore(state)
+    assert [batch.numpy().tolist() for batch in resumed] == whole[1:]
+
+
+def test_metadata_travels_in_file_and_graph(rater, path, reference):
+    assert rater.metadata["training"] == {"meta_step": 7}
+    assert rater.metadata["tokenizer"] == {"kind": "byte"}
+    assert rater.metadata["requires"] == []
+    assert rater.metadata["versions"]["keras"] == keras.__version__
+    assert rater.sequence_length == S and rater.tokenizer.vocabulary_size == 258
+    np.testing.assert_array_equal(rater.reference.quantiles, reference.quantiles)
+    in_graph = tf.saved_model.load(path).signatures["get_metadata"]()["metadata"]
+    stored = json.loads(in_graph.numpy())
+    assert {**stored, "files": rater.metadata["files"]} == rater.metadata
+
+
+def test_loads_without_dr_keras_keras_or_tensorflow_text(path, rater):
+    program = (
+        "import sys, tensorflow as tf\n"
+        f"f = tf.saved_model.load({path!r}).signatures['serving_default']\n"
+        "print(float(f(text=tf.constant(['short']))['score'][0]))\n"
+        "assert 'dr_keras' not in sys.modules and 'tensorflow_text' not in sys.modules\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd="/", timeout=120
+    )
+    assert out.returncode == 0, out.stderr
+    assert float(out.stdout) == pytest.approx(float(rater("short")["score"]), abs=1e-6)
+
+
+def test_versions_count_up_and_the_root_loads_the_highest(live, reference, tmp_path):
+    first = export_rater(live, byte_tokenizer(), S, str(tmp_path), reference)
+    ninth = export_rater(make_rater(seed=9), byte_tokenizer(), S, tmp_path, reference, version=9)
+    tenth = export_rater(make_rater(seed=10), byte_tokenizer(), S, tmp_path, reference)
+    assert [os.path.basename(p) for p in (first, ninth, tenth)] == ["1", "9", "10"]
+    assert sorted(os.listdir(tmp_path)) == ["1", "10", "9"]  # nothing temporary stays
+    assert load_rater(str(tmp_path)).path == tenth
+    assert load_rater(first).fingerprint != load_rater(tenth).fingerprint
+    again = export_rater(live, byte_tokenizer(), S, tmp_path / "other", reference)
+    assert load_rater(again).fingerprint == load_rater(first).fingerprint
+    with pytest.raises(ArtefactError, match="exists already"):
+        export_rater(live, byte_tokenizer(), S, str(tmp_path), reference, version=9)
+
+
+def test_a_failed_export_leaves_nothing(live, reference, tmp_path, monkeypatch):
+    monkeypatch.setattr("dr_keras.serving.metadata.write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_rater(live, byte_tokenizer(), S, str(tmp_path), reference)
+    assert os.listdir(tmp_path) == []
+
+
+def test_documents_can_have_a_reference_of_their_own(live, reference, tmp_path):
+    of_documents = ReferenceDistribution(np.array([-100.0, 100.0]))
+    path = export_rater(
+        live, byte_tokenizer(), S, tmp_path, reference, document_reference=of_documents
+    )
+    rater = load_rater(path)
+    score = rater("short")["score"]
+    assert rater("short")["percentile"] == pytest.approx((score + 100) / 200, abs=1e-5)
+    assert rater(tf.constant(["short"]))["percentile"][0] == rater("short")["percentile"]
+    tokens = byte_tokenizer().tensor_encode(tf.constant(["short"]), S)
+    assert rater(tokens)["percentile"][0] == reference.percentile(score)
+    assert rater("")["score"] == -100
+
+
+def test_a_rater_for_any_length_scores_alike_with_less_padding(reference, tmp_path):
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    mask = keras.ops.cast(keras.ops.not_equal(tokens, 0), "float32")
+    vectors = keras.layers.Embedding(258, 1)(tokens)[..., 0]
+    model = keras.Model({"tokens": tokens}, keras.ops.sum(vectors * mask, axis=1))
+    rater = load_rater(export_rater(model, byte_tokenizer(), 64, tmp_path, reference))
+    texts = ["a" * n for n in (100, 3, 40, 64, 5)]
+    widths = []
+    call = rater._tensor_tokens
+    rater._tensor_tokens = lambda batch: (widths.append(batch.shape[1]), call(batch))[1]
+    result = rater.score_texts(texts, windows_per_batch=2)
+    assert widths == [64, 48, 16]
+    np.testing.assert_allclose(result["score"], rater(tf.constant(texts))["score"], atol=1e-6)
+
+
+def break_and_load(path, tmp_path, damage):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(path, copy)
+    damage(copy)
+    return load_rater(str(copy))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda d: (d / "saved_model.pb").unlink(), "file saved_model.pb is missing"),
+        (
+            lambda d: os.truncate(d / "variables" / "variables.data-00000-of-00001", 10),
+            "variables.data-00000-of-00001 has 10 bytes and should have",
+        ),
+        (lambda d: (d / "rater.json").unlink(), "not an exported rater: it has no rater.json"),
+        (lambda d: os.truncate(d / "rater.json", 50), "rater.json cannot be read"),
+        (lambda d: (d / "rater.json").write_text("{}"), "does not describe a dr_keras rater"),
+    ],
+)
+def test_a_damaged_artefact_says_what_is_wrong(path, tmp_path, damage, message):
+    with pytest.raises(ArtefactError, match=message):
+        break_and_load(path, tmp_path, damage)
+
+
+def test_what_is_no_artefact_says_so(tmp_path):
+    with pytest.raises(ArtefactError, match="not a directory"):
+        load_rater(str(tmp_path / "nowhere"))
+    with pytest.raises(ArtefactError, match="not an exported rater"):
+        load_rater(str(tmp_path))
+
+
+def test_what_cannot_be_scored_says_so(rater):
+    with pytest.raises(DataError, match="not float"):
+        rater([1.5])
+    with pytest.raises(DataError, match="reads 'tokens'"):
+        rater({"x": 1})
+    with pytest.raises(DataError, match="use dr_keras' top_k with key"):
+        rater(tf.data.Dataset.from_tensor_slices((["a"], ["b"])))
+
+
+def test_what_does_not_fit_together_is_not_exported(live, reference, tmp_path):
+    with pytest.raises(ConfigurationError, match="windows of 16 tokens, but sequence_length is 32"):
+        export_rater(live, byte_tokenizer(), 32, tmp_path, reference)
+    small = text_rater(vocabulary_size=100, sequence_length=S, width=8, layer_count=1)
+    with pytest.raises(ConfigurationError, match="knows 100 token ids.*byte tokenizer has 258"):
+        export_rater(small, byte_tokenizer(), S, tmp_path, reference)
+    with pytest.raises(DataError, match="cannot be written as JSON"):
+        export_rater(live, byte_tokenizer(), S, tmp_path, reference, {"x": object()})
+    assert os.listdir(tmp_path) == []
