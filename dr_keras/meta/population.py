@@ -68,7 +68,7 @@ class Population:
       constructor: builds an inner Keras model.
       size: members; the paper's 8.
       lifetime: inner updates after which a member starts again; None: never.
-      unroll_length: T, inner updates per meta-step.
+      updates_per_step: inner updates per meta-step, T and those that only advance.
       optimizer: inner optimizer, for its slots.
       outer_optimizer: for the members' outer slots.
       eta: the rater's trainable variables, for the shapes of the outer slots.
@@ -83,7 +83,7 @@ class Population:
         constructor: Callable[[], keras.Model],
         size: int,
         lifetime: int | None,
-        unroll_length: int,
+        updates_per_step: int,
         optimizer: InnerOptimizer,
         outer_optimizer: OuterAdam,
         eta: list,
@@ -91,14 +91,14 @@ class Population:
     ):
         if size < 1:
             raise ConfigurationError(f"population_size is {size}: it must be at least 1.")
-        if lifetime is not None and lifetime < unroll_length:
+        if lifetime is not None and lifetime < updates_per_step:
             raise ConfigurationError(
-                f"lifetime is {lifetime} inner updates, shorter than one unroll of"
-                f" {unroll_length}: raise lifetime or lower unroll_length."
+                f"lifetime is {lifetime} inner updates, shorter than the {updates_per_step} of one"
+                " meta-step: raise lifetime or lower unroll_length."
             )
         self._constructor = constructor
         self._optimizer = optimizer
-        self.size, self.lifetime, self.unroll_length = size, lifetime, unroll_length
+        self.size, self.lifetime, self.updates_per_step = size, lifetime, updates_per_step
         self.seed = seed
         self.members = [
             Member(self._fresh_state(index, 0), outer_optimizer.init(eta))
@@ -119,8 +119,8 @@ class Population:
             return False
         # Member i starts as if it had lived i/size of a lifetime: its first is that much shorter.
         offset = index * self.lifetime // self.size
-        done = meta_step * self.unroll_length + offset
-        return done // self.lifetime > (done - self.unroll_length) // self.lifetime
+        done = meta_step * self.updates_per_step + offset
+        return done // self.lifetime > (done - self.updates_per_step) // self.lifetime
 
     def begin_step(self, meta_step: int) -> list[int]:
         """Re-initialises the members whose lifetime has ended; their indices."""

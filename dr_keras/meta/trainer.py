@@ -23,7 +23,7 @@ from dr_keras.meta.inner_optimizers import adam
 from dr_keras.meta.interruption import Interruption
 from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.population import Population
-from dr_keras.meta.problem import InnerState, keras_problem
+from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
 
 ON_NONFINITE = ("stop", "reinit")
@@ -63,6 +63,9 @@ class MetaTrainer:
       outer_optimizer: see `OuterAdam`.
       estimator: see `dr_keras.meta.estimators`.
       unroll_length: T, inner updates the meta-gradient goes through (the paper: 2).
+      advance_updates: further inner updates after each unroll, on fresh batches weighed by the
+        rater, without meta-gradient. They cost a plain training step each, so that members grow
+        older for a given budget. Not in the paper, which has 0.
       population_size: inner models (the paper: 8).
       lifetime: inner updates until a member starts again; None: never. Not published.
       inner_batch_size, outer_batch_size: examples (the paper: 128 and 128).
@@ -84,6 +87,7 @@ class MetaTrainer:
         outer_optimizer: OuterAdam | None = None,
         estimator: Callable | None = None,
         unroll_length: int = 2,
+        advance_updates: int = 0,
         population_size: int = 8,
         lifetime: int | None = 1000,
         inner_batch_size: int = 128,
@@ -94,6 +98,7 @@ class MetaTrainer:
         jit_compile: bool = True,
     ):
         checks.at_least("unroll_length", unroll_length, 1)
+        checks.at_least("advance_updates", advance_updates, 0)
         checks.at_least("inner_batch_size", inner_batch_size, 1)
         checks.at_least("outer_batch_size", outer_batch_size, 1)
         if temperature <= 0:
@@ -109,6 +114,7 @@ class MetaTrainer:
         self.outer_optimizer = outer_optimizer or OuterAdam()
         self.estimator = estimator or NestedTape()
         self.unroll_length = unroll_length
+        self.updates_per_step = unroll_length + advance_updates
         self.inner_batch_size, self.outer_batch_size = inner_batch_size, outer_batch_size
         self.temperature = temperature
         self.seed = seed
@@ -122,7 +128,7 @@ class MetaTrainer:
             inner_model,
             population_size,
             lifetime,
-            unroll_length,
+            self.updates_per_step,
             self.inner_optimizer,
             self.outer_optimizer,
             self._eta,
@@ -133,15 +139,13 @@ class MetaTrainer:
         self.last_record: StepRecord | None = None
         self.train_set: ExampleSet | None = None
         self._member_step = tf.function(self._member_step_function, jit_compile=jit_compile)
+        self._advance = tf.function(self._advance_function, jit_compile=jit_compile)
         self.train_step = tf.function(self._train_step_function)
 
     # --- the compiled step -----------------------------------------------------------------
 
-    def _member_step_function(
-        self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch
-    ):
-        """One member: unroll, meta-gradient, its outer Adam. Tensors in, tensors out."""
-        problem = keras_problem(
+    def _problem(self, rater_state):
+        return keras_problem(
             self.rater,
             self.inner_model,
             self.per_example_loss,
@@ -149,6 +153,19 @@ class MetaTrainer:
             self.temperature,
             rater_state,
         )
+
+    def _advance_function(self, eta, rater_state, state, batch):
+        """One inner update without meta-gradient; a state that is not finite is not taken."""
+        problem = self._problem(rater_state)
+        weights, _ = problem.weights(eta, batch)
+        advanced, _ = inner_update(problem, state, weights, batch)
+        return pytrees.where(pytrees.all_finite(advanced), advanced, state)
+
+    def _member_step_function(
+        self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch
+    ):
+        """One member: unroll, meta-gradient, its outer Adam. Tensors in, tensors out."""
+        problem = self._problem(rater_state)
         outer_loss, gradient, new_state, metrics = self.estimator(
             problem, state, eta, inner_batches, outer_batch
         )
@@ -182,7 +199,7 @@ class MetaTrainer:
         """One meta-step of all members, one after the other.
 
         Args:
-          inner_batches: features [P, T, B, ...].
+          inner_batches: features [P, T + advance_updates, B, ...].
           outer_batches: features [P, B_outer, ...].
 
         Returns:
@@ -191,18 +208,24 @@ class MetaTrainer:
         eta = [tf.identity(variable) for variable in self._eta]
         rater_state = [tf.identity(v.value) for v in self.rater.non_trainable_variables]
         total, count, reports = None, tf.constant(0, tf.int32), []
+        length = self.unroll_length
         for index, member in enumerate(self.population.members):
+            batches = {name: value[index] for name, value in inner_batches.items()}
             direction, state, slots, report = self._member_step(
                 eta,
                 rater_state,
                 tf.nest.map_structure(tf.identity, member.state),
                 tf.nest.map_structure(tf.identity, member.outer_slots),
                 tf.identity(member.contributions),
-                {name: value[index] for name, value in inner_batches.items()},
+                {name: value[:length] for name, value in batches.items()},
                 {name: value[index] for name, value in outer_batches.items()},
             )
+            state = InnerState(*state)
+            for number in range(length, self.updates_per_step):
+                batch = {name: value[number] for name, value in batches.items()}
+                state = InnerState(*self._advance(eta, rater_state, state, batch))
             assign = lambda variable, value: variable.assign(value)  # noqa: E731
-            tf.nest.map_structure(assign, member.state, InnerState(*state))
+            tf.nest.map_structure(assign, member.state, state)
             tf.nest.map_structure(assign, member.outer_slots, slots)
             finite = tf.cast(report["finite"], tf.int32)
             member.contributions.assign_add(finite)
@@ -306,7 +329,7 @@ class MetaTrainer:
 
     def _one_step(self, step, train, inner_streams, outer_streams) -> dict[str, float]:
         reinitialised = self.population.begin_step(step)
-        unroll = range(step * self.unroll_length, (step + 1) * self.unroll_length)
+        unroll = range(step * self.updates_per_step, (step + 1) * self.updates_per_step)
         rows = np.stack(
             [[stream.indices(number) for number in unroll] for stream in inner_streams]
         )
@@ -323,7 +346,7 @@ class MetaTrainer:
         }
         scores = report.pop("scores")
         self.last_record = StepRecord(
-            step + 1, report, scores, rows, self.population.ages(), reinitialised
+            step + 1, report, scores, rows[:, : self.unroll_length], self.population.ages(), reinitialised
         )
         for index in np.flatnonzero(~report["finite"]):
             self._nonfinite(int(index), report)

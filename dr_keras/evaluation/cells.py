@@ -1,0 +1,49 @@
+"""Cells of a comparison: one training run of one arm from one seed, done once.
+
+`<base_dir>/cells/<arm>-<seed>.json` holds the run's TrainingRecord and the fingerprint of what it
+was trained on; a cell that is there with the same fingerprint is not run again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+
+from dr_keras.data.examples import ExampleSet
+from dr_keras.evaluation.language_model_training import LanguageModelTrainer, TrainingRecord
+from dr_keras.progress import Progress
+
+
+def run_cell(
+    base_dir, trainer: LanguageModelTrainer, arm: str, seed: int, data: ExampleSet, test: ExampleSet
+) -> TrainingRecord:
+    """The record of this arm and seed: read where it is done, else trained now, with progress.
+
+    Interrupted training leaves no cell. Two processes that share `base_dir` may run different
+    cells; a cell both run is written twice with the same content.
+    """
+    path = pathlib.Path(base_dir) / "cells" / f"{arm}-{seed}.json"
+    parts = (trainer.fingerprint, data.fingerprint, test.fingerprint, str(seed))
+    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    if path.exists():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["fingerprint"] == fingerprint:
+            return TrainingRecord(**stored["record"])
+    shown = Progress(f"  {arm}, seed {seed}:", trainer.steps)
+    note = ""
+
+    def progress(step: int, steps: int, logs: dict[str, float]) -> None:
+        nonlocal note
+        if "test_loss" in logs:
+            note = f"test loss {logs['test_loss']:.3f}"
+        shown.update(step, note)
+
+    record = trainer.train(data, test, seed, progress)
+    shown.close(note)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
+    stored = {"fingerprint": fingerprint, "record": dataclasses.asdict(record)}
+    temporary.write_text(json.dumps(stored) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return record

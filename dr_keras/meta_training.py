@@ -1,0 +1,160 @@
+"""The meta-training run: an experiment, a trainer, and everything that is written to base_dir.
+
+    <base_dir>/run.json                     data fingerprint: a run resumes only on its own data
+    <base_dir>/parsed_config.gin            bindings: a run resumes only with its own settings
+    <base_dir>/operative_config-<step>.gin  all values in use, defaults included
+    <base_dir>/metrics.jsonl                see dr_keras.meta.callbacks
+    <base_dir>/checkpoints/                 see dr_keras.meta.checkpoints
+    <base_dir>/summaries/meta_train/        TensorBoard
+    <base_dir>/export/<version>/            see dr_keras.serving
+"""
+
+from collections.abc import Sequence
+import json
+import os
+import pathlib
+
+import gin
+import keras
+
+from dr_keras import run_configuration
+from dr_keras.errors import CheckpointError, NonFiniteError
+from dr_keras.evaluation.meta_evaluation import MetaEvaluation
+from dr_keras.experiment import Experiment, experiment
+from dr_keras.meta.callbacks import MetricsFile, ShowProgress, Summaries, read_metrics
+from dr_keras.meta.checkpoints import Checkpoints, rater_steps
+from dr_keras.meta.checks import at_least
+from dr_keras.meta.trainer import MetaTrainer
+
+# A run may be given more meta-steps; everything else would make it another run.
+MAY_DIFFER = ("META_STEPS", "meta_train.meta_steps")
+
+
+@gin.configurable(denylist=["base_dir", "setup", "callbacks"])
+def meta_train(
+    base_dir,
+    setup: Experiment | None = None,
+    meta_steps: int = gin.REQUIRED,
+    steps_per_epoch: int = 50,
+    evaluate: bool = True,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> MetaTrainer:
+    """Meta-trains a rater in `base_dir`, from where an earlier call with the same setup stopped.
+
+    Args:
+      base_dir: the run directory; made if missing.
+      setup: the experiment; built from gin when None.
+      meta_steps: total number of meta-steps (the paper: 8,000 to its checkpoint).
+      steps_per_epoch: meta-steps between meta-evaluations, checkpoints and heavy summaries.
+      evaluate: run the meta-evaluation at every epoch's end.
+      callbacks: further Keras callbacks.
+
+    Returns:
+      The trainer, with the rater of the last meta-step.
+
+    Raises:
+      ConfigurationError: bad settings, or base_dir holds a run with others.
+      CheckpointError: a damaged checkpoint, or other data than the run began with.
+      NonFiniteError: a loss or meta-gradient is not finite and on_nonfinite is "stop".
+    """
+    at_least("meta_train.meta_steps", meta_steps, 1)
+    base_dir = pathlib.Path(base_dir)
+    if base_dir.exists() and not base_dir.is_dir():
+        raise CheckpointError(f"base_dir {base_dir} is a file: name a directory.")
+    run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+    setup = setup or experiment()
+    check_same_data(base_dir, setup.parts.fingerprint)
+    trainer = MetaTrainer(setup.rater, setup.inner_model, setup.per_example_loss)
+    checkpoints = Checkpoints(base_dir)
+    checkpoints.set_trainer(trainer)
+    step = checkpoints.restore() or 0
+    validate = None
+    if evaluate:
+        validate = MetaEvaluation(
+            setup.rater,
+            setup.parts.train,
+            setup.parts.validation,
+            setup.inner_model,
+            setup.per_example_loss,
+        )
+    summaries = Summaries(base_dir, setup.parts.train)
+    run_configuration.write_operative_config(base_dir, step)
+    summaries.write_text("operative_config", f"```\n{run_configuration.operative_config()}\n```")
+    try:
+        trainer.fit(
+            setup.parts.train,
+            setup.parts.outer,
+            meta_steps,
+            steps_per_epoch,
+            [MetricsFile(base_dir), ShowProgress(), checkpoints, summaries, *callbacks],
+            validate,
+        )
+    except NonFiniteError as error:
+        known = rater_steps(base_dir)
+        last = f"meta-step {known[-1]}" if known else "none yet"
+        raise NonFiniteError(f"{error} Last good checkpoint in {base_dir}: {last}.") from error
+    return trainer
+
+
+def check_same_data(base_dir: pathlib.Path, fingerprint: str) -> None:
+    """Records the data's fingerprint in run.json, or compares it with the recorded one.
+
+    Raises:
+      CheckpointError: the run began on other data; its streams would not go on where they were.
+    """
+    path = pathlib.Path(base_dir) / "run.json"
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))["data_fingerprint"]
+        if known != fingerprint:
+            raise CheckpointError(
+                f"{base_dir} holds a run on other data (fingerprint {known[:12]}, now"
+                f" {fingerprint[:12]}): give back the corpus it began with, or name a new base_dir."
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name("unfinished-run.json")
+    temporary.write_text(json.dumps({"data_fingerprint": fingerprint}) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def evaluated_steps(base_dir) -> list[tuple[int, float]]:
+    """(meta-step, validation loss) of every meta-evaluation whose rater is kept, ascending."""
+    kept = set(rater_steps(base_dir))
+    return [
+        (record["meta_step"], record["validation_loss"])
+        for record in read_metrics(base_dir, "epoch")
+        if record.get("validation_loss") is not None and record["meta_step"] in kept
+    ]
+
+
+def choose_step(base_dir, checkpoint: str = "best") -> tuple[int, str]:
+    """The meta-step that "best", "latest" or a number means, and why.
+
+    "best" is the rater on whose selection a fresh model reached the lowest loss on the validation
+    part; without any meta-evaluation it is the latest, and the reason says so.
+
+    Raises:
+      CheckpointError: the run has no such rater.
+    """
+    steps = rater_steps(base_dir)
+    if not steps:
+        raise CheckpointError(
+            f"{base_dir} has no checkpoint of a rater: run meta_train there first."
+        )
+    if checkpoint == "latest":
+        return steps[-1], "the latest"
+    if checkpoint == "best":
+        evaluated = evaluated_steps(base_dir)
+        if not evaluated:
+            return steps[-1], "the latest; the run has no meta-evaluation"
+        step, loss = min(evaluated, key=lambda pair: pair[1])
+        return step, (
+            f"lowest validation loss of {len(evaluated)} meta-evaluations ({loss:.4f})"
+        )
+    if not str(checkpoint).isdigit() or int(checkpoint) not in steps:
+        raise CheckpointError(
+            f"--checkpoint={checkpoint}: use best, latest, or one of {', '.join(map(str, steps))}."
+        )
+    return int(checkpoint), "named by the user"
+
+
