@@ -1,0 +1,116 @@
+"""The answer in one sentence: did the rater's choice of data help, and by how much?"""
+
+from collections.abc import Sequence
+
+import gin
+
+from dr_keras.errors import ConfigurationError
+
+
+@gin.configurable
+def too_small_for_verdict(
+    train_examples: int,
+    test_tokens: int,
+    steps: int,
+    batch_size: int,
+    minimum_test_tokens: int = 10_000,
+    minimum_train_batches: int = 20,
+    maximum_epochs: float = 50.0,
+) -> str | None:
+    """Why a corpus is too small for its comparison to mean anything, or None.
+
+    Args:
+        train_examples: examples of the *smallest* arm's training data.
+        test_tokens: real tokens of the test part.
+        steps: training steps of each arm.
+        batch_size: examples a step.
+        minimum_test_tokens: below this the test loss says more about the few test texts than about
+            the arms.
+        minimum_train_batches: below this every batch is nearly the same set of examples.
+        maximum_epochs: above this all arms learn their training text by heart.
+    """
+    reasons = []
+    if test_tokens < minimum_test_tokens:
+        reasons.append(f"the test part has {test_tokens:,} tokens (needs {minimum_test_tokens:,})")
+    if train_examples < minimum_train_batches * batch_size:
+        reasons.append(
+            f"the smallest arm has {train_examples:,} training examples "
+            f"(needs {minimum_train_batches * batch_size:,})"
+        )
+    epochs = steps * batch_size / max(train_examples, 1)
+    if epochs > maximum_epochs:
+        reasons.append(f"the smallest arm repeats its data {epochs:.0f} times")
+    return "; ".join(reasons) or None
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share as a percentage, "not reached" for None."""
+    return "not reached" if share is None else f"{100 * share:.{digits}f}%"
+
+
+def judge(
+    arms: dict[str, dict],
+    candidate: str = "rater",
+    reference: str = "unfiltered",
+    baselines: Sequence[str] = ("random",),
+    too_small: str | None = None,
+) -> dict[str, str]:
+    """The verdict on one comparison.
+
+    Args:
+        arms: what `comparison.compare` returned.
+        candidate: the arm in question.
+        reference: the arm without any filtering.
+        baselines: arms that discard as much without a rater; those that did not run are ignored.
+        too_small: from `too_small_for_verdict`; not None means no verdict, whatever the figures.
+
+    Returns:
+        {"outcome", "text"}: outcome is "better" (than the reference and every baseline beyond the
+        spread), "worse" (than one of them beyond the spread), "undecided", or "too_small".
+    """
+    missing = [name for name in (candidate, reference) if name not in arms]
+    if missing:
+        raise ConfigurationError(f"no verdict without the arms {missing}; there are {list(arms)}")
+    arm = arms[candidate]
+    rivals = [reference, *(name for name in baselines if name in arms)]
+    outcomes = {name: arm["against"][name]["outcome"] for name in rivals}
+    losses = ", ".join(
+        f"{name} {arms[name]['final']['mean']:.3f}"
+        + (f" ± {spread:.3f}" if (spread := arms[name]["final"]["spread"]) is not None else "")
+        for name in [candidate, *rivals]
+    )
+    figures = f"(final test loss: {losses}; nats per token, lower is better)"
+    share = arm["match"]["share"]
+    if share is None:
+        reach = f"it never reached the {reference} model's final loss"
+    else:
+        reach = (
+            f"it reached the {reference} model's final loss after {percent(share)} of the steps"
+        )
+    if too_small:
+        return {
+            "outcome": "too_small",
+            "text": f"This corpus is too small for a verdict: {too_small}. What was measured all "
+            f"the same: the model trained on what the {candidate} kept, {reach} {figures}.",
+        }
+    lost = [name for name, outcome in outcomes.items() if outcome == "worse"]
+    open_ = [name for name, outcome in outcomes.items() if outcome == "undecided"]
+    if lost:
+        return {
+            "outcome": "worse",
+            "text": f"The {candidate} did not help: training on what it kept ended with a higher "
+            f"loss than {' and '.join(lost)}; {reach} {figures}.",
+        }
+    if open_:
+        reasons = {arm["against"][name].get("reason") for name in open_} - {None}
+        why = (
+            reasons.pop()
+            if reasons
+            else f"the difference to {' and '.join(open_)} is within the spread over seeds"
+        )
+        return {"outcome": "undecided", "text": f"No clear answer: {why}; {reach} {figures}."}
+    return {
+        "outcome": "better",
+        "text": f"Yes: trained on what the {candidate} kept, the model beat "
+        f"{' and '.join(rivals)} beyond the spread over seeds; {reach} {figures}.",
+    }
