@@ -47,6 +47,8 @@ __all__ = [
 ]
 
 _MACRO = "gin.macro"
+# How gin begins its message about a name it does not know.
+_UNKNOWN = "No configurable matching"
 
 files.register_with_gin()
 
@@ -69,8 +71,19 @@ def parse(
     Raises:
       ConfigurationError: anything that is wrong with the configuration.
     """
-    gin_files, gin_params, search = map(_as_list, (gin_files, gin_params, search))
-    import_configurables()
+    arguments = [*map(_as_list, (gin_files, gin_params, search)), complete]
+    try:
+        _parse(*arguments)
+    except ConfigurationError as error:
+        if _UNKNOWN not in str(error):
+            raise
+        # The name may be of a module that nobody imported so far. Importing all of them takes a
+        # second or two, which is why it is not done every time.
+        import_configurables()
+        _parse(*arguments)
+
+
+def _parse(gin_files: list[str], gin_params: list[str], search: list[str], complete: bool) -> None:
     gin.clear_config()
     bindings: list[Binding] = []
     for name in gin_files:
@@ -83,7 +96,7 @@ def parse(
     for number, text in enumerate(gin_params, 1):
         origin = Origin(None, number)
         _make_bindings(lambda text=text: gin.parse_config(text), str(origin), text)
-        bindings.append(Binding(*_key_of(text), origin))
+        bindings += files.scan_text(text, origin)
     if complete:
         _require_complete(_origins(bindings))
         _make_bindings(gin.finalize, "the configuration as a whole")
@@ -92,7 +105,8 @@ def parse(
 def import_configurables() -> None:
     """Imports every module of dr_keras, so that gin knows every name that a file may use.
 
-    Entry points are left out, and modules of an optional dependency that is not installed.
+    `parse` calls this where a name is unknown. Entry points are left out, and modules of an
+    optional dependency that is not installed.
     """
     for module in pkgutil.walk_packages(dr_keras.__path__, "dr_keras."):
         if module.name.startswith("dr_keras.commands"):
@@ -106,11 +120,6 @@ def import_configurables() -> None:
 
 def _as_list(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
-
-
-def _key_of(text: str) -> tuple[str, str, str]:
-    """Scope, selector and argument that a --gin_param binds (it was parsed before)."""
-    return gin_config.config_parser.parse_binding_key(text.partition("=")[0].strip())
 
 
 # ------------------------------------------------------------------- gin's errors, made readable
@@ -140,7 +149,11 @@ def _place_and_message(message: str, where: str) -> tuple[str, str]:
     """gin appends where it was: first the line itself, then the lines that included it."""
     location = re.search(r'\n\s+In file "([^"]+)", line (\d+)', message)
     place = f"{location[1]} line {location[2]}" if location else where
-    return place, message.split("\n  In ")[0].strip("\"'").rstrip()
+    message = message.split("\n  In ")[0].rstrip()
+    # A KeyError shows its message quoted, and gin's note of the place goes behind the quote.
+    if message[:1] in "\"'" and message[:1] == message[-1:]:
+        message = message[1:-1]
+    return place, message
 
 
 def _suggestion(message: str) -> str:

@@ -190,6 +190,16 @@ def scan(path: str, folders: Sequence[str], including: tuple[str, ...] = ()) -> 
     return bindings
 
 
+def scan_text(text: str, origin: Origin) -> list[Binding]:
+    """The bindings in the text of a --gin_param that gin has parsed already."""
+    statements = config_parser.ConfigParser(text, _NoReferences())
+    return [
+        Binding(*statement[:3], origin)
+        for statement in statements
+        if isinstance(statement, config_parser.BindingStatement)
+    ]
+
+
 def _find_included(
     statement: config_parser.IncludeStatement, path: str, folders: Sequence[str]
 ) -> str:

@@ -1,7 +1,7 @@
 """The record that a run directory keeps of its configuration.
 
-    <base_dir>/parsed_config.gin            every binding of the gin files and the command line: what
-                                            makes two runs the same run
+    <base_dir>/parsed_config.gin            every binding of the gin files and the command line:
+                                            what makes two runs the same run
     <base_dir>/operative_config-<step>.gin  all values in use when the run started or resumed at
                                             that step, defaults included
 """
@@ -92,7 +92,8 @@ def _difference(
 def _shown(value: str | None) -> str:
     if value is None:
         return "not set"
-    return value if len(value) <= _LONGEST_VALUE_SHOWN else value[: _LONGEST_VALUE_SHOWN - 3] + "..."
+    cut = value[: _LONGEST_VALUE_SHOWN - 3]
+    return value if len(value) <= _LONGEST_VALUE_SHOWN else f"{cut}..."
 
 
 def _bindings(text: str) -> dict[str, str]:

@@ -34,7 +34,6 @@ level, root = sys.argv[1:]
 names = ["dr_keras", "tensorflow", "tensorflow_text", "keras_hub", "gin", "matplotlib", "pyarrow"]
 names += ["pytest", "hypothesis"] if level == "test" else []
 specs = [importlib.util.find_spec(name) for name in names]
-sys.path.clear()
 if not all(specs):
     sys.exit(1)
 # The tests are those of this checkout, so they take no other dr_keras.
@@ -45,8 +44,13 @@ PYTHON
 
 # Sets base_python to an interpreter that can make an environment, or explains what is missing.
 find_base_python() {
-    seen='' no_venv=''
-    for candidate in ${PYTHON:-python3 python python3.13 python3.12 python3.11}; do
+    seen='' no_venv='' no_venv_minor=''
+    if [ -n "${PYTHON:-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3 python python3.13 python3.12 python3.11
+    fi
+    for candidate; do
         version=$("$candidate" -c 'import platform; print(platform.python_version())' 2>/dev/null) ||
             continue
         if ! is_supported "$candidate"; then

@@ -136,18 +136,19 @@ def _report(message: str) -> int:
 
 
 def _missing_binding(message: str) -> str | None:
-    required = re.search(r"Required bindings for `([^`]+)` not provided in config: \[(.*)\]", message)
-    if required is None:
-        required = re.search(
-            r"No values supplied by Gin or caller for arguments: \[(.*?)\][\s\S]*?"
-            r"In call to configurable '([^']+)'",
-            message,
-        )
-        if required is None:
-            return None
-        arguments, name = required.groups()
-    else:
-        name, arguments = required.groups()
+    marked = re.search(
+        r"Required bindings for `(?P<name>[^`]+)` not provided in config: \[(?P<arguments>.*)\]",
+        message,
+    )
+    unmarked = re.search(
+        r"No values supplied by Gin or caller for arguments: \[(?P<arguments>.*?)\][\s\S]*?"
+        r"In call to configurable '(?P<name>[^']+)'",
+        message,
+    )
+    found = marked or unmarked
+    if found is None:
+        return None
+    name, arguments = found["name"], found["arguments"]
     first = arguments.split(",")[0].strip().strip("'\"")
     return (
         f"the configuration gives {name} no value for {arguments}. Bind it in a gin file or with "

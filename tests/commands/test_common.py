@@ -1,0 +1,115 @@
+"""Exit status and words of entry points."""
+
+import os
+import subprocess
+import sys
+
+import gin
+import pytest
+
+from dr_keras.commands import common
+from dr_keras.errors import DataError
+
+
+@gin.configurable(module="test_common")
+def sample_step(size, rate=gin.REQUIRED):
+    if rate == "bad":
+        raise DataError("corpus.jsonl line 3: not JSON. Repair it.")
+    return size
+
+
+def run_sample(argv):
+    arguments = common.argument_parser("A sample.").parse_args(argv)
+    common.parse_gin(arguments)
+    print(arguments.base_dir, sample_step())
+
+
+def test_flags_are_handed_to_gin(capsys, tmp_path):
+    path = tmp_path / "a.gin"
+    path.write_text("sample_step.size = 3\n")
+    argv = ["--base_dir", "somewhere", "--gin_file", str(path)]
+    argv += ["--gin_param", "sample_step.rate = 1", "--gin_param=sample_step.size = 4"]
+    assert common.run(run_sample, argv) == 0
+    assert capsys.readouterr().out == "somewhere 4\n"
+
+
+def test_flags_that_a_command_does_without():
+    arguments = common.argument_parser("x", base_dir=False, gin=False).parse_args([])
+    assert vars(arguments) == {}
+    with pytest.raises(SystemExit):
+        common.argument_parser("x").parse_args([])
+
+
+@pytest.mark.parametrize(
+    "bindings, error",
+    [
+        (
+            ["sample_step.size = 1"],
+            "error: the configuration gives sample_step no value for 'rate'. "
+            "Bind it in a gin file or with --gin_param 'sample_step.rate = ...'.\n",
+        ),
+        (
+            ["sample_step.rate = 1"],
+            "error: the configuration gives sample_step no value for 'size'. "
+            "Bind it in a gin file or with --gin_param 'sample_step.size = ...'.\n",
+        ),
+        (
+            ["sample_step.rate = 'bad'", "sample_step.size = 1"],
+            "error: corpus.jsonl line 3: not JSON. Repair it.\n",
+        ),
+    ],
+)
+def test_errors_a_user_can_act_on_are_one_line(capsys, bindings, error):
+    argv = ["--base_dir=x", *(f"--gin_param={binding}" for binding in bindings)]
+    assert common.run(run_sample, argv) == 2
+    assert capsys.readouterr() == ("", error)
+
+
+def test_a_defect_keeps_its_traceback():
+    def defect(argv):
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        common.run(defect)
+
+
+def test_interruption(capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    assert common.run(interrupted) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_status_of_main_is_kept():
+    assert common.run(lambda argv: 3) == 3
+    assert common.run(lambda argv: None) == 0
+
+
+def test_another_keras_backend_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert common.run(lambda argv: 0) == 2
+    assert "KERAS_BACKEND is set to 'jax'" in capsys.readouterr().err
+
+
+def test_start_is_quiet_and_a_closed_pipe_is_no_error():
+    program = (
+        "from dr_keras.commands import common\n"
+        "import sys, keras_hub, tensorflow as tf\n"
+        "tf.constant(1)\n"
+        "def main(argv):\n"
+        "    for _ in range(100_000): print('line')\n"
+        "sys.exit(common.run(main))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout.readline() == b"line\n"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 0

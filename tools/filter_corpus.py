@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Filters a corpus by the scores of an exported rater; see --help.
+
+The same as the console script dr-keras-filter-corpus, from a checkout.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.filter_corpus import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Meta-trains a rater in a run directory, or resumes there; see --help.
+
+The same as the console script dr-keras-meta-train, from a checkout.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.meta_train import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())

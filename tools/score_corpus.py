@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Scores every document of a corpus with an exported rater; see --help.
+
+The same as the console script dr-keras-score-corpus, from a checkout.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.score_corpus import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())

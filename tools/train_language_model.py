@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Trains a language model on a corpus, with Keras; see --help.
+
+The same as the console script dr-keras-train-language-model, from a checkout.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.train_language_model import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
