@@ -21,7 +21,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kind", help="wordpiece or sentencepiece (the default)")
     parser.add_argument("--size", type=int, help="tokens in the vocabulary (default: 8192)")
     arguments = parser.parse_args(argv)
-    from dr_keras import experiment  # noqa: F401  makes every name known that gin files may use
+    # After the quiet start-up, and before gin names are resolved.
     from dr_keras.data.prepare import corpus_from_path
     from dr_keras.data.tokenizers.learn import learn_vocabulary
 

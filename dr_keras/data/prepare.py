@@ -177,7 +177,8 @@ def corpus_from_path(path: str) -> Corpus:
         name = path.lower().removesuffix(".gz")
         matching = (kind for kind, endings in _SUFFIXES.items() if name.endswith(endings))
         kind = next(matching, "text")
-    module = importlib.import_module(f"dr_keras.data.corpora.{kind}")
+    with gin.unlock_config():  # parsing locks it, and the module brings a configurable
+        module = importlib.import_module(f"dr_keras.data.corpora.{kind}")
     return getattr(module, f"{kind}_corpus")(path)
 
 
