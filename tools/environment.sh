@@ -78,7 +78,7 @@ find_base_python() {
     fi
 }
 
-# What .venv must have been made from. The path counts: an environment does not survive a move.
+# What .venv must have been made from, and where.
 environment_stamp() {
     { echo "$root"; cat "$root/setup.cfg" "$root/pyproject.toml"; } | cksum
 }
@@ -137,7 +137,7 @@ make_environment() {
         fail "$base_python -m venv failed; see above." \
             "If it speaks of ensurepip: on Debian or Ubuntu, sudo apt install python3-venv"
     }
-    : >"$venv/.dr_keras-made-here"
+    echo "$root" >"$venv/.dr_keras-made-here"
 }
 
 choose_environment() {
@@ -159,7 +159,9 @@ choose_environment() {
             "Activate it and run:  pip install --editable '$root[test]'" \
             "or remove it, and this command makes its own."
     fi
-    if [ -e "$venv/.dr_keras-runtime" ] && "$python" -c 'import pip' 2>/dev/null &&
+    # What pip wrote into the environment's scripts holds only as long as the checkout stays put.
+    if [ "$(cat "$venv/.dr_keras-made-here" 2>/dev/null)" = "$root" ] &&
+        [ -e "$venv/.dr_keras-runtime" ] && "$python" -c 'import pip' 2>/dev/null &&
         is_supported "$python"; then
         say "bringing $venv up to date ..."
         install_project "$level" && return
