@@ -20,7 +20,7 @@ UNIX_TOOLS = (
 )
 
 # Behaviour is set by variables: FAKE_VERSION, FAKE_NO_ENSUREPIP, FAKE_INSTALLED (an environment
-# that has dr_keras), FAKE_PIP (ok, fail or slow). Commands go to $FAKE_LOG.
+# that has dr_keras), FAKE_NO_VENV, FAKE_PIP (fail or slow). Commands go to $FAKE_LOG.
 FAKE_PYTHON = r"""#!/bin/sh
 case "$*" in
 *platform.python_version*) echo "$FAKE_VERSION" ;;
@@ -30,9 +30,10 @@ case "$*" in
 *'import pip, gin, numpy'*) [ -e "$(dirname "$0")/../installed" ] ;;
 *'import pip'*) exit 0 ;;
 '- runtime '*|'- test '*) cat >/dev/null; [ -n "$FAKE_INSTALLED" ] ;;
-'-m venv --clear '*)
+'-m venv '*)
     echo venv >>"$FAKE_LOG"
-    rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
+    if [ -n "$FAKE_NO_VENV" ]; then echo 'Error: ensurepip is not available' >&2; exit 1; fi
+    mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
 '-m pip check') exit 0 ;;
 '-m pip '*install*)
     for last; do :; done
@@ -244,6 +245,15 @@ def test_a_python_without_venv_gets_a_word_on_what_to_install(machine):
     assert "sudo apt install python3.11-venv" in result.stderr
 
 
+def test_a_venv_that_fails_is_shown_and_tried_again(machine):
+    machine.add_python("python3", "3.11.2")
+    result = machine.run("quickstart", FAKE_NO_VENV="yes")
+    assert result.returncode == 2
+    assert "Error: ensurepip is not available" in result.stderr
+    assert "python3 -m venv failed; see above" in result.stderr
+    assert machine.run("quickstart").returncode == 0
+
+
 def test_the_python_that_is_named_is_the_one_that_is_used(machine):
     machine.add_python("python3", "3.11.2")
     machine.add_python("named python", "3.13.1")
@@ -265,7 +275,8 @@ def test_a_full_disk_is_seen_before_the_download(machine):
 
 def test_a_real_interpreter_without_dr_keras_is_told_apart(tmp_path):
     """The question put to an active environment, to the interpreter that runs this test."""
-    script = f'. "{ROOT}/tools/environment.sh"; has_installed "{sys.executable}" runtime && echo yes'
+    question = f'has_installed "{sys.executable}" runtime && echo yes'
+    script = f'. "{ROOT}/tools/environment.sh"; {question}'
     result = subprocess.run(
         ["sh", "-c", script],
         env={"root": str(tmp_path), "PATH": os.environ["PATH"]},

@@ -132,12 +132,14 @@ make_environment() {
             "Free some, or move the checkout."
     fi
     say "making $venv (once; about 2.5 GB, a minute or more) ..."
-    "$base_python" -m venv --clear "$venv" >"$install_log" 2>&1 || {
+    rm -rf "$venv"
+    # Marked first, so that an environment left half made is known for what it is.
+    mkdir "$venv" && echo "$root" >"$venv/.dr_keras-made-here" || exit 1
+    "$base_python" -m venv "$venv" >"$install_log" 2>&1 || {
         tail -n 5 "$install_log" >&2
         fail "$base_python -m venv failed; see above." \
             "If it speaks of ensurepip: on Debian or Ubuntu, sudo apt install python3-venv"
     }
-    echo "$root" >"$venv/.dr_keras-made-here"
 }
 
 choose_environment() {
