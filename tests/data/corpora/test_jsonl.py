@@ -5,7 +5,7 @@ import re
 
 import gin
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_keras.data.corpora.jsonl import jsonl_corpus
@@ -167,6 +167,7 @@ def test_byte_order_mark_windows_line_ends_and_limits(tmp_path):
         jsonl_corpus(path, on_malformed="ignore")
 
 
+@settings(deadline=None)  # it writes files
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
 def test_any_text_survives(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("any") / "x.jsonl"
@@ -182,6 +183,7 @@ def test_any_text_survives(tmp_path_factory, texts):
     assert corpus.skipped["empty text"] == len(texts) - len(kept)
 
 
+@settings(deadline=None)  # it writes files
 @given(st.lists(st.binary(max_size=40), max_size=8))
 def test_any_bytes_are_read_or_counted_never_worse(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("any") / "x.jsonl"

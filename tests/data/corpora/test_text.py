@@ -1,7 +1,7 @@
 import gzip
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_keras.data.corpora.text import text_corpus
@@ -38,6 +38,7 @@ def test_blank_lines_split_documents(tmp_path):
     assert [d.text for d in text_corpus(path).documents()] == ["\n\none\nmore\n \t\n\ntwo\n"]
 
 
+@settings(deadline=None)  # it writes files
 @given(st.lists(st.text(alphabet="ab \n", min_size=1), max_size=6))
 def test_splitting_loses_nothing_but_blank_lines(tmp_path_factory, pieces):
     path = tmp_path_factory.mktemp("any") / "a.txt"
