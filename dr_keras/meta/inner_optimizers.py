@@ -46,8 +46,8 @@ def adam_direction(gradient, slots, age, beta_1, beta_2, epsilon, epsilon_root):
     """
     dtype = gradient[0].dtype
     count = tf.cast(age + 1, dtype)
-    correction_1 = 1 - tf.pow(tf.cast(beta_1, dtype), count)
-    correction_2 = 1 - tf.pow(tf.cast(beta_2, dtype), count)
+    correction_1 = 1 - tf.pow(tf.constant(beta_1, dtype), count)
+    correction_2 = 1 - tf.pow(tf.constant(beta_2, dtype), count)
     m = [beta_1 * a + (1 - beta_1) * g for a, g in zip(slots["m"], gradient)]
     v = [beta_2 * a + (1 - beta_2) * tf.square(g) for a, g in zip(slots["v"], gradient)]
     direction = [

@@ -66,6 +66,6 @@ class OuterAdam:
         """eta - rate * (direction + weight_decay * eta)."""
         rate = self.rate(meta_step, eta[0].dtype)
         return [
-            p - rate * (d + tf.cast(self.weight_decay, p.dtype) * p)
+            p - rate * (d + tf.constant(self.weight_decay, p.dtype) * p)
             for p, d in zip(eta, direction)
         ]

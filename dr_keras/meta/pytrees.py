@@ -31,7 +31,7 @@ def clip_by_global_norm(tree, limit: float | None):
     if limit is None:
         return tree
     norm = global_norm(tree)
-    scale = tf.minimum(tf.ones_like(norm), tf.cast(limit, norm.dtype) / norm)
+    scale = tf.minimum(tf.ones_like(norm), tf.constant(limit, norm.dtype) / norm)
     return map_trees(lambda leaf: leaf * scale, tree)
 
 

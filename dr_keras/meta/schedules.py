@@ -21,7 +21,7 @@ class constant_rate:  # noqa: N801 - schedules are named as functions of age
 
     def __call__(self, age: tf.Tensor, dtype=tf.float32) -> tf.Tensor:
         """Learning rate, a scalar of `dtype`, for the update at `age` (int32 scalar)."""
-        return _warmup(age, self.warmup, dtype) * tf.cast(self.learning_rate, dtype)
+        return _warmup(age, self.warmup, dtype) * tf.constant(self.learning_rate, dtype)
 
 
 @gin.configurable
@@ -41,11 +41,11 @@ class cosine_rate:  # noqa: N801
         span = max(1, self.decay_steps - self.warmup)
         progress = tf.cast(age - self.warmup, dtype) / tf.cast(span, dtype)
         progress = tf.clip_by_value(progress, tf.zeros([], dtype), tf.ones([], dtype))
-        wave = (1 + tf.cos(tf.cast(math.pi, dtype) * progress)) / 2
-        floor = tf.cast(self.final_fraction, dtype)
+        wave = (1 + tf.cos(tf.constant(math.pi, dtype) * progress)) / 2
+        floor = tf.constant(self.final_fraction, dtype)
         return (
             _warmup(age, self.warmup, dtype)
-            * tf.cast(self.learning_rate, dtype)
+            * tf.constant(self.learning_rate, dtype)
             * (floor + (1 - floor) * wave)
         )
 
