@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from dr_keras.meta.inner_optimizers import InnerOptimizer
+from dr_keras.meta.second_order import exact_moments
 
 
 class InnerState(NamedTuple):
@@ -43,12 +44,12 @@ class MetaProblem:
     def weights(self, eta, batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Weights w = softmax over the batch of the scores (paper, equation 2), and scores."""
         scores = self.score(eta, batch)
-        return tf.nn.softmax(scores / tf.cast(self.temperature, scores.dtype)), scores
+        return tf.nn.softmax(scores / tf.constant(self.temperature, scores.dtype)), scores
 
 
 def weight_metrics(weights: tf.Tensor) -> dict[str, tf.Tensor]:
     """Entropy in nats (log B when uniform) and effective sample size 1 / sum w^2 in examples."""
-    safe = tf.maximum(weights, tf.cast(1e-30, weights.dtype))
+    safe = tf.maximum(weights, tf.constant(1e-30, weights.dtype))
     return {
         "weight_entropy": -tf.reduce_sum(weights * tf.math.log(safe)),
         "effective_sample_size": 1 / tf.reduce_sum(tf.square(weights)),
@@ -103,9 +104,10 @@ def keras_problem(
         return tf.reshape(scores, [-1])
 
     def inner_loss(theta, non_trainable, batch):
-        outputs, non_trainable = inner_model.stateless_call(
-            theta, non_trainable, model_inputs(inner_model, batch), training=True
-        )
+        with exact_moments():  # the one place whose gradient is differentiated again
+            outputs, non_trainable = inner_model.stateless_call(
+                theta, non_trainable, model_inputs(inner_model, batch), training=True
+            )
         return per_example_loss(outputs, batch), list(non_trainable)
 
     def outer_loss(theta, non_trainable, batch):
