@@ -1,0 +1,365 @@
+"""Harness of the meta tests: toy problems in float64, central differences, tiny trainers.
+
+A test of a new estimator asks for the fixtures `toy_problem` and `central_differences`; see
+test_estimators.py, where an estimator is one entry in a list.
+"""
+
+from collections.abc import Callable
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dr_keras.data.examples import ExampleSet
+from dr_keras.meta.inner_optimizers import adam, sgd
+from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.population import initial_values
+from dr_keras.meta.problem import InnerState, MetaProblem, inner_update, keras_problem
+from dr_keras.meta.seeds import seeded
+from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.models.language_model import language_model
+from dr_keras.models.losses import classification_loss, next_token_loss, squared_error
+from dr_keras.models.rater import text_rater
+
+VOCABULARY, LENGTH = 9, 6
+
+
+# ------------------------------------------------------------------------------------- float64
+
+
+@pytest.fixture
+def float64():
+    """Keras computes in float64 inside the test; what it was before is put back afterwards."""
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(policy)
+
+
+# -------------------------------------------------------------------------------- toy problems
+
+
+@dataclasses.dataclass
+class ToyProblem:
+    """Everything that an estimator is called with, and a way to the same loss without it."""
+
+    problem: MetaProblem
+    state: InnerState
+    eta: list
+    inner_batches: dict
+    outer_batch: dict
+
+    def estimate(self, estimator: Callable):
+        """What `estimator` returns for this problem."""
+        return estimator(
+            self.problem, self.state, self.eta, self.inner_batches, self.outer_batch
+        )
+
+    def outer_loss(self, eta: list) -> tf.Tensor:
+        """Outer loss after the unroll, by plain updates one after the other: no estimator."""
+        state = self.state
+        for index in range(next(iter(self.inner_batches.values())).shape[0]):
+            batch = {name: value[index] for name, value in self.inner_batches.items()}
+            weights, _ = self.problem.weights(eta, batch)
+            state, _ = inner_update(self.problem, state, weights, batch)
+        return self.problem.outer_loss(state.theta, state.non_trainable, self.outer_batch)
+
+
+def _slots_after(optimizer, theta: list, rng) -> dict:
+    """Slots as a member in the middle of its life has them: not zero, squares positive."""
+    slots = optimizer.init(theta)
+
+    def draw(name, shape):
+        values = 0.05 * rng.normal(size=shape)
+        return tf.constant(values**2 + 1e-3 if name == "v" else values, tf.float64)
+
+    return {
+        name: [draw(name, leaf.shape) for leaf in leaves] for name, leaves in slots.items()
+    }
+
+
+def _keras_toy(rater, model, loss, optimizer, inner_batches, outer_batch, age, rng):
+    with seeded(7):
+        rater, structure = rater(), model()
+    eta = [
+        tf.constant(rng.normal(scale=0.3, size=v.shape)) for v in rater.trainable_variables
+    ]  # a rater that starts at zero would have gradients in its last layer only
+    theta, non_trainable = initial_values(model, 5)
+    theta = [leaf + 0.1 * rng.normal(size=leaf.shape) for leaf in theta]
+    slots = _slots_after(optimizer, theta, rng) if age else optimizer.init(theta)
+    return ToyProblem(
+        keras_problem(rater, structure, loss, optimizer),
+        InnerState(theta, non_trainable, slots, tf.constant(age, tf.int32)),
+        eta,
+        {name: tf.constant(value) for name, value in inner_batches.items()},
+        {name: tf.constant(value) for name, value in outer_batch.items()},
+    )
+
+
+def _two_parameters(optimizer, unroll_length, age, rng):
+    """theta is one number, eta the scores of two examples: worked out by hand in the test."""
+    centres = rng.normal(size=(unroll_length, 2))
+
+    def score(eta, batch):
+        return eta[0] * tf.ones_like(batch["centre"])
+
+    def inner_loss(theta, non_trainable, batch):
+        return tf.square(theta[0] - batch["centre"]) / 2, non_trainable
+
+    def outer_loss(theta, non_trainable, batch):
+        return tf.square(theta[0] - batch["centre"]) / 2
+
+    theta = [tf.constant(rng.normal(), tf.float64)]
+    slots = _slots_after(optimizer, theta, rng) if age else optimizer.init(theta)
+    return ToyProblem(
+        MetaProblem(score, inner_loss, outer_loss, optimizer),
+        InnerState(theta, [], slots, tf.constant(age, tf.int32)),
+        [tf.constant(rng.normal(size=2))],
+        {"centre": tf.constant(centres)},
+        {"centre": tf.constant(rng.normal(), tf.float64)},
+    )
+
+
+def _mlp(optimizer, unroll_length, age, rng, dropout=0.0):
+    """Regression; the rater sees the target too."""
+
+    def rater():
+        x, y = keras.Input((3,), name="x"), keras.Input((1,), name="target")
+        hidden = keras.layers.Concatenate()([x, y])
+        hidden = keras.layers.Dense(4, activation="tanh")(hidden)
+        return keras.Model({"x": x, "target": y}, keras.layers.Dense(1)(hidden))
+
+    def model():
+        x = keras.Input((3,), name="x")
+        hidden = keras.layers.Dense(5, activation="tanh")(x)
+        hidden = keras.layers.Dropout(dropout)(hidden) if dropout else hidden
+        return keras.Model({"x": x}, keras.layers.Dense(1)(hidden))
+
+    def batch(*shape):
+        return {"x": rng.normal(size=(*shape, 3)), "target": rng.normal(size=(*shape, 1))}
+
+    return _keras_toy(
+        rater, model, squared_error, optimizer, batch(unroll_length, 5), batch(4), age, rng
+    )
+
+
+def _mlp_with_dropout(optimizer, unroll_length, age, rng):
+    return _mlp(optimizer, unroll_length, age, rng, dropout=0.3)
+
+
+def _conv_net(optimizer, unroll_length, age, rng):
+    """Images of 6 x 6 in three classes."""
+
+    def rater():
+        image = keras.Input((6, 6, 1), name="image")
+        hidden = keras.layers.Conv2D(2, 3, activation="tanh")(image)
+        return keras.Model({"image": image}, keras.layers.Dense(1)(keras.layers.Flatten()(hidden)))
+
+    def model():
+        image = keras.Input((6, 6, 1), name="image")
+        hidden = keras.layers.Conv2D(3, 3, strides=2, activation="silu")(image)
+        hidden = keras.layers.GlobalAveragePooling2D()(hidden)
+        return keras.Model({"image": image}, keras.layers.Dense(3)(hidden))
+
+    def batch(*shape):
+        return {
+            "image": rng.normal(size=(*shape, 6, 6, 1)),
+            "label": rng.integers(0, 3, shape).astype(np.int32),
+        }
+
+    return _keras_toy(
+        rater, model, classification_loss, optimizer, batch(unroll_length, 4), batch(4), age, rng
+    )
+
+
+def random_tokens(rng, *shape: int) -> np.ndarray:
+    """Rows of random tokens, padded at the end to different lengths."""
+    tokens = rng.integers(1, VOCABULARY, (*shape, LENGTH))
+    lengths = rng.integers(2, LENGTH + 1, (*shape, 1))
+    return np.where(np.arange(LENGTH) < lengths, tokens, 0).astype(np.int32)
+
+
+def _language_model(optimizer, unroll_length, age, rng):
+    """The text rater and the language model of dr_keras.models, padded rows among the batch."""
+    return _keras_toy(
+        lambda: text_rater(VOCABULARY, LENGTH, width=4, layer_count=1, heads=1),
+        lambda: language_model(VOCABULARY, LENGTH, width=4, layer_count=1, heads=2),
+        next_token_loss,
+        optimizer,
+        {"tokens": random_tokens(rng, unroll_length, 3)},
+        {"tokens": random_tokens(rng, 3)},
+        age,
+        rng,
+    )
+
+
+TOYS = {
+    "two_parameters": _two_parameters,
+    "mlp": _mlp,
+    "mlp_with_dropout": _mlp_with_dropout,
+    "conv_net": _conv_net,
+    "language_model": _language_model,
+}
+
+
+@pytest.fixture
+def toy_problem(float64):
+    """`toy_problem(name, optimizer, unroll_length, age=0, seed=0)` builds a ToyProblem."""
+
+    def build(name: str, optimizer=None, unroll_length: int = 2, age: int = 0, seed: int = 0):
+        return TOYS[name](
+            optimizer or sgd(learning_rate=0.1), unroll_length, age, np.random.default_rng(seed)
+        )
+
+    return build
+
+
+# --------------------------------------------------------------------------- central differences
+
+
+@pytest.fixture
+def assert_matches_central_differences():
+    """`(toy, gradient, tolerance=1e-5, directions=None)`: directional derivatives agree.
+
+    All coordinates of eta, or as many random directions and the gradient's own where eta is large.
+    The error is relative to the length of the vector of derivatives.
+    """
+
+    def check(toy: ToyProblem, gradient: list, tolerance: float = 1e-5, directions: int = 6):
+        flat = np.concatenate([np.ravel(leaf) for leaf in gradient])
+        start = np.concatenate([np.ravel(leaf) for leaf in toy.eta])
+        assert np.linalg.norm(flat) > 1e-7, "the toy's meta-gradient is too small to say anything"
+
+        @tf.function
+        def loss(vector):
+            eta, offset = [], 0
+            for leaf in toy.eta:
+                size = leaf.shape.num_elements()
+                eta.append(tf.reshape(vector[offset : offset + size], leaf.shape))
+                offset += size
+            return toy.outer_loss(eta)
+
+        if start.size <= 40:
+            ways = np.eye(start.size)
+        else:
+            ways = np.random.default_rng(1).normal(size=(directions, start.size))
+            ways[0] = flat
+            ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+
+        def derivative(way):
+            # Fourth order, so that the step can be long enough to rise above rounding.
+            step = 1e-3
+            values = [float(loss(start + k * step * way)) for k in (-2, -1, 1, 2)]
+            return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
+
+        found = np.array([derivative(way) for way in ways])
+        expected = ways @ flat
+        error = np.linalg.norm(found - expected) / np.linalg.norm(found)
+        assert error < tolerance, f"relative error {error:.2e}, |g| {np.linalg.norm(flat):.2e}"
+
+    return check
+
+
+# ---------------------------------------------------------------------------------- tiny trainers
+
+
+@pytest.fixture
+def example_set():
+    """`example_set(features, name)`: an ExampleSet of bare arrays."""
+
+    def build(features: dict, name: str = "examples", sources=None, render=None) -> ExampleSet:
+        count = len(next(iter(features.values())))
+        ids = np.array([f"{name}-{row}" for row in range(count)], object)
+        sources = np.array(["a"] * count if sources is None else sources, object)
+        return ExampleSet(features, ids, sources, sources, render=render, name=name)
+
+    return build
+
+
+@pytest.fixture
+def regression_sets(example_set):
+    """Train and outer sets of a noisy linear regression, float32; half the train targets lie."""
+    rng = np.random.default_rng(0)
+
+    def build(count, lying):
+        x = rng.normal(size=(count, 3)).astype(np.float32)
+        target = x @ np.array([[1.0], [-2.0], [0.5]], np.float32)
+        target[:lying] *= -1
+        return {"x": x, "target": target}
+
+    return example_set(build(40, 20), "train"), example_set(build(24, 0), "outer")
+
+
+@pytest.fixture
+def text_sets(example_set):
+    """Train and outer sets of random tokens."""
+    rng = np.random.default_rng(0)
+    return (
+        example_set({"tokens": random_tokens(rng, 20)}, "train"),
+        example_set({"tokens": random_tokens(rng, 12)}, "outer"),
+    )
+
+
+def regression_rater() -> keras.Model:
+    x, y = keras.Input((3,), name="x"), keras.Input((1,), name="target")
+    hidden = keras.layers.Dense(4, activation="tanh")(keras.layers.Concatenate()([x, y]))
+    return keras.Model({"x": x, "target": y}, keras.layers.Dense(1)(hidden), name="rater")
+
+
+def regression_model() -> keras.Model:
+    x = keras.Input((3,), name="x")
+    return keras.Model({"x": x}, keras.layers.Dense(1)(x), name="linear")
+
+
+@pytest.fixture
+def regression_trainer():
+    """`regression_trainer(**arguments)`: a MetaTrainer that traces in a second."""
+
+    def build(**arguments) -> MetaTrainer:
+        with seeded(arguments.pop("rater_seed", 1)):
+            rater = arguments.pop("rater", regression_rater)()
+        settings = dict(
+            inner_model=regression_model,
+            per_example_loss=squared_error,
+            inner_optimizer=sgd(learning_rate=0.1),
+            outer_optimizer=OuterAdam(learning_rate=0.01, warmup=2, clip_norm=1.0),
+            unroll_length=2,
+            population_size=2,
+            lifetime=8,
+            inner_batch_size=8,
+            outer_batch_size=8,
+            jit_compile=False,
+        )
+        return MetaTrainer(rater, **(settings | arguments))
+
+    return build
+
+
+@pytest.fixture
+def text_trainer():
+    """`text_trainer(dropout=0, **arguments)`: a MetaTrainer of a tiny rater and language model."""
+
+    def build(dropout: float = 0.0, **arguments) -> MetaTrainer:
+        with seeded(arguments.pop("rater_seed", 1)):
+            rater = text_rater(VOCABULARY, LENGTH, width=4, layer_count=1, heads=1)
+        settings = dict(
+            inner_model=lambda: language_model(
+                VOCABULARY, LENGTH, width=4, layer_count=1, heads=1, dropout=dropout
+            ),
+            per_example_loss=next_token_loss,
+            inner_optimizer=adam(learning_rate=0.01),
+            outer_optimizer=OuterAdam(learning_rate=0.01, warmup=2, clip_norm=1.0),
+            unroll_length=2,
+            population_size=2,
+            lifetime=8,
+            inner_batch_size=4,
+            outer_batch_size=4,
+            jit_compile=False,
+        )
+        return MetaTrainer(rater, **(settings | arguments))
+
+    return build
