@@ -1,0 +1,177 @@
+"""Inner optimizers and schedules against Keras' own, NumPy, and at their corners."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dr_keras.meta import pytrees
+from dr_keras.meta.inner_optimizers import adam, adamw, momentum, sgd
+from dr_keras.meta.schedules import as_schedule, constant_rate, cosine_rate
+
+STEPS = 6
+SHAPES = [(3, 2), (4,), ()]
+
+# Keras keeps rates and betas in float32, so they are fractions of powers of two here.
+BETAS = dict(beta_1=0.875, beta_2=0.9375, epsilon=0.0)
+
+PAIRS = {
+    "sgd": (sgd(0.25), lambda: keras.optimizers.SGD(0.25)),
+    "clipped_sgd": (sgd(0.25, 0.5), lambda: keras.optimizers.SGD(0.25, global_clipnorm=0.5)),
+    "momentum": (momentum(0.125, beta=0.75), lambda: keras.optimizers.SGD(0.125, momentum=0.75)),
+    "nesterov": (
+        momentum(0.125, beta=0.75, nesterov=True),
+        lambda: keras.optimizers.SGD(0.125, momentum=0.75, nesterov=True),
+    ),
+    # Keras adds its epsilon before the bias correction: equal where there is none.
+    "adam": (
+        adam(0.125, epsilon_root=0.0, **BETAS),
+        lambda: keras.optimizers.Adam(0.125, **BETAS),
+    ),
+    "adamw": (
+        adamw(0.125, clip_norm=1.0, epsilon_root=0.0, weight_decay=0.25, **BETAS),
+        lambda: keras.optimizers.AdamW(0.125, global_clipnorm=1.0, weight_decay=0.25, **BETAS),
+    ),
+    "adam_with_cosine": (
+        adam(cosine_rate(0.125, 4), epsilon_root=0.0, **BETAS),
+        lambda: keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(0.125, 4, alpha=0.1), **BETAS
+        ),
+    ),
+}
+
+
+def draws(seed: int) -> list:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape) for shape in SHAPES]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_updates_equal_those_of_keras(name, float64):
+    ours, theirs = PAIRS[name]
+    theirs = theirs()
+    variables = [keras.Variable(value) for value in draws(0)]
+    theta = [tf.constant(value, tf.float64) for value in draws(0)]
+    slots = ours.init(theta)
+    for age in range(STEPS):
+        gradient = [tf.constant(value, tf.float64) for value in draws(age + 1)]
+        theta, slots = ours.update(theta, slots, gradient, tf.constant(age))
+        theirs.apply(gradient, variables)
+        for mine, yours in zip(theta, variables):
+            np.testing.assert_allclose(mine, yours, rtol=1e-6, atol=1e-7)
+    moved = np.concatenate([np.ravel(a - b) for a, b in zip(theta, draws(0))])
+    assert np.abs(moved).max() > 0.05
+
+
+def test_both_epsilons_of_adam_follow_the_bias_correction(float64):
+    optimizer = adam(0.1, beta_1=0.8, beta_2=0.9, epsilon=0.3, epsilon_root=0.2)
+    theta = [tf.constant(1.0, tf.float64)]
+    slots = optimizer.init(theta)
+    expected, m, v = 1.0, 0.0, 0.0
+    for age, g in enumerate([0.5, -1.0, 2.0]):
+        theta, slots = optimizer.update(theta, slots, [tf.constant(g, tf.float64)], age)
+        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
+        m_hat, v_hat = m / (1 - 0.8 ** (age + 1)), v / (1 - 0.9 ** (age + 1))
+        expected -= 0.1 * m_hat / (np.sqrt(v_hat + 0.2) + 0.3)
+        assert float(theta[0]) == pytest.approx(expected, rel=1e-13)
+
+
+def test_default_adam_is_close_to_keras():
+    """The epsilon inside the root is too small to matter where gradients are not tiny."""
+    ours, theirs = adam(0.1), keras.optimizers.Adam(0.1, epsilon=1e-8)
+    variable, theta = keras.Variable([1.0, 2.0]), [tf.constant([1.0, 2.0])]
+    slots = ours.init(theta)
+    for age in range(STEPS):
+        gradient = tf.constant([0.5, -1e-3 * (age + 1)])
+        theta, slots = ours.update(theta, slots, [gradient], tf.constant(age))
+        theirs.apply([gradient], [variable])
+    np.testing.assert_allclose(theta[0], variable, rtol=1e-4)
+
+
+def test_bias_correction_counts_the_age():
+    """The first update of a member has length lr whatever the gradient, a late one has not."""
+    optimizer = adam(0.1)
+    theta = [tf.constant([0.0])]
+    first, _ = optimizer.update(theta, optimizer.init(theta), [tf.constant([7.0])], tf.constant(0))
+    late, _ = optimizer.update(theta, optimizer.init(theta), [tf.constant([7.0])], tf.constant(999))
+    assert float(first[0][0]) == pytest.approx(-0.1, rel=1e-5)
+    expected = 0.1 * 0.7 / (1 - 0.9**1000) / np.sqrt(0.049 / (1 - 0.999**1000))
+    assert float(late[0][0]) == pytest.approx(-expected, rel=1e-4)
+
+
+# ------------------------------------------------------------------------------------ clipping
+
+
+def test_a_long_gradient_is_cut_to_the_limit_and_a_short_one_left_alone(float64):
+    tree = [tf.constant(value, tf.float64) for value in draws(0)]
+    norm = np.sqrt(sum((leaf.numpy() ** 2).sum() for leaf in tree))
+    assert float(pytrees.global_norm(tree)) == pytest.approx(norm, rel=1e-14)
+    clipped = pytrees.clip_by_global_norm(tree, norm / 3)
+    for leaf, original in zip(clipped, tree):
+        np.testing.assert_allclose(leaf, original / 3, rtol=1e-13)
+    for limit in (norm * 1.001, None):
+        for leaf, original in zip(pytrees.clip_by_global_norm(tree, limit), tree):
+            np.testing.assert_array_equal(leaf, original)
+
+
+def test_the_norm_is_that_of_all_leaves_together():
+    clipped = pytrees.clip_by_global_norm([tf.constant([3.0]), tf.constant([4.0])], 1.0)
+    np.testing.assert_allclose([leaf.numpy()[0] for leaf in clipped], [0.6, 0.8], rtol=1e-6)
+
+
+def test_clipping_zero_is_zero_and_can_be_differentiated():
+    x = tf.constant([0.0, 0.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        clipped = pytrees.clip_by_global_norm([x], 0.5)[0]
+    assert clipped.numpy().tolist() == [0.0, 0.0]
+    np.testing.assert_array_equal(tape.jacobian(clipped, x), np.eye(2))
+
+
+# ------------------------------------------------------------------------------------ pytrees
+
+
+def test_all_finite_looks_at_floating_leaves_only():
+    fine = {"a": [tf.constant([1.0, 2.0])], "n": tf.constant(3)}
+    assert bool(pytrees.all_finite(fine))
+    for bad in (np.nan, np.inf, -np.inf):
+        assert not bool(pytrees.all_finite({**fine, "b": tf.constant([0.0, bad])}))
+
+
+def test_where_keeps_nothing_of_the_side_not_taken():
+    good, bad = [tf.constant([1.0])], [tf.constant([np.nan])]
+    assert pytrees.where(tf.constant(False), bad, good)[0].numpy().tolist() == [1.0]
+
+
+# ------------------------------------------------------------------------------------ schedules
+
+
+def rates(schedule, ages) -> list[float]:
+    return [float(schedule(tf.constant(age), tf.float64)) for age in ages]
+
+
+def test_a_number_is_a_constant_rate():
+    assert rates(as_schedule(0.1), [0, 1, 10**6]) == [0.1] * 3
+    schedule = cosine_rate(0.1, 5)
+    assert as_schedule(schedule) is schedule
+
+
+def test_warm_up_is_linear_and_reaches_the_rate_with_its_last_update():
+    assert rates(constant_rate(0.8, warmup=4), [0, 1, 2, 3, 4, 100]) == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, 0.8, 0.8]
+    )
+
+
+def test_cosine_at_its_corners():
+    schedule = cosine_rate(2.0, decay_steps=10, warmup=2, final_fraction=0.25)
+    assert rates(schedule, [0, 1, 2, 6, 10, 11, 10**6]) == pytest.approx(
+        [1.0, 2.0, 2.0, 2.0 * (0.25 + 0.75 / 2), 0.5, 0.5, 0.5]
+    )
+    falling = rates(schedule, range(2, 11))
+    assert all(a > b for a, b in zip(falling, falling[1:]))
+
+
+def test_cosine_without_room_to_decay_is_finite():
+    assert rates(cosine_rate(1.0, decay_steps=3, warmup=3), [0, 2, 3, 4]) == pytest.approx(
+        [1 / 3, 1.0, 1.0, 0.1]
+    )
