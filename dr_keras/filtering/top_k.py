@@ -19,7 +19,7 @@ def top_k(
     emit_scores: bool = False,
     batched: bool = False,
     drop_remainder: bool = True,
-    num_parallel_calls: int | None = None,
+    num_parallel_calls: int = tf.data.AUTOTUNE,
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """For `dataset.apply(top_k(...))`: batches of the B best of every B_up examples.
 
@@ -44,8 +44,8 @@ def top_k(
         oversized ones are made anew) and not examples.
       drop_remainder: whether a last batch of fewer than B_up examples is left out. If it is kept,
         the same share of it is, rounded up, and shapes are no longer static.
-      num_parallel_calls: batches scored at once; None is one after the other. The order of the
-        output does not depend on it.
+      num_parallel_calls: batches scored at once; tf.data gives each one thread, so one at a time
+        leaves cores idle. The order of the output does not depend on it.
 
     Returns:
       A function from dataset to dataset.
@@ -76,8 +76,6 @@ def top_k(
             # tf.data spreads a tuple over arguments; put it together again
             return select(parts if isinstance(dataset.element_spec, tuple) else parts[0], frozen)
 
-        if num_parallel_calls is None:
-            return dataset.map(step)
         return dataset.map(step, num_parallel_calls=num_parallel_calls, deterministic=True)
 
     return apply

@@ -137,6 +137,16 @@ def test_frozen_functions_equal_the_rater_inside_checkpointable_pipelines(rater,
     assert [batch.numpy().tolist() for batch in resumed] == whole[1:]
 
 
+def test_a_very_long_text_among_short_ones_is_scored_by_its_windows(rater):
+    long = "0123456789abcdef" * 5_000  # every window alike
+    result = rater.score_texts(["short", long, "b"])
+    assert result["windows"].tolist() == [1, 5_000, 1]
+    expected = rater(["short", long[:S], "b"])["score"]
+    np.testing.assert_allclose(result["score"], expected, atol=1e-6)
+    in_graph = rater(tf.constant(["short", long, "b"]))["score"]
+    np.testing.assert_allclose(in_graph, expected, atol=1e-6)
+
+
 def test_metadata_travels_in_file_and_graph(rater, path, reference):
     assert rater.metadata["training"] == {"meta_step": 7}
     assert rater.metadata["tokenizer"] == {"kind": "byte"}
