@@ -37,12 +37,12 @@ _STYLE = {
     "legend.frameon": False,
 }
 
-# Okabe and Ito's palette, told apart with any colour vision, in tones that show on black and white.
-_COLOURS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9")
+# Okabe and Ito's palette, told apart with any colour vision; blue lightened to show on black too.
+_COLOURS = ("#1a85cc", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9")
 _ARM_STYLES = {
     "unfiltered": ("#808080", "--"),
     "random": ("#e69f00", ":"),
-    "rater": ("#0072b2", "-"),
+    "rater": ("#1a85cc", "-"),
 }
 _POINTS_SHOWN = 400
 
@@ -57,9 +57,7 @@ def to_svg(figure: Figure, description: str, prefix: str) -> str:
     """
     buffer = io.StringIO()
     with style():
-        figure.savefig(
-            buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None}
-        )
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
@@ -112,7 +110,7 @@ def loss_curves(comparison: Mapping, seeds: bool = False) -> Figure:
     arms, reference = comparison["arms"], comparison["reference"]
     candidate = comparison["candidate"]
     with style():
-        figure = Figure(figsize=(7.4, 4.0))
+        figure = Figure(figsize=(7.4, 4.0), layout="constrained")
         axes = figure.add_subplot()
         labels, shown = [], []
         for position, (name, arm) in enumerate(arms.items()):
@@ -166,7 +164,7 @@ def score_histogram(scores, levels) -> Figure:
         ("level unknown", np.isnan(levels), "#808080", ":"),
     ]
     with style():
-        figure = Figure(figsize=(7.4, 3.2))
+        figure = Figure(figsize=(7.4, 3.2), layout="constrained")
         axes = figure.add_subplot()
         low, high = np.quantile(scores, (0.001, 0.999))
         bins = np.linspace(low, high if high > low else low + 1.0, 51)
@@ -218,6 +216,7 @@ def score_against_level(scores, levels, kinds) -> Figure:
                 axes.axhline(np.median(clean), color=_INK, linewidth=1, linestyle="--", alpha=0.7)
             axes.set_title(f"{name.replace('_', ' ')} ({len(x):,})", fontsize=10, color=_INK)
             axes.set_xlim(0, 1)
+            axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         figure.supxlabel("level of damage", fontsize=10, color=_INK)
         figure.supylabel("score", fontsize=10, color=_INK)
     return figure

@@ -25,7 +25,7 @@ _CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 50rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
+main { max-width: 54rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
 h1 { font-size: 1.15rem; color: var(--soft); font-weight: 600; margin: 0 0 .6rem; }
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; }
 .answer { font-size: 1.35rem; line-height: 1.4; margin: 0 0 1.2rem; padding: .9rem 1.1rem;
@@ -37,9 +37,11 @@ svg { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .6rem 0; }
 caption { text-align: left; color: var(--soft); font-size: .9rem; padding-bottom: .3rem; }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-  vertical-align: top; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
+  vertical-align: top; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child, .text { text-align: left; }
+.text { display: inline-block; min-width: 11rem; white-space: normal; overflow-wrap: anywhere; }
+th { white-space: normal; }
 tr.candidate td { font-weight: 700; }
 .example { border: 1px solid var(--line); border-radius: .3rem; margin: .6rem 0; }
 .example header { background: var(--box); padding: .3rem .7rem; font-size: .85rem; color: var(--soft); }
@@ -106,6 +108,14 @@ def _curves_description(comparison: Mapping) -> str:
     )
 
 
+def _match_cells(match: Mapping, is_reference: bool) -> tuple[str, str]:
+    if is_reference:
+        return "reference", "–"
+    if match["steps"] is None:
+        return "not reached", "–"
+    return f"{match['steps']:.0f}", percent(match["share"])
+
+
 def _arms_table(comparison: Mapping) -> str:
     rows = []
     for name, arm in comparison["arms"].items():
@@ -120,8 +130,7 @@ def _arms_table(comparison: Mapping) -> str:
                 _count(arm["tokens_seen"]),
                 _number(arm.get("epochs"), 1),
                 f"{final['mean']:.3f}{spread}",
-                f"{match['steps']:.0f}" if match["steps"] is not None else "not reached",
-                percent(match["share"]) if match["share"] is not None else "–",
+                *_match_cells(match, name == comparison["reference"]),
             )
         )
     head = (
@@ -239,8 +248,8 @@ def _corpus(corpus: Mapping) -> str:
             _count(figures.get("documents")),
             _count(figures["examples"]),
             _count(figures["unique_tokens"]),
-            _text(_shares(figures.get("by_source", {}))),
-            _text(_shares(figures.get("by_damage", {}))),
+            f'<span class="text">{_text(_shares(figures.get("by_source", {})))}</span>',
+            f'<span class="text">{_text(_shares(figures.get("by_damage", {})))}</span>',
         )
         for part, figures in corpus["parts"].items()
     ]
@@ -312,7 +321,7 @@ def render_report(
     validate(results)
     headline, comparisons = results["headline"], results["comparisons"]
     main = comparisons[0]
-    figures = []
+    figures = [main["verdict"]["figures"] + "."] if main["verdict"].get("figures") else []
     if headline["auc"] is not None:
         figures.append(f"The rater tells clean from damaged text with AUC {headline['auc']:.3f}.")
     if headline["steps_to_match"] is not None:

@@ -104,6 +104,9 @@ def steps_to_match(arm: dict, reference: dict) -> dict:
         there). `steps` and `share` are None, with a `reason`, where the mean curve never does.
     """
     target, last = reference["final"]["mean"], reference["final"]["step"]
+    if arm is reference:  # By definition; its noisy curve may cross its own end a little earlier.
+        ones = {seed: 1.0 for seed in arm["curves"]}
+        return {"target": target, "steps": float(last), "share": 1.0, "share_by_seed": ones}
     steps = steps_to_reach(target, arm["mean"])
     by_seed = {seed: steps_to_reach(target, curve) for seed, curve in arm["curves"].items()}
     match = {

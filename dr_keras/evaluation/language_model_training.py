@@ -353,6 +353,7 @@ class LanguageModelTrainer:
             epochs=self.steps // self.evaluate_every,
             steps_per_epoch=self.evaluate_every,
             callbacks=[evaluation, *callbacks],
+            shuffle=False,  # The stream has shuffled.
             verbose=0,
         )
         sums, counts = self._losses(test_batches, len(test))
@@ -392,8 +393,7 @@ def _gathered(examples: ExampleSet, rows: np.ndarray) -> tf.data.Dataset:
     """Batches of `examples` given by row numbers [steps, B], gathered without Python."""
     table = {name: tf.constant(values) for name, values in examples.features.items()}
     batches = tf.data.Dataset.from_tensor_slices(rows).map(
-        lambda chosen: {name: tf.gather(values, chosen) for name, values in table.items()},
-        deterministic=True,
+        lambda chosen: {name: tf.gather(values, chosen) for name, values in table.items()}
     )
     # With autotuning, tearing the iterator down can wait for the tuning thread's current period,
     # which doubles up to a minute: seen as runs that take exactly 5.12, 10.24 or 20.48 seconds.

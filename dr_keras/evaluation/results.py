@@ -129,7 +129,7 @@ _SCHEMA = {
             "candidate": _TEXT,
             "seeds": _Listed(_COUNT),
             "arms": _Each(_ARM),
-            "verdict": {"outcome": _TEXT, "text": _TEXT},
+            "verdict": {"outcome": _TEXT, "text": _TEXT, "figures?": _TEXT},
         }
     ),
     "headline": {
@@ -141,6 +141,7 @@ _SCHEMA = {
         "share": _FIGURE,
         "outcome": _TEXT,
         "text": _TEXT,
+        "figures?": _TEXT,
         "reason?": _TEXT,
     },
     "stages": _Each({"seconds": _NUMBER, "peak_memory_bytes": _FIGURE, "reason?": _TEXT}),

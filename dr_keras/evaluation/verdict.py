@@ -65,7 +65,8 @@ def judge(
         too_small: from `too_small_for_verdict`; not None means no verdict, whatever the figures.
 
     Returns:
-        {"outcome", "text"}: outcome is "better" (than the reference and every baseline beyond the
+        {"outcome", "text", "figures"}: `text` is one sentence (two for "too_small"), `figures` the
+        final losses; outcome is "better" (than the reference and every baseline beyond the
         spread), "worse" (than one of them beyond the spread), "undecided", or "too_small".
     """
     missing = [name for name in (candidate, reference) if name not in arms]
@@ -79,7 +80,7 @@ def judge(
         + (f" ± {spread:.3f}" if (spread := arms[name]["final"]["spread"]) is not None else "")
         for name in [candidate, *rivals]
     )
-    figures = f"(final test loss: {losses}; nats per token, lower is better)"
+    figures = f"Final test loss in nats per token, lower is better: {losses}"
     share = arm["match"]["share"]
     if share is None:
         reach = f"it never reached the {reference} model's final loss"
@@ -88,29 +89,28 @@ def judge(
             f"it reached the {reference} model's final loss after {percent(share)} of the steps"
         )
     if too_small:
-        return {
-            "outcome": "too_small",
-            "text": f"This corpus is too small for a verdict: {too_small}. What was measured all "
-            f"the same: the model trained on what the {candidate} kept, {reach} {figures}.",
-        }
+        text = (
+            f"This corpus is too small for a verdict: {too_small}. Of the model trained on what "
+            f"the {candidate} kept, this much was measured: {reach}."
+        )
+        return {"outcome": "too_small", "text": text, "figures": figures}
     lost = [name for name, outcome in outcomes.items() if outcome == "worse"]
     open_ = [name for name, outcome in outcomes.items() if outcome == "undecided"]
     if lost:
-        return {
-            "outcome": "worse",
-            "text": f"The {candidate} did not help: training on what it kept ended with a higher "
-            f"loss than {' and '.join(lost)}; {reach} {figures}.",
-        }
-    if open_:
-        reasons = {arm["against"][name].get("reason") for name in open_} - {None}
-        why = (
-            reasons.pop()
-            if reasons
-            else f"the difference to {' and '.join(open_)} is within the spread over seeds"
+        outcome = "worse"
+        text = (
+            f"The {candidate} did not help: training on what it kept ended with a higher loss than "
+            f"{' and '.join(lost)}; {reach}."
         )
-        return {"outcome": "undecided", "text": f"No clear answer: {why}; {reach} {figures}."}
-    return {
-        "outcome": "better",
-        "text": f"Yes: trained on what the {candidate} kept, the model beat "
-        f"{' and '.join(rivals)} beyond the spread over seeds; {reach} {figures}.",
-    }
+    elif open_:
+        outcome = "undecided"
+        reasons = {arm["against"][name].get("reason") for name in open_} - {None}
+        within = f"the difference to {' and '.join(open_)} is within the spread over seeds"
+        text = f"No clear answer: {reasons.pop() if reasons else within}; {reach}."
+    else:
+        outcome = "better"
+        text = (
+            f"Yes: trained on what the {candidate} kept, the model beat {' and '.join(rivals)} "
+            f"beyond the spread over seeds; {reach}."
+        )
+    return {"outcome": outcome, "text": text, "figures": figures}
