@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from dr_keras.data.tokenizers import wordpiece_tokenizer
 from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.filtering.top_k import top_k
 from dr_keras.models.rater import text_rater
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
@@ -65,3 +66,14 @@ def test_the_artefact_brings_its_own_vocabulary_and_imports_what_it_needs(path, 
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert float(out.stdout) == pytest.approx(float(rater("the cat sat")["score"]), abs=1e-6)
+
+
+def test_subword_raters_work_inside_pipelines(path):
+    rater = load_rater(path)
+    encoded = [t if isinstance(t, bytes) else t.encode() for t in TEXTS[:4]]
+    scores = rater(TEXTS[:4])["score"]
+    frozen = rater.frozen_score_function()
+    np.testing.assert_allclose(frozen(tf.constant(encoded)), scores, atol=1e-6)
+    dataset = tf.data.Dataset.from_tensor_slices(encoded).apply(top_k(rater, 0.5, 2))
+    best = np.sort(np.argsort(-scores, kind="stable")[:2])
+    assert [batch.tolist() for batch in dataset.as_numpy_iterator()] == [[encoded[i] for i in best]]
