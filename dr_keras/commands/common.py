@@ -1,7 +1,8 @@
 """What every entry point shares: flags, quiet start-up, and errors as one plain line.
 
 The package `dr_keras.commands` imports this module before any command, because TensorFlow and Keras
-read their settings once, when they are first imported.
+read their settings once, when they are first imported. A command imports whatever needs TensorFlow
+after it has parsed its arguments.
 """
 
 import argparse
@@ -51,12 +52,20 @@ def _import_tensorflow_quietly() -> None:
                 sys.stderr.write(hidden.read().decode(errors="replace"))
 
 
-_import_tensorflow_quietly()
+class ArgumentParser(argparse.ArgumentParser):
+    """Starts TensorFlow, quietly, once the arguments are known to be good.
+
+    So `--help` and a mistyped flag answer at once. Commands import the rest of dr_keras after
+    `parse_args`, and so after this.
+    """
+
+    def parse_args(self, args=None, namespace=None):
+        arguments = super().parse_args(args, namespace)
+        _import_tensorflow_quietly()
+        return arguments
 
 
-def argument_parser(
-    description: str, *, base_dir: bool = True, gin: bool = True
-) -> argparse.ArgumentParser:
+def argument_parser(description: str, *, base_dir: bool = True, gin: bool = True) -> ArgumentParser:
     """A parser with the flags that entry points have in common.
 
     Args:
@@ -64,7 +73,7 @@ def argument_parser(
       base_dir: Whether the command works in a run directory (`args.base_dir`, required).
       gin: Whether the command is configured by gin (`args.gin_files` and `args.gin_params`, lists).
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if base_dir:

@@ -95,7 +95,10 @@ def test_another_keras_backend_is_refused(monkeypatch, capsys):
 def test_start_is_quiet_and_a_closed_pipe_is_no_error():
     program = (
         "from dr_keras.commands import common\n"
-        "import sys, keras_hub, tensorflow as tf\n"
+        "import sys\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "common.argument_parser('', base_dir=False, gin=False).parse_args([])\n"
+        "import keras_hub, tensorflow as tf\n"
         "tf.constant(1)\n"
         "def main(argv):\n"
         "    for _ in range(100_000): print('line')\n"
