@@ -88,7 +88,7 @@ class Checkpoints(keras.callbacks.Callback):
             return None
         path = self.folder / f"state-{steps[-1]}"
         try:
-            self._checkpoint.restore(str(path)).assert_consumed()
+            self._checkpoint.read(str(path)).assert_consumed()
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             remedy = (
                 f"delete {path}.* to resume from meta-step {steps[-2]}"
