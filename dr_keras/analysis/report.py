@@ -30,7 +30,8 @@ h1 { font-size: 1.15rem; color: var(--soft); font-weight: 600; margin: 0 0 .6rem
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; }
 .answer { font-size: 1.35rem; line-height: 1.4; margin: 0 0 1.2rem; padding: .9rem 1.1rem;
   border-left: .35rem solid var(--accent); background: var(--box); }
-.answer.worse { border-color: #c0392b; } .answer.undecided, .answer.too_small { border-color: #d08a00; }
+.answer.worse { border-color: #c0392b; }
+.answer.undecided, .answer.too_small { border-color: #d08a00; }
 .answer small { display: block; font-size: .9rem; color: var(--soft); margin-top: .5rem; }
 figure { margin: 1rem 0; } figcaption, .note { color: var(--soft); font-size: .9rem; }
 svg { display: block; width: 100%; height: auto; }
@@ -39,12 +40,14 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .6rem
 caption { text-align: left; color: var(--soft); font-size: .9rem; padding-bottom: .3rem; }
 th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child, .text { text-align: left; }
+th { color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child, .text { text-align: left; }
 .text { display: inline-block; min-width: 11rem; white-space: normal; overflow-wrap: anywhere; }
 th { white-space: normal; }
 tr.candidate td { font-weight: 700; }
 .example { border: 1px solid var(--line); border-radius: .3rem; margin: .6rem 0; }
-.example header { background: var(--box); padding: .3rem .7rem; font-size: .85rem; color: var(--soft); }
+.example header { background: var(--box); padding: .3rem .7rem; font-size: .85rem;
+  color: var(--soft); }
 pre { margin: 0; padding: .6rem .7rem; white-space: pre-wrap; overflow-wrap: anywhere;
   font: .85rem/1.45 ui-monospace, Menlo, Consolas, monospace; }
 details { margin: .6rem 0; } summary { cursor: pointer; color: var(--accent); }
@@ -142,8 +145,8 @@ def _arms_table(comparison: Mapping) -> str:
         f"{comparison['name']}: {comparison['model']['parameters']:,} parameters, "
         f"{comparison['steps']:,} steps of {comparison['batch_size']} × "
         f"{comparison['sequence_length']} tokens, {seeds} seed{'' if seeds == 1 else 's'}. "
-        "Loss in nats per token, mean ± standard deviation over seeds. “Steps to match” are those "
-        f"needed to reach the final loss of {comparison['reference']}."
+        "Loss in nats per token, mean ± standard deviation over seeds. “Steps to match” are "
+        f"those needed to reach the final loss of {comparison['reference']}."
     )
     table = _table(caption, head, rows, _text(comparison["candidate"]))
     described = [
@@ -224,7 +227,8 @@ def _example(example: Mapping) -> str:
         facts.append("clean" if level == 0 else f"{kind}, level {level:.2f}")
     facts.append(str(example.get("id", "")))
     header = " · ".join(_text(fact) for fact in facts if fact)
-    return f'<div class="example"><header>{header}</header><pre>{_text(example["text"])}</pre></div>'
+    text = _text(example["text"])
+    return f'<div class="example"><header>{header}</header><pre>{text}</pre></div>'
 
 
 def _examples(examples: Mapping[str, Sequence[Mapping]] | None) -> str:
@@ -255,8 +259,8 @@ def _corpus(corpus: Mapping) -> str:
     ]
     return (
         "<h2>The corpus</h2>"
-        f"<p>{_text(corpus['name'])}; fingerprint <code>{_text(corpus['fingerprint'][:16])}</code>. "
-        "The parts share no document: train feeds the models, outer guides the rater, validation "
+        f"<p>{_text(corpus['name'])}; fingerprint <code>{_text(corpus['fingerprint'][:16])}</code>."
+        " The parts share no document: train feeds the models, outer guides the rater, validation "
         "chooses among its checkpoints, and test was used for nothing but the losses above.</p>"
         + _table(
             "Parts by a hash of the document's content.",
@@ -349,9 +353,10 @@ def render_report(
         "difference of the means exceeds the sum of both spreads.</p>"
     )
     for k, comparison in enumerate(comparisons[1:], 1):
-        body.append(f"<h2>{_text(comparison['name'])}</h2><p>{_text(comparison['verdict']['text'])}")
+        answer = _text(comparison["verdict"]["text"])
+        body.append(f"<h2>{_text(comparison['name'])}</h2><p>{answer}</p>")
         figure = plots.loss_curves(comparison)
-        body.append("</p>" + _figure(figure, _curves_description(comparison), f"curves{k}", ""))
+        body.append(_figure(figure, _curves_description(comparison), f"curves{k}", ""))
     body.append(
         "<details><summary>Every seed by itself</summary>"
         + _figure(

@@ -26,6 +26,7 @@ import os
 import pathlib
 import platform
 
+from dr_keras import __version__
 from dr_keras.errors import ConfigurationError, DataError
 
 SCHEMA_VERSION = 1
@@ -206,8 +207,8 @@ def validate(results: Mapping) -> None:
     version = results.get("schema_version")
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"results: schema_version is {version!r}, this dr_keras reads {SCHEMA_VERSION}: use the "
-            "version of dr_keras that wrote them"
+            f"results: schema_version is {version!r}, this dr_keras reads {SCHEMA_VERSION}: "
+            "use the version of dr_keras that wrote them"
         )
     _check(results, _SCHEMA, "results")
     for k, comparison in enumerate(results["comparisons"]):
@@ -240,8 +241,8 @@ def headline(rater: Mapping, comparison: Mapping) -> dict:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on."""
-    names = ("dr_keras", "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy")
-    found = {"python": platform.python_version()}
+    names = ("tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy")
+    found = {"dr_keras": __version__, "python": platform.python_version()}
     for name in names:
         try:
             found[name] = importlib.metadata.version(name)
@@ -304,7 +305,7 @@ def write_results(results: Mapping, path: str | os.PathLike) -> pathlib.Path:
 
 
 def read_results(path: str | os.PathLike) -> dict:
-    """Reads and validates results.json; DataError where it is missing, cut short or another form."""
+    """Reads and validates results.json; DataError where it is missing, cut short or unfit."""
     try:
         results = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
