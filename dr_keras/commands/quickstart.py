@@ -1,0 +1,75 @@
+"""From raw text to evidence: meta-trains a rater, exports it, filters the corpus with it, trains
+language models on unfiltered, randomly filtered and rater-filtered text, and writes a report.
+
+Without --input it uses the prose of the Python installation, half of its training text damaged.
+A second call goes on where the first one stopped.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Sequence
+
+from dr_keras.commands import common
+
+
+def _main(argv: Sequence[str] | None = None) -> int:
+    parser = common.argument_parser(__doc__, base_dir=False)
+    parser.add_argument("--input", metavar="PATH", help="your corpus: a file or folder of JSONL, "
+                        "text, TFRecord or Parquet files")
+    parser.add_argument("--base_dir", metavar="DIR", help="run folder (default: runs/quickstart, "
+                        "or one named after the input)")
+    parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
+    arguments = parser.parse_args(argv)
+    from dr_keras import quickstart
+    from dr_keras.data.prepare import corpus_from_path
+
+    base_dir = pathlib.Path(arguments.base_dir or _default_folder(arguments.input))
+    if not arguments.gin_files:
+        name = "quickstart_input" if arguments.input else "quickstart"
+        arguments.gin_files = [f"experiments/{name}.gin"]
+    common.parse_gin(arguments)
+    given = {"corpus": corpus_from_path(arguments.input)} if arguments.input else {}
+    if arguments.fresh:
+        _remove(base_dir)
+    print(f"run folder: {base_dir}", flush=True)
+    title = f"dr_keras on {arguments.input}" if arguments.input else "dr_keras quick start"
+    found = quickstart.compare_filtered(base_dir, title=title, **given)
+    print(f"\n{quickstart.table(found)}\n\n{found['headline']['text']}\n")
+    print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
+    print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")
+    return 0
+
+
+def _default_folder(path: str | None) -> pathlib.Path:
+    if not path:
+        return pathlib.Path("runs") / "quickstart"
+    # Two inputs of the same name in different places are different runs.
+    place = hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:8]
+    return pathlib.Path("runs") / f"{pathlib.Path(path).stem or 'input'}-{place}"
+
+
+def _remove(base_dir: pathlib.Path) -> None:
+    """Removes a run folder, and nothing that is none."""
+    from dr_keras.errors import ConfigurationError
+    from dr_keras.run_configuration import PARSED_CONFIG
+
+    if not base_dir.exists():
+        return
+    if any(base_dir.iterdir()) and not (base_dir / PARSED_CONFIG).exists():
+        raise ConfigurationError(
+            f"--fresh: {base_dir} holds something else than a run; name another --base_dir or"
+            " empty it yourself."
+        )
+    shutil.rmtree(base_dir)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `dr-keras-quickstart`."""
+    return common.run(_main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
