@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from dr_keras.data.documents import Document
+from dr_keras.data.documents import Document, make_document
 from dr_keras.errors import ConfigurationError, DataError
 
 ON_MALFORMED = ("stop", "skip")
@@ -121,6 +121,19 @@ class Malformed:
 def decode(raw: bytes) -> str:
     """Decodes UTF-8; a byte order mark is dropped. Raises UnicodeDecodeError."""
     return raw.decode("utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8")
+
+
+def decoded_document(
+    text: bytes, identity: bytes | int | None, source: bytes | str, place: str, malformed: Malformed
+) -> Document | None:
+    """Builds a document from fields as binary formats hold them, or reports it as malformed."""
+    try:
+        identity = decode(identity) if isinstance(identity, bytes) else identity
+        source = decode(source) if isinstance(source, bytes) else source
+        text = decode(text)
+    except UnicodeDecodeError as error:
+        return malformed("invalid UTF-8", place, str(error))
+    return make_document(text, source, None if identity in (None, "") else str(identity))
 
 
 def is_unicode(text: str) -> bool:

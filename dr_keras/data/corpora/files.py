@@ -1,6 +1,7 @@
 """Finding and reading files: local ones, and what `tf.io.gfile` reaches."""
 
 import gzip
+import io
 import os
 import re
 import zlib
@@ -14,6 +15,7 @@ Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 _CHUNK = 1 << 20
 _GLOB = re.compile(r"[*?\[]")
+_SHARD = re.compile(r"-\d{3,}-of-\d{3,}$")
 
 
 def find_files(path: Paths, suffixes: Sequence[str]) -> list[str]:
@@ -53,7 +55,7 @@ def _expand(path: str, suffixes: Sequence[str]) -> list[str]:
         matches = tf.io.gfile.glob(path) if _GLOB.search(path) else []
         files = sorted(file for file in matches if not tf.io.gfile.isdir(file))
     except tf.errors.OpError as error:
-        raise DataError(f"{path}: cannot be looked up ({error.message})") from error
+        raise DataError(f"{path}: cannot be looked up ({reason(error)})") from error
     if not files:
         raise DataError(
             f"{path}: no file matches; check the spelling of the glob"
@@ -74,8 +76,12 @@ def _walk(directory: str) -> Iterator[str]:
 
 
 def _has_suffix(file: str, suffixes: Sequence[str]) -> bool:
-    name = os.path.basename(file).lower().removesuffix(".gz")
-    return name.endswith(tuple(suffixes))
+    return without_shard(file).lower().removesuffix(".gz").endswith(tuple(suffixes))
+
+
+def without_shard(path: str) -> str:
+    """Returns the path without the "-00000-of-00010" that a sharded file ends in."""
+    return _SHARD.sub("", path)
 
 
 def stem(path: str) -> str:
@@ -105,7 +111,7 @@ def read_lines(path: str, max_line_bytes: int) -> Iterator[tuple[int, bytes | No
       DataError: the file cannot be read, or is a damaged gzip file.
     """
     number, kept, length = 1, [], 0
-    for chunk in _read_chunks(path):
+    for chunk in read_chunks(path, decompress=path.lower().endswith(".gz")):
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
             length += len(piece)
@@ -125,14 +131,52 @@ def read_lines(path: str, max_line_bytes: int) -> Iterator[tuple[int, bytes | No
         yield number, b"".join(kept).removesuffix(b"\r")
 
 
-def _read_chunks(path: str) -> Iterator[bytes]:
+def reason(error: tf.errors.OpError) -> str:
+    """Returns what went wrong, without the operations that TensorFlow puts before and after it."""
+    return error.message.rsplit("}} ", 1)[-1].split(" [Op:")[0]
+
+
+class SeekableFile(io.RawIOBase):
+    """A file of `tf.io.gfile` as what other libraries expect of a Python file, read only."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._file = tf.io.gfile.GFile(path, "rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._file.seek(offset, whence)
+        return self._file.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(-1 if size is None else size)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def read_chunks(path: str, decompress: bool = False) -> Iterator[bytes]:
+    """Yields the bytes of a file in chunks of at most 1 MB, gunzipped if asked for.
+
+    Raises:
+      DataError: the file cannot be read, or is a damaged gzip file.
+    """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            stream = gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file
+            stream = gzip.GzipFile(fileobj=file) if decompress else file
             while chunk := stream.read(_CHUNK):
                 yield chunk
     except tf.errors.OpError as error:
-        raise DataError(f"{path}: cannot be read ({error.message})") from error
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"{path}: not a whole gzip file ({error}); fetch or compress it again"

@@ -1,0 +1,122 @@
+"""Several corpora as one, with or without weights."""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import gin
+
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.documents import Document
+from dr_keras.errors import ConfigurationError
+
+
+@gin.configurable
+def mixture_corpus(
+    corpora: Sequence[Corpus],
+    weights: Mapping[str, float] | Sequence[float] | None = None,
+    name: str = "mixture",
+) -> "MixtureCorpus":
+    """Joins corpora; every document keeps its source and, in `corpus`, the corpus it is of.
+
+    Weights are shares of the examples that batches draw, not of the documents: all documents are
+    read, whatever the weights. Ids must be unique across the corpora.
+
+    Args:
+      corpora: corpora with names that differ; they may be mixtures themselves.
+      weights: one positive number for each corpus, in their order or by name; they need not add up
+        to 1. None: examples are drawn as they come, so large corpora count for more.
+      name: name of the mixture.
+
+    Raises:
+      ConfigurationError: names repeat, or weights do not fit the corpora.
+    """
+    corpora = list(corpora)
+    names = [corpus.name for corpus in corpora]
+    if not corpora:
+        raise ConfigurationError("mixture_corpus.corpora is empty; name at least one corpus")
+    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
+    if repeated:
+        raise ConfigurationError(
+            f"two corpora of a mixture are called {repeated[0]!r}; set the name of one of them"
+        )
+    return MixtureCorpus(name, corpora, _leaf_weights(corpora, _checked(weights, names)))
+
+
+def _checked(
+    weights: Mapping[str, float] | Sequence[float] | None, names: list[str]
+) -> dict[str, float] | None:
+    if weights is None:
+        return None
+    if not isinstance(weights, Mapping):
+        weights = list(weights)
+        if len(weights) != len(names):
+            raise ConfigurationError(
+                f"mixture_corpus.weights has {len(weights)} numbers for {len(names)} corpora: "
+                f"{', '.join(names)}"
+            )
+        weights = dict(zip(names, weights))
+    if set(weights) != set(names):
+        raise ConfigurationError(
+            f"mixture_corpus.weights names {', '.join(weights)}, but the corpora are "
+            f"{', '.join(names)}"
+        )
+    for name in names:
+        if not (math.isfinite(weights[name]) and weights[name] > 0):
+            raise ConfigurationError(
+                f"the weight of corpus {name!r} must be a positive number, not {weights[name]}; "
+                "leave a corpus out of the mixture to give it none"
+            )
+    total = math.fsum(weights.values())
+    return {name: weights[name] / total for name in names}
+
+
+def _leaf_weights(
+    corpora: list[Corpus], weights: dict[str, float] | None
+) -> dict[str, float] | None:
+    """Spreads the weight of a corpus that is a weighted mixture over the corpora in it."""
+    if weights is None:
+        nested = [corpus.name for corpus in corpora if corpus.weights]
+        if nested:
+            raise ConfigurationError(
+                f"corpus {nested[0]!r} has weights, so the mixture around it needs weights too"
+            )
+        return None
+    leaves: dict[str, float] = {}
+    for corpus in corpora:
+        for leaf, weight in (corpus.weights or {corpus.name: 1.0}).items():
+            if leaf in leaves:
+                raise ConfigurationError(
+                    f"two corpora of nested mixtures are called {leaf!r}; set the name of one"
+                )
+            leaves[leaf] = weight * weights[corpus.name]
+    return leaves
+
+
+class MixtureCorpus(Corpus):
+    """See `mixture_corpus`; `weights` add up to 1 and go by `Document.corpus`."""
+
+    def __init__(self, name: str, corpora: list[Corpus], weights: dict[str, float] | None):
+        super().__init__(name, self._documents)
+        self.weights = weights
+        self._corpora = corpora
+
+    def describe(self) -> dict[str, Any]:
+        """Adds what each of the corpora says of itself."""
+        return {
+            **super().describe(),
+            "kind": "mixture",
+            "weights": self.weights,
+            "corpora": [corpus.describe() for corpus in self._corpora],
+        }
+
+    def _documents(self, skipped: collections.Counter) -> Iterator[Document]:
+        for corpus in self._corpora:
+            for document in corpus.documents():
+                # The parts of a mixture without weights are drawn together, under its own name.
+                yield document if corpus.weights else dataclasses.replace(
+                    document, corpus=corpus.name
+                )
+            skipped.update(corpus.skipped)

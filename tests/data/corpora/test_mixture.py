@@ -1,0 +1,89 @@
+import gin
+import pytest
+
+from dr_keras.data.corpora.base import Corpus, require_documents
+from dr_keras.data.corpora.mixture import mixture_corpus
+from dr_keras.data.documents import make_document
+from dr_keras.errors import ConfigurationError, DataError
+
+
+def corpus_of(name, *texts):
+    return Corpus(name, lambda skipped: (make_document(text, f"from {name}") for text in texts))
+
+
+def test_documents_keep_their_source_and_name_their_corpus():
+    mixture = mixture_corpus([corpus_of("a", "1", " ", "2"), corpus_of("b", "3")])
+    assert [(d.text, d.source, d.corpus) for d in mixture.documents()] == [
+        ("1", "from a", "a"),
+        ("2", "from a", "a"),
+        ("3", "from b", "b"),
+    ]
+    assert mixture.weights is None
+    assert mixture.skipped == {"empty text": 1}
+    assert [each["name"] for each in mixture.describe()["corpora"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize("weights", [[3, 1], (0.3, 0.1), {"b": 1, "a": 3}])
+def test_weights_are_shares_by_name(weights):
+    mixture = mixture_corpus([corpus_of("a", "1"), corpus_of("b", "2")], weights)
+    assert mixture.weights == pytest.approx({"a": 0.75, "b": 0.25})
+    assert mixture.describe()["weights"] == mixture.weights
+
+
+def test_mixtures_of_mixtures():
+    inner = mixture_corpus([corpus_of("a", "1"), corpus_of("b", "2")], [1, 3], name="inner")
+    loose = mixture_corpus([corpus_of("c", "3"), corpus_of("d", "4")], name="loose")
+    outer = mixture_corpus([inner, loose], [2, 2])
+    assert outer.weights == pytest.approx({"a": 0.125, "b": 0.375, "loose": 0.5})
+    assert [d.corpus for d in outer.documents()] == ["a", "b", "loose", "loose"]
+    with pytest.raises(ConfigurationError, match="'inner' has weights, so the mixture around it"):
+        mixture_corpus([inner, loose])
+    with pytest.raises(ConfigurationError, match="nested mixtures are called 'a'"):
+        mixture_corpus([inner, corpus_of("a", "5")], [1, 1])
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        ([1], "has 1 numbers for 2 corpora: a, b"),
+        ({"a": 1, "c": 1}, "names a, c, but the corpora are a, b"),
+        ([1, 0], "weight of corpus 'b' must be a positive number, not 0"),
+        ([1, -1], "positive number, not -1"),
+        ([float("nan"), 1], "weight of corpus 'a'"),
+        ([float("inf"), 1], "weight of corpus 'a'"),
+    ],
+)
+def test_weights_that_do_not_fit(weights, message):
+    with pytest.raises(ConfigurationError, match=message):
+        mixture_corpus([corpus_of("a", "1"), corpus_of("b", "2")], weights)
+
+
+def test_names_must_differ_and_there_must_be_some():
+    with pytest.raises(ConfigurationError, match="called 'a'; set the name of one"):
+        mixture_corpus([corpus_of("a", "1"), corpus_of("a", "2")])
+    with pytest.raises(ConfigurationError, match="corpora is empty"):
+        mixture_corpus([])
+
+
+def test_an_empty_part_is_named():
+    mixture = mixture_corpus([corpus_of("a", "1"), corpus_of("b")])
+    with pytest.raises(DataError, match="corpus 'b' holds no documents"):
+        list(mixture.documents())
+    with pytest.raises(DataError, match="the test part holds no documents"):
+        require_documents([], "the test part")
+
+
+def test_by_gin(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "1"}\n')
+    (tmp_path / "b.txt").write_text("2")
+    gin.parse_config(f"""
+        import dr_keras.data.corpora.jsonl
+        import dr_keras.data.corpora.text
+        jsonl_corpus.path = '{tmp_path}/a.jsonl'
+        text_corpus.path = '{tmp_path}/b.txt'
+        mixture_corpus.corpora = [@jsonl_corpus(), @text_corpus()]
+        mixture_corpus.weights = [1, 4]
+    """)
+    mixture = mixture_corpus()
+    assert [d.text for d in mixture.documents()] == ["1", "2"]
+    assert mixture.weights == {"a": 0.2, "b": 0.8}
