@@ -1,5 +1,8 @@
 """What can be known before meta-training starts: ranges, and whether models and data fit."""
 
+import numbers
+import re
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,7 +13,8 @@ from dr_keras.meta.problem import model_inputs
 
 def at_least(name: str, value: int, minimum: int) -> None:
     """Raises ConfigurationError unless `value` is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or int(value) != value or value < minimum:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < minimum:
         raise ConfigurationError(
             f"{name} is {value}: it must be a whole number of at least {minimum}."
         )
@@ -57,6 +61,15 @@ def probe_batch(features: dict[str, np.ndarray], rows: int = 2) -> dict[str, tf.
     return {name: tf.constant(values[chosen]) for name, values in features.items()}
 
 
+def _reason(error: Exception) -> str:
+    """The line that says what is wrong; Keras puts the layer before it and arguments after."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
+        lines[0] = f"{lines[1]} ({lines[0].rstrip('.')})"
+    plain = re.sub("\x1b\\[[0-9;]*m|\\{\\{[^}]*\\}\\} ?", "", lines[0] if lines else repr(error))
+    return plain[:300].rstrip(".")
+
+
 def _run(model: keras.Model, batch: dict, role: str, examples):
     try:
         with tf.device("CPU:0"):  # a look-up out of range raises on CPU, elsewhere it may not
@@ -67,7 +80,7 @@ def _run(model: keras.Model, batch: dict, role: str, examples):
             f" {np.min(value)} to {np.max(value)}"
             for name, value in batch.items()
         )
-        reason = str(error).strip().splitlines()[0][:300]
+        reason = _reason(error)
         raise ConfigurationError(
             f"The {role} '{model.name}' does not take the examples of '{examples.name}'"
             f" ({shapes}): {reason}. Make its inputs, vocabulary and sequence length those of the"

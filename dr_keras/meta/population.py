@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.meta.checks import at_least
 from dr_keras.meta.inner_optimizers import InnerOptimizer
 from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.problem import InnerState
@@ -89,8 +90,9 @@ class Population:
         eta: list,
         seed: int,
     ):
-        if size < 1:
-            raise ConfigurationError(f"population_size is {size}: it must be at least 1.")
+        at_least("population_size", size, 1)
+        if lifetime is not None:
+            at_least("lifetime", lifetime, 1)
         if lifetime is not None and lifetime < updates_per_step:
             raise ConfigurationError(
                 f"lifetime is {lifetime} inner updates, shorter than the {updates_per_step} of one"
