@@ -153,7 +153,8 @@ def test_initial_values_depend_on_the_seed_alone():
 @pytest.mark.parametrize(
     "size, lifetime, updates, message",
     [
-        (0, 8, 2, "population_size is 0: it must be at least 1"),
+        (0, 8, 2, "population_size is 0: it must be a whole number of at least 1"),
+        (2, 8.0, 2, "lifetime is 8.0: it must be a whole number"),
         (2, 3, 4, "lifetime is 3 inner updates, shorter than the 4 of one meta-step"),
     ],
 )
