@@ -104,8 +104,8 @@ class DamagedCorpus(Corpus):
     def describe(self) -> dict[str, Any]:
         """Adds the corpus that was damaged and, after a whole pass, what came of it.
 
-        "passages": passages by part; "non_ascii": those of them with other than ASCII characters;
-        "damage": kind -> number and level_quartiles: least, 25%, median, 75%, greatest.
+        "passages": passages by part; "non_ascii": those of them that hold more than ASCII, before
+        any damage; "damage": kind -> number and level_quartiles: least, 25%, median, 75%, greatest.
         """
         return {
             **super().describe(),
@@ -119,6 +119,8 @@ class DamagedCorpus(Corpus):
         counts, non_ascii = collections.Counter(), collections.Counter()
         levels: dict[str, list[float]] = collections.defaultdict(list)
         for part, k, passage in _distinct(self._cut(skipped), fractions, skipped):
+            counts[part] += 1
+            non_ascii[part] += not passage.text.isascii()
             name = (seed, passage.key, k)
             if part == "train" and unit_hash("damage", *name) < options["fraction"]:
                 outcome = damage_passage(
@@ -130,8 +132,6 @@ class DamagedCorpus(Corpus):
                     text, kind, level = outcome
                     levels[kind].append(level)
                     passage = dataclasses.replace(passage, text=text, damage=kind, level=level)
-            counts[part] += 1
-            non_ascii[part] += not passage.text.isascii()
             # The weights of a mixture go by the names of its corpora; otherwise this is the corpus.
             yield passage if self.weights else dataclasses.replace(passage, corpus="")
         self._summary = {
