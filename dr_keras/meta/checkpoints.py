@@ -20,6 +20,9 @@ from dr_keras.errors import CheckpointError
 _STATE = re.compile(r"state-(\d+)\.index$")
 _RATER = re.compile(r"rater-(\d+)\.weights\.h5$")
 
+# What h5py and TensorFlow's reader raise, depending on where a file was cut or overwritten.
+_DAMAGE = (OSError, ValueError, LookupError, RuntimeError, TypeError)
+
 
 def _steps(folder: pathlib.Path, pattern: re.Pattern) -> list[int]:
     if not folder.is_dir():
@@ -51,7 +54,7 @@ def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
         )
     try:
         rater.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             f"{path} cannot be loaded: it is damaged or belongs to another rater ({error}). Choose"
             " another step, or use the configuration that the run was made with."
@@ -89,7 +92,7 @@ class Checkpoints(keras.callbacks.Callback):
         path = self.folder / f"state-{steps[-1]}"
         try:
             self._checkpoint.read(str(path)).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        except (*_DAMAGE, tf.errors.OpError, AssertionError) as error:
             remedy = (
                 f"delete {path}.* to resume from meta-step {steps[-2]}"
                 if len(steps) > 1
