@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
+from dr_keras.errors import DataError
 from dr_keras.filtering.fractions import oversized_batch
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.inner_optimizers import adam
@@ -38,6 +39,10 @@ class MetaEvaluation:
       discard_fraction: of batch top-K (DESIGN: B_up = B / (1 - discard_fraction), exactly).
       validation_size: at most so many validation examples, evenly spread.
       seed: of initialisation and batches.
+
+    Raises:
+      ConfigurationError: a setting out of its range.
+      DataError: no validation example, or fewer train examples than an oversized batch.
     """
 
     def __init__(
@@ -61,6 +66,12 @@ class MetaEvaluation:
         oversized = oversized_batch(batch_size, discard_fraction)
         self._stream = BatchStream(train, oversized, derive_seed(seed, "meta-evaluation"))
         count = min(len(validation), validation_size)
+        if count < 1:
+            raise DataError(
+                f"The set '{validation.name}' has {len(validation)} examples and validation_size is"
+                f" {validation_size}: the meta-evaluation needs at least one. Add documents, raise"
+                " validation_size, or set meta_train.evaluate = False."
+            )
         rows = np.linspace(0, len(validation) - 1, count).astype(int)
         self._validation = {n: v[np.unique(rows)] for n, v in validation.features.items()}
         self._seed = derive_seed(seed, "meta-evaluation", "model")
