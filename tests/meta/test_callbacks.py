@@ -1,0 +1,210 @@
+"""Records of a run: metrics.jsonl, TensorBoard, progress."""
+
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dr_keras.meta.callbacks import (
+    MetricsFile,
+    ShowProgress,
+    Summaries,
+    extremes_table,
+    read_metrics,
+)
+from dr_keras.meta.checkpoints import Checkpoints
+from dr_keras.meta.scoring import Scorer
+from dr_keras.progress import Progress
+
+
+def test_metrics_hold_every_step_and_epoch(regression_trainer, regression_sets, tmp_path):
+    trainer = regression_trainer()
+    steps = []
+    history = trainer.fit(
+        *regression_sets,
+        5,
+        steps_per_epoch=2,
+        callbacks=[
+            MetricsFile(tmp_path / "run"),
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: steps.append(logs)
+            ),
+        ],
+        validate=lambda: {"validation_loss": 1.5},
+    )
+    records = read_metrics(tmp_path / "run")
+    assert [(r["kind"], r["meta_step"]) for r in records] == [
+        ("step", 1), ("step", 2), ("epoch", 2), ("step", 3), ("step", 4), ("epoch", 4),
+        ("step", 5), ("epoch", 5),
+    ]
+    records_of_steps = read_metrics(tmp_path / "run", "step")
+    epochs = read_metrics(tmp_path / "run", "epoch")
+    for record, values in zip(records_of_steps, steps):
+        assert record["outer_loss"] == pytest.approx(values["outer_loss"])
+        assert np.mean(record["members"]["outer_loss"]) == pytest.approx(record["outer_loss"])
+        assert len(record["members"]["meta_gradient_norm"]) == 2
+    assert [r["ages"] for r in records_of_steps] == [[2, 2], [4, 4], [6, 2], [8, 4], [2, 6]]
+    assert [r["reinitialised"] for r in records_of_steps] == [[], [], [1], [], [0]]
+    assert [r["validation_loss"] for r in epochs] == [1.5] * 3
+    assert [r["outer_loss"] for r in epochs] == pytest.approx(history.history["outer_loss"])
+
+
+def test_records_after_the_restored_step_are_dropped(
+    regression_trainer, regression_sets, tmp_path
+):
+    """A run killed at step 5 whose last checkpoint is of step 3."""
+    first = regression_trainer()
+    first.fit(*regression_sets, 3, steps_per_epoch=3,
+              callbacks=[MetricsFile(tmp_path), Checkpoints(tmp_path)])
+    first.fit(*regression_sets, 5, steps_per_epoch=9, callbacks=[MetricsFile(tmp_path)])
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"kind": "step", "meta_st')  # cut off in a line
+    lost = read_metrics(tmp_path)
+    assert lost[-1]["meta_step"] == 5
+    resumed = regression_trainer(rater_seed=9)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.set_trainer(resumed)
+    assert checkpoints.restore() == 3
+    resumed.fit(*regression_sets, 5, steps_per_epoch=9, callbacks=[MetricsFile(tmp_path)])
+    records = read_metrics(tmp_path)
+    assert [(r["kind"], r["meta_step"]) for r in records] == [
+        ("step", 1), ("step", 2), ("step", 3), ("epoch", 3), ("step", 4), ("step", 5), ("epoch", 5)
+    ]
+    assert records == lost  # the same run, so the same figures
+    assert not list(tmp_path.glob("unfinished*"))
+
+
+def test_figures_without_a_word_in_json_are_null(regression_trainer, regression_sets, tmp_path):
+    trainer = regression_trainer(on_nonfinite="reinit", lifetime=None)
+    theta = trainer.population.members[1].state.theta[0]
+    theta.assign(tf.fill(theta.shape, np.nan))
+    trainer.fit(*regression_sets, 1, callbacks=[MetricsFile(tmp_path)])
+    line = (tmp_path / "metrics.jsonl").read_text().splitlines()[0]
+    record = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} in the file"))
+    assert record["members"]["outer_loss"][1] is None
+    assert record["members"]["outer_loss"][0] == pytest.approx(record["outer_loss"])
+
+
+def test_a_run_without_metrics_has_no_records(tmp_path):
+    assert read_metrics(tmp_path) == []
+
+
+# ---------------------------------------------------------------------------------- TensorBoard
+
+
+@pytest.fixture
+def labelled_set(example_set):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 3)).astype(np.float32)
+    return example_set(
+        {"x": x, "target": x[:, :1]},
+        "train",
+        sources=["web"] * 12 + ["books"] * 8,
+        render=lambda row: f"x is {row['x'][0]:.2f} | with a bar",
+    )
+
+
+def test_event_files_hold_what_people_look_for(
+    regression_trainer, regression_sets, labelled_set, tmp_path
+):
+    trainer = regression_trainer()
+    summaries = Summaries(tmp_path, labelled_set, sample_size=20, extremes=3)
+    summaries.write_text("operative_config", "a binding")
+    steps = []
+    trainer.fit(
+        labelled_set,
+        regression_sets[1],
+        4,
+        steps_per_epoch=2,
+        callbacks=[
+            summaries,
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: steps.append(logs)
+            ),
+        ],
+        validate=lambda: {"validation_loss": 1.5},
+    )
+    events = EventAccumulator(str(tmp_path / "summaries" / "meta_train"), {"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    means = ("outer_loss", "meta_gradient_norm", "inner_loss_before", "inner_loss_after",
+             "weight_entropy", "effective_sample_size")
+    expected = {f"mean/{name}" for name in means}
+    for member in (0, 1):
+        expected |= {f"outer_loss/member_{member}", f"meta_gradient_norm/member_{member}",
+                     f"age/member_{member}"}
+    expected |= {"scores/all", "scores/web", "scores/books", "meta_steps_per_second",
+                 "epoch/validation_loss", "lowest_rated", "highest_rated", "operative_config"}
+    assert expected <= tags
+
+    def series(tag):
+        return [(e.step, tf.make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
+
+    np.testing.assert_allclose(
+        [value for _, value in series("mean/outer_loss")],
+        [values["outer_loss"] for values in steps],
+        rtol=1e-6,
+    )
+    assert [step for step, _ in series("age/member_1")] == [1, 2, 3, 4]
+    assert [float(value) for _, value in series("age/member_1")] == [2, 4, 2, 4]
+    assert [step for step, _ in series("scores/web")] == [2, 4]
+    assert series("meta_steps_per_second")[0][1] > 0
+    # A histogram's rows are (left, right, count): each example is in one bin.
+    assert series("scores/web")[1][1][:, 2].sum() == 12
+    assert series("scores/books")[1][1][:, 2].sum() == 8
+    table = series("lowest_rated")[1][1].item().decode()
+    scores = Scorer(trainer.rater)(labelled_set)
+    assert f"train-{scores.argmin()} |" in table.splitlines()[2]
+    assert len(table.splitlines()) == 2 + 3
+
+
+def test_scalars_can_be_thinned_out(regression_trainer, regression_sets, tmp_path):
+    regression_trainer().fit(
+        *regression_sets, 6, callbacks=[Summaries(tmp_path, None, scalar_interval=3)]
+    )
+    events = EventAccumulator(str(tmp_path / "summaries" / "meta_train"), {"tensors": 0})
+    events.Reload()
+    assert [e.step for e in events.Tensors("mean/outer_loss")] == [3, 6]
+    assert "scores/all" not in events.Tags()["tensors"]
+
+
+def test_the_table_of_extremes_survives_any_text(labelled_set):
+    scores = np.arange(20.0)
+    lines = extremes_table(labelled_set, scores, [19, 0]).splitlines()
+    assert lines[2].startswith("| 19.000 | books | train-19 | x is ")
+    assert lines[3].startswith("| 0.000 | web | train-0 | x is ")
+    assert "\\| with a bar" in lines[2]  # a bare one would begin a column
+
+
+# ------------------------------------------------------------------------------ scores, progress
+
+
+@pytest.mark.parametrize("batch_size", [3, 7, 20, 64])
+def test_scoring_a_set_equals_calling_the_rater(batch_size, regression_trainer, labelled_set):
+    rater = regression_trainer().rater
+    scorer = Scorer(rater, batch_size, jit_compile=False)
+    expected = rater(dict(labelled_set.features)).numpy()[:, 0]
+    np.testing.assert_allclose(scorer(labelled_set), expected, rtol=1e-5, atol=1e-6)
+    assert scorer(labelled_set.take([])).shape == (0,)
+    for variable in rater.trainable_variables:  # the weights of the moment are used
+        variable.assign(variable * 0)
+    assert not scorer(labelled_set).any()
+
+
+def test_progress_shows_the_figures_that_matter(regression_trainer, regression_sets, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(
+        "dr_keras.meta.callbacks.Progress",
+        lambda *arguments: Progress(*arguments, stream=stream, interval=0),
+    )
+    trainer = regression_trainer()
+    trainer.fit(*regression_sets, 2)
+    trainer.fit(*regression_sets, 4, callbacks=[ShowProgress()])
+    lines = stream.getvalue().splitlines()
+    assert "2/4 meta-steps" in lines[0] and "compiling" in lines[0]
+    assert "3/4 meta-steps" in lines[1] and "outer loss" in lines[1] and "ESS" in lines[1]
+    assert lines[-1].startswith("meta-training 4/4 meta-steps in ")

@@ -1,0 +1,232 @@
+"""Checkpoints: whole or not there, damaged ones named, the newest few kept."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dr_keras.errors import CheckpointError
+from dr_keras.meta.checkpoints import (
+    Checkpoints,
+    load_rater_weights,
+    rater_path,
+    rater_steps,
+)
+from dr_keras.meta.inner_optimizers import adam
+
+
+@pytest.fixture
+def saved(regression_trainer, tmp_path):
+    """A trainer whose state of meta-step 4 and 6 is in tmp_path, and its Checkpoints."""
+    trainer = regression_trainer()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.set_trainer(trainer)
+    for step in (4, 6):
+        trainer.meta_step.assign(step)
+        checkpoints.save()
+    return trainer, checkpoints
+
+
+def restore_in_new(regression_trainer, folder, **arguments):
+    checkpoints = Checkpoints(folder)
+    checkpoints.set_trainer(regression_trainer(**arguments))
+    return checkpoints.restore()
+
+
+def files(folder, pattern="*") -> list[str]:
+    return sorted(path.name for path in (pathlib.Path(folder) / "checkpoints").glob(pattern))
+
+
+def test_an_empty_folder_has_nothing_to_restore(regression_trainer, tmp_path):
+    assert restore_in_new(regression_trainer, tmp_path) is None
+    assert rater_steps(tmp_path) == []
+
+
+def test_the_newest_state_is_restored(saved, regression_trainer, tmp_path):
+    trainer, _ = saved
+    other = regression_trainer(rater_seed=9, seed=9)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.set_trainer(other)
+    assert checkpoints.restore() == 6 and int(other.meta_step) == 6
+    for a, b in zip(*(tf.nest.flatten(t.variables()) for t in (trainer, other))):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_names_on_disk(saved, tmp_path):
+    assert files(tmp_path) == [
+        "rater-4.weights.h5", "rater-6.weights.h5",
+        "state-4.data-00000-of-00001", "state-4.index",
+        "state-6.data-00000-of-00001", "state-6.index",
+    ]
+    assert rater_steps(tmp_path) == [4, 6]
+
+
+def test_old_states_go_and_all_raters_stay(regression_trainer, tmp_path):
+    trainer = regression_trainer()
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.set_trainer(trainer)
+    for step in (1, 2, 9, 10, 11):  # 9 before 10: by number, not by name
+        trainer.meta_step.assign(step)
+        checkpoints.save()
+    assert files(tmp_path, "state-*.index") == ["state-10.index", "state-11.index"]
+    assert len(files(tmp_path, "state-*.data*")) == 2
+    assert rater_steps(tmp_path) == [1, 2, 9, 10, 11]
+
+
+# --------------------------------------------------------------------------------------- damage
+
+
+REMEDY = r"state-6\.\* to resume from meta-step 4"
+
+
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
+def test_a_truncated_state_is_named_with_the_way_out(
+    suffix, share, saved, regression_trainer, tmp_path
+):
+    path = tmp_path / "checkpoints" / f"state-6.{suffix}"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match=REMEDY):
+        restore_in_new(regression_trainer, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+def test_a_flipped_byte_anywhere_is_noticed(suffix, saved, regression_trainer, tmp_path):
+    trainer, checkpoints = saved
+    path = tmp_path / "checkpoints" / f"state-6.{suffix}"
+    content = path.read_bytes()
+    expected = [v.numpy() for v in tf.nest.flatten(trainer.variables())]
+    noticed = 0
+    for place in np.linspace(0, len(content) - 1, 12).astype(int):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        path.write_bytes(bytes(damaged))
+        try:
+            checkpoints.restore()
+        except CheckpointError as error:
+            assert "state-6" in str(error) and "damaged" in str(error)
+            noticed += 1
+        else:  # a byte of padding: it must not matter
+            for a, b in zip(expected, tf.nest.flatten(trainer.variables())):
+                np.testing.assert_array_equal(a, b)
+    assert noticed >= 9
+
+
+def test_a_missing_data_file_is_named(saved, regression_trainer, tmp_path):
+    (tmp_path / "checkpoints" / "state-6.data-00000-of-00001").unlink()
+    with pytest.raises(CheckpointError, match=REMEDY):
+        restore_in_new(regression_trainer, tmp_path)
+
+
+def test_the_way_out_works(saved, regression_trainer, tmp_path):
+    for path in (tmp_path / "checkpoints").glob("state-6.*"):
+        path.unlink()
+    assert restore_in_new(regression_trainer, tmp_path) == 4
+
+
+def test_the_only_state_damaged_means_starting_again(saved, regression_trainer, tmp_path):
+    for path in (tmp_path / "checkpoints").glob("state-4.*"):
+        path.unlink()
+    (tmp_path / "checkpoints" / "state-6.index").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="start again in an empty base_dir"):
+        restore_in_new(regression_trainer, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"population_size": 3},
+        {"population_size": 1},
+        {"inner_optimizer": adam()},
+        {"inner_model": lambda: wider_model()},
+        {"rater": lambda: wider_model()},
+    ],
+    ids=["larger", "smaller", "optimizer", "inner_model", "rater"],
+)
+def test_another_configuration_is_refused(arguments, saved, regression_trainer, tmp_path):
+    with pytest.raises(CheckpointError, match="state-6 cannot be restored .*another configuration"):
+        restore_in_new(regression_trainer, tmp_path, **arguments)
+
+
+def wider_model() -> keras.Model:
+    x = keras.Input((3,), name="x")
+    return keras.Model({"x": x}, keras.layers.Dense(1)(keras.layers.Dense(7)(x)))
+
+
+# ------------------------------------------------------------------------------------ atomicity
+
+
+def test_a_save_that_breaks_off_leaves_the_older_checkpoint(
+    saved, regression_trainer, tmp_path, monkeypatch
+):
+    trainer, checkpoints = saved
+    trainer.meta_step.assign(8)
+
+    def broken(path, **arguments):
+        pathlib.Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(trainer.rater, "save_weights", broken)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.save()
+    assert rater_steps(tmp_path) == [4, 6]
+    assert restore_in_new(regression_trainer, tmp_path) == 6
+
+
+def test_half_a_state_without_its_index_is_not_looked_at(saved, regression_trainer, tmp_path):
+    (tmp_path / "checkpoints" / "state-8.data-00000-of-00001").write_bytes(b"half")
+    (tmp_path / "checkpoints" / "unfinished-rater-8.weights.h5").write_bytes(b"half")
+    assert rater_steps(tmp_path) == [4, 6]
+    assert restore_in_new(regression_trainer, tmp_path) == 6
+
+
+# --------------------------------------------------------------------------------- rater weights
+
+
+def test_rater_weights_come_back(saved, regression_trainer, tmp_path):
+    trainer, _ = saved
+    other = regression_trainer(rater_seed=5).rater
+    load_rater_weights(other, tmp_path, 4)
+    for a, b in zip(trainer.rater.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_unknown_step_lists_those_that_exist(saved, tmp_path):
+    with pytest.raises(CheckpointError, match=r"no rater of meta-step 5; it has \[4, 6\]"):
+        load_rater_weights(saved[0].rater, tmp_path, 5)
+    with pytest.raises(CheckpointError, match="no rater of meta-step 5; it has none"):
+        load_rater_weights(saved[0].rater, tmp_path / "elsewhere", 5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.9])
+def test_truncated_rater_weights_are_named(share, saved, tmp_path):
+    path = rater_path(tmp_path, 4)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match="rater-4.weights.h5 cannot be loaded: it is"):
+        load_rater_weights(saved[0].rater, tmp_path, 4)
+
+
+def test_flipped_bytes_in_rater_weights_raise_nothing_else(saved, tmp_path):
+    """HDF5 has no checksum over its data, but what is noticed is told in one way."""
+    trainer, _ = saved
+    path = rater_path(tmp_path, 4)
+    content = path.read_bytes()
+    noticed = 0
+    for place in range(0, len(content), max(1, len(content) // 60)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        path.write_bytes(bytes(damaged))
+        try:
+            load_rater_weights(trainer.rater, tmp_path, 4)
+        except CheckpointError:
+            noticed += 1
+    assert noticed > 0
+
+
+def test_weights_of_another_architecture_are_refused(saved, tmp_path):
+    with pytest.raises(CheckpointError, match="damaged or belongs to another rater"):
+        load_rater_weights(wider_model(), tmp_path, 4)
