@@ -89,6 +89,7 @@ def text_data(
       ConfigurationError: something that is no corpus is given as one.
       DataError: parts overlap, or one of them has no examples.
     """
+    _same_fractions(corpus, fractions)
     if on_overlap not in ("stop", "drop"):
         raise ConfigurationError(f"on_overlap must be 'stop' or 'drop', not {on_overlap!r}.")
     named = {"outer": outer, "validation": validation, "test": test}
@@ -187,6 +188,17 @@ def _holds(folder: str, suffixes: tuple[str, ...]) -> bool:
         return bool(find_files(folder, suffixes))
     except DataError:
         return False
+
+
+def _same_fractions(corpus: Corpus, fractions: Mapping[str, float] | None) -> None:
+    """A corpus that treats its train part by itself must mean the same part as the split does."""
+    made_for = getattr(corpus, "fractions", None)
+    fractions = split_fractions() if fractions is None else dict(fractions)
+    if made_for is not None and dict(made_for) != fractions:
+        raise ConfigurationError(
+            f"the corpus '{corpus.name}' was damaged for the parts {made_for}, but text_data splits"
+            f" it into {fractions}: give both the same, best by split_fractions alone."
+        )
 
 
 def _separate(documents: dict[str, list[Document]], on_overlap: str) -> None:

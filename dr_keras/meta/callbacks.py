@@ -64,7 +64,7 @@ class MetricsFile(TrainerCallback):
         temporary = self._path.with_name("unfinished-metrics.jsonl")
         temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
         os.replace(temporary, self._path)
-        self._file = open(self._path, "a", encoding="utf-8")
+        self._file = open(self._path, "a", buffering=1, encoding="utf-8")
 
     def _write(self, kind, logs, **more):
         record = {"kind": kind, "meta_step": int(self.trainer.meta_step.numpy())}
@@ -82,7 +82,6 @@ class MetricsFile(TrainerCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._write("epoch", logs)
-        self._file.flush()
 
     def on_train_end(self, logs=None):
         self._file.close()

@@ -2,11 +2,13 @@
 
     <base_dir>/checkpoints/state-<step>.*            everything resuming needs (the newest few)
     <base_dir>/checkpoints/rater-<step>.weights.h5   the rater alone (every checkpoint of the run)
+    <base_dir>/checkpoints/rater-<step>.sha256       its checksum, which HDF5 does not have
 
 The state is for resuming, the rater for exporting and for comparing raters along training. A
 file has its final name only when it is whole.
 """
 
+import hashlib
 import os
 import pathlib
 import re
@@ -40,6 +42,15 @@ def rater_path(base_dir, step: int) -> pathlib.Path:
     return pathlib.Path(base_dir) / "checkpoints" / f"rater-{step}.weights.h5"
 
 
+def _checksum_path(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(path.name.replace(".weights.h5", ".sha256"))
+
+
+def _checksum(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
     """Loads the weights of meta-step `step` into `rater`.
 
@@ -51,6 +62,12 @@ def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
         known = rater_steps(base_dir)
         raise CheckpointError(
             f"{base_dir} has no rater of meta-step {step}; it has {known or 'none'}."
+        )
+    checksum = _checksum_path(path)
+    if not checksum.exists() or checksum.read_text(encoding="ascii").strip() != _checksum(path):
+        raise CheckpointError(
+            f"{path} is damaged: it does not have the checksum in {checksum.name}. Choose another"
+            f" step: {', '.join(map(str, rater_steps(base_dir)))}."
         )
     try:
         rater.load_weights(path)
@@ -112,6 +129,8 @@ class Checkpoints(keras.callbacks.Callback):
         final = rater_path(self.base_dir, step)
         temporary = final.with_name(f"unfinished-{final.name}")
         self._trainer.rater.save_weights(temporary, overwrite=True)
+        # First the checksum: weights with their final name always have it.
+        _checksum_path(final).write_text(_checksum(temporary) + "\n", encoding="ascii")
         os.replace(temporary, final)
         # The bundle's data file is written before its index, and only an index is looked for.
         self._checkpoint.write(str(self.folder / f"state-{step}"))

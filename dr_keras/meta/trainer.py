@@ -155,11 +155,12 @@ class MetaTrainer:
         )
 
     def _advance_function(self, eta, rater_state, state, batch):
-        """One inner update without meta-gradient; a state that is not finite is not taken."""
+        """One inner update without meta-gradient: (state', finite); only a finite one is taken."""
         problem = self._problem(rater_state)
         weights, _ = problem.weights(eta, batch)
         advanced, _ = inner_update(problem, state, weights, batch)
-        return pytrees.where(pytrees.all_finite(advanced), advanced, state)
+        finite = pytrees.all_finite(advanced)
+        return pytrees.where(finite, advanced, state), finite
 
     def _member_step_function(
         self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch
@@ -220,14 +221,16 @@ class MetaTrainer:
                 {name: value[:length] for name, value in batches.items()},
                 {name: value[index] for name, value in outer_batches.items()},
             )
+            finite = tf.cast(report["finite"], tf.int32)
             state = InnerState(*state)
             for number in range(length, self.updates_per_step):
                 batch = {name: value[number] for name, value in batches.items()}
-                state = InnerState(*self._advance(eta, rater_state, state, batch))
+                advanced, still_finite = self._advance(eta, rater_state, state, batch)
+                state = InnerState(*advanced)
+                report["finite"] = tf.logical_and(report["finite"], still_finite)
             assign = lambda variable, value: variable.assign(value)  # noqa: E731
             tf.nest.map_structure(assign, member.state, state)
             tf.nest.map_structure(assign, member.outer_slots, slots)
-            finite = tf.cast(report["finite"], tf.int32)
             member.contributions.assign_add(finite)
             count += finite
             total = direction if total is None else [a + b for a, b in zip(total, direction)]
@@ -346,7 +349,12 @@ class MetaTrainer:
         }
         scores = report.pop("scores")
         self.last_record = StepRecord(
-            step + 1, report, scores, rows[:, : self.unroll_length], self.population.ages(), reinitialised
+            step + 1,
+            report,
+            scores,
+            rows[:, : self.unroll_length],
+            self.population.ages(),
+            reinitialised,
         )
         for index in np.flatnonzero(~report["finite"]):
             self._nonfinite(int(index), report)
