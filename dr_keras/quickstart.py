@@ -98,6 +98,7 @@ def compare_filtered(
     filter_method: str = "keep_probability",
     seeds: Sequence[int] = (0, 1, 2),
     test_size: int | None = None,
+    ceiling: bool = False,
     title: str = "dr_keras quick start",
     say=print,
 ) -> dict:
@@ -111,6 +112,8 @@ def compare_filtered(
       filter_method: see `filter_corpus`.
       seeds: one training run per arm and seed.
       test_size: evaluate on at most so many test examples, evenly spread; None takes all.
+      ceiling: add an arm of the passages known to be clean, where damage is known: the best that
+        any filter could do.
       title: of the report.
       say: prints a line for the user.
 
@@ -139,7 +142,9 @@ def compare_filtered(
             filter_method,
         ),
     )
-    records = stages.run("compare", lambda: _compare(base_dir, material, seeds, test_size))
+    records = stages.run(
+        "compare", lambda: _compare(base_dir, material, seeds, test_size, ceiling)
+    )
     return _report(
         base_dir, stages, material, described, exported, kept, records, discard_fraction, title
     )
@@ -191,26 +196,35 @@ def _kept_ids(folder: pathlib.Path) -> set[str]:
     return kept
 
 
-def _arms(base_dir: pathlib.Path, train: ExampleSet) -> dict[str, ExampleSet]:
+def _arms(base_dir: pathlib.Path, train: ExampleSet, ceiling: bool) -> dict[str, ExampleSet]:
     """unfiltered, random and rater; random drops as many documents as the rater did."""
     kept = _kept_ids(base_dir / "filtered")
     chosen = arms.random_documents(train, len(kept), seed=0)
-    return {
+    sets = {
         "unfiltered": train,
         "random": train.take(arms.kept_rows(train, chosen), "random arm"),
         "rater": train.take(arms.kept_rows(train, kept), "rater arm"),
     }
+    clean = np.flatnonzero(train.labels.get("level", np.full(len(train), np.nan)) == 0)
+    if ceiling and len(clean):
+        sets["ceiling"] = train.take(clean, "ceiling arm")
+    return sets
 
 
 DESCRIPTIONS = {
     "unfiltered": "all of the train part",
     "random": "as many documents as the rater kept, chosen by hash",
     "rater": "the documents the rater kept",
+    "ceiling": "the passages known to be clean: the best that any filter could do",
 }
 
 
 def _compare(
-    base_dir: pathlib.Path, material: _Material, seeds: Sequence[int], test_size: int | None
+    base_dir: pathlib.Path,
+    material: _Material,
+    seeds: Sequence[int],
+    test_size: int | None,
+    ceiling: bool,
 ) -> dict:
     """Trains every cell; returns one comparison of results.json, without its verdict."""
     parts = material.setup.parts
@@ -221,7 +235,7 @@ def _compare(
     curves: dict[str, dict] = {}
     facts = {}
     # Seed by seed, so that an interrupted comparison has whole seeds to show.
-    sets = _arms(base_dir, parts.train)
+    sets = _arms(base_dir, parts.train, ceiling)
     for seed in seeds:
         for name, examples in sets.items():
             record = run_cell(base_dir, trainer, name, seed, examples, test)
