@@ -23,7 +23,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
                         "or one named after the input)")
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
     arguments = parser.parse_args(argv)
-    from dr_keras import quickstart
+    from dr_keras import quickstart, quickstart_report
     from dr_keras.data.prepare import corpus_from_path
 
     base_dir = pathlib.Path(arguments.base_dir or _default_folder(arguments.input))
@@ -37,7 +37,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
     print(f"run folder: {base_dir}", flush=True)
     title = f"dr_keras on {arguments.input}" if arguments.input else "dr_keras quick start"
     found = quickstart.compare_filtered(base_dir, title=title, **given)
-    print(f"\n{quickstart.table(found)}\n\n{found['headline']['text']}\n")
+    print(f"\n{quickstart_report.table(found)}\n\n{found['headline']['text']}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")
     return 0

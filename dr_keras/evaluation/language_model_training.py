@@ -12,7 +12,7 @@ The loss of a step, like every reported loss, is the mean over the *real tokens*
 nats: a padded example counts for as much text as it holds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
 import json
@@ -29,6 +29,7 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
+from dr_keras.meta.problem import model_inputs
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import next_token_sums
 
@@ -71,12 +72,6 @@ class TrainingRecord:
     def to_dict(self) -> dict:
         """The fields as JSON-able values."""
         return dataclasses.asdict(self)
-
-
-def model_inputs(model: keras.Model, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The features of `batch` that `model` declares as inputs."""
-    names = model.input if isinstance(getattr(model, "input", None), dict) else batch
-    return {name: batch[name] for name in names}
 
 
 class _WeightedModel(keras.Model):
