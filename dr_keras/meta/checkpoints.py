@@ -65,9 +65,10 @@ def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
         )
     checksum = _checksum_path(path)
     if not checksum.exists() or checksum.read_text(encoding="ascii").strip() != _checksum(path):
+        others = [str(other) for other in rater_steps(base_dir) if other != step]
         raise CheckpointError(
             f"{path} is damaged: it does not have the checksum in {checksum.name}. Choose another"
-            f" step: {', '.join(map(str, rater_steps(base_dir)))}."
+            f" step: {', '.join(others) or 'there is none'}."
         )
     try:
         rater.load_weights(path)
