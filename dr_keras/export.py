@@ -7,6 +7,7 @@ import numpy as np
 
 from dr_keras import run_configuration
 from dr_keras.data.examples import ExampleSet
+from dr_keras.data.splits import unit_hash
 from dr_keras.errors import ConfigurationError
 from dr_keras.evaluation.arms import document_ids
 from dr_keras.experiment import Experiment, experiment
@@ -32,8 +33,7 @@ def export_run(
       checkpoint: "best" by meta-evaluation on the validation part, "latest", or a meta-step.
       setup: the run's experiment; built from gin when None. Its rater gets the chosen weights.
       directory: where to export; <base_dir>/export when None.
-      reference_size: at most so many examples of the train part make the reference distribution,
-        evenly spread over it.
+      reference_size: about so many examples of the train part make the reference distribution.
 
     Raises:
       CheckpointError: no such checkpoint, or a damaged one.
@@ -48,10 +48,7 @@ def export_run(
         )
     load_rater_weights(setup.rater, base_dir, step)
     train = setup.parts.train
-    rows = np.unique(np.linspace(0, len(train) - 1, reference_size).astype(int))
-    # Whole documents: a document whose windows were thinned out would get another mean.
-    owners = document_ids(train)
-    sample = train.take(np.flatnonzero(np.isin(owners, np.unique(owners[rows]))))
+    sample = reference_sample(train, reference_size)
     scores = Scorer(setup.rater)(sample)
     return export_rater(
         setup.rater,
@@ -68,6 +65,22 @@ def export_run(
         },
         document_reference=ReferenceDistribution.from_scores(document_scores(sample, scores)),
     )
+
+
+def reference_sample(examples: ExampleSet, size: int) -> ExampleSet:
+    """Whole documents, chosen by a hash of their ids, with about `size` examples in all.
+
+    Whole, because a document whose windows were thinned out would get another mean; by hash, so
+    that the order of the corpus does not matter.
+    """
+    if len(examples) <= size:
+        return examples
+    owners, index, counts = np.unique(
+        document_ids(examples), return_inverse=True, return_counts=True
+    )
+    order = np.argsort([unit_hash("reference", owner) for owner in owners])
+    number = max(1, int(np.searchsorted(np.cumsum(counts[order]), size, side="right")))
+    return examples.take(np.flatnonzero(np.isin(index, order[:number])))
 
 
 def document_scores(examples: ExampleSet, scores: np.ndarray) -> np.ndarray:
