@@ -66,7 +66,10 @@ class Progress:
         since, first = self._rate_from
         rate = (self._done - first) / max(now - since, 1e-9)
         left = (self.total - self._done) / rate
-        shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f}s each"
+        if rate >= 100:
+            shown = f"{rate:,.0f}/s"
+        else:
+            shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f}s each"
         return f"  {shown}  {duration(left)} left" if left > 0 else f"  {shown}"
 
     def close(self, note: str = "") -> None:
