@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from dr_keras.meta import pytrees
 from dr_keras.meta.inner_optimizers import InnerOptimizer
 from dr_keras.meta.second_order import exact_moments
 
@@ -119,18 +120,27 @@ def keras_problem(
     return MetaProblem(score, inner_loss, outer_loss, optimizer, temperature)
 
 
-def inner_update(problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict):
-    """One inner update theta' = U(theta, slots, grad_theta sum_i w_i l_i(theta)).
+def inner_gradient(problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict):
+    """Gradient g of the weighted loss sum_i w_i l_i(theta).
 
     Returns:
-      (state', losses [B]): the per-example losses are those before the update.
+      (g, a list like theta, dense; losses [B]; new non_trainable)
     """
     with tf.GradientTape() as tape:
         tape.watch(state.theta)
         losses, non_trainable = problem.inner_loss(state.theta, state.non_trainable, batch)
         weighted = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
     gradient = tape.gradient(weighted, state.theta, unconnected_gradients="zero")
-    gradient = [tf.convert_to_tensor(leaf) for leaf in gradient]
+    return pytrees.dense(gradient), losses, non_trainable
+
+
+def inner_update(problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict):
+    """One inner update theta' = U(theta, slots, grad_theta sum_i w_i l_i(theta)).
+
+    Returns:
+      (state', losses [B]): the per-example losses are those before the update.
+    """
+    gradient, losses, non_trainable = inner_gradient(problem, state, weights, batch)
     theta, slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
     return InnerState(theta, non_trainable, slots, state.age + 1), losses
 

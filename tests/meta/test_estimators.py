@@ -1,19 +1,34 @@
 """Meta-gradient estimators: exact against differences and by hand, equal to one another, compiled.
 
-A new estimator is one entry in EXACT.
+A new estimator is one entry in EXACT. The full matrix of toys, inner optimizers and T, and the same
+under `jit_compile`: ./tools/test --long tests/meta/test_estimators.py
 """
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.meta.estimators import NestedTape
+from dr_keras.errors import ConfigurationError
+from dr_keras.meta.estimators import FirstOrder, MixedMode, NestedTape, Recompute
+from dr_keras.meta.estimators.unroll import square_root_interval
 from dr_keras.meta.inner_optimizers import adam, adamw, momentum, sgd
 from dr_keras.meta.problem import InnerState, MetaProblem
 from dr_keras.meta.schedules import constant_rate, cosine_rate
 
 # Estimators whose meta-gradient is exact up to rounding.
-EXACT = {"nested_tape": NestedTape()}
+EXACT = {
+    "nested_tape": NestedTape(),
+    "recompute": Recompute(),
+    "recompute_every_2": Recompute(checkpoint_every=2),
+    "mixed_mode": MixedMode(),
+}
+# Options of theirs, for which agreement with NestedTape is enough.
+OPTIONS = {
+    "recompute_sqrt": Recompute(checkpoint_every="sqrt"),
+    "mixed_mode_every_2": MixedMode(checkpoint_every=2),
+    "mixed_mode_every_3_lean": MixedMode(checkpoint_every=3, save_gradients=False),
+    "mixed_mode_lean": MixedMode(save_gradients=False),
+}
 
 exact = pytest.mark.parametrize("estimator", EXACT.values(), ids=EXACT.keys())
 
@@ -35,6 +50,7 @@ COVERING = [
     ("mlp", ADAM, 5, 2),
     ("mlp", FULL_ADAMW, 1, 3),
     ("mlp_with_dropout", NESTEROV, 2, 1),
+    ("normalised", MOMENTUM, 2, 1),
     ("conv_net", NESTEROV, 5, 0),
     ("conv_net", CLIPPED_ADAM, 2, 3),
     ("language_model", MOMENTUM, 1, 2),
@@ -42,16 +58,34 @@ COVERING = [
 ]
 
 
-@exact
+def relative_error(found, expected):
+    found, expected = (np.concatenate([np.ravel(x) for x in g]) for g in (found, expected))
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def assert_agree(found, expected, name, relative=1e-9):
+    """Meta-gradients relative to their own length, everything else number by number."""
+    for part in (0, 2, 3):
+        tf.nest.map_structure(
+            lambda a, b: np.testing.assert_allclose(a, b, relative, 1e-12, err_msg=name),
+            found[part],
+            expected[part],
+        )
+    assert relative_error(found[1], expected[1]) < relative, name
+
+
 @pytest.mark.parametrize("toy, optimizer, unroll_length, age", COVERING)
-def test_meta_gradient_matches_central_differences(
-    estimator, toy, optimizer, unroll_length, age, toy_problem, assert_matches_central_differences
+def test_exact_estimators_match_central_differences_and_each_other(
+    toy, optimizer, unroll_length, age, toy_problem, assert_matches_central_differences
 ):
     toy = toy_problem(toy, optimizer, unroll_length, age)
-    outer_loss, gradient, state, metrics = toy.estimate(estimator)
-    assert float(outer_loss) == pytest.approx(float(toy.outer_loss(toy.eta)), rel=1e-12)
-    assert int(state.age) == age + unroll_length
-    assert_matches_central_differences(toy, gradient)
+    expected = toy.estimate(NestedTape())
+    for name, estimator in EXACT.items():
+        found = toy.estimate(estimator)
+        assert float(found[0]) == pytest.approx(float(toy.outer_loss(toy.eta)), rel=1e-12), name
+        assert int(found[2].age) == age + unroll_length, name
+        assert_matches_central_differences(toy, found[1], name)
+        assert_agree(found, expected, name)
 
 
 @exact
@@ -85,16 +119,76 @@ def test_two_parameters_by_hand(estimator, unroll_length, toy_problem):
     )
 
 
-@exact
-def test_all_estimators_agree(estimator, toy_problem):
-    toy = toy_problem("mlp", FULL_ADAMW, 5, age=3)
+@pytest.mark.parametrize("estimator", OPTIONS.values(), ids=OPTIONS.keys())
+@pytest.mark.parametrize(
+    "toy, optimizer, unroll_length",
+    [("mlp_with_dropout", ADAM, 5), ("normalised", MOMENTUM, 5), ("conv_net", FULL_ADAMW, 2)],
+)
+def test_options_change_memory_not_values(
+    estimator, toy, optimizer, unroll_length, toy_problem
+):
+    toy = toy_problem(toy, optimizer, unroll_length, age=1)
+    assert_agree(toy.estimate(estimator), toy.estimate(NestedTape()), estimator.name)
+
+
+TOYS = ["mlp", "mlp_with_dropout", "normalised", "conv_net", "language_model"]
+OPTIMIZERS = [SGD, CLIPPED_SGD, MOMENTUM, NESTEROV, ADAM, CLIPPED_ADAM, ADAMW, FULL_ADAMW]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("unroll_length", [1, 2, 5])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("toy", TOYS)
+def test_all_estimators_agree_everywhere(
+    toy, optimizer, unroll_length, toy_problem, assert_matches_central_differences
+):
+    """The full matrix."""
+    toy = toy_problem(toy, optimizer, unroll_length, age=2)
     expected = toy.estimate(NestedTape())
-    found = toy.estimate(estimator)
-    tf.nest.map_structure(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
-        list(expected),
-        list(found),
+    assert_matches_central_differences(toy, expected[1])
+    for name, estimator in (EXACT | OPTIONS).items():
+        assert_agree(toy.estimate(estimator), expected, name)
+
+
+@pytest.mark.parametrize("length, interval", [(1, 1), (2, 2), (4, 2), (5, 3), (16, 4), (33, 6)])
+def test_states_alive_grow_with_the_square_root(length, interval):
+    assert square_root_interval(length) == interval
+    assert Recompute(checkpoint_every="sqrt").segment_length(length) == interval
+    alive = min(k - (-length // k) for k in range(1, length + 1))
+    assert interval - (-length // interval) <= alive + 1
+
+
+@pytest.mark.parametrize("estimator", [Recompute, MixedMode, FirstOrder])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "often"])
+def test_a_wrong_interval_is_refused(estimator, value):
+    with pytest.raises(ConfigurationError, match=f"checkpoint_every is '?{value}'?: it must be"):
+        estimator(checkpoint_every=value)
+
+
+@pytest.mark.parametrize("options", [{}, {"save_gradients": False}, {"checkpoint_every": 2}])
+def test_first_order_is_exact_for_one_update_and_biased_beyond(options, toy_problem):
+    estimator = FirstOrder(**options)
+    assert estimator.biased and estimator.name == "first_order"
+    toy = toy_problem("mlp", FULL_ADAMW, 1, age=3)
+    assert_agree(toy.estimate(estimator), toy.estimate(NestedTape()), "first_order")
+    toy = toy_problem("mlp", SGD, 2)
+    found, expected = toy.estimate(estimator), toy.estimate(NestedTape())
+    assert relative_error(found[1], expected[1]) > 0.01
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+    np.testing.assert_allclose(found[3]["scores"], expected[3]["scores"], rtol=1e-12)
+
+
+def test_first_order_by_hand(toy_problem):
+    """Of the formula in `test_two_parameters_by_hand`, the factors (1 - r) become 1."""
+    toy = toy_problem("two_parameters", SGD, 3)
+    rate = SGD.learning_rate
+    weights = np.exp(toy.eta[0]) / np.exp(toy.eta[0]).sum()
+    slope = sum(
+        rate * weights * (c - weights @ c) for c in toy.inner_batches["centre"].numpy()
     )
+    _, gradient, state, _ = toy.estimate(FirstOrder())
+    miss = float(state.theta[0]) - float(toy.outer_batch["centre"])
+    np.testing.assert_allclose(gradient[0], miss * slope, rtol=1e-10)
 
 
 @exact
@@ -172,19 +266,74 @@ def test_the_meta_gradient_favours_clean_text(estimator, toy_problem):
     assert pairs.mean() > 0.8, pairs.mean()
 
 
-@exact
-def test_compiled_equals_uncompiled(estimator, toy_problem):
-    """XLA writes gradients of slices as ops that TensorFlow registers no gradient for."""
-    toy = toy_problem("language_model", FULL_ADAMW, 2, age=1)
+def compiled(toy, estimators):
+    """name -> what each estimator returns for the toy, from one program under `jit_compile`."""
 
     @tf.function(jit_compile=True)
-    def compiled(state, eta, inner_batches, outer_batch):
-        return estimator(toy.problem, InnerState(*state), eta, inner_batches, outer_batch)
+    def run(state, eta, inner_batches, outer_batch):
+        state = InnerState(*state)
+        return {
+            name: estimator(toy.problem, state, eta, inner_batches, outer_batch)
+            for name, estimator in estimators.items()
+        }
 
-    expected = toy.estimate(estimator)
-    found = compiled(tuple(toy.state), toy.eta, toy.inner_batches, toy.outer_batch)
+    return run(tuple(toy.state), toy.eta, toy.inner_batches, toy.outer_batch)
+
+
+def test_compiled_equals_uncompiled(toy_problem):
+    """XLA writes gradients of slices as ops that TensorFlow registers no gradient for."""
+    toy = toy_problem("language_model", FULL_ADAMW, 1, age=1)
+    found = compiled(toy, {"nested_tape": NestedTape()})["nested_tape"]
+    expected = toy.estimate(NestedTape())
     for a, b in zip(tf.nest.flatten(expected), tf.nest.flatten(found)):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11)
+
+
+def test_all_estimators_agree_compiled(toy_problem):
+    """Arrays of states, seeds among them, in loops of an XLA program.
+
+    XLA draws other numbers from a seed, so that dropout is compared with NestedTape under XLA.
+    """
+    toy = toy_problem("mlp_with_dropout", MOMENTUM, 3, age=1)
+    found = compiled(toy, EXACT | {"first_order": FirstOrder()})
+    biased = found.pop("first_order")
+    for name, result in found.items():
+        assert_agree(result, found["nested_tape"], name)
+    assert relative_error(biased[1], found["nested_tape"][1]) > 0.01
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("optimizer", [SGD, NESTEROV, CLIPPED_ADAM, FULL_ADAMW])
+@pytest.mark.parametrize("toy", TOYS)
+def test_all_estimators_agree_compiled_everywhere(toy, optimizer, toy_problem):
+    toy = toy_problem(toy, optimizer, 5, age=1)
+    found = compiled(toy, EXACT | OPTIONS)
+    for name, result in found.items():
+        assert_agree(result, found["nested_tape"], name)
+
+
+@pytest.mark.parametrize("estimator", [Recompute(), MixedMode()], ids=["recompute", "mixed_mode"])
+def test_the_program_does_not_grow_with_the_unroll(estimator, toy_problem):
+    def operations(unroll_length):
+        toy = toy_problem("mlp", ADAM, unroll_length)
+        function = tf.function(lambda: toy.estimate(estimator))
+        graph = function.get_concrete_function().graph.as_graph_def()
+        return sum(len(f.node_def) for f in graph.library.function) + len(graph.node)
+
+    assert operations(3) == operations(9)
+
+
+@exact
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_loss_that_is_not_finite_shows(estimator, at, toy_problem):
+    """A NaN anywhere in the unroll reaches the outer loss, where the trainer looks for it."""
+    toy = toy_problem("mlp", ADAM, 2)
+    x = toy.inner_batches["x"].numpy()
+    x[at, 2] = np.nan
+    toy.inner_batches["x"] = tf.constant(x)
+    outer_loss, gradient, _, metrics = toy.estimate(estimator)
+    assert not np.isfinite(outer_loss) and not np.isfinite(metrics["inner_losses"][at, 2])
+    assert not all(np.isfinite(leaf).all() for leaf in gradient)
 
 
 @exact
@@ -222,17 +371,17 @@ def test_a_batch_of_one_has_no_meta_gradient(estimator, toy, toy_problem):
     assert metrics["weight_entropy"].numpy().tolist() == [0.0, 0.0]
 
 
-@exact
-def test_rows_of_padding_are_harmless(estimator, toy_problem, assert_matches_central_differences):
+def test_rows_of_padding_are_harmless(toy_problem, assert_matches_central_differences):
     toy = toy_problem("language_model", ADAM, 2)
     for batch in (toy.inner_batches, toy.outer_batch):
         tokens = batch["tokens"].numpy()
         tokens[..., 0, :] = 0
         batch["tokens"] = tf.constant(tokens)
-    _, gradient, state, metrics = toy.estimate(estimator)
-    assert all(np.isfinite(leaf).all() for leaf in [*gradient, *state.theta])
-    assert metrics["inner_losses"].numpy()[:, 0].tolist() == [0.0, 0.0]
-    assert_matches_central_differences(toy, gradient)
+    for name, estimator in EXACT.items():
+        _, gradient, state, metrics = toy.estimate(estimator)
+        assert all(np.isfinite(leaf).all() for leaf in [*gradient, *state.theta]), name
+        assert metrics["inner_losses"].numpy()[:, 0].tolist() == [0.0, 0.0], name
+        assert_matches_central_differences(toy, gradient, name)
 
 
 @exact

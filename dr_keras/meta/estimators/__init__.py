@@ -19,6 +19,9 @@ An estimator is a callable
 It has no tf.function and no variables of its own: the trainer wraps and compiles it once.
 """
 
+from dr_keras.meta.estimators.first_order import FirstOrder
+from dr_keras.meta.estimators.mixed_mode import MixedMode
 from dr_keras.meta.estimators.nested_tape import NestedTape
+from dr_keras.meta.estimators.recompute import Recompute
 
-__all__ = ["NestedTape"]
+__all__ = ["FirstOrder", "MixedMode", "NestedTape", "Recompute"]
