@@ -392,3 +392,16 @@ def test_random_state_moves_on_through_the_unroll(estimator, toy_problem):
     before = np.concatenate([np.ravel(leaf) for leaf in toy.state.non_trainable])
     after = np.concatenate([np.ravel(leaf) for leaf in state.non_trainable])
     assert (before != after).any()
+
+
+def test_the_trainer_takes_every_estimator(regression_trainer, regression_sets):
+    """In a graph without XLA, float32: two meta-steps end at the same rater."""
+    raters = []
+    for estimator in [NestedTape(), Recompute(checkpoint_every=2), MixedMode()]:
+        trainer = regression_trainer(estimator=estimator, unroll_length=3, population_size=1)
+        before = [v.numpy() for v in trainer.rater.trainable_variables]
+        trainer.fit(*regression_sets, meta_steps=2)
+        raters.append([v.numpy() for v in trainer.rater.trainable_variables])
+    assert relative_error(before, raters[0]) > 1e-3
+    for rater in raters[1:]:
+        assert relative_error(rater, raters[0]) < 1e-5
