@@ -36,7 +36,7 @@ class MetaEvaluation:
       optimizer: inner optimizer of the training.
       updates: training updates per evaluation.
       batch_size: B, examples kept per update.
-      discard_fraction: of batch top-K (DESIGN: B_up = B / (1 - discard_fraction), exactly).
+      discard_fraction: of batch top-K (B_up = B / (1 - discard_fraction), exactly).
       validation_size: at most so many validation examples, evenly spread.
       seed: of initialisation and batches.
 
