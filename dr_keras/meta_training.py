@@ -11,13 +11,12 @@
 
 from collections.abc import Sequence
 import json
-import os
 import pathlib
 
 import gin
 import keras
 
-from dr_keras import run_configuration
+from dr_keras import run_configuration, whole_files
 from dr_keras.errors import CheckpointError, NonFiniteError
 from dr_keras.evaluation.meta_evaluation import MetaEvaluation
 from dr_keras.experiment import Experiment, experiment
@@ -111,10 +110,7 @@ def check_same_data(base_dir: pathlib.Path, fingerprint: str) -> None:
                 f" {fingerprint[:12]}): give back the corpus it began with, or name a new base_dir."
             )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name("unfinished-run.json")
-    temporary.write_text(json.dumps({"data_fingerprint": fingerprint}) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    whole_files.write_text(path, json.dumps({"data_fingerprint": fingerprint}) + "\n")
 
 
 def evaluated_steps(base_dir) -> list[tuple[int, float]]:

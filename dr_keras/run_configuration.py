@@ -12,6 +12,7 @@ from pathlib import Path
 
 import gin
 
+from dr_keras import whole_files
 from dr_keras.errors import ConfigurationError
 from dr_keras.gin_files import exists, is_remote
 
@@ -124,7 +125,4 @@ def _write(path: str, text: str) -> None:
         with tf.io.gfile.GFile(path, "w") as file:  # Remote stores show a file when it is closed.
             file.write(text)
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(f"{path}.unfinished")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    whole_files.write_text(path, text)

@@ -33,3 +33,16 @@ def pytest_terminal_summary(terminalreporter, config):
             "cores. The slowest are listed above.",
             yellow=True,
         )
+
+
+@pytest.fixture
+def float64():
+    """Keras computes in float64 inside the test; what it was before is put back afterwards."""
+    import keras  # here, so that tests without TensorFlow stay quick
+
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(policy)

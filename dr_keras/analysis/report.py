@@ -13,6 +13,7 @@ import html
 import os
 import pathlib
 
+from dr_keras import whole_files
 from dr_keras.analysis import plots
 from dr_keras.evaluation.results import validate
 from dr_keras.evaluation.verdict import percent
@@ -409,9 +410,6 @@ def write_report(
     """
     page = render_report(results, scored=scored, meta_curves=meta_curves, examples=examples)
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
     # Text from a wrong decoding may hold lone surrogates, which UTF-8 cannot.
-    temporary.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(temporary, path)
+    whole_files.write_text(path, page, errors="replace")
     return path

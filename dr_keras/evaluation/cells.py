@@ -7,9 +7,9 @@ was trained on; a cell that is there with the same fingerprint is not run again.
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 
+from dr_keras import whole_files
 from dr_keras.data.examples import ExampleSet
 from dr_keras.evaluation.language_model_training import LanguageModelTrainer, TrainingRecord
 from dr_keras.progress import Progress
@@ -41,9 +41,6 @@ def run_cell(
 
     record = trainer.train(data, test, seed, progress)
     shown.close(note)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
     stored = {"fingerprint": fingerprint, "record": dataclasses.asdict(record)}
-    temporary.write_text(json.dumps(stored) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    whole_files.write_text(path, json.dumps(stored) + "\n")
     return record

@@ -9,13 +9,13 @@
 
 from collections.abc import Callable
 import json
-import os
 import pathlib
 
 import gin
 import keras
 import tensorflow as tf
 
+from dr_keras import whole_files
 from dr_keras.data.examples import Parts
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.evaluation.language_model_training import LanguageModelTrainer, TrainingRecord
@@ -112,7 +112,5 @@ def train_language_model(
     )
     shown.close(note)
     built.model.save_weights(base_dir / "final.weights.h5")
-    temporary = done.with_name("unfinished-record.json")
-    temporary.write_text(json.dumps(record.to_dict(), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, done)
+    whole_files.write_text(done, json.dumps(record.to_dict(), indent=1) + "\n")
     return record

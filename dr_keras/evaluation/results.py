@@ -27,6 +27,7 @@ import pathlib
 import platform
 
 from dr_keras import __version__
+from dr_keras import whole_files
 from dr_keras.errors import ConfigurationError, DataError
 
 SCHEMA_VERSION = 1
@@ -297,10 +298,7 @@ def write_results(results: Mapping, path: str | os.PathLike) -> pathlib.Path:
         text = json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise DataError(f"results: cannot be written as JSON: {error}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    whole_files.write_text(path, text + "\n")
     return path
 
 

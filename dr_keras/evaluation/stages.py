@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+from dr_keras import whole_files
 from dr_keras.progress import duration
 
 
@@ -64,19 +65,17 @@ class Stages:
         self._say = say
         self.records: dict[str, dict] = {}
 
-    def run(self, name: str, work: Callable[[], dict | None], reuse: bool = True) -> dict:
+    def run(self, name: str, work: Callable[[], dict | None]) -> dict:
         """`work()`'s result, or that of an earlier call.
 
         Args:
           name: of the stage; also of its file.
           work: does the stage and returns what JSON can hold; called again whenever the stage has
             not been finished.
-          reuse: False always works anew (for stages that only load what others need), yet keeps
-            the first time and memory measured.
         """
         path = self._folder / f"{name}.json"
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        if before is not None and reuse:
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
             self._say(f"[{name}] done before, in {duration(before['seconds'])}")
             self.records[name] = before
             return before["result"]
@@ -94,8 +93,6 @@ class Stages:
             "peak_memory_bytes": peak.bytes,
             "result": result,
         }
-        if before is not None:
-            record |= {k: before[k] for k in ("seconds", "peak_memory_bytes")}
         self._write(path, record)
         self._interrupted(name).unlink(missing_ok=True)
         self.records[name] = record
@@ -113,10 +110,7 @@ class Stages:
         self._write(self._interrupted(name), {"seconds": seconds})
 
     def _write(self, path: pathlib.Path, record: dict) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"unfinished-{path.name}")
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        whole_files.write_text(path, json.dumps(record, indent=1) + "\n")
 
     def timings(self) -> dict[str, dict]:
         """Stage -> {"seconds", "peak_memory_bytes"}, in the order they ran."""

@@ -6,7 +6,6 @@ and what the meta-evaluation returned). "meta_step" counts meta-steps done.
 """
 
 import json
-import os
 import pathlib
 import time
 
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dr_keras import whole_files
 from dr_keras.data.examples import ExampleSet
 from dr_keras.meta.scoring import Scorer
 from dr_keras.progress import Progress
@@ -60,10 +60,7 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(self, logs=None):
         done = int(self.trainer.meta_step.numpy())
         kept = [r for r in read_metrics(self._path.parent) if r["meta_step"] <= done]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name("unfinished-metrics.jsonl")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-        os.replace(temporary, self._path)
+        whole_files.write_text(self._path, "".join(json.dumps(r) + "\n" for r in kept))
         self._file = open(self._path, "a", buffering=1, encoding="utf-8")
 
     def _write(self, kind, logs, **more):

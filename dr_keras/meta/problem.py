@@ -5,7 +5,7 @@ Estimators see nothing but this: no Keras model, no data kind, no optimizer by n
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -144,5 +144,3 @@ def inner_update(problem: MetaProblem, state: InnerState, weights: tf.Tensor, ba
     theta, slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
     return InnerState(theta, non_trainable, slots, state.age + 1), losses
 
-
-Metrics = dict[str, Any]

@@ -29,17 +29,6 @@ VOCABULARY, LENGTH = 9, 6
 # ------------------------------------------------------------------------------------- float64
 
 
-@pytest.fixture
-def float64():
-    """Keras computes in float64 inside the test; what it was before is put back afterwards."""
-    before, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(before)
-    keras.config.set_dtype_policy(policy)
-
-
 # -------------------------------------------------------------------------------- toy problems
 
 

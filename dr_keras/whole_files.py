@@ -1,0 +1,20 @@
+"""Local files that are whole or not there: written under another name, then renamed."""
+
+import os
+import pathlib
+
+
+def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> None:
+    """Writes UTF-8 text to `path`, in place of what was there, and makes its folder.
+
+    Args:
+      path: of the file; it has its name only once it is whole.
+      text: the content.
+      errors: as for `str.encode`; "replace" for text that may hold lone surrogates.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Processes that share a folder must not write into each other's file.
+    temporary = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
+    temporary.write_text(text, encoding="utf-8", errors=errors)
+    os.replace(temporary, path)
