@@ -25,18 +25,21 @@ def text_rater(
 
     Args:
       vocabulary_size: number of token ids; id 0 is padding and is masked.
-      sequence_length: S, tokens in a window.
+      sequence_length: S, the most tokens in a window.
       width, layer_count, heads, feedforward, dropout: as for `language_model`.
 
     Returns:
-      A Keras model from {"tokens": int32 [B, S]} to scores [B], float32 (float64 under that
-      policy). A row that is nothing but padding scores the last layer's bias.
+      A Keras model from {"tokens": int32 [B, S']}, S' <= S, to scores [B], float32 (float64 under
+      that policy). Padding after the last token changes nothing but the cost. A row that is nothing
+      but padding scores the last layer's bias.
 
     Raises:
       ValueError: `heads` does not divide `width`.
     """
     layers.check_width(width, heads, "text_rater")
-    tokens = keras.Input((sequence_length,), dtype="int32", name="tokens")
+    # Any width up to S: a filter that sorts by length need not compute padding. Meta-training's
+    # batches have static shapes, which is what XLA goes by.
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
     mask = keras.ops.not_equal(tokens, 0)
     hidden = layers.token_embedding(vocabulary_size, width)(tokens)
     hidden = hidden + layers.position_embedding(sequence_length)(hidden)

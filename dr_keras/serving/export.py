@@ -158,6 +158,12 @@ def _check_fit(rater: keras.Model, tokenizer: Tokenizer, sequence_length: int) -
             " export it with the length it was built for."
         )
     for layer in rater.layers:
+        positions = getattr(layer, "sequence_length", None)  # of a position embedding
+        if positions is not None and positions < sequence_length:
+            raise ConfigurationError(
+                f"The rater's layer '{layer.name}' knows {positions} positions, but sequence_length"
+                f" is {sequence_length}: export it with the length it was built for."
+            )
         reads_tokens = isinstance(layer, keras.layers.Embedding) and layer.input is rater.inputs[0]
         if reads_tokens and layer.input_dim < tokenizer.vocabulary_size:
             raise ConfigurationError(

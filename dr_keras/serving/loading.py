@@ -135,12 +135,15 @@ class LoadedRater:
         if tf.is_tensor(tokens):
             return self._tensor_tokens(tokens)
         tokens = np.asarray(tokens, np.int32)
-        if tokens.ndim != 2 or (
-            tokens.shape[1] != self.sequence_length and not self.metadata["variable_length"]
+        any_width = self.metadata["variable_length"]
+        if tokens.ndim != 2 or not (
+            tokens.shape[1] == self.sequence_length
+            or (any_width and tokens.shape[1] < self.sequence_length)
         ):
             raise DataError(
-                f"This rater takes tokens of shape [B, {self.sequence_length}], not"
-                f" {list(tokens.shape)}: pad or cut them, or give it the texts."
+                f"This rater takes tokens of shape [B, {self.sequence_length}]"
+                f"{' or narrower' if any_width else ''}, not {list(tokens.shape)}: pad or cut them,"
+                " or give it the texts."
             )
         return _as_arrays(self._tensor_tokens(tf.constant(tokens)))
 

@@ -41,7 +41,7 @@ def test_paper_configurations_build_the_papers_models(study):
     assert inner.count_params() / 1e6 == pytest.approx(400, rel=0.1)
     assert inner.output_shape == (None, 2048, 32000)
     assert rater.output_shape == (None,)
-    assert rater.inputs[0].shape == (None, 2048)
+    assert rater.get_layer("position_embedding").sequence_length == 2048
 
 
 def test_abstract_and_real_model_agree():

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dr_keras.models.rater import text_rater
 
@@ -49,6 +50,31 @@ def test_padding_does_not_change_a_score(randomised):
     np.testing.assert_allclose(
         short(tokens_of(*rows, length=4)), long(tokens_of(*rows, length=9)), rtol=1e-5, atol=1e-5
     )
+
+
+def test_narrower_batches_score_alike_and_wider_ones_are_refused(rater):
+    """What a filter that sorts by length relies on; also compiled, with shapes known and not."""
+    rows = ([1, 2], [5], [7, 8])
+    wide, narrow = tokens_of(*rows), tokens_of(*rows, length=2)
+    expected = rater(wide).numpy()
+    assert len(set(expected.tolist())) == 3
+    spec = tf.TensorSpec([None, None], tf.int32)
+    any_width = tf.function(lambda tokens: rater({"tokens": tokens}), input_signature=[spec])
+    compiled = tf.function(rater, jit_compile=True)
+    for scores in (rater(narrow), any_width(narrow["tokens"]), compiled(narrow), compiled(wide)):
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
+    with pytest.raises(Exception, match="(?i)expected size"):
+        rater(tokens_of([1], length=7))
+
+
+def test_variables_keep_names_and_shapes(rater):
+    """Stored raters are read back by them."""
+    shapes = {variable.path: tuple(variable.shape) for variable in rater.variables}
+    assert shapes["token_embedding/embeddings"] == (VOCABULARY, 8)
+    assert shapes["position_embedding/embeddings"] == (6, 8)
+    assert shapes["block_1/self_attention_layer/query/kernel"] == (8, 2, 4)
+    assert shapes["score/kernel"] == (8, 1)
+    assert len(shapes) == 2 + 2 * 16 + 2 + 2
 
 
 def test_the_rater_looks_both_ways(rater):

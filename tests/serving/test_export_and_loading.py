@@ -112,8 +112,10 @@ def test_tokens_score_like_the_live_model_and_padding_alone_scores_lowest(rater,
         result = rater(given)
         np.testing.assert_allclose(result["score"], expected, atol=1e-6)
         assert result["percentile"][4] == 0.0
-    with pytest.raises(DataError, match=r"shape \[B, 16\], not \[5, 8\]"):
-        rater.score_tokens(tokens[:, :8])
+    narrow = rater.score_tokens(tokens[1:2, :8])
+    np.testing.assert_allclose(narrow["score"], expected[1:2], atol=1e-6)
+    with pytest.raises(DataError, match=r"shape \[B, 16\] or narrower, not \[5, 32\]"):
+        rater.score_tokens(np.tile(tokens, 2))
 
 
 @pytest.mark.parametrize("inputs", ["text", "tokens"])
@@ -267,7 +269,7 @@ def test_what_cannot_be_scored_says_so(rater):
 
 
 def test_what_does_not_fit_together_is_not_exported(live, reference, tmp_path):
-    with pytest.raises(ConfigurationError, match="windows of 16 tokens, but sequence_length is 32"):
+    with pytest.raises(ConfigurationError, match="knows 16 positions, but sequence_length is 32"):
         export_rater(live, byte_tokenizer(), 32, tmp_path, reference)
     small = text_rater(vocabulary_size=100, sequence_length=S, width=8, layer_count=1)
     with pytest.raises(ConfigurationError, match="knows 100 token ids.*byte tokenizer has 258"):
