@@ -11,12 +11,12 @@ import pathlib
 
 from dr_keras import whole_files
 from dr_keras.data.examples import ExampleSet
-from dr_keras.evaluation.language_model_training import LanguageModelTrainer, TrainingRecord
+from dr_keras.evaluation.repeated_training import RepeatedTrainer, TrainingRecord
 from dr_keras.progress import Progress
 
 
 def run_cell(
-    base_dir, trainer: LanguageModelTrainer, arm: str, seed: int, data: ExampleSet, test: ExampleSet
+    base_dir, trainer: RepeatedTrainer, arm: str, seed: int, data: ExampleSet, test: ExampleSet
 ) -> TrainingRecord:
     """The record of this arm and seed: read where it is done, else trained now, with progress.
 
