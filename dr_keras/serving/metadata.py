@@ -11,37 +11,51 @@ import json
 import os
 import platform
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 import dr_keras
-from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import ArtefactError, DataError
 from dr_keras.filtering.reference import ReferenceDistribution
 
 FORMAT = "dr_keras rater"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "rater.json"
-TOKENIZER_DIRECTORY = os.path.join("assets.extra", "tokenizer")
+# Files that are none of TensorFlow's, and of these the tokenizer's.
+ASSETS = "assets.extra"
+TOKENIZER_FOLDER = "tokenizer"
+_KEYS = (
+    "kind",
+    "fingerprint",
+    "requires",
+    "reference",
+    "document_reference",
+    "versions",
+    "training",
+)
 
 
 def describe(
-    rater: keras.Model,
-    tokenizer: Tokenizer,
-    sequence_length: int,
+    rater_kind,
     reference: ReferenceDistribution,
     document_reference: ReferenceDistribution | None,
     training: dict,
 ) -> dict:
     """The metadata of a rater about to be exported, JSON-able.
 
-    Keys: `format`, `schema_version`, `fingerprint` (SHA-256 of weights, tokenizer and sequence
-    length), `tokenizer` (its config), `sequence_length`, `variable_length` (whether windows may be
-    shorter than that), `parameters`, `requires` (modules to import before loading), `reference`
-    and `document_reference` (quantiles of the scores of windows and of whole documents, or None),
-    `versions`, and `training`: what the exporter knows, such as meta-step, gin config and data
-    fingerprint.
+    Keys: `format`, `schema_version`, `kind`, `fingerprint` (SHA-256 of weights and of what the kind
+    says of itself), `parameters`, `requires` (modules to import before loading), `reference` and
+    `document_reference` (quantiles and sample size of the scores of windows and of whole documents,
+    the latter None where there is no difference), `versions`, and `training`: what the exporter
+    knows, such as meta-step, gin config and data fingerprint. A kind adds its own; text has
+    `tokenizer` (its config), `sequence_length`, `variable_length` (whether windows may be shorter
+    than that) and `example_feature`.
+
+    Args:
+      rater_kind: see `artefact.RaterKind`.
+      reference: of windows.
+      document_reference: of documents, or None.
+      training: JSON-able.
 
     Raises:
       DataError: `training` holds something that JSON cannot.
@@ -53,41 +67,36 @@ def describe(
             f"The metadata given to export_rater cannot be written as JSON ({error}): use strings,"
             " numbers, lists and dicts."
         ) from error
+    facts = rater_kind.facts()
     return {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "fingerprint": _fingerprint(rater, tokenizer, sequence_length),
-        "tokenizer": tokenizer.config(),
-        "sequence_length": sequence_length,
-        "variable_length": rater.inputs[0].shape[1] is None,
-        "parameters": int(rater.count_params()),
-        "requires": ["tensorflow_text"] if tokenizer.needs_tensorflow_text else [],
+        "kind": rater_kind.kind,
+        "fingerprint": _fingerprint(rater_kind, facts),
+        **facts,
+        "parameters": int(rater_kind.rater.count_params()),
+        "requires": list(rater_kind.requires),
         "reference": reference.to_dict(),
         "document_reference": document_reference.to_dict() if document_reference else None,
-        "versions": _versions(tokenizer),
+        "versions": _versions(rater_kind.requires),
         "training": training,
     }
 
 
-def _fingerprint(rater: keras.Model, tokenizer: Tokenizer, sequence_length: int) -> str:
+def _fingerprint(rater_kind, facts: dict) -> str:
     digest = hashlib.sha256()
-    config = json.dumps(tokenizer.config(), sort_keys=True)
-    digest.update(f"{rater.name} {sequence_length} {config}\n".encode())
-    for weight in rater.get_weights():
+    described = json.dumps([rater_kind.kind, rater_kind.rater.name, facts], sort_keys=True)
+    digest.update(f"{described}\n".encode())
+    for weight in rater_kind.rater.get_weights():
         digest.update(f"{weight.dtype} {weight.shape}\n".encode())
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
 
 
-def _versions(tokenizer: Tokenizer) -> dict[str, str]:
-    versions = {
-        "dr_keras": dr_keras.__version__,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
-    if tokenizer.needs_tensorflow_text:
-        versions["tensorflow_text"] = importlib.metadata.version("tensorflow-text")
+def _versions(modules: list[str]) -> dict[str, str]:
+    versions = {"dr_keras": dr_keras.__version__, "python": platform.python_version()}
+    for module in ("tensorflow", "keras", *modules):
+        versions[module] = importlib.metadata.version(module.replace("_", "-"))
     return versions
 
 
@@ -106,10 +115,12 @@ def read(directory: str) -> dict:
     """
     path = os.path.join(directory, FILE_NAME)
     if not tf.io.gfile.exists(path):
+        inside = os.path.join(directory, "export")
+        hint = f" There is {inside}: name that." if tf.io.gfile.isdir(inside) else ""
         raise ArtefactError(
             f"{directory} is not an exported rater: it has no {FILE_NAME}. Name the folder that"
             " export_rater wrote (<run>/export, or one version in it); if this is one, its copy was"
-            " cut short."
+            f" cut short.{hint}"
         )
     try:
         with tf.io.gfile.GFile(path, "r") as file:
@@ -120,12 +131,18 @@ def read(directory: str) -> dict:
         ) from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ArtefactError(f"{path} does not describe a dr_keras rater: name another directory.")
-    if metadata.get("schema_version", 0) > SCHEMA_VERSION:
+    found = metadata.get("schema_version")
+    if found != SCHEMA_VERSION:
+        newer = isinstance(found, int) and found > SCHEMA_VERSION
         raise ArtefactError(
-            f"{path} has schema version {metadata['schema_version']}, and this dr_keras"
-            f" ({dr_keras.__version__}) reads up to {SCHEMA_VERSION}: install a newer one."
+            f"{path} has schema version {found}, and this dr_keras ({dr_keras.__version__}) reads"
+            f" {SCHEMA_VERSION}: "
+            + ("install a newer one." if newer else "export the rater again with this one.")
         )
     _check_sizes(directory, metadata.get("files", {}))
+    missing = [key for key in _KEYS if key not in metadata]
+    if missing:
+        raise ArtefactError(f"{path} lacks {', '.join(missing)}: copy or export the rater again.")
     return metadata
 
 

@@ -54,13 +54,17 @@ def _flat_tokens(tokenizer: Tokenizer, text: tf.Tensor) -> tuple[tf.Tensor, tf.T
     return ids[ids != 0], tf.math.count_nonzero(ids, axis=1, dtype=tf.int32)
 
 
-def score_in_chunks(score: Callable, tokens: tf.Tensor, chunk: int) -> tf.Tensor:
+def score_in_chunks(
+    score: Callable, tokens: tf.Tensor, chunk: int, cut_padding: bool = False
+) -> tf.Tensor:
     """Scores of any number of windows, at most `chunk` at a time, which bounds the memory.
 
     Args:
       score: int32 [n, S] -> float32 [n].
-      tokens: int32 [N, S], N >= 0.
+      tokens: int32 [N, S], N >= 0, padded at the end.
       chunk: rows in one call.
+      cut_padding: whether `score` takes narrower windows too: it then gets the width that the
+        longest window of the chunk needs.
 
     Returns:
       float32 [N].
@@ -71,6 +75,9 @@ def score_in_chunks(score: Callable, tokens: tf.Tensor, chunk: int) -> tf.Tensor
 
     def body(step, scores):
         rows = tokens[step * chunk : (step + 1) * chunk]
+        if cut_padding:
+            used = tf.reduce_max(tf.math.count_nonzero(rows, axis=1, dtype=tf.int32))
+            rows = rows[:, : tf.maximum(used, 1)]
         return step + 1, scores.write(step, score(rows))
 
     _, scores = tf.while_loop(

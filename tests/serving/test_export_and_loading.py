@@ -221,7 +221,7 @@ def test_a_rater_for_any_length_scores_alike_with_less_padding(reference, tmp_pa
     call = rater._tensor_tokens
     rater._tensor_tokens = lambda batch: (widths.append(batch.shape[1]), call(batch))[1]
     result = rater.score_texts(texts, windows_per_batch=2)
-    assert widths == [64, 48, 16]
+    assert widths == [64, 48, 32]
     np.testing.assert_allclose(result["score"], rater(tf.constant(texts))["score"], atol=1e-6)
 
 
@@ -262,7 +262,7 @@ def test_what_is_no_artefact_says_so(tmp_path):
 def test_what_cannot_be_scored_says_so(rater):
     with pytest.raises(DataError, match="not float"):
         rater([1.5])
-    with pytest.raises(DataError, match="reads 'tokens'"):
+    with pytest.raises(DataError, match="reads 'tokens' or 'text'"):
         rater({"x": 1})
     with pytest.raises(DataError, match="use dr_keras' top_k with key"):
         rater(tf.data.Dataset.from_tensor_slices((["a"], ["b"])))

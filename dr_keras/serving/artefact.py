@@ -1,0 +1,174 @@
+"""A rater as a SavedModel that any TensorFlow program can load, without dr_keras.
+
+`<directory>/<version>/` holds `saved_model.pb`, `variables/`, `rater.json` (see
+`serving.metadata`), under `assets.extra/` the files that the kind of rater brings (a tokenizer's
+vocabulary) and, where tensorflow-serving-api is installed, warm-up requests for TensorFlow Serving.
+It is written under a temporary name and renamed, so a version that can be seen is whole.
+
+What depends on the kind of data is behind one interface. A kind (text, images, ...) is
+
+  - a class with what `RaterKind` lists, which gives the signatures to write: `TextKind` in
+    `serving.text_signatures`, made and handed to `write_artefact` by `serving.export.export_rater`;
+  - a subclass of `serving.loaded.LoadedRater`, which says how Python values become inputs of these
+    signatures: `LoadedTextRater` in `serving.loaded_text`;
+  - a line in `serving.loading.LOADED_KINDS`, by which `load_rater` finds that subclass.
+
+Every kind has the signatures `serving_default`, `serve_tf_examples`, `keep_probability` and
+`get_metadata`, the last of which is made here, and may have more. All outputs are dicts, with
+`score` and `percentile` float32 [B] from whatever scores.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import json
+import os
+from typing import Protocol
+import uuid
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.errors import ArtefactError, ConfigurationError
+from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.serving import metadata as metadata_file
+from dr_keras.serving import warmup
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """One signature.
+
+    Attributes:
+      function: tensors, in the order of `inputs`, -> dict of tensors. A default value of an
+        argument becomes the signature's default, which TensorFlow Serving fills in.
+      inputs: one named TensorSpec an argument.
+    """
+
+    function: Callable[..., dict[str, tf.Tensor]]
+    inputs: list[tf.TensorSpec]
+
+
+@dataclasses.dataclass(frozen=True)
+class References:
+    """Distributions of scores, under which percentiles are taken.
+
+    Attributes:
+      units: of what the network scores at once: windows of text, images.
+      documents: of whole documents, which may have several windows; `units` again where there is no
+        difference.
+    """
+
+    units: ReferenceDistribution
+    documents: ReferenceDistribution
+
+
+class RaterKind(Protocol):
+    """A rater of one kind of data, ready to be exported.
+
+    Attributes:
+      kind: its name in `rater.json` and in `loading.LOADED_KINDS`.
+      rater: the Keras model.
+      requires: modules that must be imported before the SavedModel loads.
+      trackables: objects whose resources must be saved with the graph.
+      assets: files to copy, by their path below `assets.extra/`.
+    """
+
+    kind: str
+    rater: keras.Model
+    requires: list[str]
+    trackables: list
+    assets: dict[str, str]
+
+    def facts(self) -> dict:
+        """What `rater.json` says of this kind beside what it says of all; JSON-able.
+
+        Part of the rater's fingerprint.
+        """
+
+    def endpoints(self, references: References) -> dict[str, Endpoint]:
+        """The signatures but `get_metadata`; `serving_default` among them."""
+
+    def warmup_requests(self) -> list[tuple[str, dict[str, np.ndarray]]]:
+        """Signatures and inputs by which a server gets warm, a few of each that it should know."""
+
+
+def write_artefact(
+    rater_kind: RaterKind,
+    directory: str | os.PathLike,
+    reference: ReferenceDistribution,
+    document_reference: ReferenceDistribution | None = None,
+    metadata: dict | None = None,
+    version: int | None = None,
+) -> str:
+    """Writes `<directory>/<version>/`.
+
+    Args:
+      rater_kind: the rater, its signatures and its files.
+      directory: root of the versions, made where it is missing.
+      reference: distribution of the scores of windows (or images).
+      document_reference: distribution of the scores of documents; None uses `reference`.
+      metadata: what else is worth knowing (meta-step, gin config, data fingerprint), JSON-able.
+      version: a positive integer; None takes the next one.
+
+    Returns:
+      The path of the version.
+
+    Raises:
+      ArtefactError: the version exists already, or the directory cannot be made.
+      ConfigurationError: the version is not a positive integer.
+      DataError: `metadata` holds something that JSON cannot.
+    """
+    directory = os.fspath(directory)
+    if version is not None and (int(version) != version or version < 1):
+        raise ConfigurationError(f"version is {version!r}: servers read positive integers only.")
+    facts = metadata_file.describe(rater_kind, reference, document_reference, metadata or {})
+    try:
+        tf.io.gfile.makedirs(directory)
+    except tf.errors.OpError as error:
+        raise ArtefactError(f"{directory} cannot be made ({error.message}): name another.") from error
+    if version is None:
+        version = max(versions(directory), default=0) + 1
+    final = os.path.join(directory, str(int(version)))
+    if tf.io.gfile.exists(final):
+        raise ArtefactError(f"{final} exists already: choose another version, or remove it first.")
+    references = References(reference, document_reference or reference)
+    # servers look at integer names only
+    temporary = os.path.join(directory, f"tmp-{version}-{uuid.uuid4().hex[:8]}")
+    try:
+        _archive(rater_kind, references, facts).write_out(temporary, verbose=False)
+        for name, source in rater_kind.assets.items():
+            target = os.path.join(temporary, metadata_file.ASSETS, name)
+            tf.io.gfile.makedirs(os.path.dirname(target))
+            tf.io.gfile.copy(source, target)
+        warmup.write_requests(temporary, rater_kind.warmup_requests())
+        metadata_file.write(temporary, facts)
+        tf.io.gfile.rename(temporary, final)
+    finally:
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.rmtree(temporary)
+    return final
+
+
+def versions(directory: str) -> list[int]:
+    """The versions below a directory, ascending; none where it does not exist."""
+    if not tf.io.gfile.isdir(directory):
+        return []
+    names = [name.rstrip("/") for name in tf.io.gfile.listdir(directory)]
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def _archive(
+    rater_kind: RaterKind, references: References, facts: dict
+) -> keras.export.ExportArchive:
+    archive = keras.export.ExportArchive()
+    archive.track(rater_kind.rater)
+    for resource in rater_kind.trackables:
+        archive.track(resource)
+    endpoints = rater_kind.endpoints(references)
+    # Keras makes the first endpoint serving_default
+    for name in sorted(endpoints, key=lambda name: name != "serving_default"):
+        archive.add_endpoint(name, endpoints[name].function, endpoints[name].inputs)
+    text = json.dumps(facts)
+    archive.add_endpoint("get_metadata", lambda: {"metadata": tf.constant(text)}, [])
+    return archive
