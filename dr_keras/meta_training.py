@@ -9,7 +9,7 @@
     <base_dir>/export/<version>/            see dr_keras.serving
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import json
 import pathlib
 
@@ -37,6 +37,9 @@ def meta_train(
     steps_per_epoch: int = 50,
     evaluate: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    callback_fns: Sequence[
+        Callable[[pathlib.Path, Experiment], keras.callbacks.Callback]
+    ] = (),
 ) -> MetaTrainer:
     """Meta-trains a rater in `base_dir`, from where an earlier call with the same setup stopped.
 
@@ -47,6 +50,8 @@ def meta_train(
       steps_per_epoch: meta-steps between meta-evaluations, checkpoints and heavy summaries.
       evaluate: run the meta-evaluation at every epoch's end.
       callbacks: further Keras callbacks.
+      callback_fns: build further callbacks of (base_dir, setup), as gin files name them. They are
+        called first, so that what they add to an epoch's logs is in metrics.jsonl too.
 
     Returns:
       The trainer, with the rater of the last meta-step.
@@ -85,7 +90,14 @@ def meta_train(
             setup.parts.outer,
             meta_steps,
             steps_per_epoch,
-            [MetricsFile(base_dir), ShowProgress(), checkpoints, summaries, *callbacks],
+            [
+                *(build(base_dir, setup) for build in callback_fns),
+                MetricsFile(base_dir),
+                ShowProgress(),
+                checkpoints,
+                summaries,
+                *callbacks,
+            ],
             validate,
         )
     except NonFiniteError as error:
