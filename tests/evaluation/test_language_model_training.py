@@ -180,7 +180,7 @@ def test_bad_data_and_non_finite_losses(trainer):
         trainer.train(examples(7), examples(8), 0)
     blank = examples(8)
     blank.features["tokens"][:] = 0
-    with pytest.raises(DataError, match="no token to predict"):
+    with pytest.raises(DataError, match="nothing to predict"):
         trainer.train(examples(50), blank, 0)
     with pytest.raises(DataError, match="empty"):
         trainer.train(examples(50), examples(8).take(slice(0, 0)), 0)
