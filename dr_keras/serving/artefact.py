@@ -126,7 +126,9 @@ def write_artefact(
     try:
         tf.io.gfile.makedirs(directory)
     except tf.errors.OpError as error:
-        raise ArtefactError(f"{directory} cannot be made ({error.message}): name another.") from error
+        raise ArtefactError(
+            f"{directory} cannot be made ({error.message}): name another directory."
+        ) from error
     if version is None:
         version = max(versions(directory), default=0) + 1
     final = os.path.join(directory, str(int(version)))

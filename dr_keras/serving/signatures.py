@@ -55,10 +55,10 @@ def with_keep_probability(
     dropped = tf.cast(oversized_batch(batch_size, discard_fraction) - batch_size, tf.float64)
     p = tf.cast(scored["percentile"], tf.float64)
     # betainc has no limit at a = 0, where everything is kept
-    chance = tf.math.betainc(
-        tf.maximum(dropped, 1.0) * tf.ones_like(p), tf.cast(batch_size, tf.float64) * tf.ones_like(p), p
-    )
-    chance = tf.where(dropped > 0, chance, tf.ones_like(p))
+    ones = tf.ones_like(p)
+    kept = tf.cast(batch_size, tf.float64)
+    chance = tf.math.betainc(tf.maximum(dropped, 1.0) * ones, kept * ones, p)
+    chance = tf.where(dropped > 0, chance, ones)
     return {**scored, "keep_probability": tf.cast(chance, tf.float32)}
 
 
@@ -95,7 +95,7 @@ def oversized_batch(batch_size: tf.Tensor, discard_fraction: tf.Tensor) -> tf.Te
     # The smallest c with c * kept >= B * 10**18, a product of two limbs of nine digits.
     high, low = kept // _LIMB, kept % _LIMB
     enough = candidates * high + candidates * low // _LIMB >= batch_size * _LIMB
-    return tf.reduce_min(tf.where(enough, candidates, candidates[-1]))
+    return tf.boolean_mask(candidates, enough)[0]
 
 
 def _decimal(value: tf.Tensor) -> tf.Tensor:
