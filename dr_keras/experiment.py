@@ -13,6 +13,7 @@ import keras
 
 from dr_keras.data.examples import Parts
 from dr_keras.errors import CheckpointError
+from dr_keras.exporters import export_examples
 from dr_keras.meta.checkpoints import load_rater_weights, rater_steps
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import next_token_loss
@@ -27,7 +28,7 @@ class Experiment:
       rater: Keras model from features to scores.
       inner_model: builds an inner Keras model.
       per_example_loss: (outputs, batch) -> [B].
-      tokenizer: of text, for the exported rater; None for other kinds of data.
+      exporter: writes the rater as an artefact; see `dr_keras.exporters`.
       seed: of the run.
     """
 
@@ -35,7 +36,7 @@ class Experiment:
     rater: keras.Model
     inner_model: Callable[[], keras.Model]
     per_example_loss: Callable
-    tokenizer: object | None
+    exporter: Callable
     seed: int
 
 
@@ -45,7 +46,7 @@ def experiment(
     rater: Callable[[], keras.Model] = gin.REQUIRED,
     inner_model: Callable[[], keras.Model] = gin.REQUIRED,
     per_example_loss: Callable = next_token_loss,
-    tokenizer: object | None = None,
+    exporter: Callable = export_examples,
     initial_rater: str | None = None,
     seed: int = 0,
 ) -> Experiment:
@@ -56,7 +57,8 @@ def experiment(
       rater: function that builds the rater, such as @text_rater.
       inner_model: function that builds an inner model, such as @language_model.
       per_example_loss: (inner model's outputs, batch) -> losses [B].
-      tokenizer: what the rater's tokens mean; needed to export a rater of text.
+      exporter: what the exported rater takes: @export_text (with its tokenizer), @export_images,
+        @export_examples for any other features, or a function of your own.
       initial_rater: base_dir of an earlier run whose newest rater is the starting point, or
         `<base_dir>@<step>`; None starts from random weights.
       seed: decides the rater's initial weights; the trainer has a seed of its own.
@@ -68,7 +70,7 @@ def experiment(
     parts = data() if callable(data) else data
     return Experiment(
         parts, build_rater(rater, seed, initial_rater), inner_model, per_example_loss,
-        tokenizer, seed,
+        exporter, seed,
     )
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.evaluation.arms import document_ids
-from dr_keras.export import document_scores, reference_sample
+from dr_keras.export import recorded_operative_config, reference_sample
+from dr_keras.exporters import document_scores
 
 
 def windows(counts):
@@ -42,3 +43,12 @@ def test_document_scores_weigh_windows_by_real_tokens():
     examples.features["tokens"][1, 1:] = 0  # the second window has one real token of four
     scores = document_scores(examples, np.array([1.0, 6.0, 3.0]))
     assert scores == pytest.approx([(4 * 1.0 + 1 * 6.0) / 5, 3.0])
+
+
+def test_the_operative_config_is_that_of_the_stretch_the_step_was_in(tmp_path):
+    for step in (0, 50, 300):
+        (tmp_path / f"operative_config-{step}.gin").write_text(f"a.b = {step}")
+    (tmp_path / "operative_config-last.gin").write_text("not a record")
+    expected = {0: 0, 49: 0, 50: 50, 299: 50, 1000: 300}
+    for step, recorded in expected.items():
+        assert recorded_operative_config(tmp_path, step) == f"a.b = {recorded}"

@@ -5,20 +5,26 @@ import os
 
 import tensorflow as tf
 
-from dr_keras.errors import ArtefactError
+from dr_keras.errors import ArtefactError, ConfigurationError
+from dr_keras.gin_files import packaged_folder
 from dr_keras.serving import metadata as metadata_file
 from dr_keras.serving.artefact import versions
 from dr_keras.serving.loaded import LoadedRater
 
 # By the `kind` in rater.json: module and class that a rater of the kind is loaded as.
-LOADED_KINDS = {"text": ("dr_keras.serving.loaded_text", "LoadedTextRater")}
+LOADED_KINDS = {
+    "text": ("dr_keras.serving.loaded_text", "LoadedTextRater"),
+    "examples": ("dr_keras.serving.loaded_examples", "LoadedExampleRater"),
+    "images": ("dr_keras.serving.loaded_examples", "LoadedImageRater"),
+}
 
 
 def load_rater(path: str | os.PathLike) -> LoadedRater:
     """Loads an exported rater.
 
     Args:
-      path: a version (`export/3`), or the root of versions, of which the highest is taken.
+      path: a version (`export/3`), or the root of versions, of which the highest is taken; or the
+        name of a rater that comes with dr_keras, see `shipped_raters`.
 
     Returns:
       A `LoadedRater` of the kind that was exported, such as `LoadedTextRater`.
@@ -53,14 +59,31 @@ def load_rater(path: str | os.PathLike) -> LoadedRater:
     return getattr(importlib.import_module(module), name)(directory, saved_model, metadata)
 
 
+def shipped_raters() -> list[str]:
+    """Names of the raters that come with dr_keras, which `load_rater` takes in place of a path."""
+    try:
+        folder = packaged_folder("savedmodels")
+    except ConfigurationError:  # an installation without them
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if versions(entry))
+
+
 def find_version(path: str) -> str:
     """The directory of a version: `path` itself, or the highest version below it.
+
+    A name that is no directory may be that of a rater that comes with dr_keras.
 
     Raises:
       ArtefactError: it is not a directory.
     """
     if not tf.io.gfile.isdir(path):
-        raise ArtefactError(f"{path} is not a directory: name the one that export_rater wrote.")
+        shipped = shipped_raters()
+        if path not in shipped:
+            raise ArtefactError(
+                f"{path} is not a directory: name the one that export_rater wrote, or a rater that"
+                f" comes with dr_keras ({', '.join(shipped) or 'there is none'})."
+            )
+        path = os.path.join(packaged_folder("savedmodels"), path)
     if tf.io.gfile.exists(os.path.join(path, metadata_file.FILE_NAME)):
         return path
     found = versions(path)

@@ -48,11 +48,11 @@ def tfds_corpus(
       DataError: there is no such data set, split or feature, or it is not prepared (at once).
     """
     base.check_choice("tfds_corpus.on_malformed", on_malformed, base.ON_MALFORMED)
-    builder = _builder(name, data_dir)
+    builder = find_builder(name, data_dir)
     config = builder.builder_config.name if builder.builder_config else None
     full_name = f"{builder.name}/{config}" if config else builder.name
-    if _is_prepared(builder):
-        _check_split(builder, full_name, split)
+    if is_prepared(builder):
+        check_split(builder, full_name, split)
     elif not download:
         raise DataError(
             f"TFDS data set {full_name!r} is not prepared in {builder.data_path}; set "
@@ -70,7 +70,8 @@ def tfds_corpus(
     return base.Corpus(corpus_name or full_name, read, settings, max_documents)
 
 
-def _builder(name: str, data_dir: str | None) -> Any:
+def find_builder(name: str, data_dir: str | None) -> Any:
+    """TFDS' builder by name or directory; DataError, with near names, where there is none."""
     import tensorflow_datasets as tfds  # seconds that only those who use it should pay
 
     try:
@@ -86,11 +87,13 @@ def _builder(name: str, data_dir: str | None) -> Any:
         raise DataError(f"TFDS data set {name!r} cannot be used: {error}") from error
 
 
-def _is_prepared(builder: Any) -> bool:
+def is_prepared(builder: Any) -> bool:
+    """Whether the data set lies in the builder's directory."""
     return tf.io.gfile.exists(str(builder.data_path))
 
 
-def _check_split(builder: Any, full_name: str, split: str) -> None:
+def check_split(builder: Any, full_name: str, split: str) -> None:
+    """DataError, with the splits there are, unless `split` is one or a part of one."""
     try:
         builder.info.splits[split]
     except (KeyError, ValueError) as error:
@@ -129,7 +132,7 @@ def _read(
 ) -> Iterator[Document]:
     import tensorflow_datasets as tfds
 
-    if not _is_prepared(builder):
+    if not is_prepared(builder):
         try:
             builder.download_and_prepare()
         except ImportError as error:  # many data sets need packages that TFDS does not install
@@ -138,7 +141,7 @@ def _read(
                 f"installed ({error}); install it, or set tfds_corpus.data_dir to where the data "
                 "set is prepared"
             ) from error
-        _check_split(builder, full_name, split)
+        check_split(builder, full_name, split)
     malformed = base.Malformed(on_malformed, skipped)
     place = f"TFDS data set {full_name!r}, split {split!r}"
     stored = [feature for feature in features if feature not in (None, "tfds_id")]

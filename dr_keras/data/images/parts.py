@@ -1,0 +1,193 @@
+"""From a set of images to the four parts of examples, the train part corrupted on request."""
+
+from collections.abc import Callable, Sequence
+import logging
+
+import gin
+import numpy as np
+
+from dr_keras.data.datasets import check_unique, content_keys, split_rows
+from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.data.images.corruption import replace_pixels
+from dr_keras.data.images.sources import Images, Table
+from dr_keras.errors import ConfigurationError, DataError
+
+_logger = logging.getLogger(__name__)
+
+
+@gin.configurable
+def image_data(
+    images: Images | Callable[[], Images] = gin.REQUIRED,
+    classes: int = gin.REQUIRED,
+    corruptions: Sequence[Callable] = (),
+    outer: float = 0.05,
+    validation: float = 0.05,
+    max_images: int | None = None,
+    seed: int = 0,
+) -> Parts:
+    """Train, outer, validation and test examples with the features `image` and `label`.
+
+    Outer and validation are split off the published train images by a hash of their pixels; the
+    published test images are the test part, and train images that occur among them are left out.
+    Only the train part is corrupted.
+
+    Args:
+      images: what `npz_images` or `tfds_images` returns.
+      classes: labels are in 0 to classes - 1.
+      corruptions: applied one after the other, such as [@pixel_noise(), @label_noise()].
+      outer, validation: shares of the published train images.
+      max_images: use so many of the published train images, and as many of the test images; None
+        for all.
+      seed: of the corruptions. What happens to an image does not depend on the split.
+
+    Returns:
+      Parts with `image` [N, H, W, C] as it was stored and `label` int32 [N]. Known for evaluation
+      (`labels`): `level` float32, the fraction of pixels replaced, 1 for a wrong label; `damage`,
+      the names of the corruptions or "clean"; `corrupted` and `mislabelled`, bool; `true_label`.
+
+    Raises:
+      ConfigurationError: shares or corruptions that are none.
+      DataError: labels out of range, parts of different shapes, ids that repeat, an empty part.
+    """
+    images = images() if callable(images) else images
+    if not isinstance(images, Images):
+        raise ConfigurationError(
+            f"image_data.images is {images!r}: give it @npz_images() or @tfds_images()."
+        )
+    if outer < 0 or validation < 0 or outer + validation >= 1:
+        raise ConfigurationError(
+            f"image_data.outer ({outer}) and .validation ({validation}) are shares of the train"
+            " images: at least 0 and together below 1."
+        )
+    train, test = (_first(table, max_images) for table in (images.train, images.test))
+    _check(train, f"the train images of {images.name}", classes)
+    _check(test, f"the test images of {images.name}", classes)
+    if train.images.shape[1:] != test.images.shape[1:] or train.images.dtype != test.images.dtype:
+        raise DataError(
+            f"{images.name}: train images are {train.images.dtype} {train.images.shape[1:]}, test"
+            f" images {test.images.dtype} {test.images.shape[1:]}: they must be alike."
+        )
+    keys = content_keys({"image": train.images})
+    shares = {"train": 1 - outer - validation, "outer": outer, "validation": validation, "test": 0}
+    rows = split_rows(keys, shares)
+    held_out = set(content_keys({"image": test.images}))
+    repeated = np.array([key in held_out for key in keys])
+    if repeated.any():
+        _logger.info("%d train images are test images too: left out", int(repeated.sum()))
+    rows = {part: chosen[~repeated[chosen]] for part, chosen in rows.items()}
+    clean = _example_set(train, images.name)
+    features, known = _corrupt(train, classes, corruptions, seed)
+    parts = {
+        "train": _example_set(train, images.name, features, known).take(rows["train"], "train"),
+        "outer": clean.take(rows["outer"], "outer"),
+        "validation": clean.take(rows["validation"], "validation"),
+        "test": _example_set(test, images.name).take(slice(None), "test"),
+    }
+    for part, examples in parts.items():
+        if not len(examples):
+            raise DataError(
+                f"{images.name} gives the part '{part}' no images: raise image_data.{part} or"
+                " max_images."
+            )
+    return Parts(**parts)
+
+
+def at_levels(
+    examples: ExampleSet, levels: Sequence[float], size: int | None = None, seed: int = 0
+) -> ExampleSet:
+    """Images of a clean set with known fractions of their pixels replaced by noise.
+
+    Args:
+      examples: a set of images, such as the test part.
+      levels: fractions in [0, 1]; each gets the same number of images, taken in turn.
+      size: about so many images, evenly spread over the set; None takes all.
+      seed: of the noise.
+
+    Returns:
+      The images with `labels["level"]`, the fraction really replaced, and `labels["asked"]`.
+    """
+    if not len(levels) or min(levels) < 0 or max(levels) > 1:
+        raise ConfigurationError(f"levels are {levels}: give fractions from 0 to 1.")
+    if size is not None and size < len(examples):
+        examples = examples.take(np.linspace(0, len(examples) - 1, size).astype(int))
+    asked = np.resize(np.asarray(levels, np.float32), len(examples))
+    noisy, level = replace_pixels(
+        examples.features["image"], asked, np.random.default_rng([seed, len(examples)])
+    )
+    damage = np.where(level > 0, "pixel_noise", "clean").astype(object)
+    return ExampleSet(
+        {**examples.features, "image": noisy},
+        examples.ids,
+        examples.sources,
+        examples.corpora,
+        {"level": level, "asked": asked, "damage": damage},
+        render=examples.render,
+        name=f"{examples.name} at known levels",
+    )
+
+
+def _first(table: Table, count: int | None) -> Table:
+    return table if count is None else Table(*(column[:count] for column in table))
+
+
+def _check(table: Table, where: str, classes: int) -> None:
+    check_unique(table.ids, where)
+    bad = (table.labels < 0) | (table.labels >= classes)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{where}: {int(bad.sum())} of {len(bad)} labels are not in 0 to {classes - 1}, first"
+            f" {int(table.labels[row])} of {table.ids[row]!r}: correct them, or set"
+            " image_data.classes."
+        )
+
+
+def _corrupt(
+    table: Table, classes: int, corruptions: Sequence[Callable], seed: int
+) -> tuple[dict, dict]:
+    """Features after all corruptions, and what is known about them, arrays by name."""
+    images, labels = table.images, table.labels
+    level = np.zeros(len(images), np.float32)
+    kinds: list[list[str]] = [[] for _ in range(len(images))]
+    corrupted = np.zeros(len(images), bool)
+    for number, corruption in enumerate(corruptions):
+        if not callable(corruption):
+            raise ConfigurationError(
+                f"image_data.corruptions has {corruption!r}: use @pixel_noise() or a function of"
+                " (images, labels, classes, rng) that returns a Corruption."
+            )
+        before = labels
+        images, labels, strength, touched = corruption(
+            images, labels, classes, np.random.default_rng([seed, number])
+        )
+        level = np.maximum(level, np.where(labels != before, 1.0, strength))
+        corrupted |= touched & (strength > 0)
+        name = getattr(corruption, "name", getattr(corruption, "__name__", "corruption"))
+        for row in np.flatnonzero(touched):
+            kinds[row].append(name)
+    return {"image": images, "label": labels}, {
+        "level": level.astype(np.float32),
+        "damage": np.array(["+".join(kind) or "clean" for kind in kinds], object),
+        "corrupted": corrupted,
+        "mislabelled": labels != table.labels,
+        "true_label": table.labels,
+    }
+
+
+def _example_set(table: Table, name: str, features=None, labels=None) -> ExampleSet:
+    count = len(table.ids)
+    names = np.array([name] * count, object)
+    return ExampleSet(
+        features or {"image": table.images, "label": table.labels},
+        table.ids,
+        names,
+        names,
+        labels or {},
+        render=_render,
+        name=name,
+    )
+
+
+def _render(row: dict[str, np.ndarray]) -> str:
+    """A row of pixels does not read well: its label, and how bright it is."""
+    return f"label {int(row['label'])}, mean pixel {float(np.mean(row['image'])):.3g}"
