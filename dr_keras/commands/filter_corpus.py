@@ -3,21 +3,37 @@
   filter_corpus --rater run/export --input my.jsonl --output_dir kept --discard_fraction 0.5
   filter_corpus --scores my.scores.jsonl --input my.jsonl --output_dir kept --discard_fraction 0.5
 
-Writes kept-*.jsonl, dropped-*.jsonl (with the reason) and, last, manifest.json. The corpus and
-every setting may also come from gin (filter_corpus.corpus, filter_corpus.method, ...).
+Reads JSONL, Parquet or TFRecord files and writes kept-* (the records whole, in the format they came
+in), dropped-*.jsonl (with the reason), errors.jsonl and, last, manifest.json. A run that was
+stopped goes on when it is started again. With --runner it runs on Apache Beam
+(pip install 'dr_keras[beam]'); flags that are not listed here are passed on to Beam. Every setting
+may also come from gin (filter_corpus.method, ...), and so may a corpus that is no such files
+(filter_corpus.corpus).
 """
 
 from collections.abc import Sequence
+import os
 import sys
 
 from dr_keras.commands import common
-from dr_keras.commands.score_corpus import ScoringProgress, add_corpus_and_rater, given
+from dr_keras.commands.corpus_files import (
+    add_corpus_and_rater, are_files_of_records, corpus_of_text, file_settings, given, parse,
+    print_errors, print_sources, refuse_workers,
+)  # fmt: skip
+from dr_keras.commands.score_corpus import ScoringProgress
+from dr_keras.errors import ConfigurationError
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
     parser = common.argument_parser(__doc__, base_dir=False)
     add_corpus_and_rater(parser)
     parser.add_argument("--scores", metavar="FILE", help="what score_corpus wrote for this corpus")
+    parser.add_argument(
+        "--score_file",
+        metavar="FILE",
+        help="where to write the scores that are made, .parquet or .jsonl (below _scores/ beside"
+        " the input if not given)",
+    )
     parser.add_argument("--output_dir", metavar="DIR", help="folder for the filtered corpus")
     parser.add_argument(
         "--discard_fraction", metavar="F", help="share of documents to drop, in [0, 1)"
@@ -28,10 +44,17 @@ def _main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reference", help="percentiles among the corpus (the default) or under the artefact's"
     )
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--drift_limit",
+        type=float,
+        metavar="D",
+        help="warn where the corpus' scores are further than this from the artefact's distribution"
+        " (Kolmogorov-Smirnov; 0.1 if not given)",
+    )
+    arguments, beam_flags = parse(parser, argv)
     from dr_keras import experiment  # noqa: F401  makes every name known that gin files may use
-    from dr_keras.data.prepare import corpus_from_path
     from dr_keras.filtering.corpus_filter import filter_corpus
+    from dr_keras.filtering.shards.filtering import filter_files
     from dr_keras.serving.loading import load_rater
 
     common.parse_gin(arguments)
@@ -39,20 +62,48 @@ def _main(argv: Sequence[str] | None = None) -> int:
         arguments, "scores", "output_dir", "discard_fraction", "batch_size", "seed", "method",
         "reference",
     )  # fmt: skip
-    if arguments.input:
-        settings["corpus"] = corpus_from_path(arguments.input)
-    if arguments.rater:
-        settings["rater"] = load_rater(arguments.rater)
-    manifest = filter_corpus(**settings, progress=ScoringProgress())
+    if are_files_of_records(arguments.input):
+        settings = {**file_settings(arguments, beam_flags, "filter_corpus"), **settings}
+        _require(settings, "output_dir", "discard_fraction")
+        manifest = filter_files(**settings, **given(arguments, "score_file", "drift_limit"))
+    else:
+        refuse_workers(arguments)
+        if arguments.input:
+            settings["corpus"] = corpus_of_text(arguments)
+        if arguments.rater:
+            settings["rater"] = load_rater(arguments.rater)
+        manifest = filter_corpus(**settings, progress=ScoringProgress())
+    _print(manifest, settings.get("output_dir", ""))
+    return 0
+
+
+def _require(settings: dict, *names: str) -> None:
+    for name in names:
+        if name not in settings:
+            raise ConfigurationError(
+                f"filter_corpus needs --{name}, or the gin binding filter_corpus.{name}."
+            )
+
+
+def _print(manifest: dict, output_dir: str) -> None:
     counts = manifest["counts"]
     print(
         f"kept {counts['kept']} of {counts['documents']} documents"
         f" ({counts['kept_bytes'] / 1e6:.1f} of {counts['bytes'] / 1e6:.1f} MB); discarded"
         f" {manifest['achieved_fraction']:.1%}, expected {manifest['expected_fraction']:.1%}"
     )
-    for source, facts in manifest["by_source"].items():
-        print(f"  {source}: kept {facts['kept']} of {facts['documents']}")
-    return 0
+    print_sources(
+        manifest["by_source"], lambda name, f: f"{name}: kept {f['kept']} of {f['documents']}"
+    )
+    print_errors(manifest.get("errors", {}), os.path.join(output_dir, "errors.jsonl"))
+    repeated = manifest.get("repeated_ids")
+    if repeated:
+        print(
+            f"{repeated['documents']} documents share their id with a different one, such as"
+            f" '{repeated['example']}': each was decided by its own score, but scores cannot be"
+            " found again by such ids"
+        )
+    print(f"scores: {manifest['scores']}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

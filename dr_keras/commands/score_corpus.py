@@ -1,33 +1,22 @@
 """Scores every document of a corpus with an exported rater.
 
-  score_corpus --rater run/export --input my.jsonl --output my.scores.jsonl
+  score_corpus --rater run/export --input my.jsonl --output my.scores.parquet
 
-The score file holds id, source, score, percentile and windows, a line a document; the manifest
-beside it says which corpus and which rater. filter_corpus --scores reads it, so that the share to
-discard can change without scoring again. The corpus may also come from gin (score_corpus.corpus).
+The score file (Parquet or JSONL, by its suffix) holds id, source, score, percentile and windows of
+every document; the manifest beside it says which corpus and which rater. filter_corpus --scores
+reads it, so that the share to discard can change without scoring again. Records that cannot be read
+are listed in <output>.errors.jsonl. A run that was stopped goes on when it is started again; with
+--runner it runs on Apache Beam. The corpus may also come from gin (score_corpus.corpus).
 """
 
-import argparse
 from collections.abc import Sequence
 import sys
 
 from dr_keras.commands import common
-
-
-def add_corpus_and_rater(parser: argparse.ArgumentParser) -> None:
-    """The flags that scoring and filtering share."""
-    parser.add_argument(
-        "--input", metavar="PATH", help="file or folder of JSONL, Parquet, TFRecord or text files"
-    )
-    parser.add_argument(
-        "--rater", metavar="DIR", help="exported rater: <run>/export, or one version in it"
-    )
-
-
-def given(arguments: argparse.Namespace, *names: str) -> dict:
-    """The arguments that were given on the command line; gin decides about the others."""
-    values = {name: getattr(arguments, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+from dr_keras.commands.corpus_files import (
+    add_corpus_and_rater, are_files_of_records, corpus_of_text, file_settings, given, parse,
+    print_errors, print_sources, refuse_workers,
+)  # fmt: skip
 
 
 class ScoringProgress:
@@ -50,30 +39,48 @@ class ScoringProgress:
 def _main(argv: Sequence[str] | None = None) -> int:
     parser = common.argument_parser(__doc__, base_dir=False)
     add_corpus_and_rater(parser)
-    parser.add_argument("--output", metavar="FILE", help="the score file to write")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="the score file to write, .parquet or .jsonl (below _scores/ beside the input files if"
+        " not given)",
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the scores of another rater or corpus"
     )
-    arguments = parser.parse_args(argv)
+    arguments, beam_flags = parse(parser, argv)
     from dr_keras import experiment  # noqa: F401  makes every name known that gin files may use
-    from dr_keras.data.prepare import corpus_from_path
+    from dr_keras.errors import ConfigurationError
     from dr_keras.filtering.corpus_scores import score_corpus
+    from dr_keras.filtering.shards.scoring import score_files
     from dr_keras.serving.loading import load_rater
 
     common.parse_gin(arguments)
     settings = given(arguments, "output")
-    if arguments.input:
-        settings["corpus"] = corpus_from_path(arguments.input)
-    if arguments.rater:
-        settings["rater"] = load_rater(arguments.rater)
-    manifest = score_corpus(
-        **settings, progress=ScoringProgress(), overwrite=arguments.overwrite
-    )
+    if are_files_of_records(arguments.input):
+        settings = {**file_settings(arguments, beam_flags, "score_corpus"), **settings}
+        if "rater" not in settings:
+            raise ConfigurationError("score_corpus needs a rater: name one with --rater.")
+        manifest = score_files(**settings, overwrite=arguments.overwrite)
+    else:
+        refuse_workers(arguments)
+        if arguments.input:
+            settings["corpus"] = corpus_of_text(arguments)
+        if arguments.rater:
+            settings["rater"] = load_rater(arguments.rater)
+        progress = ScoringProgress()
+        manifest = score_corpus(**settings, progress=progress, overwrite=arguments.overwrite)
     missing = f", {manifest['without_score']} without a score" if manifest["without_score"] else ""
     print(f"{manifest['file']['name']}: {manifest['documents']} documents{missing}")
-    for source, facts in manifest["by_source"].items():
-        print(f"  {source}: {facts['documents']} documents, mean score {facts['mean_score']:.4f}")
+    print_sources(manifest["by_source"], _source_line)
+    errors = manifest.get("errors") or {"records": {}, "file": ""}
+    print_errors(errors["records"], errors["file"])
     return 0
+
+
+def _source_line(name: str, facts: dict) -> str:
+    mean = f", mean score {facts['mean_score']:.4f}" if facts["scored"] else ""
+    return f"{name}: {facts['documents']} documents{mean}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

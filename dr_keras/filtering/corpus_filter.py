@@ -73,7 +73,7 @@ def filter_corpus(
     """
     output_dir = os.fspath(output_dir)
     oversized = fractions.oversized_batch(batch_size, discard_fraction)
-    _check(rater, scores, output_dir, method, reference, shard_bytes)
+    check_settings(rater, scores, output_dir, method, reference, shard_bytes)
     _remove_leftovers(output_dir)
     if scores is None:
         scores = os.path.join(output_dir, "scores.jsonl")
@@ -186,7 +186,7 @@ def _write(
             if stays:
                 kept.write({**_record(document), **rating})
             else:
-                reason = _reason(table.score[row], decisions.probability[row])
+                reason = reason_to_drop(table.score[row], decisions.probability[row])
                 about = {"id": document.id, "source": document.source}
                 dropped.write({**about, **rating, "reason": reason})
             size = len(utf8(document.text))
@@ -230,7 +230,8 @@ def _record(document: Document) -> dict:
     return record
 
 
-def _reason(score: float, probability: float) -> str:
+def reason_to_drop(score: float, probability: float) -> str:
+    """Why a document that was dropped was dropped."""
     if not math.isfinite(score):
         return "no finite score"
     if probability == 0.0:
@@ -254,7 +255,8 @@ def _reference(
     )
 
 
-def _check(rater, scores, output_dir, method, reference, shard_bytes) -> None:
+def check_settings(rater, scores, output_dir, method, reference, shard_bytes) -> None:
+    """Raises ConfigurationError or DataError for what must be wrong before anything is read."""
     if rater is None and scores is None:
         raise ConfigurationError("filter_corpus needs a rater or a score file: name one of them.")
     if method not in METHODS:

@@ -1,12 +1,13 @@
 """Score files: what a rater said about each document of a corpus.
 
-JSON lines, one a document in the corpus' order, with
+Parquet where the name ends in .parquet, else JSON lines; one row a document in the corpus' order:
 
-    id          the document's id
-    source      its source
+    id          string   the document's id
+    source      string   its source
     score       float32, or null where the rater gave none (NaN)
-    percentile  under the rater's own reference distribution, in [0, 1], or null where it has none
-    windows     how many windows the score is a mean over
+    percentile  float32  under the rater's own reference distribution, in [0, 1], or null where it
+                         has none
+    windows     int32    how many windows the score is a mean over
 
 Beside it, `<file>.manifest.json` says which corpus and which rater (fingerprints), how many
 documents, and the rater's reference distribution. Both are written under temporary names and
@@ -14,19 +15,36 @@ renamed, the manifest last: its presence means that the scores are complete. A t
 change without scoring again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
+import io
+import itertools
 import json
 import math
 import os
 import uuid
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import tensorflow as tf
 
+from dr_keras.data.corpora.files import SeekableFile
 from dr_keras.errors import DataError
 
 MANIFEST_SUFFIX = ".manifest.json"
+PARQUET_SUFFIXES = (".parquet", ".pq")
+COLUMNS = ("id", "source", "score", "percentile", "windows")
+SCHEMA = pyarrow.schema(
+    [
+        ("id", pyarrow.string()),
+        ("source", pyarrow.string()),
+        ("score", pyarrow.float32()),
+        ("percentile", pyarrow.float32()),
+        ("windows", pyarrow.int32()),
+    ]
+)
+_ROWS = 1 << 16  # of a score file in memory at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,39 +80,47 @@ class ScoreWriter:
     """Writes a score file; a context manager that leaves no half-written file.
 
     Args:
-      path: where the file is to be; its folder is made where it is missing.
+      path: where the file is to be; its folder is made where it is missing. The suffix says which
+        format it gets.
     """
 
     def __init__(self, path: str):
         self.path = os.fspath(path)
         self._temporary = f"{self.path}.tmp-{uuid.uuid4().hex[:8]}"
+        self._parquet = is_parquet(self.path)
+        self._pending: list[pyarrow.Table] = []
 
     def __enter__(self) -> "ScoreWriter":
         make_parent(self.path)
-        self._file = tf.io.gfile.GFile(self._temporary, "w")
-        self._file.write("")  # makes the file, which GFile otherwise puts off
+        self._file = GFileWriter(self._temporary)
+        if self._parquet:
+            self._tables = pyarrow.parquet.ParquetWriter(self._file, SCHEMA, compression="zstd")
         return self
 
     def write(self, ids: Sequence[str], sources: Sequence[str], columns: dict) -> None:
         """Adds documents; `columns` holds score, percentile and windows, each [n]."""
+        if self._parquet:
+            self._pending.append(score_table(ids, sources, columns))
+            if sum(table.num_rows for table in self._pending) >= _ROWS:
+                self._flush()
+            return
         lines = []
         for row in zip(ids, sources, columns["score"], columns["percentile"], columns["windows"]):
             id, source, score, percentile, windows = row
-            lines.append(
-                json.dumps(
-                    {
-                        "id": id,
-                        "source": source,
-                        "score": number(score),
-                        "percentile": number(percentile),
-                        "windows": int(windows),
-                    }
-                )
-            )
-        if lines:
-            self._file.write("\n".join(lines) + "\n")
+            values = (id, source, number(score), number(percentile), int(windows))
+            lines.append(json.dumps(dict(zip(COLUMNS, values))) + "\n")
+        self._file.write("".join(lines).encode())
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._tables.write_table(pyarrow.concat_tables(self._pending))
+        self._pending = []
 
     def __exit__(self, kind, *_) -> None:
+        if self._parquet:
+            if kind is None:
+                self._flush()
+            self._tables.close()
         self._file.close()
         if kind is None:
             # an old manifest must not vouch for the new scores
@@ -103,6 +129,55 @@ class ScoreWriter:
             tf.io.gfile.rename(self._temporary, self.path, overwrite=True)
         else:
             tf.io.gfile.remove(self._temporary)
+
+
+class GFileWriter(io.RawIOBase):
+    """A new file of `tf.io.gfile` as what other libraries expect of a Python file, to write to."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._file = tf.io.gfile.GFile(path, "wb")
+        self._file.write(b"")  # makes the file, which GFile otherwise puts off
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        data = bytes(data)
+        self._file.write(data)
+        self._written += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._written
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def is_parquet(path: str) -> bool:
+    """Whether a score file of this name is Parquet, and not JSON lines."""
+    return os.fspath(path).lower().endswith(PARQUET_SUFFIXES)
+
+
+def score_table(ids: Sequence[str], sources: Sequence[str], columns: dict) -> pyarrow.Table:
+    """Rows of a score file as a table of `SCHEMA`; NaN becomes null."""
+    arrays = [
+        pyarrow.array(ids, pyarrow.string()),
+        pyarrow.array(sources, pyarrow.string()),
+        _nullable(columns["score"]),
+        _nullable(columns["percentile"]),
+        pyarrow.array(np.asarray(columns["windows"], np.int32)),
+    ]
+    return pyarrow.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _nullable(values) -> pyarrow.Array:
+    values = np.asarray(values, np.float32)
+    return pyarrow.array(values, mask=~np.isfinite(values))
 
 
 def number(value) -> float | None:
@@ -144,28 +219,88 @@ def read_scores(path: str) -> Scores:
     Raises:
       DataError: it is missing, a line is not what it should be, or lines are missing.
     """
+    chunks = list(iterate_scores(path))
+    return Scores(
+        [id for chunk in chunks for id in chunk.ids],
+        [source for chunk in chunks for source in chunk.sources],
+        np.concatenate([np.zeros(0, np.float32), *(chunk.score for chunk in chunks)]),
+        np.concatenate([np.zeros(0, np.float32), *(chunk.percentile for chunk in chunks)]),
+        np.concatenate([np.zeros(0, np.int32), *(chunk.windows for chunk in chunks)]),
+        read_manifest(path),
+    )
+
+
+def iterate_scores(path: str) -> Iterator[Scores]:
+    """Reads a score file piece by piece, in its order; the pieces carry no manifest.
+
+    Raises:
+      DataError: as `read_scores`; that rows are missing shows at the end.
+    """
     path = os.fspath(path)
     if not tf.io.gfile.exists(path):
         raise DataError(f"{path} does not exist: name a file that score_corpus wrote.")
-    columns: list[tuple] = []
-    with tf.io.gfile.GFile(path, "r") as file:
-        for line_number, line in enumerate(file, start=1):
-            columns.append(_parse(line, f"{path}, line {line_number}"))
+    rows = 0
+    for chunk in _parquet_chunks(path) if is_parquet(path) else _json_chunks(path):
+        rows += len(chunk)
+        yield chunk
     manifest = read_manifest(path)
-    if manifest is not None and manifest.get("documents") != len(columns):
+    if manifest is not None and manifest.get("documents") != rows:
         raise DataError(
-            f"{path} has {len(columns)} lines, but its manifest says"
-            f" {manifest.get('documents')} documents: the copy was cut short; copy it or score the"
-            " corpus again."
+            f"{path} has {rows} lines, but its manifest says {manifest.get('documents')} documents:"
+            " the copy was cut short; copy it or score the corpus again."
         )
-    ids, sources, score, percentile, windows = zip(*columns) if columns else ([],) * 5
+
+
+def _json_chunks(path: str) -> Iterator[Scores]:
+    with tf.io.gfile.GFile(path, "r") as file:
+        lines = enumerate(file, start=1)
+        while rows := [
+            _parse(line, f"{path}, line {number}")
+            for number, line in itertools.islice(lines, _ROWS)
+        ]:
+            ids, sources, score, percentile, windows = zip(*rows)
+            yield Scores(
+                list(ids),
+                list(sources),
+                _floats(score),
+                _floats(percentile),
+                np.array(windows, np.int32),
+            )
+
+
+def _parquet_chunks(path: str) -> Iterator[Scores]:
+    try:
+        with SeekableFile(path) as raw:
+            file = pyarrow.parquet.ParquetFile(raw)
+            missing = {"id", "score"} - set(file.schema_arrow.names)
+            if missing:
+                raise DataError(f"{path}: the column {sorted(missing)} is missing; score again.")
+            present = [name for name in COLUMNS if name in file.schema_arrow.names]
+            for batch in file.iter_batches(_ROWS, columns=present):
+                yield _from_batch(batch, present)
+    except (pyarrow.ArrowException, OSError, tf.errors.OpError) as error:
+        raise DataError(
+            f"{path}: cut short, damaged, or not a Parquet file ({error}); copy it or score again."
+        ) from error
+
+
+def _from_batch(batch: pyarrow.RecordBatch, present: list[str]) -> Scores:
+    absent = {"source": "", "percentile": math.nan, "windows": 1}
+
+    def column(name: str, kind: pyarrow.DataType) -> pyarrow.Array:
+        if name in present:
+            return batch.column(name).cast(kind)
+        return pyarrow.repeat(pyarrow.scalar(absent[name], kind), batch.num_rows)
+
+    def floats(name: str) -> np.ndarray:
+        return column(name, pyarrow.float32()).to_numpy(zero_copy_only=False).astype(np.float32)
+
     return Scores(
-        list(ids),
-        list(sources),
-        _floats(score),
-        _floats(percentile),
-        np.array(windows, np.int32),
-        manifest,
+        column("id", pyarrow.string()).to_pylist(),
+        column("source", pyarrow.string()).to_pylist(),
+        floats("score"),
+        floats("percentile"),
+        column("windows", pyarrow.int32()).to_numpy(zero_copy_only=False),
     )
 
 

@@ -43,7 +43,7 @@ def test_scoring_then_filtering_by_the_scores(workplace, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "scores.jsonl: 520 documents\n" in captured.out
     assert "  high: 260 documents, mean score 118.0000" in captured.out  # n to z: 112 to 124
-    assert "scoring 5/5 kB" in captured.err
+    assert "scoring 28/28 kB" in captured.err
     table = read_scores(scores)
     assert table.ids[25] == "z0" and table.score[25] == 124 and table.percentile[25] == 1
     assert table.windows[[0, -1]].tolist() == [1, 2]

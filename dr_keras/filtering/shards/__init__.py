@@ -1,0 +1,1 @@
+"""Filtering files shard by shard: records kept whole, runs that resume, one machine or Beam."""

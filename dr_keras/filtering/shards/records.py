@@ -1,0 +1,236 @@
+"""Reading the records of a shard: each with its document, and whole, so that it can be kept whole.
+
+What cannot be read comes as a `Malformed`, and reading goes on; damage to a file as
+such stops the job, because nobody knows what is lost.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import inspect
+import json
+
+import gin
+import pyarrow
+import pyarrow.parquet
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from dr_keras.data.corpora import base, files, jsonl, parquet, tfrecord
+from dr_keras.data.documents import Document
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.filtering.shards.plan import Shard
+
+_CORPORA = {
+    "jsonl": jsonl.jsonl_corpus,
+    "parquet": parquet.parquet_corpus,
+    "tfrecord": tfrecord.tfrecord_corpus,
+}
+_ROWS = 256  # of Parquet in memory at a time: documents can be long
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """A record that can be scored.
+
+    Attributes:
+      document: id, text and source.
+      whole: what is written where it is kept: a line without its end (jsonl), a serialized
+        tf.train.Example (tfrecord), or (batch, row) (parquet).
+    """
+
+    document: Document
+    whole: object
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Malformed:
+    """A record that cannot be scored.
+
+    Attributes:
+      reason: short and countable.
+      detail: the rest.
+    """
+
+    reason: str
+    detail: str = ""
+
+
+def fields_of(kind: str) -> dict:
+    """The arguments that say where text, id and source are: what gin binds for such a corpus
+    (`jsonl_corpus.text_field`, ...), else its defaults.
+
+    Raises:
+      ConfigurationError: a setting is bound that makes no sense here.
+    """
+    corpus = _CORPORA[kind]
+    parameters = inspect.signature(corpus).parameters.values()
+    values = {p.name: p.default for p in parameters if p.default is not p.empty}
+    values.update(gin.get_bindings(f"{kind}_corpus"))
+    if values.pop("max_documents") is not None:
+        raise ConfigurationError(
+            f"{kind}_corpus.max_documents is set, but files are filtered whole: leave it out, or"
+            f" filter the corpus with `filter_corpus.corpus = @{kind}_corpus()` instead of --input."
+        )
+    for unused in ("path", "name", "on_malformed"):
+        values.pop(unused, None)
+    return values
+
+
+def read(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
+    """Yields one thing for every line, record or row of a shard, in order; None for a blank line.
+
+    Args:
+      shard: what to read.
+      fields: see `fields_of`.
+
+    Raises:
+      DataError: the file is damaged, or lacks the column of the text.
+    """
+    for item in _READERS[shard.kind](shard, fields):
+        if isinstance(item, Record) and (not item.document.text or item.document.text.isspace()):
+            yield Malformed("empty text", f"id {item.document.id}")
+        else:
+            yield item
+
+
+class _Complaint:
+    """What the corpora's readers call with reason, place and detail of a malformed record."""
+
+    def __init__(self):
+        self._found: Malformed | None = None
+
+    def __call__(self, reason: str, place: str, detail: str = "") -> None:
+        self._found = Malformed(reason, detail)
+
+    def or_record(self, document: Document | None, whole: object) -> Record | Malformed:
+        return self._found if document is None else Record(document, whole)
+
+
+def _jsonl(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
+    names = fields["text_field"], fields["id_field"], fields["source_field"]
+    default_source = fields["source"] or files.stem(shard.path)
+    limit = fields["max_line_bytes"]
+    complaint = _Complaint()
+    for line in _lines(shard, limit):
+        if line is None:
+            yield Malformed("line too long", f"more than max_line_bytes = {limit}")
+            continue
+        if not line.strip():
+            yield None  # no record: files often end in a blank line
+            continue
+        try:
+            record = json.loads(base.decode(line))
+        except UnicodeDecodeError as error:
+            yield Malformed("invalid UTF-8", f"byte {error.start + 1} of the line")
+        except (ValueError, RecursionError) as error:
+            yield Malformed("not JSON", str(error))
+        else:
+            document = jsonl._document(record, names, default_source, shard.path, complaint)
+            yield complaint.or_record(document, line)
+
+
+def _lines(shard: Shard, max_line_bytes: int) -> Iterator[bytes | None]:
+    """The lines that begin in the shard, without their ends; None for one that is too long."""
+    if shard.start is None:
+        for _, line in files.read_lines(shard.path, max_line_bytes):
+            yield line
+        return
+    kept: list[bytes] = []
+    length = 0
+    skipping = shard.start > 0  # the rest of a line of the shard before
+    offset = shard.start - skipping
+
+    def line() -> bytes | None:
+        return b"".join(kept).removesuffix(b"\r") if length <= max_line_bytes else None
+
+    for chunk in _chunks_from(shard.path, offset) if shard.end > shard.start else ():
+        place = 0
+        while place < len(chunk):
+            newline = chunk.find(b"\n", place)
+            stop = len(chunk) if newline < 0 else newline
+            if not skipping:
+                length += stop - place
+                if length <= max_line_bytes:  # a longer line is never held in memory as a whole
+                    kept.append(chunk[place:stop])
+                else:
+                    kept.clear()
+            place = stop + 1
+            if newline < 0:
+                break
+            if not skipping:
+                yield line()
+                kept.clear()
+                length = 0
+            skipping = False
+            if offset + place >= shard.end:
+                return
+        offset += len(chunk)
+    if length:
+        yield line()
+
+
+def _chunks_from(path: str, start: int) -> Iterator[bytes]:
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            file.seek(start)
+            while chunk := file.read(1 << 20):
+                yield chunk
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: cannot be read ({files.reason(error)})") from error
+
+
+def _tfrecord(shard: Shard, fields: dict) -> Iterator[Record | Malformed]:
+    names = fields["feature"], fields["id_feature"], fields["source_feature"]
+    default_source = fields["source"] or files.stem(shard.path)
+    complaint = _Complaint()
+    for _, whole in tfrecord._records(shard.path, fields["compression"]):
+        try:
+            example = tf.train.Example.FromString(whole)
+        except DecodeError:
+            yield Malformed("not a tf.train.Example")
+            continue
+        document = tfrecord._document(example, names, default_source, shard.path, complaint)
+        yield complaint.or_record(document, whole)
+
+
+def _parquet(shard: Shard, fields: dict) -> Iterator[Record | Malformed]:
+    names = fields["text_column"], fields["id_column"], fields["source_column"]
+    default_source = fields["source"] or files.stem(shard.path)
+    complaint = _Complaint()
+    for batch in parquet_batches(shard):
+        present = parquet._check_columns(shard.path, batch.schema, names)
+        values = {column: parquet._values(batch.column(column)) for column in present}
+        nothing = [None] * batch.num_rows
+        rows = zip(*(values.get(column, nothing) for column in names))
+        for row, (text, identity, source) in enumerate(rows):
+            if text is None:
+                yield Malformed(f"null in column {names[0]!r}")
+                continue
+            document = base.decoded_document(
+                text, identity, source or default_source, shard.path, complaint
+            )
+            yield complaint.or_record(document, (batch, row))
+
+
+def parquet_batches(shard: Shard) -> Iterator[pyarrow.RecordBatch]:
+    """The rows of a shard of a Parquet file, with all columns."""
+    try:
+        with files.SeekableFile(shard.path) as raw:
+            file = pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True)
+            groups = list(range(shard.start, shard.end))
+            if groups:
+                yield from file.iter_batches(_ROWS, row_groups=groups)
+    except (pyarrow.ArrowException, OSError, tf.errors.OpError) as error:
+        raise DataError(
+            f"{shard.path}: cut short, damaged, or not a Parquet file ({error}); write or copy it"
+            " again"
+        ) from error
+
+
+def parquet_schema(path: str) -> pyarrow.Schema:
+    """The columns of a Parquet file, with the file's own metadata."""
+    with files.SeekableFile(path) as raw:
+        return pyarrow.parquet.ParquetFile(raw).schema_arrow
+
+
+_READERS = {"jsonl": _jsonl, "tfrecord": _tfrecord, "parquet": _parquet}

@@ -1,0 +1,277 @@
+"""Scoring files: a score file beside the corpus, from which any fraction can be filtered later."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import os
+
+import tensorflow as tf
+
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.filtering import score_files as files_of_scores
+from dr_keras.filtering.corpus_scores import score_documents
+from dr_keras.filtering.shards import job, summary
+from dr_keras.filtering.shards.existing_scores import ExistingScores
+from dr_keras.filtering.shards.plan import (
+    InputFile, Shard, find_inputs, identity, input_files, plan,
+)  # fmt: skip
+from dr_keras.filtering.shards.records import fields_of
+from dr_keras.filtering.shards.runners import Runner, in_process
+from dr_keras.filtering.shards.work import SCORED, Scorer, Work
+
+# phase ("scoring" or "filtering"), bytes of input done, bytes in all
+Progress = Callable[[str, int, int], None]
+SHARD_BYTES = 64 << 20
+SCORE_FOLDER = "_scores"
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """Input files and their shards; `kind` and `fields` say how to read them."""
+
+    kind: str
+    fields: dict
+    files: list[InputFile]
+    shards: list[Shard]
+
+    def describe(self) -> list[dict]:
+        return [dataclasses.asdict(file) for file in self.files]
+
+
+def open_input(paths: str | Sequence[str], shard_bytes: int) -> Input:
+    """Finds the files and cuts them into shards. See `plan` and `records.fields_of`."""
+    paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    kind, found = find_inputs([os.fspath(path) for path in paths])
+    inputs = input_files(found)
+    return Input(kind, fields_of(kind), inputs, plan(kind, inputs, shard_bytes))
+
+
+def score_files(
+    input: str | Sequence[str],
+    rater: Callable,
+    output: str | None = None,
+    windows_per_batch: int = 256,
+    step_bytes: int = 1 << 20,
+    shard_bytes: int = SHARD_BYTES,
+    runner: Runner = in_process,
+    overwrite: bool = False,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> dict:
+    """Scores every document of JSONL, Parquet or TFRecord files.
+
+    A run that was stopped goes on, shard by shard, when it is called again. Records that cannot be
+    read are listed in `<output>.errors.jsonl`.
+
+    Args:
+      input: file, glob or folder, or a list of these.
+      rater: a loaded rater, or any function that `corpus_scores.score_corpus` takes.
+      output: the score file, Parquet if it ends in .parquet, else JSON lines; None: below
+        `_scores/` in the folder of the first input file.
+      windows_per_batch, step_bytes: see `corpus_scores.score_corpus`.
+      shard_bytes: larger files are done in ranges of about so many bytes.
+      runner: see `runners`.
+      overwrite: whether other scores at `output` may be replaced.
+      fresh: whether what an unfinished run left is thrown away.
+      progress: see `Progress`.
+
+    Returns:
+      The manifest, which also lies beside the score file.
+
+    Raises:
+      ConfigurationError: an unfinished run differs from this one.
+      DataError: the input is missing, damaged, or holds no documents; other scores lie at `output`.
+    """
+    source = open_input(input, shard_bytes)
+    output = output or default_score_file(source, rater)
+    if output is None:
+        raise ConfigurationError(
+            f"No scores can be written beside {source.files[0].path}: name a file with --output."
+        )
+    existing = None if overwrite else existing_manifest(output, source, rater)
+    if existing is not None:
+        return existing
+    folder = f"{os.fspath(output)}.unfinished"
+    work = scoring_work(source, rater, folder, windows_per_batch, step_bytes)
+    job.begin(folder, scoring_facts(work, rater, shard_bytes), source.files, fresh)
+    facts = make_scores(work, source, scorer_for(rater, work), runner, progress)
+    manifest = finish_scores(output, work, source, rater, facts)
+    tf.io.gfile.rmtree(folder)
+    return manifest
+
+
+def scoring_work(
+    source: Input, rater: Callable, folder: str, windows_per_batch: int, step_bytes: int
+) -> Work:
+    path = getattr(rater, "path", None) if hasattr(rater, "score_texts") else None
+    return Work("", folder, source.fields, True, None, path, windows_per_batch, step_bytes)
+
+
+def scoring_facts(work: Work, rater: Callable | None, shard_bytes: int) -> dict:
+    """What must be the same in every run of a job that scores."""
+    return {
+        "rater": getattr(rater, "fingerprint", None),
+        "fields": work.fields,
+        "windows_per_batch": work.windows_per_batch,
+        "step_bytes": work.step_bytes,
+        "shard_bytes": shard_bytes,
+    }
+
+
+def scorer_for(rater: Callable, work: Work) -> Scorer:
+    return lambda documents: score_documents(rater, documents, work.windows_per_batch)
+
+
+def make_scores(
+    work: Work, source: Input, scorer: Scorer, runner: Runner, progress: Progress | None
+) -> list[dict]:
+    """The phase "scored": returns the facts of all shards."""
+    facts = run_phase(work, source.shards, scorer, runner, progress, "scoring")
+    require_documents(facts, work, source.shards)
+    return facts
+
+
+def require_documents(facts: list[dict], work: Work, shards: Sequence[Shard]) -> None:
+    """Raises DataError where no record could be used; then nothing of the job is worth keeping."""
+    try:
+        summary.require_documents(facts, work, shards)
+    except DataError:
+        tf.io.gfile.rmtree(work.work)
+        raise
+
+
+def run_phase(
+    work: Work,
+    shards: Sequence[Shard],
+    scorer: Scorer | None,
+    runner: Runner,
+    progress: Progress | None,
+    label: str,
+) -> list[dict]:
+    """Does the shards that are not done yet; returns the facts of all."""
+    work.make_folders()
+    left = [shard for shard in shards if job.facts_of(work, shard) is None]
+    total = sum(shard.size for shard in shards)
+    done = total - sum(shard.size for shard in left)
+
+    def report(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(label, done, total)
+
+    if left:
+        runner(work, left, scorer, report)
+    facts = [job.facts_of(work, shard) for shard in shards]
+    missing = [shard.name for shard, found in zip(shards, facts) if found is None]
+    if missing:
+        raise DataError(
+            f"The shards {', '.join(missing[:5])} were done, but their files are gone from"
+            f" {work.folder or work.work}: let nobody else write there, and run this again."
+        )
+    return facts
+
+
+def finish_scores(
+    output: str, work: Work, source: Input, rater: Callable | None, facts: list[dict]
+) -> dict:
+    """Joins the scores, and writes the manifest last."""
+    written = summary.write_scores(output, work, source.shards)
+    totals = summary.totals(facts)
+    errors = None
+    if totals["errors"]:
+        errors = f"{output}.errors.jsonl"
+        summary.write_errors(errors, work, source.shards, facts)
+    reference = getattr(rater, "document_reference", None)
+    manifest = {
+        "format": "dr_keras scores",
+        "schema_version": 1,
+        "input": source.describe(),
+        "fields": source.fields,
+        "input_fingerprint": totals["input_fingerprint"],
+        "documents": written["documents"],
+        "bytes": totals["counts"]["bytes"],
+        "windows": sum(shard["windows"] for shard in facts),
+        "rater": {
+            "path": getattr(rater, "path", None),
+            "fingerprint": getattr(rater, "fingerprint", None),
+        },
+        "without_score": written["without_score"],
+        "repeated_ids": written["repeated_ids"],
+        "errors": {"records": totals["errors"], "file": errors and os.path.basename(errors)},
+        "by_source": {
+            name: {k: v for k, v in entry.items() if k not in ("kept", "dropped", "kept_bytes")}
+            for name, entry in summary.by_source(work, source.shards, facts).items()
+        },
+        "reference": reference.to_dict() if reference is not None else None,
+        "file": {"name": os.path.basename(output), "bytes": tf.io.gfile.stat(output).length},
+    }
+    files_of_scores.write_json(output + files_of_scores.MANIFEST_SUFFIX, manifest)
+    return manifest
+
+
+def default_score_file(source: Input, rater: Callable | None) -> str | None:
+    """`_scores/<name>-<rater>-<input>.parquet` in the folder of the first input file, or None.
+
+    A rater without a fingerprint, or a folder that cannot be written to, has no such place. Names
+    of folders that begin with an underscore are passed over when a folder is read as a corpus.
+    """
+    fingerprint = getattr(rater, "fingerprint", None)
+    if not fingerprint:
+        return None
+    first = source.files[0].path
+    folder = os.path.join(os.path.dirname(first), SCORE_FOLDER)
+    name = os.path.basename(first).split(".")[0]
+    path = os.path.join(folder, f"{name}-{fingerprint[:8]}-{identity(source.files)}.parquet")
+    if tf.io.gfile.exists(path):
+        return path
+    probe = f"{path}.tmp-probe"
+    try:
+        tf.io.gfile.makedirs(folder)
+        files_of_scores.GFileWriter(probe).close()
+        tf.io.gfile.remove(probe)
+    except (tf.errors.OpError, OSError):
+        return None
+    return path
+
+
+def existing_manifest(output: str, source: Input, rater: Callable | None) -> dict | None:
+    """The manifest of scores that need not be made again; None where there is no score file.
+
+    Raises:
+      DataError: there is one, of another rater or corpus.
+    """
+    if not tf.io.gfile.exists(output):
+        return None
+    manifest = files_of_scores.read_manifest(output)
+    ours = getattr(rater, "fingerprint", None)
+    if manifest is None:
+        reason = "it has no manifest"
+    elif manifest.get("rater", {}).get("fingerprint") != ours:
+        reason = "it was written by another rater"
+    elif ours is None:
+        reason = "its rater has no fingerprint to know it by"
+    elif manifest.get("input") != source.describe() or manifest.get("fields") != source.fields:
+        reason = "it belongs to another corpus, or the corpus has changed"
+    else:
+        return manifest
+    raise DataError(
+        f"{output} exists already, and {reason}: choose another path, or remove it (score_corpus:"
+        " --overwrite)."
+    )
+
+
+def take_existing(path: str, work: Work, source: Input, progress: Progress | None) -> list[dict]:
+    """The phase "scored" from a score file instead of a rater.
+
+    Raises:
+      DataError: ids are missing, unknown, or have two scores.
+    """
+    if job.is_finished(work, source.shards, SCORED):
+        return [job.facts_of(work, shard) for shard in source.shards]
+    phase = os.path.join(work.work, SCORED)
+    if tf.io.gfile.exists(phase):  # only a look at every shard shows which scores nobody asks for
+        tf.io.gfile.rmtree(phase)
+    scores = ExistingScores(path)
+    facts = make_scores(work, source, scores, in_process, progress)
+    scores.check_all_used()
+    return facts
