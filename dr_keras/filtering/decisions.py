@@ -35,15 +35,34 @@ def uniform_hash(ids, seed: int):
     """A number in [0, 1) that depends on nothing but (seed, id): float64 [N].
 
     A keyed strong hash in a TensorFlow operation, so that pipelines and scripts agree on it. Ids
-    are strings (array-like, result: array) or a string tensor (result: tensor).
+    are strings (array-like, result: array; a whole number counts as its decimal digits) or a string
+    tensor (result: tensor).
     """
     # the operation's keys are signed 64-bit integers
     key = [seed & (2**63 - 1), 0x64725F6B65726173]
     if tf.is_tensor(ids):
         buckets = tf.strings.to_hash_bucket_strong(ids, _BUCKETS, key)
         return tf.cast(buckets, tf.float64) / float(_BUCKETS)
-    encoded = [id.encode("utf-8", "replace") if isinstance(id, str) else id for id in ids]
+    encoded = [id if isinstance(id, bytes) else str(id).encode("utf-8", "replace") for id in ids]
     return uniform_hash(tf.constant(encoded, tf.string), seed).numpy()
+
+
+def drawn(ids, percentile, batch_size: int, oversized: int, seed: int):
+    """Keeps an example where its hash lies below its keep probability.
+
+    Args:
+      ids: N strings, see `uniform_hash`.
+      percentile: float [N]; NaN is never kept.
+      batch_size, oversized: B and B_up, see `keep_probability`.
+      seed: of the hash.
+
+    Returns:
+      keep bool [N] and probability float64 [N]: tensors where ids are one, else arrays. Both are
+      computed by the same operations, so that a pipeline and a script decide the same.
+    """
+    probability = keep_probability(percentile, batch_size, oversized)
+    probability = probability if tf.is_tensor(ids) else probability.numpy()
+    return uniform_hash(ids, seed) < probability, probability
 
 
 def decide(
@@ -84,5 +103,5 @@ def decide(
     if method == "threshold":
         keep = percentile >= np.float32(float(exact))
         return Decisions(keep, percentile, keep.astype(np.float64))
-    probability = keep_probability(percentile, batch_size, oversized).numpy()
-    return Decisions(uniform_hash(ids, seed) < probability, percentile, probability)
+    keep, probability = drawn(ids, percentile, batch_size, oversized, seed)
+    return Decisions(keep, percentile, probability)

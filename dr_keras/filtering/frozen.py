@@ -6,6 +6,7 @@ frozen, whatever becomes of the variables later.
 """
 
 from collections.abc import Callable
+import dataclasses
 import uuid
 
 import keras
@@ -34,8 +35,8 @@ def freeze(rater: Callable, element_spec) -> Callable:
     """Traces `rater` for one structure of inputs and replaces its variables by constants.
 
     Args:
-      rater: features -> scores [N], or a dict with "score" in it (a loaded rater gives percentiles
-        too). A Keras model is called with training=False.
+      rater: features -> scores [N] or [N, 1], or a dict with "score" in it (a loaded rater gives
+        percentiles too). A Keras model is called with training=False.
       element_spec: nested structure of `tf.TensorSpec`, `tf.RaggedTensorSpec`, ... of a batch.
 
     Returns:
@@ -44,39 +45,98 @@ def freeze(rater: Callable, element_spec) -> Callable:
     Raises:
       ConfigurationError: the rater does not give one score an example.
     """
+    frozen = freeze_outputs(rater, element_spec, ("score",))
+    return lambda features: frozen(features)["score"]
 
-    def scores(features):
-        is_model = isinstance(rater, keras.Model)
-        result = rater(features, training=False) if is_model else rater(features)
-        if isinstance(result, dict):
-            if "score" not in result:
-                raise ConfigurationError(
-                    f"The rater's output has no 'score', only {sorted(result)}: give a function"
-                    " that returns scores [N] or a dict with 'score'."
-                )
-            result = result["score"]
-        result = tf.cast(tf.convert_to_tensor(result), tf.float32)
-        if result.shape.rank != 1:
+
+@dataclasses.dataclass(frozen=True)
+class FrozenRater:
+    """features -> dict of float32 [N], free of variables; made by `freeze_outputs`.
+
+    Attributes:
+      function: flat tensors to the outputs, sorted by name.
+      shapes: static shape of each output.
+      stateless: whether no state is left at all, so that iterators can be checkpointed. False for
+        tokenizers that hold their vocabulary in a resource.
+    """
+
+    function: Callable
+    shapes: dict[str, tf.TensorShape]
+    stateless: bool
+
+    def __call__(self, features) -> dict[str, tf.Tensor]:
+        result = self.function(*tf.nest.flatten(features, expand_composites=True))
+        result = result if isinstance(result, (list, tuple)) else [result]
+        return {
+            name: tf.ensure_shape(values, self.shapes[name])
+            for name, values in zip(sorted(self.shapes), result, strict=True)
+        }
+
+
+def freeze_outputs(
+    rater: Callable, element_spec, wanted: tuple[str, ...] = ("score", "percentile")
+) -> FrozenRater:
+    """As `freeze`, for more than the score.
+
+    Args:
+      rater, element_spec: as for `freeze`.
+      wanted: which outputs are kept, if the rater gives them.
+
+    Returns:
+      features -> dict with "score" and what else is wanted and given, float32 [N].
+
+    Raises:
+      ConfigurationError: an output is not one number an example.
+    """
+
+    def outputs(features):
+        given = _call(rater, features)
+        if not isinstance(given, dict):
+            given = {"score": given}
+        if "score" not in given:
             raise ConfigurationError(
-                f"The rater gives scores of shape {result.shape}, but one score an example, [N], is"
-                " needed: squeeze or average the other axes away."
+                f"The rater's output has no 'score', only {sorted(given)}: give a function"
+                " that returns scores [N] or a dict with 'score'."
             )
-        return result
+        return {name: _one_each(name, given[name]) for name in wanted if name in given}
 
-    traced = tf.function(scores, autograph=False).get_concrete_function(element_spec)
-    # while loops stay functional: lowered ones cannot run inside tf.data
-    constant, graph = convert_variables_to_constants_v2_as_graph(traced, lower_control_flow=False)
-    if _make_stateless(graph):
-        constant = function_from_graph_def(
-            graph, [t.name for t in constant.inputs], [t.name for t in constant.outputs]
+    # A pipeline may be built inside another one's function (interleave): variables are read and
+    # functions made outside of its graph.
+    with tf.init_scope():
+        traced = tf.function(outputs, autograph=False).get_concrete_function(element_spec)
+        # while loops stay functional: lowered ones cannot run inside tf.data
+        constant, graph = convert_variables_to_constants_v2_as_graph(
+            traced, lower_control_flow=False
         )
-    rows = traced.output_shapes
+        stateless = _make_stateless(graph)
+        if stateless:
+            constant = function_from_graph_def(
+                graph, [t.name for t in constant.inputs], [t.name for t in constant.outputs]
+            )
+    return FrozenRater(constant, dict(traced.output_shapes), stateless)
 
-    def frozen(features) -> tf.Tensor:
-        result = constant(*tf.nest.flatten(features, expand_composites=True))
-        return tf.ensure_shape(result[0] if isinstance(result, (list, tuple)) else result, rows)
 
-    return frozen
+def _call(rater: Callable, features):
+    if not isinstance(rater, keras.Model):
+        return rater(features)
+    structure = getattr(rater, "input", None) if hasattr(rater, "inputs") else None
+    if isinstance(structure, dict) and len(structure) == 1 and tf.is_tensor(features):
+        features = {name: features for name in structure}
+    return rater(features, training=False)
+
+
+def _one_each(name: str, values) -> tf.Tensor:
+    values = tf.cast(tf.convert_to_tensor(values), tf.float32)
+    if values.shape.rank == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape.rank != 1:
+        what = "scores" if name == "score" else f"'{name}'"
+        raise ConfigurationError(
+            f"The rater gives {what} of shape {values.shape}, but one {name} an example, [N], is"
+            " needed: squeeze or average the other axes away; if elements are batches already, say"
+            " so (`batched=True`)."
+        )
+    return tf.identity(values)  # two outputs may be one tensor, and functions have no such pairs
 
 
 def _make_stateless(graph: graph_pb2.GraphDef) -> bool:

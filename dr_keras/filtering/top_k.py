@@ -6,20 +6,21 @@ import math
 import gin
 import tensorflow as tf
 
+from dr_keras.filtering import pipelines
 from dr_keras.filtering.fractions import Decimal, oversized_batch
-from dr_keras.filtering.frozen import freeze
 
 
 @gin.configurable
 def top_k(
-    rater: Callable,
+    rater: pipelines.Rater,
     discard_fraction: Decimal = gin.REQUIRED,
     batch_size: int = gin.REQUIRED,
-    key: Callable | None = None,
+    key: pipelines.Key = None,
     emit_scores: bool = False,
-    batched: bool = False,
+    emit_dropped: bool = False,
+    batched: bool | None = None,
     drop_remainder: bool = True,
-    num_parallel_calls: int = tf.data.AUTOTUNE,
+    num_parallel_calls: int | None = tf.data.AUTOTUNE,
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """For `dataset.apply(top_k(...))`: batches of the B best of every B_up examples.
 
@@ -32,16 +33,21 @@ def top_k(
     not show here: apply again after it.
 
     Args:
-      rater: what gives scores: a loaded rater, a Keras model, or any function from a batch of
-        features (structure as `key` returns it) to scores [N] or a dict with "score".
+      rater: what gives scores: the path of an exported rater, a loaded one, a Keras model, or any
+        function from a batch of features (structure as `key` returns it) to scores [N] or a dict
+        with "score".
       discard_fraction: f in [0, 1), the share of examples to drop; the decimal counts, not its
         binary float.
       batch_size: B, examples in a batch that comes out.
-      key: batch of elements -> what the rater takes, for datasets of nested structures, for example
-        `lambda batch: {"tokens": batch["tokens"]}`. None gives the rater the whole element.
+      key: what of the elements the rater takes: the name of a field, or a function from a batch of
+        elements, for example `lambda batch: {"tokens": batch["tokens"]}`. None gives it the whole
+        element, of tuples (x, y) and (x, y, sample_weight) the x.
       emit_scores: whether elements become `(element, score)` with score float32 [B].
+      emit_dropped: whether elements become `(kept, dropped)`, where `dropped` is built like `kept`
+        (with its scores, if they are emitted) and holds the other B_up - B examples.
       batched: whether the dataset's elements are batches already (of any size, from which the
-        oversized ones are made anew) and not examples.
+        oversized ones are made anew) and not examples; None finds out
+        (`pipelines.scored_batches`).
       drop_remainder: whether a last batch of fewer than B_up examples is left out. If it is kept,
         the same share of it is, rounded up, and shapes are no longer static.
       num_parallel_calls: batches scored at once; tf.data gives each one thread, so one at a time
@@ -51,45 +57,50 @@ def top_k(
       A function from dataset to dataset.
 
     Raises:
-      ConfigurationError: fraction or batch size out of range; not one score an example.
+      ConfigurationError: fraction or batch size out of range; the rater cannot score the elements,
+        or does not give one score an example.
+      ArtefactError: there is no rater at the path given.
     """
     oversized = oversized_batch(batch_size, discard_fraction)
-    key = key or (lambda element: element)
+    rater = pipelines.resolve_rater(rater)
 
-    def select(element, score: Callable):
-        scores = score(key(element))
+    def step(batch, outputs):
+        score = outputs["score"]
         if drop_remainder:
-            kept = batch_size
+            count, size = batch_size, oversized
         else:
-            kept = -(-tf.shape(scores)[0] * batch_size // oversized)
-        indices = best_in_order(scores, kept)
-        element = tf.nest.map_structure(lambda part: tf.gather(part, indices), element)
-        return (element, tf.gather(scores, indices)) if emit_scores else element
+            size = tf.shape(score)[0]
+            count = -(-size * batch_size // oversized)
+
+        def part(rows):
+            chosen = pipelines.take(batch, rows)
+            return (chosen, tf.gather(score, rows)) if emit_scores else chosen
+
+        kept, dropped = split_in_order(score, count, size)
+        return (part(kept), part(dropped)) if emit_dropped else part(kept)
 
     def apply(dataset: tf.data.Dataset) -> tf.data.Dataset:
-        regroup = dataset.rebatch if batched else dataset.batch
-        dataset = regroup(oversized, drop_remainder=drop_remainder)
-        spec = tf.function(key, autograph=False).get_concrete_function(dataset.element_spec)
-        frozen = freeze(rater, _specs(spec.structured_outputs))
-
-        def step(*parts):
-            # tf.data spreads a tuple over arguments; put it together again
-            return select(parts if isinstance(dataset.element_spec, tuple) else parts[0], frozen)
-
-        return dataset.map(step, num_parallel_calls=num_parallel_calls, deterministic=True)
+        batches = pipelines.scored_batches(
+            dataset, rater, key, oversized, batched, drop_remainder
+        )
+        return batches.map(step, num_parallel_calls)
 
     return apply
 
 
-def best_in_order(scores: tf.Tensor, count) -> tf.Tensor:
-    """Indices of the `count` highest scores, ascending: int32 [count].
+def split_in_order(scores: tf.Tensor, count, size) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which `count` of `size` scores are the highest, and which are the rest.
 
     Of equal scores the earlier wins; NaN counts as minus infinity.
+
+    Args:
+      scores: float [size].
+      count, size: Python integers, which make the shapes static, or int32 scalars.
+
+    Returns:
+      Indices int32 [count] and [size - count], each ascending.
     """
     low = tf.constant(-math.inf, scores.dtype)
     ranked = tf.where(tf.math.is_nan(scores), low, scores)
-    return tf.sort(tf.math.top_k(ranked, k=count, sorted=True).indices)
-
-
-def _specs(structure):
-    return tf.nest.map_structure(tf.type_spec_from_value, structure)
+    order = tf.math.top_k(ranked, k=size, sorted=True).indices
+    return tf.sort(order[:count]), tf.sort(order[count:])
