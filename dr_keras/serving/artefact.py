@@ -5,6 +5,10 @@
 vocabulary) and, where tensorflow-serving-api is installed, warm-up requests for TensorFlow Serving.
 It is written under a temporary name and renamed, so a version that can be seen is whole.
 
+A rater whose graph has operations beyond core TensorFlow (a subword tokenizer's) loads as a whole
+only where these are registered. `assets.extra/core/1/` is then a second SavedModel with the
+signatures that do without, for programs and servers that lack them.
+
 What depends on the kind of data is behind one interface. A kind (text, images, ...) is
 
   - a class with what `RaterKind` lists, which gives the signatures to write: `TextKind` in
@@ -33,6 +37,10 @@ from dr_keras.errors import ArtefactError, ConfigurationError
 from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.serving import metadata as metadata_file
 from dr_keras.serving import warmup
+
+
+# Servers are given a folder of versions, hence the 1.
+CORE_COPY = os.path.join(metadata_file.ASSETS, "core", "1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +80,7 @@ class RaterKind(Protocol):
       requires: modules that must be imported before the SavedModel loads.
       trackables: objects whose resources must be saved with the graph.
       assets: files to copy, by their path below `assets.extra/`.
+      core_signatures: those made of core TensorFlow operations alone.
     """
 
     kind: str
@@ -79,6 +88,7 @@ class RaterKind(Protocol):
     requires: list[str]
     trackables: list
     assets: dict[str, str]
+    core_signatures: tuple[str, ...]
 
     def facts(self) -> dict:
         """What `rater.json` says of this kind beside what it says of all; JSON-able.
@@ -138,7 +148,13 @@ def write_artefact(
     # servers look at integer names only
     temporary = os.path.join(directory, f"tmp-{version}-{uuid.uuid4().hex[:8]}")
     try:
-        _archive(rater_kind, references, facts).write_out(temporary, verbose=False)
+        endpoints = dict(rater_kind.endpoints(references))
+        text = json.dumps(facts)
+        endpoints["get_metadata"] = Endpoint(lambda: {"metadata": tf.constant(text)}, [])
+        _save(temporary, endpoints, rater_kind.trackables)
+        if rater_kind.requires:
+            core = {name: endpoints[name] for name in rater_kind.core_signatures}
+            _save(os.path.join(temporary, CORE_COPY), core, [])
         for name, source in rater_kind.assets.items():
             target = os.path.join(temporary, metadata_file.ASSETS, name)
             tf.io.gfile.makedirs(os.path.dirname(target))
@@ -152,25 +168,21 @@ def write_artefact(
     return final
 
 
-def versions(directory: str) -> list[int]:
+def versions(directory: str | os.PathLike) -> list[int]:
     """The versions below a directory, ascending; none where it does not exist."""
+    directory = os.fspath(directory)
     if not tf.io.gfile.isdir(directory):
         return []
     names = [name.rstrip("/") for name in tf.io.gfile.listdir(directory)]
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
-def _archive(
-    rater_kind: RaterKind, references: References, facts: dict
-) -> keras.export.ExportArchive:
+def _save(directory: str, endpoints: dict[str, Endpoint], trackables: list) -> None:
     archive = keras.export.ExportArchive()
-    archive.track(rater_kind.rater)
-    for resource in rater_kind.trackables:
+    # Variables are found in the endpoints; a tracked Keras model would be stored a second time.
+    for resource in trackables:
         archive.track(resource)
-    endpoints = rater_kind.endpoints(references)
     # Keras makes the first endpoint serving_default
     for name in sorted(endpoints, key=lambda name: name != "serving_default"):
         archive.add_endpoint(name, endpoints[name].function, endpoints[name].inputs)
-    text = json.dumps(facts)
-    archive.add_endpoint("get_metadata", lambda: {"metadata": tf.constant(text)}, [])
-    return archive
+    archive.write_out(directory, verbose=False)

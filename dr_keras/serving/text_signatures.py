@@ -51,6 +51,7 @@ class TextKind:
     """
 
     kind = "text"
+    core_signatures = ("serve_tokens",)
 
     def __init__(
         self,
@@ -90,10 +91,17 @@ class TextKind:
         }
 
     def endpoints(self, references: References) -> dict[str, Endpoint]:
+        text = tf.TensorSpec([None], tf.string, name="text")
+        width = None if self._any_width else self._length
+        tokens = tf.TensorSpec([None, width], tf.int32, name="tokens")
+        # Functions of their own, so that the graph holds the network once and not once a signature.
+        score = tf.function(self._score, input_signature=[tokens], autograph=False)
+
+        @tf.function(input_signature=[text], autograph=False)
         def serve_text(text):
             tokens, owner = windows.text_windows(self._tokenizer, text, self._length)
             scores = windows.score_in_chunks(
-                self._score, tokens, self._chunk, cut_padding=self._any_width
+                score, tokens, self._chunk, cut_padding=self._any_width
             )
             scores, empty = windows.document_scores(scores, tokens, owner, tf.shape(text)[0])
             return outputs(scores, references.documents, empty)
@@ -104,7 +112,7 @@ class TextKind:
 
         def serve_tokens(tokens, padding_mask=tf.constant([[True]])):
             tokens = tf.where(padding_mask, tokens, 0)
-            return outputs(self._score(tokens), references.units, windows.is_empty(tokens))
+            return outputs(score(tokens), references.units, windows.is_empty(tokens))
 
         def keep_probability(text, discard_fraction, batch_size):
             return with_keep_probability(serve_text(text), discard_fraction, batch_size)
@@ -113,13 +121,10 @@ class TextKind:
             tokens, document = windows.text_windows(self._tokenizer, text, self._length)
             return {"tokens": tokens, "document": document}
 
-        text = tf.TensorSpec([None], tf.string, name="text")
-        width = None if self._any_width else self._length
-        tokens = tf.TensorSpec([None, width], tf.int32, name="tokens")
         mask = tf.TensorSpec([None, None], tf.bool, name="padding_mask")
         examples = tf.TensorSpec([None], tf.string, name="examples")
         return {
-            "serving_default": Endpoint(serve_text, [text]),
+            "serving_default": Endpoint(lambda text: serve_text(text), [text]),
             "serve_tf_examples": Endpoint(serve_tf_examples, [examples]),
             "serve_tokens": Endpoint(serve_tokens, [tokens, mask]),
             "keep_probability": Endpoint(keep_probability, [text, *KEEP_INPUTS]),

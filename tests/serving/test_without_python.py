@@ -9,6 +9,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from dr_keras.data.tokenizers import wordpiece_tokenizer
+from dr_keras.serving.export import export_rater
+
 TEXTS = ["short", "", "a text of more than sixteen bytes, so that it has windows", "ünïcödé"]
 
 
@@ -30,18 +33,12 @@ def program(tmp_path_factory):
     return output
 
 
-@pytest.fixture(scope="module")
-def names(exported):
+def names(exported, signature, inputs):
     """Names of operations, as saved_model_cli shows them."""
     stored = saved_model_pb2.SavedModel.FromString((Path(exported) / "saved_model.pb").read_bytes())
-    definitions = stored.meta_graphs[0].signature_def
-
-    def of(signature, inputs):
-        definition = definitions[signature]
-        outputs = [definition.outputs[name].name for name in ("score", "percentile")]
-        return [definition.inputs[name].name for name in inputs] + outputs
-
-    return of
+    definition = stored.meta_graphs[0].signature_def[signature]
+    outputs = [definition.outputs[name].name for name in ("score", "percentile")]
+    return [definition.inputs[name].name for name in inputs] + outputs
 
 
 def run(program, *arguments):
@@ -52,31 +49,41 @@ def run(program, *arguments):
     return np.array([line.split() for line in result.stdout.splitlines()], np.float32)
 
 
-def test_text_scores_alike_in_c(program, exported, loaded, names):
-    found = run(program, exported, "text", *names("serving_default", ["text"]), *TEXTS)
+def test_text_scores_alike_in_c(program, exported, loaded):
+    found = run(program, exported, "text", *names(exported, "serving_default", ["text"]), *TEXTS)
     expected = loaded(TEXTS)
     np.testing.assert_allclose(found[:, 0], expected["score"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[:, 1], expected["percentile"], rtol=0, atol=1e-4)
     assert len(set(found[:, 0])) == len(TEXTS)
 
 
-def test_tokens_score_alike_in_c(program, exported, live_rater, names):
-    tokens = np.random.default_rng(5).integers(2, 258, size=(3, 10))
+def check_tokens(program, exported, live_rater, vocabulary_size):
+    tokens = np.random.default_rng(5).integers(2, vocabulary_size, size=(3, 10))
     tokens[1, 4:] = 0
-    found = run(
-        program,
-        exported,
-        "tokens",
-        *names("serve_tokens", ["tokens", "padding_mask"]),
-        *tokens.shape,
-        *tokens.ravel(),
-    )
+    operations = names(exported, "serve_tokens", ["tokens", "padding_mask"])
+    found = run(program, exported, "tokens", *operations, *tokens.shape, *tokens.ravel())
     expected = live_rater({"tokens": tokens.astype(np.int32)})
     np.testing.assert_allclose(found[:, 0], expected, rtol=0, atol=1e-6)
 
 
-def test_a_directory_that_is_no_rater_is_an_error_in_c(program, tmp_path, names):
-    arguments = [tmp_path, "text", *names("serving_default", ["text"]), "x"]
+def test_tokens_score_alike_in_c(program, exported, live_rater):
+    check_tokens(program, exported, live_rater, 258)
+
+
+def test_tokens_of_a_subword_rater_need_nothing_but_core_operations(
+    program, live_rater, references, tmp_path
+):
+    pytest.importorskip("tensorflow_text")
+    vocabulary = tmp_path / "pieces.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[SEP]", "the", "cat"]))
+    path = export_rater(
+        live_rater, wordpiece_tokenizer(str(vocabulary)), 16, tmp_path / "export", references[0]
+    )
+    check_tokens(program, Path(path, "assets.extra/core/1"), live_rater, 5)
+
+
+def test_a_directory_that_is_no_rater_is_an_error_in_c(program, tmp_path):
+    arguments = [tmp_path, "text", "text:0", "score:0", "percentile:0", "x"]
     result = subprocess.run(
         [str(program), *map(str, arguments)], capture_output=True, text=True, timeout=120
     )

@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Makes a rater that ships with dr_keras anew; see --help.
+
+For the checkout, where savedmodels/ is part of the repository; no console script does this.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.build_savedmodel import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
