@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dr_keras.meta import pytrees
 from dr_keras.meta.inner_optimizers import InnerOptimizer
-from dr_keras.meta.second_order import exact_moments
+from dr_keras.differentiation.second_order import exact_moments
 
 
 class InnerState(NamedTuple):

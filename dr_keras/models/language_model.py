@@ -5,6 +5,7 @@ import keras
 import keras_hub
 
 from dr_keras.models import layers
+from dr_keras.models.recomputed_blocks import RecomputedBlocks
 
 
 @gin.configurable
@@ -16,6 +17,9 @@ def language_model(
     heads: int = 2,
     feedforward: int | None = None,
     dropout: float = 0.0,
+    recompute_blocks: bool = False,
+    chunked_logits: bool = False,
+    dtype: str | None = None,
 ) -> keras.Model:
     """A decoder-only transformer with tied embeddings and pre-normalisation.
 
@@ -27,10 +31,18 @@ def language_model(
       heads: attention heads; must divide `width`.
       feedforward: hidden units of each block's MLP; 4 x width when None.
       dropout: rate, with Keras' stateless seeds carried in the model's non-trainable state.
+      recompute_blocks: each block is run again in every backward pass instead of keeping its
+        activations, at first and second order: less memory, the same values; see
+        `RecomputedBlocks`.
+      chunked_logits: the model returns {"hidden": [B, S, width], "unembedding":
+        [vocabulary_size, width]}, of which `next_token_loss` makes logits a few positions at a
+        time: less memory where the vocabulary is large, the same values.
+      dtype: Keras' dtype policy; "mixed_bfloat16" computes in bfloat16 with parameters, logits,
+        losses, updates and meta-gradient in float32. None: the global policy.
 
     Returns:
       A Keras model from {"tokens": int32 [B, S]} to logits [B, S, vocabulary_size], float32
-      (float64 under that policy).
+      (float64 under that policy), or to the dict of `chunked_logits`.
       Logits at position i are for the token at position i + 1.
 
     Raises:
@@ -38,14 +50,28 @@ def language_model(
     """
     layers.check_width(width, heads, "language_model")
     tokens = keras.Input((sequence_length,), dtype="int32", name="tokens")
-    embedding = layers.token_embedding(vocabulary_size, width)
+    embedding = layers.token_embedding(vocabulary_size, width, dtype=dtype)
     hidden = embedding(tokens)
-    hidden = hidden + layers.position_embedding(sequence_length)(hidden)
-    for index in range(layer_count):
-        hidden = keras_hub.layers.TransformerDecoder(
+    positions = layers.position_embedding(sequence_length, dtype=dtype)
+    hidden = hidden + positions(hidden)
+    blocks = [
+        keras_hub.layers.TransformerDecoder(
             **layers.block_arguments(heads, feedforward or 4 * width, dropout),
+            dtype=dtype,
             name=f"block_{index}",
-        )(hidden)
-    hidden = keras.layers.LayerNormalization(name="final_norm")(hidden)
-    logits = keras.ops.cast(embedding(hidden, reverse=True), layers.output_dtype())
-    return keras.Model({"tokens": tokens}, logits, name="language_model")
+        )
+        for index in range(layer_count)
+    ]
+    if recompute_blocks and blocks:
+        hidden = RecomputedBlocks(blocks, dtype=dtype, name="blocks")(hidden)
+    else:
+        for block in blocks:
+            hidden = block(hidden)
+    hidden = keras.layers.LayerNormalization(dtype=dtype, name="final_norm")(hidden)
+    if chunked_logits:
+        outputs = layers.HiddenAndUnembedding(embedding, dtype=dtype, name="unembedding")(
+            hidden
+        )
+    else:
+        outputs = keras.ops.cast(embedding(hidden, reverse=True), layers.output_dtype(dtype))
+    return keras.Model({"tokens": tokens}, outputs, name="language_model")

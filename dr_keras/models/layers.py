@@ -20,12 +20,15 @@ def approximate_gelu(x):
     return keras.activations.gelu(x, approximate=True)
 
 
-def output_dtype() -> str:
+def output_dtype(policy: str | None = None) -> str:
     """float32 for logits and scores also where the policy computes in 16 bits; float64 stays."""
-    return "float64" if keras.config.dtype_policy().compute_dtype == "float64" else "float32"
+    policy = keras.dtype_policies.get(policy) if policy else keras.config.dtype_policy()
+    return "float64" if policy.compute_dtype == "float64" else "float32"
 
 
-def token_embedding(vocabulary_size: int, width: int, name: str = "token_embedding"):
+def token_embedding(
+    vocabulary_size: int, width: int, name: str = "token_embedding", dtype: str | None = None
+):
     """Embedding whose transpose also gives logits (`layer(h, reverse=True)`)."""
     return keras_hub.layers.ReversibleEmbedding(
         vocabulary_size,
@@ -33,15 +36,38 @@ def token_embedding(vocabulary_size: int, width: int, name: str = "token_embeddi
         tie_weights=True,
         embeddings_initializer=keras.initializers.RandomNormal(stddev=EMBEDDING_DEVIATION),
         name=name,
+        dtype=dtype,
     )
 
 
-def position_embedding(sequence_length: int, name: str = "position_embedding"):
+class HiddenAndUnembedding(keras.layers.Layer):
+    """Hands a loss the hidden states and the tied embedding that makes logits of them.
+
+    Args:
+      embedding: the `token_embedding`, whose variable this layer shares.
+    """
+
+    def __init__(self, embedding: keras.layers.Layer, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = embedding
+
+    def build(self, input_shape):
+        del input_shape  # the embedding is built where it is called
+
+    def call(self, hidden):
+        table = keras.ops.cast(self.embedding.embeddings, self.compute_dtype)
+        return {"hidden": hidden, "unembedding": table}
+
+
+def position_embedding(
+    sequence_length: int, name: str = "position_embedding", dtype: str | None = None
+):
     """Learned positions, added to the token embedding."""
     return keras_hub.layers.PositionEmbedding(
         sequence_length,
         initializer=keras.initializers.RandomNormal(stddev=EMBEDDING_DEVIATION),
         name=name,
+        dtype=dtype,
     )
 
 

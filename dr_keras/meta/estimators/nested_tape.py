@@ -3,7 +3,8 @@
 import gin
 import tensorflow as tf
 
-from dr_keras.meta import pytrees, xla_gradients  # noqa: F401 - registers gradients
+from dr_keras.differentiation import xla_gradients  # noqa: F401 - registers gradients
+from dr_keras.meta import pytrees
 from dr_keras.meta.problem import InnerState, MetaProblem, inner_update, weight_metrics
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from dr_keras.differentiation import xla_gradients  # noqa: F401 - registers gradients
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta import checks, pytrees, xla_gradients  # noqa: F401 - registers gradients
+from dr_keras.meta import checks, pytrees
 from dr_keras.meta.problem import InnerState, MetaProblem, inner_gradient, weight_metrics
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.meta.second_order import exact_moments
+from dr_keras.differentiation.second_order import exact_moments
 
 LAYERS = {
     "layer": lambda: keras.layers.LayerNormalization(),
