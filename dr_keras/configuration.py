@@ -108,13 +108,17 @@ def import_configurables() -> None:
     `parse` calls this where a name is unknown. Entry points are left out, and modules of an
     optional dependency that is not installed.
     """
-    for module in pkgutil.walk_packages(dr_keras.__path__, "dr_keras."):
+    # Packages are imported below; what walk_packages makes of those it cannot import is ignored.
+    for module in pkgutil.walk_packages(dr_keras.__path__, "dr_keras.", onerror=lambda name: None):
         if module.name.startswith("dr_keras.commands"):
             continue
         try:
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "dr_keras":
+                raise
+        except DrKerasError as error:  # a package that says which extra it needs
+            if not isinstance(error.__cause__, ImportError):
                 raise
 
 
