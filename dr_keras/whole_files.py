@@ -12,9 +12,14 @@ def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> No
       text: the content.
       errors: as for `str.encode`; "replace" for text that may hold lone surrogates.
     """
+    write_bytes(path, text.encode("utf-8", errors))
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes `content` to `path`, in place of what was there, and makes its folder."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Processes that share a folder must not write into each other's file.
     temporary = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
-    temporary.write_text(text, encoding="utf-8", errors=errors)
+    temporary.write_bytes(content)
     os.replace(temporary, path)

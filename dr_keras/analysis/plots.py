@@ -38,7 +38,7 @@ _STYLE = {
 }
 
 # Okabe and Ito's palette, told apart with any colour vision; blue lightened to show on black too.
-_COLOURS = ("#1a85cc", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9")
+COLOURS = ("#1a85cc", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9")
 _ARM_STYLES = {
     "unfiltered": ("#808080", "--"),
     "random": ("#e69f00", ":"),
@@ -81,7 +81,7 @@ def arm_style(name: str, position: int) -> dict:
     if name in _ARM_STYLES:
         colour, line = _ARM_STYLES[name]
     else:
-        colour, line = _COLOURS[(position + 2) % len(_COLOURS)], "-."
+        colour, line = COLOURS[(position + 2) % len(COLOURS)], "-."
     return {"color": colour, "linestyle": line}
 
 
@@ -159,8 +159,8 @@ def score_histogram(scores, levels) -> Figure:
     """Distribution of scores, clean against damaged, each scaled to its own number."""
     scores, levels = np.asarray(scores, float), np.asarray(levels, float)
     groups = [
-        ("clean", levels == 0, _COLOURS[0], "-"),
-        ("damaged", levels > 0, _COLOURS[4], "--"),
+        ("clean", levels == 0, COLOURS[0], "-"),
+        ("damaged", levels > 0, COLOURS[4], "--"),
         ("level unknown", np.isnan(levels), "#808080", ":"),
     ]
     with style():
@@ -208,10 +208,10 @@ def score_against_level(scores, levels, kinds) -> Figure:
             x, y = levels[chosen], scores[chosen]
             dots = rng.permutation(len(x))[:_POINTS_SHOWN]
             axes.plot(
-                x[dots], y[dots], ".", color=_COLOURS[4], markersize=3, alpha=0.5, rasterized=True
+                x[dots], y[dots], ".", color=COLOURS[4], markersize=3, alpha=0.5, rasterized=True
             )
             middle, median = _running_median(x, y)
-            axes.plot(middle, median, color=_COLOURS[0], linewidth=2)
+            axes.plot(middle, median, color=COLOURS[0], linewidth=2)
             if clean.size:
                 axes.axhline(np.median(clean), color=_INK, linewidth=1, linestyle="--", alpha=0.7)
             axes.set_title(f"{name.replace('_', ' ')} ({len(x):,})", fontsize=10, color=_INK)
@@ -244,7 +244,7 @@ def meta_curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]
                 points = np.asarray([p for p in points if p[1] is not None], float).reshape(-1, 2)
                 marker = "o" if len(points) <= 30 else ""
                 axes.plot(
-                    *points.T, color=_COLOURS[k % len(_COLOURS)], linewidth=1.3, marker=marker,
+                    *points.T, color=COLOURS[k % len(COLOURS)], linewidth=1.3, marker=marker,
                     markersize=3.5, label=label,
                 )
             axes.set_title(title, fontsize=10, color=_INK)

@@ -86,6 +86,22 @@ def spearman(x, y) -> float:
     return pearson(average_ranks(x), average_ranks(y))
 
 
+def regression(x, y) -> dict[str, float]:
+    """Least-squares line y = intercept + slope x of two [N] vectors, and how well they agree.
+
+    Returns:
+        {"slope", "intercept", "pearson", "spearman"}; `nan` where a figure is not defined (see
+        `pearson`).
+    """
+    x, y = _pair(x, y, "x", "y")
+    figures = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
+    if x.size < 2 or np.ptp(x) == 0:
+        return {"slope": float("nan"), "intercept": float("nan"), **figures}
+    centred = x - x.mean()
+    slope = float(centred @ y / (centred @ centred))
+    return {"slope": slope, "intercept": float(y.mean() - slope * x.mean()), **figures}
+
+
 def _figure(value: float) -> float | None:
     return None if np.isnan(value) else value
 

@@ -74,6 +74,17 @@ _ARM = {
     "by_damage?": _Each(_COUNT),
     "by_source?": _Each(_COUNT),
     "final_by_source?": _Each(_FIGURE),
+    # Other figures of the test set at the end, such as accuracy; "against" is by their means.
+    "metrics?": _Each(
+        {
+            "mean": _NUMBER, "spread": _FIGURE, "by_seed": _Each(_NUMBER), "reason?": _TEXT,
+            "against?": _Each(
+                {"difference": _NUMBER, "margin": _FIGURE, "outcome": _TEXT, "reason?": _TEXT}
+            ),
+        }
+    ),
+    # Of the examples that the arm leaves out: how many, and how many of them are known to be bad.
+    "dropped?": {"examples": _COUNT, "corrupted?": _COUNT, "mislabelled?": _COUNT},
     "curves": _Each(_POINTS),
     "mean": _POINTS,
     "spread": _POINTS,
@@ -112,6 +123,11 @@ _SCHEMA = {
         **_QUALITY,
         "measured_on?": _TEXT,
         "minimum_level?": _NUMBER,
+        # Score against level on examples damaged for the purpose, all levels, clean ones among them.
+        "line?": {
+            "measured_on": _TEXT, "slope": _FIGURE, "intercept": _FIGURE, "pearson": _FIGURE,
+            "spearman": _FIGURE, "reason?": _TEXT,
+        },
         "examples?": _COUNT,
         "level_unknown?": _COUNT,
         "clean?": _COUNT,

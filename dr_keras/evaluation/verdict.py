@@ -114,3 +114,44 @@ def judge(
             f"beyond the spread over seeds; {reach}."
         )
     return {"outcome": outcome, "text": text, "figures": figures}
+
+
+def judge_metric(
+    arms: dict[str, dict], metric: str, candidate: str, rivals: Sequence[str]
+) -> dict[str, str]:
+    """The verdict on one arm by a metric of the test set instead of its loss.
+
+    Args:
+        arms: with "metrics"[metric] = {"mean", "spread", "against": {arm: {"outcome"}}}.
+        metric: name of the metric.
+        candidate: the arm in question.
+        rivals: arms that it is held against.
+
+    Returns:
+        {"outcome", "text", "figures"} as `judge` returns them, without "too_small".
+    """
+    against = arms[candidate]["metrics"][metric]["against"]
+    outcomes = {name: against[name]["outcome"] for name in rivals}
+
+    def figure(name: str) -> str:
+        found = arms[name]["metrics"][metric]
+        spread = "" if found["spread"] is None else f" ± {found['spread']:.4f}"
+        return f"{name} {found['mean']:.4f}{spread}"
+
+    figures = f"Test {metric}: {', '.join(figure(name) for name in [candidate, *rivals])}"
+    lost = [name for name, outcome in outcomes.items() if outcome == "worse"]
+    open_ = [name for name, outcome in outcomes.items() if outcome == "undecided"]
+    if lost:
+        text = f"The rater did not help: {candidate} was worse than {' and '.join(lost)}."
+        return {"outcome": "worse", "text": text, "figures": figures}
+    if open_:
+        reasons = {against[name].get("reason") for name in open_} - {None}
+        within = f"the difference to {' and '.join(open_)} is within the spread over seeds"
+        text = f"No clear answer: {reasons.pop() if reasons else within}."
+        return {"outcome": "undecided", "text": text, "figures": figures}
+    share = candidate.split()[-1]
+    text = (
+        f"Yes: without the {share} of the training examples that the rater scored lowest, the model"
+        f" beat {' and '.join(rivals)} beyond the spread over seeds."
+    )
+    return {"outcome": "better", "text": text, "figures": figures}

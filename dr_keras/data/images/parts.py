@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import logging
+import os
 
 import gin
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from dr_keras.data.datasets import check_unique, content_keys, split_rows
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.data.images.corruption import replace_pixels
-from dr_keras.data.images.sources import Images, Table
+from dr_keras.data.images.sources import Images, Table, find_images
 from dr_keras.errors import ConfigurationError, DataError
 
 _logger = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 @gin.configurable
 def image_data(
-    images: Images | Callable[[], Images] = gin.REQUIRED,
+    images: Images | Callable[[], Images] | str = gin.REQUIRED,
     classes: int = gin.REQUIRED,
     corruptions: Sequence[Callable] = (),
     outer: float = 0.05,
@@ -32,7 +33,8 @@ def image_data(
     Only the train part is corrupted.
 
     Args:
-      images: what `npz_images` or `tfds_images` returns.
+      images: the path of an .npz in the layout of keras.datasets, a TFDS name such as "mnist", or
+        what `npz_images` or `tfds_images` returns.
       classes: labels are in 0 to classes - 1.
       corruptions: applied one after the other, such as [@pixel_noise(), @label_noise()].
       outer, validation: shares of the published train images.
@@ -49,10 +51,13 @@ def image_data(
       ConfigurationError: shares or corruptions that are none.
       DataError: labels out of range, parts of different shapes, ids that repeat, an empty part.
     """
+    if isinstance(images, (str, os.PathLike)):
+        images = find_images(images)
     images = images() if callable(images) else images
     if not isinstance(images, Images):
         raise ConfigurationError(
-            f"image_data.images is {images!r}: give it @npz_images() or @tfds_images()."
+            f"image_data.images is {images!r}: give it the path of an .npz file, a TFDS"
+            " name, @npz_images() or @tfds_images()."
         )
     if outer < 0 or validation < 0 or outer + validation >= 1:
         raise ConfigurationError(

@@ -45,6 +45,11 @@ class Images:
     test: Table
 
 
+def find_images(name: str | os.PathLike) -> Images:
+    """`npz_images` of a path that ends in .npz, `tfds_images` of any other name."""
+    return npz_images(name) if os.fspath(name).endswith(".npz") else tfds_images(os.fspath(name))
+
+
 @gin.configurable
 def npz_images(path: str = gin.REQUIRED, name: str | None = None) -> Images:
     """Images from an .npz file in the layout of keras.datasets.
