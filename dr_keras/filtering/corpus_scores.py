@@ -1,6 +1,6 @@
 """Scoring a corpus on one machine: a score file, from which any fraction can be filtered later."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import hashlib
 import os
@@ -142,12 +142,22 @@ def score_corpus(
 def score_documents(
     rater: Callable, documents: list[Document], windows_per_batch: int = 256
 ) -> dict[str, np.ndarray]:
+    """The scores of documents, as `score_texts` gives them."""
+    texts = [document.text for document in documents]
+    try:
+        return score_texts(rater, texts, windows_per_batch)
+    except DataError as error:
+        raise DataError(f"{error} The first document is '{documents[0].id}'.") from error
+
+
+def score_texts(
+    rater: Callable, texts: Sequence[str | bytes], windows_per_batch: int = 256
+) -> dict[str, np.ndarray]:
     """`score` and `percentile` float32 [N], `windows` int32 [N]; what the rater lacks is NaN or 1.
 
     Raises:
       DataError: the rater does not give one score a text.
     """
-    texts = [document.text for document in documents]
     if hasattr(rater, "score_texts"):
         result = rater.score_texts(texts, windows_per_batch=windows_per_batch)
     else:
@@ -157,8 +167,8 @@ def score_documents(
     score = np.asarray(result["score"], np.float32)
     if score.shape != (len(texts),):
         raise DataError(
-            f"The rater gave scores of shape {score.shape} for {len(texts)} texts (the first is"
-            f" '{documents[0].id}'): it has to give one score a text."
+            f"The rater gave scores of shape {score.shape} for {len(texts)} texts: it has to give"
+            " one score a text."
         )
     missing = np.full(len(texts), np.nan, np.float32)
     return {

@@ -10,7 +10,7 @@ from dr_keras.filtering.reference import ReferenceDistribution
 def kolmogorov_smirnov(scores, reference: ReferenceDistribution) -> float:
     """The largest difference of the two distribution functions, in [0, 1].
 
-    The reference is known by its Q quantiles only, so that the distance is exact to 1/Q.
+    The reference is linear between its quantiles, and jumps where several are equal.
 
     Args:
       scores: array of any shape; what is not finite is left out. NaN where nothing remains.
@@ -19,11 +19,20 @@ def kolmogorov_smirnov(scores, reference: ReferenceDistribution) -> float:
     scores = scores[np.isfinite(scores)]
     if not scores.size:
         return math.nan
-    quantiles = reference.quantiles
+    quantiles = np.asarray(reference.quantiles, np.float64)
+    last = quantiles.size - 1
     places = np.union1d(scores, quantiles)
-    ours = np.searchsorted(scores, places, side="right") / scores.size
-    theirs = np.searchsorted(quantiles, places, side="right") / quantiles.size
-    return float(np.max(np.abs(ours - theirs)))
+    below = np.searchsorted(quantiles, places, side="left")
+    upto = np.searchsorted(quantiles, places, side="right")
+    between = np.interp(places, quantiles, np.arange(last + 1) / last, left=0.0, right=1.0)
+    distance = 0.0
+    # one function has steps and the other is straight in between: they are furthest at a place of
+    # either, just before it or at it
+    for side, at_quantile in (("left", below / last), ("right", (upto - 1) / last)):
+        ours = np.searchsorted(scores, places, side=side) / scores.size
+        theirs = np.where(upto > below, at_quantile, between)
+        distance = max(distance, float(np.max(np.abs(ours - theirs))))
+    return distance
 
 
 def has_drifted(distance: float, scores: int, reference_size: int, limit: float) -> bool:

@@ -16,12 +16,15 @@ class ExistingScores:
 
     Args:
       path: a score file, JSON lines or Parquet.
+      in_order: whether documents are asked for in the order of the file. Then an id may have
+        several scores (copies that differ in white space only, or ids that are not unique): the
+        first document of that id gets the first of them, and so on.
 
     Raises:
-      DataError: the file is damaged or empty, or an id has two scores.
+      DataError: the file is damaged or empty, or an id has two scores and there is no order.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, in_order: bool = False):
         self.path = path
         keys, columns = [], {"score": [], "percentile": [], "windows": []}
         for chunk in iterate_scores(path):
@@ -34,27 +37,31 @@ class ExistingScores:
         order = np.argsort(all_keys, kind="stable")
         self._keys = all_keys[order]
         self._columns = {n: np.concatenate(values)[order] for n, values in columns.items()}
-        self._check_repeated(order)
+        self._several = self._keys_of_several_scores(order, in_order)
         self._used = np.zeros(len(self._keys), bool)
 
-    def _check_repeated(self, order: np.ndarray) -> None:
+    def _keys_of_several_scores(self, order: np.ndarray, in_order: bool) -> dict[bytes, int]:
+        """Key -> how often it was asked for, which is 0, of the ids that have several scores."""
         score = self._columns["score"]
         same = self._keys[1:] == self._keys[:-1]
-        # exact copies of a document share id and score, NaN included
         differ = same & ~((score[1:] == score[:-1]) | (np.isnan(score[1:]) & np.isnan(score[:-1])))
-        if np.any(differ):
+        if np.any(differ) and not in_order:
             at = int(np.flatnonzero(differ)[0])
             id = self._id_of_row(int(order[at]))
             raise DataError(
                 f"{self.path} gives the id '{id}' two scores, {score[at]} and"
-                f" {score[at + 1]} ({int(np.sum(differ))} such cases): make the ids of the corpus unique (or read it"
-                " without its id field, and ids are made from the content) and score it again."
+                f" {score[at + 1]} ({int(np.sum(differ))} such cases), and does not say of which"
+                " file or order: make the ids of the corpus unique (or read it without its id"
+                " field, and ids are made from the content) and score it again."
             )
+        return dict.fromkeys(self._keys[1:][differ].tolist(), 0)
 
     def __call__(self, documents: list[Document]) -> dict[str, np.ndarray]:
         """Raises DataError for a document without a score."""
         keys = keys_of([document.id for document in documents])
         rows = np.searchsorted(self._keys, keys)
+        if self._several:
+            rows += self._places(keys)
         found = self._keys[np.minimum(rows, len(self._keys) - 1)] == keys
         if not np.all(found):
             document = documents[int(np.flatnonzero(~found)[0])]
@@ -65,6 +72,15 @@ class ExistingScores:
             )
         self._used[rows] = True
         return {name: values[rows] for name, values in self._columns.items()}
+
+    def _places(self, keys: np.ndarray) -> np.ndarray:
+        """Which of the scores of its id each document gets: 0 but where there are several."""
+        places = np.zeros(len(keys), np.int64)
+        for row, key in enumerate(keys.tolist()):
+            if key in self._several:
+                places[row] = self._several[key]
+                self._several[key] += 1
+        return places
 
     def check_all_used(self) -> None:
         """Raises DataError where there are scores of documents that nobody asked for."""

@@ -1,4 +1,4 @@
-"""Hashes that stand for ids and texts where millions of them are held in memory."""
+"""Hashes that stand for ids where millions of them are held in memory."""
 
 import hashlib
 
@@ -11,11 +11,6 @@ def keys_of(ids: list[str], size: int = 12) -> np.ndarray:
     Of 12 bytes, no two of 10^12 different ids are expected to agree.
     """
     return np.array([_digest(id, size) for id in ids], f"S{size}")
-
-
-def text_key(text: str) -> int:
-    """64 bits that tell texts apart."""
-    return int.from_bytes(_digest(text, 8))
 
 
 def _digest(text: str, size: int) -> bytes:

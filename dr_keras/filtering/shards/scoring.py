@@ -271,7 +271,14 @@ def take_existing(path: str, work: Work, source: Input, progress: Progress | Non
     phase = os.path.join(work.work, SCORED)
     if tf.io.gfile.exists(phase):  # only a look at every shard shows which scores nobody asks for
         tf.io.gfile.rmtree(phase)
-    scores = ExistingScores(path)
+    # as every record of the same files in the same order was scored, order tells copies apart
+    manifest = files_of_scores.read_manifest(path) or {}
+    same_files = _content_of(manifest.get("input", [])) == _content_of(source.describe())
+    scores = ExistingScores(path, in_order=same_files)
     facts = make_scores(work, source, scores, in_process, progress)
     scores.check_all_used()
     return facts
+
+
+def _content_of(files: list[dict]) -> list[tuple]:
+    return [(os.path.basename(file["path"]), file["size"]) for file in files]

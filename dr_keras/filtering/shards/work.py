@@ -25,13 +25,12 @@ from dr_keras.filtering.corpus_filter import reason_to_drop
 from dr_keras.filtering.decisions import decide
 from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.filtering.score_files import number
-from dr_keras.filtering.shards.keys import text_key
 from dr_keras.filtering.shards.outputs import Lines, Output, kept_output
 from dr_keras.filtering.shards.plan import Shard
 from dr_keras.filtering.shards.records import Malformed, Record, read
 
 SCORED, FILTERED = "scored", "filtered"
-# a score file's rows, and 64 bits of the text, by which copies are told from other documents
+# a score file's rows, and 64 bits of the content, by which copies are told from other documents
 PART_SCHEMA = score_files.SCHEMA.append(pyarrow.field("content", pyarrow.uint64()))
 TALLY = ("documents", "kept", "dropped", "bytes", "kept_bytes")
 # documents -> score, percentile, windows, as `corpus_scores.score_documents`
@@ -287,7 +286,7 @@ class _PartWriter(Output):
     def write_scores(self, documents: list[Document], columns: dict) -> None:
         ids = [document.id for document in documents]
         sources = [document.source for document in documents]
-        content = [text_key(document.text) for document in documents]
+        content = [int(document.key[:16], 16) for document in documents]
         table = score_files.score_table(ids, sources, columns)
         field = PART_SCHEMA.field("content")
         table = table.append_column(field, pyarrow.array(content, field.type))
