@@ -17,9 +17,13 @@ What depends on the kind of data is behind one interface. A kind (text, images, 
     signatures: `LoadedTextRater` in `serving.loaded_text`;
   - a line in `serving.loading.LOADED_KINDS`, by which `load_rater` finds that subclass.
 
-Every kind has the signatures `serving_default`, `serve_tf_examples`, `keep_probability` and
-`get_metadata`, the last of which is made here, and may have more. All outputs are dicts, with
-`score` and `percentile` float32 [B] from whatever scores.
+Every kind has the signatures `serving_default`, `serve_tf_examples` and `keep_probability`, and may
+have more. All outputs are dicts, with `score` and `percentile` float32 [B] from whatever scores.
+Made here are
+
+    get_metadata    (nothing)           -> metadata, a JSON string
+    serve_metadata  request string [B]  -> metadata [B], for TensorFlow Serving, which takes no
+                                           request without inputs; what it says does not matter
 """
 
 from collections.abc import Callable
@@ -97,7 +101,7 @@ class RaterKind(Protocol):
         """
 
     def endpoints(self, references: References) -> dict[str, Endpoint]:
-        """The signatures but `get_metadata`; `serving_default` among them."""
+        """The signatures but those of the metadata; `serving_default` among them."""
 
     def warmup_requests(self) -> list[tuple[str, dict[str, np.ndarray]]]:
         """Signatures and inputs by which a server gets warm, a few of each that it should know."""
@@ -148,9 +152,7 @@ def write_artefact(
     # servers look at integer names only
     temporary = os.path.join(directory, f"tmp-{version}-{uuid.uuid4().hex[:8]}")
     try:
-        endpoints = dict(rater_kind.endpoints(references))
-        text = json.dumps(facts)
-        endpoints["get_metadata"] = Endpoint(lambda: {"metadata": tf.constant(text)}, [])
+        endpoints = rater_kind.endpoints(references) | _metadata_endpoints(facts)
         _save(temporary, endpoints, rater_kind.trackables)
         if rater_kind.requires:
             core = {name: endpoints[name] for name in rater_kind.core_signatures}
@@ -175,6 +177,22 @@ def versions(directory: str | os.PathLike) -> list[int]:
         return []
     names = [name.rstrip("/") for name in tf.io.gfile.listdir(directory)]
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def _metadata_endpoints(facts: dict) -> dict[str, Endpoint]:
+    text = json.dumps(facts)
+
+    @tf.function(input_signature=[], autograph=False)
+    def stored():
+        return tf.constant(text)
+
+    request = tf.TensorSpec([None], tf.string, name="request")
+    return {
+        "get_metadata": Endpoint(lambda: {"metadata": stored()}, []),
+        "serve_metadata": Endpoint(
+            lambda request: {"metadata": tf.fill(tf.shape(request), stored())}, [request]
+        ),
+    }
 
 
 def _save(directory: str, endpoints: dict[str, Endpoint], trackables: list) -> None:

@@ -118,7 +118,7 @@ def test_any_bytes_have_a_finite_score_that_does_not_depend_on_the_batch(loaded,
     percentile = together["percentile"].numpy()
     assert np.all((0 <= percentile) & (percentile <= 1))
     alone = [loaded(tf.constant([text], tf.string))["score"][0] for text in texts]
-    np.testing.assert_allclose(together["score"], np.array(alone, np.float32), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(together["score"], np.array(alone, np.float32), 1e-6, 1e-6)
 
 
 @pytest.mark.parametrize("fraction, size", [(0.5, 64), (0.1, 9), (0.75, 1), (0.9, 1000), (0, 32)])
@@ -189,7 +189,10 @@ def test_impossible_settings_are_refused_by_the_server_too(served, fraction, siz
 
 
 def test_metadata_says_what_scores_depend_on(served, loaded, references):
-    stored = json.loads(served["get_metadata"]()["metadata"].numpy())
+    text = served["get_metadata"]()["metadata"].numpy()
+    on_request = served["serve_metadata"](request=tf.constant(["", "x"]))["metadata"]
+    assert on_request.numpy().tolist() == [text, text]
+    stored = json.loads(text)
     assert stored["kind"] == "text" and stored["sequence_length"] == S
     assert stored["variable_length"] is True and stored["example_feature"] == "body"
     assert stored["reference"] == references[0].to_dict()
