@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.meta import layer_checks
 from dr_keras.meta.problem import model_inputs
 
 
@@ -27,8 +28,11 @@ def models_fit(trainer, train, outer) -> None:
     token id beyond the vocabulary shows here: compiled code would clamp it without a word.
 
     Raises:
-      ConfigurationError: a model fails on the data, a score or loss is not one number an example.
+      ConfigurationError: a model or the loss fails on the data, a score or loss is not one number
+        an example, a layer keeps state of its own or has no derivative.
     """
+    for model, role in ((trainer.rater, "rater"), (trainer.inner_model, "inner model")):
+        layer_checks.state_is_known(model, role)
     for examples in (train, outer):
         if not len(examples):
             continue  # the streams say that a set is too small
@@ -41,7 +45,7 @@ def models_fit(trainer, train, outer) -> None:
                 f" for {rows} examples: it must give one score an example, [B] or [B, 1]."
             )
         outputs = _run(trainer.inner_model, batch, "inner model", examples)
-        losses = trainer.per_example_loss(outputs, batch)
+        losses = _losses(trainer.per_example_loss, outputs, batch, examples)
         if tuple(losses.shape) != (rows,):
             name = getattr(trainer.per_example_loss, "__name__", trainer.per_example_loss)
             raise ConfigurationError(
@@ -49,6 +53,17 @@ def models_fit(trainer, train, outer) -> None:
                 f" give one loss an example, ({rows},), so that examples can be weighed. A Keras"
                 " loss does so with reduction='none', and sequences need a mean over positions."
             )
+        if examples is train:  # derivatives do not depend on the values
+            with tf.device("CPU:0"):
+                layer_checks.gradient_reaches_weights(
+                    trainer.rater, "rater", batch, lambda scores: scores
+                )
+                layer_checks.gradient_reaches_weights(
+                    trainer.inner_model,
+                    "inner model",
+                    batch,
+                    lambda outputs, batch=batch: trainer.per_example_loss(outputs, batch),
+                )
 
 
 def probe_batch(features: dict[str, np.ndarray], rows: int = 2) -> dict[str, tf.Tensor]:
@@ -70,16 +85,36 @@ def _reason(error: Exception) -> str:
     return plain[:300].rstrip(".")
 
 
+def _described(batch: dict) -> str:
+    return ", ".join(
+        f"{name}: {value.dtype.name} {tuple(value.shape[1:])}, values"
+        f" {np.min(value)} to {np.max(value)}"
+        for name, value in batch.items()
+    )
+
+
+def _losses(per_example_loss, outputs, batch: dict, examples) -> tf.Tensor:
+    try:
+        with tf.device("CPU:0"):
+            return tf.convert_to_tensor(per_example_loss(outputs, batch))
+    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+        name = getattr(per_example_loss, "__name__", per_example_loss)
+        reason = f"there is no {error}" if isinstance(error, KeyError) else _reason(error)
+        shapes = tf.nest.map_structure(lambda part: tuple(part.shape), outputs)
+        raise ConfigurationError(
+            f"The loss {name} fails on the examples of '{examples.name}' ({_described(batch)}; the"
+            f" inner model's outputs have shape {shapes}): {reason}. Correct the labels or targets,"
+            " or make the model's outputs and the loss fit them."
+        ) from error
+
+
 def _run(model: keras.Model, batch: dict, role: str, examples):
+    layer_checks.whole_inputs(model, role, batch)
     try:
         with tf.device("CPU:0"):  # a look-up out of range raises on CPU, elsewhere it may not
             return model(model_inputs(model, batch), training=False)
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        shapes = ", ".join(
-            f"{name}: {value.dtype.name} {tuple(value.shape[1:])}, values"
-            f" {np.min(value)} to {np.max(value)}"
-            for name, value in batch.items()
-        )
+        shapes = _described(batch)
         reason = _reason(error)
         raise ConfigurationError(
             f"The {role} '{model.name}' does not take the examples of '{examples.name}'"

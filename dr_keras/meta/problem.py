@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from dr_keras.meta import pytrees
 from dr_keras.meta.inner_optimizers import InnerOptimizer
+from dr_keras.meta.micro_batches import over_parts
 from dr_keras.differentiation.second_order import exact_moments
 
 
@@ -120,18 +121,32 @@ def keras_problem(
     return MetaProblem(score, inner_loss, outer_loss, optimizer, temperature)
 
 
-def inner_gradient(problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict):
+def inner_gradient(
+    problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict, parts: int = 1
+):
     """Gradient g of the weighted loss sum_i w_i l_i(theta).
+
+    Args:
+      parts: the batch goes through the model in so many parts, one after the other; see
+        `dr_keras.meta.micro_batches`. No tape outside sees through more than one.
 
     Returns:
       (g, a list like theta, dense; losses [B]; new non_trainable)
     """
-    with tf.GradientTape() as tape:
-        tape.watch(state.theta)
-        losses, non_trainable = problem.inner_loss(state.theta, state.non_trainable, batch)
-        weighted = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
-    gradient = tape.gradient(weighted, state.theta, unconnected_gradients="zero")
-    return pytrees.dense(gradient), losses, non_trainable
+
+    def gradient_of(examples, non_trainable):
+        weights, batch = examples
+        with tf.GradientTape() as tape:
+            tape.watch(state.theta)
+            losses, non_trainable = problem.inner_loss(state.theta, non_trainable, batch)
+            weighted = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
+        gradient = tape.gradient(weighted, state.theta, unconnected_gradients="zero")
+        return pytrees.dense(gradient), [losses], non_trainable
+
+    gradient, (losses,), non_trainable = over_parts(
+        parts, gradient_of, (weights, batch), state.non_trainable
+    )
+    return gradient, losses, non_trainable
 
 
 def inner_update(problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict):

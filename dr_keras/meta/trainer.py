@@ -17,7 +17,7 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, NonFiniteError
-from dr_keras.meta import checks, pytrees
+from dr_keras.meta import checks, layer_checks, pytrees
 from dr_keras.meta.estimators import NestedTape
 from dr_keras.meta.inner_optimizers import adam
 from dr_keras.meta.interruption import Interruption
@@ -310,7 +310,10 @@ class MetaTrainer:
                 if seen == 0:
                     callback_list.on_epoch_begin(step // steps_per_epoch)
                 callback_list.on_train_batch_begin(step)
-                logs = self._one_step(step, train, inner_streams, outer_streams)
+                try:
+                    logs = self._one_step(step, train, inner_streams, outer_streams)
+                except LookupError as error:
+                    raise layer_checks.missing_derivative(error) or error
                 step += 1
                 for name, value in logs.items():
                     sums[name] = sums.get(name, 0.0) + value

@@ -6,6 +6,7 @@ test_estimators.py, where an estimator is one entry in a list.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -132,7 +133,7 @@ def _mlp(optimizer, unroll_length, age, rng, dropout=0.0):
         return {"x": rng.normal(size=(*shape, 3)), "target": rng.normal(size=(*shape, 1))}
 
     return _keras_toy(
-        rater, model, squared_error, optimizer, batch(unroll_length, 5), batch(4), age, rng
+        rater, model, squared_error, optimizer, batch(unroll_length, 6), batch(4), age, rng
     )
 
 
@@ -195,17 +196,31 @@ def random_tokens(rng, *shape: int) -> np.ndarray:
     return np.where(np.arange(LENGTH) < lengths, tokens, 0).astype(np.int32)
 
 
-def _language_model(optimizer, unroll_length, age, rng):
+def _language_model(optimizer, unroll_length, age, rng, rows=3, layer_count=1, **options):
     """The text rater and the language model of dr_keras.models, padded rows among the batch."""
     return _keras_toy(
         lambda: text_rater(VOCABULARY, LENGTH, width=4, layer_count=1, heads=1),
-        lambda: language_model(VOCABULARY, LENGTH, width=4, layer_count=1, heads=2),
-        next_token_loss,
+        lambda: language_model(
+            VOCABULARY, LENGTH, width=4, layer_count=layer_count, heads=2, **options
+        ),
+        functools.partial(next_token_loss, chunk=7),
         optimizer,
-        {"tokens": random_tokens(rng, unroll_length, 3)},
-        {"tokens": random_tokens(rng, 3)},
+        {"tokens": random_tokens(rng, unroll_length, rows)},
+        {"tokens": random_tokens(rng, rows)},
         age,
         rng,
+    )
+
+
+def _deep_language_model(optimizer, unroll_length, age, rng, **options):
+    """Two blocks; four rows, so that batches can be split."""
+    return _language_model(optimizer, unroll_length, age, rng, 4, 2, **options)
+
+
+def _recomputed_language_model(optimizer, unroll_length, age, rng):
+    """`_deep_language_model`, its blocks and logits made again in every derivative."""
+    return _deep_language_model(
+        optimizer, unroll_length, age, rng, recompute_blocks=True, chunked_logits=True
     )
 
 
@@ -216,6 +231,8 @@ TOYS = {
     "normalised": _normalised,
     "conv_net": _conv_net,
     "language_model": _language_model,
+    "deep_language_model": _deep_language_model,
+    "recomputed_language_model": _recomputed_language_model,
 }
 
 

@@ -28,6 +28,15 @@ OPTIONS = {
     "mixed_mode_every_2": MixedMode(checkpoint_every=2),
     "mixed_mode_every_3_lean": MixedMode(checkpoint_every=3, save_gradients=False),
     "mixed_mode_lean": MixedMode(save_gradients=False),
+    "recompute_saving_gradients": Recompute(save_gradients=True),
+}
+
+# Batches in parts, where the toy allows it.
+IN_PARTS = {
+    "mixed_mode": MixedMode(micro_batches=2),
+    "mixed_mode_lean_every_2": MixedMode(False, checkpoint_every=2, micro_batches=2),
+    "recompute": Recompute(micro_batches=2),
+    "recompute_saving_gradients": Recompute(save_gradients=True, micro_batches=2),
 }
 
 exact = pytest.mark.parametrize("estimator", EXACT.values(), ids=EXACT.keys())
@@ -131,7 +140,75 @@ def test_options_change_memory_not_values(
     assert_agree(toy.estimate(estimator), toy.estimate(NestedTape()), estimator.name)
 
 
-TOYS = ["mlp", "mlp_with_dropout", "normalised", "conv_net", "language_model"]
+@pytest.mark.parametrize("estimator", IN_PARTS.values(), ids=IN_PARTS.keys())
+@pytest.mark.parametrize(
+    "toy, optimizer, unroll_length",
+    [
+        ("mlp", ADAM, 5),
+        ("conv_net", CLIPPED_ADAM, 2),
+        pytest.param("recomputed_language_model", MOMENTUM, 2, marks=pytest.mark.long),
+    ],
+)
+def test_batches_in_parts_change_memory_not_values(
+    estimator, toy, optimizer, unroll_length, toy_problem
+):
+    toy = toy_problem(toy, optimizer, unroll_length, age=1)
+    assert_agree(toy.estimate(estimator), toy.estimate(NestedTape()), estimator.name)
+
+
+def test_dropout_draws_for_every_part_and_draws_the_same_when_run_again(toy_problem):
+    toy = toy_problem("mlp_with_dropout", ADAM, 5)
+    found = [toy.estimate(estimator) for estimator in IN_PARTS.values()]
+    for other in found[1:]:
+        assert_agree(other, found[0], "in parts")
+    whole = toy.estimate(MixedMode())
+    assert relative_error(whole[1], found[0][1]) > 1e-3  # other masks
+    seeds = [np.ravel(leaf) for leaf in whole[2].non_trainable]
+    later = [np.ravel(leaf) for leaf in found[0][2].non_trainable]
+    assert any((a != b).any() for a, b in zip(seeds, later))
+
+
+@pytest.mark.parametrize(
+    "toy, estimator, message",
+    [
+        ("mlp", MixedMode(micro_batches=4), "does not divide the inner batch of 6 examples"),
+        ("mlp", Recompute(micro_batches=3), "does not divide the outer batch of 4 examples"),
+        ("normalised", MixedMode(micro_batches=5), "statistics over its batches"),
+    ],
+)
+def test_batches_that_cannot_be_split_are_refused(toy, estimator, message, toy_problem):
+    with pytest.raises(ConfigurationError, match=message):
+        toy_problem(toy, SGD, 2).estimate(estimator)
+
+
+@pytest.mark.parametrize("parts", [0, -1])
+def test_fewer_than_one_part_is_refused(parts):
+    with pytest.raises(ConfigurationError, match="micro_batches"):
+        MixedMode(micro_batches=parts)
+
+
+@pytest.mark.parametrize("optimizer, unroll_length", [(FULL_ADAMW, 2), (CLIPPED_SGD, 1)])
+def test_recomputed_blocks_and_logits_change_memory_not_values(
+    optimizer, unroll_length, toy_problem, assert_matches_central_differences
+):
+    plain = toy_problem("deep_language_model", optimizer, unroll_length, 3)
+    toy = toy_problem("recomputed_language_model", optimizer, unroll_length, 3)
+    for a, b in zip(toy.state.theta, plain.state.theta, strict=True):
+        np.testing.assert_array_equal(a, b)  # the same model from the same seed
+    expected = plain.estimate(NestedTape())
+    assert_matches_central_differences(plain, expected[1], "differences")
+    for name, estimator in EXACT.items():
+        assert_agree(toy.estimate(estimator), expected, name)
+
+
+TOYS = [
+    "mlp",
+    "mlp_with_dropout",
+    "normalised",
+    "conv_net",
+    "language_model",
+    "recomputed_language_model",
+]
 OPTIMIZERS = [SGD, CLIPPED_SGD, MOMENTUM, NESTEROV, ADAM, CLIPPED_ADAM, ADAMW, FULL_ADAMW]
 
 

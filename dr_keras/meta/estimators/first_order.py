@@ -3,13 +3,8 @@
 import gin
 
 from dr_keras.meta import pytrees
-from dr_keras.meta.estimators.unroll import (
-    Cotangent,
-    LoopedUnroll,
-    along,
-    pull_back_optimizer,
-)
-from dr_keras.meta.problem import inner_gradient
+from dr_keras.meta.estimators.cotangents import along
+from dr_keras.meta.estimators.unroll import LoopedUnroll
 
 
 @gin.configurable
@@ -27,26 +22,24 @@ class FirstOrder(LoopedUnroll):
     gradients saved.
 
     Args:
-      save_gradients: keep the inner gradients of the forward loop, as in `MixedMode`.
-      checkpoint_every: None, a number of updates, or "sqrt"; see `LoopedUnroll`.
+      save_gradients, checkpoint_every, micro_batches: as for `MixedMode`.
 
     Raises:
-      ConfigurationError: `checkpoint_every` is none of these.
+      ConfigurationError: as `LoopedUnroll`.
     """
 
     name = "first_order"
     biased = True
 
-    def __init__(self, save_gradients: bool = True, checkpoint_every: int | str | None = None):
-        super().__init__(checkpoint_every)
-        self.save_gradients = save_gradients
+    def __init__(
+        self,
+        save_gradients: bool = True,
+        checkpoint_every: int | str | None = None,
+        micro_batches: int = 1,
+    ):
+        super().__init__(save_gradients, checkpoint_every, micro_batches)
 
-    def pull_back(self, problem, state, gradient, weights, batch, cotangent, first):
-        if gradient is None:
-            gradient, _, _ = inner_gradient(problem, state, weights, batch)
-        theta, slots, direction = pull_back_optimizer(
-            problem, state, gradient, cotangent, first
-        )
-        statistics = pytrees.zeros_like(cotangent.non_trainable)
-        before = None if first else Cotangent(theta, statistics, slots)
-        return before, along(problem, state, direction, batch)
+    def second_order(self, problem, state, weights, batch, direction, statistics):
+        by_weights, non_trainable = along(problem, state, direction, batch)
+        nothing = pytrees.zeros_like(list(state.theta)), pytrees.zeros_like(statistics)
+        return *nothing, by_weights, non_trainable

@@ -4,14 +4,8 @@ import gin
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
-from dr_keras.meta.estimators.unroll import (
-    Cotangent,
-    LoopedUnroll,
-    along,
-    floating,
-    pull_back_optimizer,
-)
-from dr_keras.meta.problem import inner_gradient
+from dr_keras.meta.estimators.cotangents import floating
+from dr_keras.meta.estimators.unroll import LoopedUnroll
 
 
 @gin.configurable
@@ -33,52 +27,42 @@ class MixedMode(LoopedUnroll):
       save_gradients: keep the inner gradients of the forward loop. An optimizer that is linear in
         them (SGD, momentum, without a clip) has no use for them, and XLA drops their
         recomputation: turn it off there.
-      checkpoint_every: None, a number of updates, or "sqrt"; see `LoopedUnroll`.
+      checkpoint_every, micro_batches: see `LoopedUnroll`.
 
     Raises:
-      ConfigurationError: `checkpoint_every` is none of these.
+      ConfigurationError: as `LoopedUnroll`.
     """
 
     name = "mixed_mode"
 
-    def __init__(self, save_gradients: bool = True, checkpoint_every: int | str | None = None):
-        super().__init__(checkpoint_every)
-        self.save_gradients = save_gradients
+    def __init__(
+        self,
+        save_gradients: bool = True,
+        checkpoint_every: int | str | None = None,
+        micro_batches: int = 1,
+    ):
+        super().__init__(save_gradients, checkpoint_every, micro_batches)
 
-    def pull_back(self, problem, state, gradient, weights, batch, cotangent, first):
-        if gradient is None:
-            gradient, _, _ = inner_gradient(problem, state, weights, batch)
-        direct, by_slots, direction = pull_back_optimizer(
-            problem, state, gradient, cotangent, first
-        )
-        if first:
-            return None, along(problem, state, direction, batch)
-
-        statistics = floating(state.non_trainable)
-        sources = [*state.theta, *statistics]
+    def second_order(self, problem, state, weights, batch, direction, statistics):
+        old = floating(state.non_trainable)
+        sources = [*state.theta, *old]
         with tf.autodiff.ForwardAccumulator(state.theta, direction) as accumulator:
-            with tf.GradientTape(persistent=bool(statistics)) as tape:
+            with tf.GradientTape(persistent=bool(old)) as tape:
                 tape.watch(sources)
                 losses, non_trainable = problem.inner_loss(
                     state.theta, state.non_trainable, batch
                 )
                 weighted = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
-                new_statistics = floating(non_trainable)
+                new = floating(non_trainable)
             first_order = tape.gradient(weighted, sources, unconnected_gradients="zero")
             # By the symmetry of second derivatives, what <u, g> owes to theta and to the
             # statistics is the change of their gradients along u.
-            second_order = accumulator.jvp(
-                pytrees.dense(first_order), unconnected_gradients="zero"
-            )
+            found = accumulator.jvp(pytrees.dense(first_order), unconnected_gradients="zero")
             by_weights = accumulator.jvp(losses, unconnected_gradients="zero")
-        if statistics:
+        if old:
             through = tape.gradient(
-                new_statistics,
-                sources,
-                output_gradients=cotangent.non_trainable,
-                unconnected_gradients="zero",
+                new, sources, output_gradients=statistics, unconnected_gradients="zero"
             )
-            second_order = [a + b for a, b in zip(second_order, pytrees.dense(through))]
+            found = [a + b for a, b in zip(found, pytrees.dense(through), strict=True)]
         count = len(state.theta)
-        theta = [a + b for a, b in zip(direct, second_order[:count])]
-        return Cotangent(theta, second_order[count:], by_slots), by_weights
+        return found[:count], found[count:], by_weights, non_trainable

@@ -4,8 +4,9 @@ import gin
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
-from dr_keras.meta.estimators.unroll import Cotangent, LoopedUnroll, floating
-from dr_keras.meta.problem import inner_update
+from dr_keras.meta.estimators.cotangents import floating
+from dr_keras.meta.estimators.unroll import LoopedUnroll
+from dr_keras.meta.problem import inner_gradient
 
 
 @gin.configurable
@@ -15,32 +16,35 @@ class Recompute(LoopedUnroll):
     Stores one state (theta, slots, non-trainable values) for each update: 12 bytes a parameter
     under Adam; with `checkpoint_every` = k, T / k + k of them. Activations of one update at a
     time. Cost in forward passes F of the inner model, outer batch = inner batch, rater not
-    counted: (3T + 3 + 8(T-1) + 3) F; a checkpointed unroll runs the updates once more but for the
-    last of each segment, (3T + 3 + 8(T-1) + 3 + 3(T - ceil(T/k))) F.
+    counted: (3T + 3 + 8(T-1) + 5) F; a checkpointed unroll runs the updates once more but for the
+    last of each segment, 3(T - ceil(T/k)) F more. With `micro_batches` above 1 a compiler cannot
+    share the inner gradient between the optimizer's part and the loss's, 3(T-1) F more: save the
+    gradients there.
 
     Args:
-      checkpoint_every: None, a number of updates, or "sqrt"; see `LoopedUnroll`.
+      save_gradients, checkpoint_every, micro_batches: see `LoopedUnroll`.
 
     Raises:
-      ConfigurationError: `checkpoint_every` is none of these.
+      ConfigurationError: as `LoopedUnroll`.
     """
 
     name = "recompute"
 
-    def __init__(self, checkpoint_every: int | str | None = None):
-        super().__init__(checkpoint_every)
-
-    def pull_back(self, problem, state, gradient, weights, batch, cotangent, first):
-        statistics, slots = floating(state.non_trainable), floating(state.slots)
-        sources = Cotangent([], [], []) if first else Cotangent(state.theta, statistics, slots)
+    def second_order(self, problem, state, weights, batch, direction, statistics):
+        old = floating(state.non_trainable)
         with tf.GradientTape() as tape:
-            tape.watch([weights, *tf.nest.flatten(sources)])
-            new, _ = inner_update(problem, state, weights, batch)
-            targets = [*new.theta, *floating(new.non_trainable), *floating(new.slots)]
-        before, by_weights = tape.gradient(
+            tape.watch([weights, *state.theta, *old])
+            gradient, _, non_trainable = inner_gradient(problem, state, weights, batch)
+            targets = [*gradient, *floating(non_trainable)]
+        by_theta, by_statistics, by_weights = tape.gradient(
             targets,
-            (sources, weights),
-            output_gradients=tf.nest.flatten(cotangent),
+            (state.theta, old, weights),
+            output_gradients=[*direction, *statistics],
             unconnected_gradients="zero",
         )
-        return pytrees.map_trees(tf.convert_to_tensor, before), by_weights
+        return (
+            pytrees.dense(by_theta),
+            pytrees.dense(by_statistics),
+            by_weights,
+            non_trainable,
+        )

@@ -1,35 +1,23 @@
 """The two loops that `Recompute`, `MixedMode` and `FirstOrder` share.
 
 Forward: a `tf.while_loop` over the T updates that saves what enters each of them. Backward: a
-`tf.while_loop` over t = T-1 ... 1 that hands the cotangent of the state after update t to
-`LoopedUnroll.pull_back`, which returns that of the state before it and of the weights w_t; the
-rater's share is added up on the way. The first update stands outside the loop: its state depends
-on nothing that eta moves, so only the cotangent of its weights is asked for, and the Hessian term
-is never built. Each loop is one body in the compiled program, whatever T.
+`tf.while_loop` over t = T-1 ... 1 that takes the cotangent of the state after update t to that of
+the state before it and of the weights w_t; the rater's share is added up on the way. The first
+update stands outside the loop: its state depends on nothing that eta moves, so only the cotangent
+of its weights is asked for, and the Hessian term is never built. Each loop is one body in the
+compiled program, whatever T.
 """
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from dr_keras.differentiation import xla_gradients  # noqa: F401 - registers gradients
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import checks, pytrees
+from dr_keras.meta.estimators.cotangents import Cotangent, along, floating, pull_back_optimizer
+from dr_keras.meta.micro_batches import check_parts, over_parts
 from dr_keras.meta.problem import InnerState, MetaProblem, inner_gradient, weight_metrics
-
-
-class Cotangent(NamedTuple):
-    """d outer_loss / d state: one list of tensors a part, leaves of floating type only."""
-
-    theta: list
-    non_trainable: list
-    slots: list
-
-
-def floating(tree) -> list:
-    """Leaves that a derivative can go through; seeds and counters have none."""
-    return [leaf for leaf in tf.nest.flatten(tree) if leaf.dtype.is_floating]
 
 
 def square_root_interval(length: int) -> int:
@@ -37,57 +25,30 @@ def square_root_interval(length: int) -> int:
     return math.isqrt(length - 1) + 1
 
 
-def pull_back_optimizer(
-    problem: MetaProblem, state: InnerState, gradient: list, cotangent: Cotangent, first: bool
-) -> tuple[list, list, list]:
-    """Cotangents of (theta, slots, gradient) through U alone, element-wise arithmetic.
-
-    `theta` here is the direct dependence of theta' on theta, the inner gradient held still. For
-    the first update the first two are empty.
-    """
-    slots = floating(state.slots)
-    with tf.GradientTape() as tape:
-        tape.watch(gradient if first else [state.theta, slots, gradient])
-        theta, new_slots = problem.optimizer.update(
-            state.theta, state.slots, gradient, state.age
-        )
-        targets = [*theta, *floating(new_slots)]
-    sources = ([], [], gradient) if first else (state.theta, slots, gradient)
-    return tape.gradient(
-        targets,
-        sources,
-        output_gradients=[*cotangent.theta, *cotangent.slots],
-        unconnected_gradients="zero",
-    )
-
-
-def along(problem: MetaProblem, state: InnerState, direction: list, batch: dict) -> tf.Tensor:
-    """Directional derivatives of the losses [B] along `direction`, a list like theta: forward mode.
-
-    With u the cotangent of the inner gradient, this is the cotangent of the weights: g is
-    sum_i w_i grad l_i, so that <u, dg/dw_i> = <u, grad l_i>.
-    """
-    with tf.autodiff.ForwardAccumulator(state.theta, direction) as accumulator:
-        losses, _ = problem.inner_loss(state.theta, state.non_trainable, batch)
-    return accumulator.jvp(losses, unconnected_gradients="zero")
-
-
 class LoopedUnroll:
-    """Forward and backward loop; a subclass says how one update is pulled back.
+    """Forward and backward loop; a subclass says what an update's second derivatives are.
 
     Args:
+      save_gradients: the forward loop keeps the inner gradients beside the states, 4 bytes a
+        parameter and update, and the backward loop need not compute them again.
       checkpoint_every: None saves the state that enters each update. A number k saves every k-th
         and re-runs the k updates between two of them when the backward loop gets there: T / k + k
         states instead of T, for one more run of the updates. "sqrt" picks k = ceil(sqrt(T)).
+      micro_batches: inner and outer batches go through the inner model in so many equal parts, one
+        after the other: activations of one part at a time, the same sums. Dropout draws for each
+        part anew; models with statistics over the batch are refused.
 
     Raises:
-      ConfigurationError: `checkpoint_every` is none of these.
+      ConfigurationError: `checkpoint_every` is none of these, or `micro_batches` is below 1; when
+        called, a batch that `micro_batches` does not divide.
     """
 
-    # Whether the forward loop saves the inner gradients beside the states.
-    save_gradients = False
-
-    def __init__(self, checkpoint_every: int | str | None = None):
+    def __init__(
+        self,
+        save_gradients: bool = False,
+        checkpoint_every: int | str | None = None,
+        micro_batches: int = 1,
+    ):
         if isinstance(checkpoint_every, str):
             if checkpoint_every != "sqrt":
                 raise ConfigurationError(
@@ -96,7 +57,36 @@ class LoopedUnroll:
                 )
         elif checkpoint_every is not None:
             checks.at_least("checkpoint_every", checkpoint_every, 1)
+        checks.at_least("micro_batches", micro_batches, 1)
+        self.save_gradients = save_gradients
         self.checkpoint_every = checkpoint_every
+        self.micro_batches = micro_batches
+
+    def second_order(
+        self,
+        problem: MetaProblem,
+        state: InnerState,
+        weights: tf.Tensor,
+        batch: dict,
+        direction: list,
+        statistics: list,
+    ) -> tuple[list, list, tf.Tensor, list]:
+        """Derivatives of <direction, g> + <statistics, new statistics> for one update.
+
+        g is the gradient of the weighted loss, and the new statistics are the floating leaves of
+        the non-trainable values after it.
+
+        Args:
+          state: before the update.
+          weights: [B].
+          direction: u, the cotangent of g, a list like theta.
+          statistics: their cotangents.
+
+        Returns:
+          (by theta: H u and what the statistics add; by the old statistics; by the weights [B],
+          <u, grad l_i>; new non_trainable)
+        """
+        raise NotImplementedError
 
     def pull_back(
         self,
@@ -115,12 +105,35 @@ class LoopedUnroll:
           gradient: the inner gradient, where it was saved.
           weights: [B].
           cotangent: of the state after the update.
-          first: of the unroll; the state's cotangent is not needed, and None will do.
+          first: of the unroll; nobody needs the state's cotangent, and it is not computed.
 
         Returns:
-          (cotangent of the state, cotangent of the weights [B])
+          (cotangent of the state or None, cotangent of the weights [B])
         """
-        raise NotImplementedError
+        if gradient is None:
+            gradient, _, _ = inner_gradient(problem, state, weights, batch, self.micro_batches)
+        direct, by_slots, direction = pull_back_optimizer(
+            problem, state, gradient, cotangent, first
+        )
+
+        def of_part(examples, non_trainable):
+            before = state._replace(non_trainable=non_trainable)
+            if first:
+                by_weights, after = along(problem, before, direction, examples[1])
+                return [], [by_weights], after
+            by_theta, by_statistics, by_weights, after = self.second_order(
+                problem, before, *examples, direction, cotangent.non_trainable
+            )
+            return [*by_theta, *by_statistics], [by_weights], after
+
+        sums, (by_weights,), _ = over_parts(
+            self.micro_batches, of_part, (weights, batch), state.non_trainable
+        )
+        if first:
+            return None, by_weights
+        count = len(state.theta)
+        theta = [a + b for a, b in zip(direct, sums[:count], strict=True)]
+        return Cotangent(theta, sums[count:], by_slots), by_weights
 
     def segment_length(self, length: int) -> int:
         """Updates between two saved states of the forward loop, as the backward loop sees it."""
@@ -152,6 +165,7 @@ class _Run:
         self.length, self.batch_size = next(iter(inner_batches.values())).shape[:2]
         self.segment = estimator.segment_length(self.length)
         self.saves_gradients = estimator.save_gradients
+        self.parts = estimator.micro_batches
 
     # --- states as flat lists ------------------------------------------------------------------
 
@@ -208,7 +222,9 @@ class _Run:
         def body(index, leaves, saved, records):
             state, batch = self.unflat(leaves, index), self.batch(index)
             weights, scores = self.problem.weights(self.eta, batch)
-            gradient, losses, non_trainable = inner_gradient(self.problem, state, weights, batch)
+            gradient, losses, non_trainable = inner_gradient(
+                self.problem, state, weights, batch, self.parts
+            )
             if saved:
                 entering = [*leaves, *gradient] if self.saves_gradients else leaves
                 saved = [a.write(index - start, leaf) for a, leaf in zip(saved, entering)]
@@ -309,21 +325,29 @@ class _Run:
         )
         return cotangent, total
 
+    def outer(self, final, outer_batch):
+        """(outer loss, cotangent of the last state)"""
+        sources = [*final.theta, *floating(final.non_trainable)]
+
+        def of_part(batch, non_trainable):
+            with tf.GradientTape() as tape:
+                tape.watch(sources)
+                # The outer loss is a mean over examples: that of parts is a mean of means.
+                loss = self.problem.outer_loss(final.theta, non_trainable, batch) / self.parts
+            found = tape.gradient(loss, sources, unconnected_gradients="zero")
+            return [loss, *pytrees.dense(found)], [], non_trainable
+
+        (loss, *found), _, _ = over_parts(self.parts, of_part, outer_batch, final.non_trainable)
+        count = len(final.theta)
+        slots = pytrees.zeros_like(floating(final.slots))
+        return loss, Cotangent(found[:count], found[count:], slots)
+
     def __call__(self, outer_batch):
+        check_parts(self.parts, self.batch(0), self.state.non_trainable, "inner")
+        check_parts(self.parts, outer_batch, self.state.non_trainable, "outer")
         leaves, saved, records = self.forward()
         final = self.unflat(leaves, self.length)
-        statistics = floating(final.non_trainable)
-        with tf.GradientTape() as tape:
-            tape.watch([final.theta, statistics])
-            outer_loss = self.problem.outer_loss(final.theta, final.non_trainable, outer_batch)
-        by_theta, by_statistics = tape.gradient(
-            outer_loss, (final.theta, statistics), unconnected_gradients="zero"
-        )
-        cotangent = Cotangent(
-            pytrees.dense(by_theta),
-            pytrees.dense(by_statistics),
-            pytrees.zeros_like(floating(final.slots)),
-        )
+        outer_loss, cotangent = self.outer(final, outer_batch)
         total = pytrees.zeros_like(self.eta)
 
         gradient = None

@@ -1,0 +1,87 @@
+"""A batch in parts, one after the other, where only sums over its examples are wanted.
+
+The inner gradient, its derivative along a direction and the outer gradient are sums over examples, so
+that a loop over parts of the batch gives the same numbers with the activations of one part.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from dr_keras.errors import ConfigurationError
+
+
+def check_parts(parts: int, examples, non_trainable: list, kind: str) -> None:
+    """Raises ConfigurationError where `parts` cannot divide the batch, or would change values.
+
+    Args:
+      parts: how many.
+      examples: pytree of tensors [B, ...].
+      non_trainable: of the inner model; statistics over a batch are floating.
+      kind: of batch, for the message: "inner" or "outer".
+    """
+    if parts == 1:
+        return
+    size = tf.nest.flatten(examples)[0].shape[0]
+    if size % parts:
+        raise ConfigurationError(
+            f"micro_batches is {parts}, which does not divide the {kind} batch of {size} examples."
+        )
+    statistics = sum(leaf.dtype.is_floating for leaf in tf.nest.flatten(non_trainable))
+    if statistics:
+        raise ConfigurationError(
+            f"micro_batches is {parts}, but the inner model keeps {statistics} statistics over its"
+            " batches (BatchNormalization does): in parts it would be another model. Leave"
+            " micro_batches at 1, or use a normalisation within examples."
+        )
+
+
+def over_parts(
+    parts: int, function: Callable, examples, non_trainable: list
+) -> tuple[list, list, list]:
+    """Sums and per-example values of `function` over parts of a batch.
+
+    Args:
+      parts: number of parts, a divisor of B; 1 calls `function` once, without a loop.
+      function: (part of `examples`, non_trainable) -> (sums: list of tensors, values: list of
+        tensors [B / parts, ...], new non_trainable).
+      examples: pytree of tensors [B, ...].
+      non_trainable: handed from part to part: seeds of dropout move on.
+
+    Returns:
+      (sums, values [B, ...], non_trainable after the last part)
+    """
+    if parts == 1:
+        return function(examples, non_trainable)
+
+    def at(index):
+        def take(leaf):
+            shape = [parts, leaf.shape[0] // parts, *leaf.shape[1:]]
+            return tf.gather(tf.reshape(leaf, shape), index)
+
+        return tf.nest.map_structure(take, examples)
+
+    # Shapes and dtypes of the results, from a trace whose operations nobody uses.
+    sums, values, _ = tf.function(lambda: function(at(0), non_trainable)).get_concrete_function(
+    ).structured_outputs
+
+    def body(index, total, arrays, non_trainable):
+        more, found, after = function(at(index), non_trainable)
+        total = [a + tf.cast(b, a.dtype) for a, b in zip(total, more, strict=True)]
+        for leaf, like in zip(total, sums):
+            leaf.set_shape(like.shape)
+        arrays = [a.write(index, v) for a, v in zip(arrays, found, strict=True)]
+        return index + 1, total, arrays, list(after)
+
+    _, total, arrays, non_trainable = tf.while_loop(
+        lambda index, *_: index < parts,
+        body,
+        (
+            tf.constant(0),
+            [tf.zeros(leaf.shape, leaf.dtype) for leaf in sums],
+            [tf.TensorArray(v.dtype, parts, element_shape=v.shape) for v in values],
+            list(non_trainable),
+        ),
+    )
+    values = [tf.reshape(a.stack(), [-1, *v.shape[1:]]) for a, v in zip(arrays, values)]
+    return total, values, non_trainable
