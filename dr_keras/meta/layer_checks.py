@@ -6,6 +6,7 @@ and lost by checkpoints; what has no derivative would silently cut the gradient 
 """
 
 from collections.abc import Callable
+import re
 
 import keras
 import tensorflow as tf
@@ -92,13 +93,16 @@ def gradient_reaches_weights(
             )
 
 
-def missing_derivative(error: LookupError) -> ConfigurationError | None:
+def missing_derivative(error: Exception) -> ConfigurationError | None:
     """What to tell the user where an operation has no gradient registered; None for other errors."""
-    text = str(error)
-    if "radient" not in text or "egist" not in text and "No gradient defined" not in text:
+    found = re.search(r"gradient registry has no entry for: (\w+)", str(error)) or re.search(
+        r"No gradient defined for operation '[^']*' \(op type: (\w+)\)", str(error)
+    )
+    if found is None:
         return None
     return ConfigurationError(
-        f"An operation of the inner model or its loss has no second derivative in TensorFlow ({text})."
-        " The meta-gradient differentiates the inner gradient: use another layer (strided"
-        " convolutions instead of resizing, plain instead of fused attention), or @FirstOrder()."
+        "An operation of the inner model or its loss has no second derivative in TensorFlow:"
+        f" {found[1]} has no gradient. The meta-gradient differentiates the inner gradient: use"
+        " another layer, such as plain instead of fused attention, or layer normalisation instead of"
+        " a local one."
     )

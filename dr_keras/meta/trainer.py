@@ -312,7 +312,7 @@ class MetaTrainer:
                 callback_list.on_train_batch_begin(step)
                 try:
                     logs = self._one_step(step, train, inner_streams, outer_streams)
-                except LookupError as error:
+                except Exception as error:  # autograph hides what type it was
                     raise layer_checks.missing_derivative(error) or error
                 step += 1
                 for name, value in logs.items():
