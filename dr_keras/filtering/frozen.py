@@ -58,14 +58,19 @@ class FrozenRater:
       shapes: static shape of each output.
       stateless: whether no state is left at all, so that iterators can be checkpointed. False for
         tokenizers that hold their vocabulary in a resource.
+      resources: further arguments of the function.
+      owner: whatever keeps the resources alive.
     """
 
     function: Callable
     shapes: dict[str, tf.TensorShape]
     stateless: bool
+    resources: list[tf.Tensor]
+    owner: Callable
 
     def __call__(self, features) -> dict[str, tf.Tensor]:
-        result = self.function(*tf.nest.flatten(features, expand_composites=True))
+        flat = tf.nest.flatten(features, expand_composites=True)
+        result = self.function(*flat, *self.resources)
         result = result if isinstance(result, (list, tuple)) else [result]
         return {
             name: tf.ensure_shape(values, self.shapes[name])
@@ -108,12 +113,15 @@ def freeze_outputs(
         constant, graph = convert_variables_to_constants_v2_as_graph(
             traced, lower_control_flow=False
         )
-        stateless = _make_stateless(graph)
+        # what is captured and no variable, such as a SentencePiece model, stays an argument
+        captured = {inside.name: outside for outside, inside in traced.graph.captures}
+        resources = [captured[t.name] for t in constant.inputs if t.name in captured]
+        stateless = not resources and _make_stateless(graph)
         if stateless:
             constant = function_from_graph_def(
                 graph, [t.name for t in constant.inputs], [t.name for t in constant.outputs]
             )
-    return FrozenRater(constant, dict(traced.output_shapes), stateless)
+    return FrozenRater(constant, dict(traced.output_shapes), stateless, resources, rater)
 
 
 def _call(rater: Callable, features):
