@@ -1,11 +1,16 @@
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.documents import make_document
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError, ConfigurationError
 from dr_keras.filtering import pipelines
+from dr_keras.filtering.corpus_filter import filter_corpus
 from dr_keras.filtering.decisions import decide
 from dr_keras.filtering.filter_by_percentile import filter_by_percentile
 from dr_keras.filtering.reference import ReferenceDistribution
@@ -168,3 +173,20 @@ def test_what_cannot_be_scored_is_refused_with_the_raters_own_words(rater, live)
         top_k(3, 0.5, 2)
     with pytest.raises(ArtefactError, match="nowhere is not a directory"):
         reweight("nowhere", 8)
+
+
+def test_a_pipeline_keeps_what_a_filtered_corpus_keeps(path, rater, tmp_path):
+    documents = [make_document(text, "texts", f"id/{n}") for n, text in enumerate(TEXTS)]
+    corpus = Corpus("texts", lambda skipped: iter(documents))
+    settings = dict(discard_fraction=0.4, batch_size=8, seed=11)
+    filter_corpus(
+        corpus, rater, output_dir=str(tmp_path / "filtered"), reference="artefact", **settings
+    )
+    lines = (tmp_path / "filtered" / "kept-00000.jsonl").read_text(encoding="utf-8").splitlines()
+    written = [json.loads(line)["id"] for line in lines]
+    dataset = tf.data.Dataset.from_tensor_slices(
+        {"text": [d.text for d in documents], "id": [d.id for d in documents]}
+    )
+    kept = dataset.apply(filter_by_percentile(path, key="text", ids="id", **settings))
+    assert [row["id"].decode() for row in kept.as_numpy_iterator()] == written
+    assert 8 < len(written) < 36
