@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import json
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +12,7 @@ from dr_keras.filtering.fractions import Decimal, oversized_batch
 from dr_keras.filtering.frozen import freeze
 from dr_keras.filtering.keep_probability import keep_probability
 from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.serving.metadata import FILE_NAME, facts_only
 
 
 class LoadedRater:
@@ -46,6 +48,12 @@ class LoadedRater:
         missing = [name for name in self.needed if name not in self.signatures]
         if missing:
             raise ArtefactError(f"{path} lacks the signatures {missing}: export the rater again.")
+        in_graph = json.loads(self.signatures["get_metadata"]()["metadata"].numpy())
+        if in_graph != facts_only(metadata):
+            raise ArtefactError(
+                f"{path} is damaged: its {FILE_NAME} does not belong to its graph. Copy or export"
+                " the rater again."
+            )
 
     def __repr__(self) -> str:
         return (

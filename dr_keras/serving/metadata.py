@@ -1,8 +1,8 @@
 """What an exported rater says about itself: `rater.json` beside `saved_model.pb`.
 
 The same facts are a constant inside the graph (signature `get_metadata`), for servers that see
-nothing but the SavedModel. `rater.json` also lists the files and their sizes and is written last,
-so a directory that was cut short is recognised.
+nothing but the SavedModel. `rater.json` also lists the files with their sizes and checksums and is
+written last, so that a directory that was cut short or damaged is recognised.
 """
 
 import hashlib
@@ -32,6 +32,8 @@ _KEYS = (
     "document_reference",
     "versions",
     "training",
+    "files",
+    "sha256",
 )
 
 
@@ -101,8 +103,8 @@ def _versions(modules: list[str]) -> dict[str, str]:
 
 
 def write(directory: str, metadata: dict) -> None:
-    """Writes `rater.json`, with the sizes of all files that are there already."""
-    stored = {**metadata, "files": _sizes(directory)}
+    """Writes `rater.json`, with sizes and checksums of all files that are there already."""
+    stored = {**metadata, "files": _sizes(directory), "sha256": _checksums(directory)}
     with tf.io.gfile.GFile(os.path.join(directory, FILE_NAME), "w") as file:
         file.write(json.dumps(stored, indent=1))
 
@@ -139,10 +141,11 @@ def read(directory: str) -> dict:
             f" {SCHEMA_VERSION}: "
             + ("install a newer one." if newer else "export the rater again with this one.")
         )
-    _check_sizes(directory, metadata.get("files", {}))
     missing = [key for key in _KEYS if key not in metadata]
     if missing:
         raise ArtefactError(f"{path} lacks {', '.join(missing)}: copy or export the rater again.")
+    _check_sizes(directory, metadata["files"])
+    _check_sums(directory, metadata["sha256"])
     return metadata
 
 
@@ -159,6 +162,31 @@ def _check_sizes(directory: str, expected: dict[str, int]) -> None:
                 f"{directory} is only part of a rater: {name} has {found[name]} bytes and should"
                 f" have {size}. Copy or export it again."
             )
+
+
+def facts_only(metadata: dict) -> dict:
+    """What the graph holds of it, too: all but what is known of files."""
+    return {key: value for key, value in metadata.items() if key not in ("files", "sha256")}
+
+
+def _check_sums(directory: str, expected: dict[str, str]) -> None:
+    found = _checksums(directory)
+    for name, checksum in expected.items():
+        if found.get(name) != checksum:
+            raise ArtefactError(
+                f"{directory} is damaged: the content of {name} is not what was written. Copy or"
+                " export the rater again."
+            )
+
+
+def _checksums(directory: str) -> dict[str, str]:
+    """SHA-256 of all files but the variables, which TensorFlow checks when it reads them."""
+    sums = {}
+    for name in _sizes(directory):
+        if "variables" not in name.split("/"):
+            with tf.io.gfile.GFile(os.path.join(directory, name), "rb") as file:
+                sums[name] = hashlib.sha256(file.read()).hexdigest()
+    return sums
 
 
 def _sizes(directory: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -158,7 +159,8 @@ def test_metadata_travels_in_file_and_graph(rater, path, reference):
     np.testing.assert_array_equal(rater.reference.quantiles, reference.quantiles)
     in_graph = tf.saved_model.load(path).signatures["get_metadata"]()["metadata"]
     stored = json.loads(in_graph.numpy())
-    assert {**stored, "files": rater.metadata["files"]} == rater.metadata
+    of_files = {key: rater.metadata[key] for key in ("files", "sha256")}
+    assert {**stored, **of_files} == rater.metadata
 
 
 def test_loads_without_dr_keras_keras_or_tensorflow_text(path, rater):
@@ -173,6 +175,16 @@ def test_loads_without_dr_keras_keras_or_tensorflow_text(path, rater):
     )
     assert out.returncode == 0, out.stderr
     assert float(out.stdout) == pytest.approx(float(rater("short")["score"]), abs=1e-6)
+
+
+def test_only_positive_whole_numbers_are_versions(live, reference, tmp_path):
+    for version in (0, -1, 1.5):
+        with pytest.raises(ConfigurationError, match="servers read positive integers only"):
+            export_rater(live, byte_tokenizer(), S, tmp_path, reference, version=version)
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtefactError, match="cannot be made"):
+        export_rater(live, byte_tokenizer(), S, tmp_path / "file" / "x", reference)
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_versions_count_up_and_the_root_loads_the_highest(live, reference, tmp_path):
@@ -225,31 +237,69 @@ def test_a_rater_for_any_length_scores_alike_with_less_padding(reference, tmp_pa
     np.testing.assert_allclose(result["score"], rater(tf.constant(texts))["score"], atol=1e-6)
 
 
-def break_and_load(path, tmp_path, damage):
-    import shutil
+def change_json(folder, **changes):
+    stored = json.loads((folder / "rater.json").read_text())
+    (folder / "rater.json").write_text(json.dumps(stored | changes))
 
-    copy = tmp_path / "copy"
-    shutil.copytree(path, copy)
-    damage(copy)
-    return load_rater(str(copy))
+
+def drop_from_json(folder, key):
+    stored = json.loads((folder / "rater.json").read_text())
+    del stored[key]
+    (folder / "rater.json").write_text(json.dumps(stored))
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+VARIABLES = "variables/variables.data-00000-of-00001"
+
+
+@pytest.fixture
+def copy(path, tmp_path):
+    return shutil.copytree(path, tmp_path / "copy")
 
 
 @pytest.mark.parametrize(
     "damage, message",
     [
         (lambda d: (d / "saved_model.pb").unlink(), "file saved_model.pb is missing"),
-        (
-            lambda d: os.truncate(d / "variables" / "variables.data-00000-of-00001", 10),
-            "variables.data-00000-of-00001 has 10 bytes and should have",
-        ),
+        (lambda d: os.truncate(d / VARIABLES, 10), f"{VARIABLES} has 10 bytes and should have"),
         (lambda d: (d / "rater.json").unlink(), "not an exported rater: it has no rater.json"),
         (lambda d: os.truncate(d / "rater.json", 50), "rater.json cannot be read"),
         (lambda d: (d / "rater.json").write_text("{}"), "does not describe a dr_keras rater"),
+        (lambda d: (d / "rater.json").write_bytes(b"\xff"), "rater.json cannot be read"),
+        (lambda d: flip(d / VARIABLES, 0.5), "cannot be loaded as a SavedModel"),
+        (lambda d: flip(d / "saved_model.pb", 0.3), "content of saved_model.pb is not what was"),
+        (lambda d: change_json(d, sequence_length=8), "its rater.json does not belong to its"),
+        (lambda d: change_json(d, schema_version=1), "schema version 1, .* export the rater again"),
+        (lambda d: change_json(d, schema_version=99), "schema version 99, .* install a newer one"),
+        (lambda d: change_json(d, kind="smells"), "a rater of 'smells', and this dr_keras knows"),
+        (lambda d: change_json(d, requires=["no_such_module"]), "needs the module no_such_module"),
+        (lambda d: drop_from_json(d, "reference"), "lacks reference: copy or export"),
     ],
 )
-def test_a_damaged_artefact_says_what_is_wrong(path, tmp_path, damage, message):
+def test_a_damaged_artefact_says_what_is_wrong(copy, damage, message):
+    damage(copy)
     with pytest.raises(ArtefactError, match=message):
-        break_and_load(path, tmp_path, damage)
+        load_rater(copy)
+
+
+def test_a_copy_that_was_cut_short_anywhere_is_never_loaded(copy):
+    """Files are copied one after the other; the copy may stop in any of them."""
+    for file in sorted(path for path in copy.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        for size in {0, len(content) // 2, len(content) - 1}:
+            file.write_bytes(content[:size])
+            with pytest.raises(ArtefactError):
+                load_rater(copy)
+        file.unlink()
+        with pytest.raises(ArtefactError):
+            load_rater(copy)
+        file.write_bytes(content)
+    assert load_rater(copy)("short")["score"].shape == ()
 
 
 def test_what_is_no_artefact_says_so(tmp_path):
@@ -257,6 +307,36 @@ def test_what_is_no_artefact_says_so(tmp_path):
         load_rater(str(tmp_path / "nowhere"))
     with pytest.raises(ArtefactError, match="not an exported rater"):
         load_rater(str(tmp_path))
+    (tmp_path / "export").mkdir()
+    with pytest.raises(ArtefactError, match="There is .*export: name that"):
+        load_rater(tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ArtefactError, match="not a directory"):
+        load_rater(file)
+
+
+def test_further_ways_of_giving_text(rater):
+    score = rater("short")["score"]
+    assert rater(tf.constant("short"))["score"].numpy() == pytest.approx(score, abs=1e-6)
+    assert rater(np.array("short"))["score"] == pytest.approx(score, abs=1e-6)
+    by_name = rater({"text": tf.constant(["short"])})["score"].numpy()
+    assert by_name == pytest.approx([score], abs=1e-6)
+    dataset = tf.data.Dataset.from_tensor_slices({"text": ["short", "longer text"], "id": [1, 2]})
+    rows = list(rater(dataset).as_numpy_iterator())
+    assert rows[0]["score"] == pytest.approx(score, abs=1e-6) and len(rows) == 2
+    kept = list(rater.keep_probability(dataset, 0.5, 4).as_numpy_iterator())
+    expected = rater.keep_probability("short", 0.5, 4)
+    assert kept[0]["keep_probability"] == pytest.approx(expected["keep_probability"], abs=1e-4)
+    assert expected["keep_probability"].shape == ()
+
+
+def test_ids_that_are_not_zero_can_be_padding(rater):
+    tokens = np.full([1, S], 9, np.int32)
+    mask = np.arange(S)[np.newaxis] < 3
+    masked = rater.score_tokens(tokens, padding_mask=mask)["score"]
+    assert masked == pytest.approx(rater.score_tokens(tokens[:, :3])["score"], abs=1e-6)
+    assert abs(masked - rater.score_tokens(tokens)["score"])[0] > 1e-4
 
 
 def test_what_cannot_be_scored_says_so(rater):
