@@ -100,8 +100,8 @@ def _print(manifest: dict, output_dir: str) -> None:
     if repeated:
         print(
             f"{repeated['documents']} documents share their id with a different one, such as"
-            f" '{repeated['example']}': each was decided by its own score; to filter by these scores"
-            " again, give the same files in the same order"
+            f" '{repeated['example']}': each was decided by its own score; to filter by these"
+            " scores again, give the same files in the same order"
         )
     print(f"scores: {manifest['scores']}")
 

@@ -117,7 +117,7 @@ def filter_files(
     if scores is None:
         score_file = score_file or scoring.default_score_file(source, rater)
         score_file = score_file or os.path.join(output_dir, "scores.parquet")
-        found = scoring.existing_manifest(score_file, source, rater)
+        found = scoring.existing_manifest(score_file, source, rater, folder)
         existing = score_file if found is not None else None
     else:
         score_file = existing = scores

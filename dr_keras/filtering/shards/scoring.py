@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import json
 import os
 
 import tensorflow as tf
@@ -22,6 +23,7 @@ from dr_keras.filtering.shards.work import SCORED, Scorer, Work
 Progress = Callable[[str, int, int], None]
 SHARD_BYTES = 64 << 20
 SCORE_FOLDER = "_scores"
+_OWN_FILE = "score_file.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +89,11 @@ def score_files(
         raise ConfigurationError(
             f"No scores can be written beside {source.files[0].path}: name a file with --output."
         )
-    existing = None if overwrite else existing_manifest(output, source, rater)
+    output = os.fspath(output)
+    folder = f"{output}.unfinished"
+    existing = None if overwrite else existing_manifest(output, source, rater, folder)
     if existing is not None:
         return existing
-    folder = f"{os.fspath(output)}.unfinished"
     work = scoring_work(source, rater, folder, windows_per_batch, step_bytes)
     job.begin(folder, scoring_facts(work, rater, shard_bytes), source.files, fresh)
     facts = make_scores(work, source, scorer_for(rater, work), runner, progress)
@@ -175,6 +178,8 @@ def finish_scores(
     output: str, work: Work, source: Input, rater: Callable | None, facts: list[dict]
 ) -> dict:
     """Joins the scores, and writes the manifest last."""
+    # a run that ends between the two knows by this that the file is its own
+    files_of_scores.write_json(os.path.join(work.work, _OWN_FILE), {"path": output})
     written = summary.write_scores(output, work, source.shards)
     totals = summary.totals(facts)
     errors = None
@@ -234,8 +239,13 @@ def default_score_file(source: Input, rater: Callable | None) -> str | None:
     return path
 
 
-def existing_manifest(output: str, source: Input, rater: Callable | None) -> dict | None:
+def existing_manifest(
+    output: str, source: Input, rater: Callable | None, folder: str
+) -> dict | None:
     """The manifest of scores that need not be made again; None where there is no score file.
+
+    Args:
+      folder: that of the job; a file that the job itself left without a manifest is none.
 
     Raises:
       DataError: there is one, of another rater or corpus.
@@ -245,6 +255,8 @@ def existing_manifest(output: str, source: Input, rater: Callable | None) -> dic
     manifest = files_of_scores.read_manifest(output)
     ours = getattr(rater, "fingerprint", None)
     if manifest is None:
+        if _is_own_file(output, folder):
+            return None
         reason = "it has no manifest"
     elif manifest.get("rater", {}).get("fingerprint") != ours:
         reason = "it was written by another rater"
@@ -258,6 +270,14 @@ def existing_manifest(output: str, source: Input, rater: Callable | None) -> dic
         f"{output} exists already, and {reason}: choose another path, or remove it (score_corpus:"
         " --overwrite)."
     )
+
+
+def _is_own_file(output: str, folder: str) -> bool:
+    path = os.path.join(folder, _OWN_FILE)
+    if not tf.io.gfile.exists(path):
+        return False
+    with tf.io.gfile.GFile(path, "r") as file:
+        return json.loads(file.read()) == {"path": output}
 
 
 def take_existing(path: str, work: Work, source: Input, progress: Progress | None) -> list[dict]:

@@ -1,0 +1,24 @@
+"""Skips where Beam is absent, and makes the helpers of the shard tests importable."""
+
+import importlib.util
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "filtering" / "shards"))
+
+collect_ignore = []
+if importlib.util.find_spec("apache_beam") is None:
+    collect_ignore = ["test_beam_transforms.py", "test_beam_files.py"]
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory):
+    """An exported rater that likes late letters, and a corpus for it as records and as a file."""
+    import shard_corpora as corpora
+
+    folder = tmp_path_factory.mktemp("letters")
+    rows = corpora.letter_rows(600)
+    corpora.write_jsonl(folder / "c.jsonl", rows)
+    return corpora.export_letters(folder / "export"), rows, str(folder / "c.jsonl")
