@@ -94,9 +94,7 @@ def cases(rater: keras.Model, options) -> dict[str, tuple[Callable | tf.data.Dat
     rows = tf.data.Dataset.from_tensor_slices({"tokens": tokens})
     pairs = tf.data.Dataset.from_tensor_slices(({"tokens": tokens}, tokens))
     frozen = freeze(rater, {"tokens": tf.TensorSpec([None, None], tf.int32)})
-    score = tf.function(
-        frozen, input_signature=[{"tokens": tf.TensorSpec([None, None], tf.int32)}]
-    )
+    score = tf.function(frozen, input_signature=[{"tokens": tf.TensorSpec([None, None], tf.int32)}])
     batches = [{"tokens": tf.constant(part)} for part in np.split(tokens, options.batches)]
     scores = np.concatenate([score(batch).numpy() for batch in batches])
     reference = ReferenceDistribution.from_scores(scores)

@@ -131,10 +131,11 @@ def scored_batches(
                 break  # scored, but wrongly: another reading would only hide it
     if isinstance(first_error, DrKerasError):
         raise first_error
+    said = " ".join(str(first_error).split())
     raise ConfigurationError(
         f"The rater cannot score elements of {dataset.element_spec}: with `key`, give it the part"
         " that it takes; with `batched`, say whether elements are batches. It said:"
-        f" {type(first_error).__name__}: {first_error}"
+        f" {type(first_error).__name__}: {said[:300]}"
     ) from first_error
 
 

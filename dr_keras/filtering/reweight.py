@@ -67,9 +67,7 @@ def reweight(
                 f"Elements are tuples of {len(spec)}, and Keras trains on x, (x, y) or"
                 " (x, y, sample_weight): map the dataset to one of these."
             )
-        batches = pipelines.scored_batches(
-            dataset, rater, key, batch_size, batched, drop_remainder
-        )
+        batches = pipelines.scored_batches(dataset, rater, key, batch_size, batched, drop_remainder)
         return batches.map(step, num_parallel_calls)
 
     return apply

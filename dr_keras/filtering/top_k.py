@@ -80,9 +80,7 @@ def top_k(
         return (part(kept), part(dropped)) if emit_dropped else part(kept)
 
     def apply(dataset: tf.data.Dataset) -> tf.data.Dataset:
-        batches = pipelines.scored_batches(
-            dataset, rater, key, oversized, batched, drop_remainder
-        )
+        batches = pipelines.scored_batches(dataset, rater, key, oversized, batched, drop_remainder)
         return batches.map(step, num_parallel_calls)
 
     return apply

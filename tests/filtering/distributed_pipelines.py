@@ -57,9 +57,7 @@ results = {
     ),
     "top_k_from_function": per_replica(of_inputs(dr_keras.top_k(rater, 0.5, 8))),
     "filter": per_replica(
-        strategy.experimental_distribute_dataset(
-            rows.apply(filter_).batch(8, drop_remainder=True)
-        )
+        strategy.experimental_distribute_dataset(rows.apply(filter_).batch(8, drop_remainder=True))
     ),
     "filter_alone": [float(row[0]) for row in rows.apply(filter_)],
 }

@@ -74,8 +74,12 @@ def test_the_filter_keeps_the_betainc_share_of_every_decile(table, discard_fract
     oversized = oversized_batch(batch_size, discard_fraction)
     percentiles = sample(oversized, 6)
     settings = dict(reference=UNIFORM, rows_a_call=4096)
-    rows = tf.data.Dataset.range(len(percentiles)).batch(4096).apply(
-        filter_by_percentile(table(percentiles), discard_fraction, batch_size, 3, **settings)
+    rows = (
+        tf.data.Dataset.range(len(percentiles))
+        .batch(4096)
+        .apply(
+            filter_by_percentile(table(percentiles), discard_fraction, batch_size, 3, **settings)
+        )
     )
     kept = marked(np.concatenate(list(rows.as_numpy_iterator())), len(percentiles))
     check_shares(kept, percentiles, batch_size, oversized)

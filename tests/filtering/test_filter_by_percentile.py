@@ -129,7 +129,10 @@ def test_examples_keep_their_structure_ragged_and_none_too():
     with_none = dataset.map(lambda x, y: (y, None, 1))
     kept = list(with_none.apply(filter_by_percentile(rater, 0, 3)))
     assert [(y.numpy(), none, one.numpy()) for y, none, one in kept] == [
-        (b"a", None, 1), (b"b", None, 1), (b"c", None, 1), (b"d", None, 1)
+        (b"a", None, 1),
+        (b"b", None, 1),
+        (b"c", None, 1),
+        (b"d", None, 1),
     ]
 
 
@@ -175,9 +178,7 @@ def test_what_is_missing_or_wrong_is_said_before_any_data_is_read(table):
         )
     with pytest.raises(ConfigurationError, match="no field 'name'"):
         rows.map(lambda n: {"id": n}).apply(
-            filter_by_percentile(
-                table([1.0] * 4), 0.5, 2, key="id", ids="name", reference=UNIFORM
-            )
+            filter_by_percentile(table([1.0] * 4), 0.5, 2, key="id", ids="name", reference=UNIFORM)
         )
     with pytest.raises(ConfigurationError, match="rows_a_call is 0"):
         filter_by_percentile(table([1.0]), 0.5, 2, rows_a_call=0)

@@ -126,9 +126,7 @@ def test_a_loaded_rater_brings_its_percentiles_and_texts_their_ids(rater, path):
     kept = tf.data.Dataset.from_tensor_slices(TEXTS).apply(
         filter_by_percentile(path, 0.5, 8, seed=4, emit_scores=True)
     )
-    found = decide(
-        TEXTS, scores["score"], 0.5, 8, seed=4, reference=rater.document_reference
-    )
+    found = decide(TEXTS, scores["score"], 0.5, 8, seed=4, reference=rater.document_reference)
     assert [text.decode() for text, _ in kept.as_numpy_iterator()] == [
         text for text, keep in zip(TEXTS, found.keep) if keep
     ]

@@ -77,8 +77,8 @@ def test_every_form_that_keras_takes(dense_rater):
     np.testing.assert_allclose(weighed(x, y)[2], weights, rtol=1e-5)
     np.testing.assert_allclose(weighed(x, y, given_)[2], weights * given_, rtol=1e-5)
     np.testing.assert_allclose(weighed(x, y, by_token)[2], weights[:, None] * by_token, rtol=1e-5)
-    [(inner, none, found)] = (
-        tf.data.Dataset.from_tensor_slices((x,)).apply(reweight(dense_rater, 6))
+    [(inner, none, found)] = tf.data.Dataset.from_tensor_slices((x,)).apply(
+        reweight(dense_rater, 6)
     )
     np.testing.assert_allclose(found, weights, rtol=1e-5)
     np.testing.assert_array_equal(inner, x)

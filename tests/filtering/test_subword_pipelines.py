@@ -28,8 +28,14 @@ def sentencepiece(folder):
     pieces = pytest.importorskip("sentencepiece")
     writer = io.BytesIO()
     pieces.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS[:3]), model_writer=writer, vocab_size=22, minloglevel=2,
-        pad_id=0, unk_id=1, bos_id=2, eos_id=3,
+        sentence_iterator=iter(TEXTS[:3]),
+        model_writer=writer,
+        vocab_size=22,
+        minloglevel=2,
+        pad_id=0,
+        unk_id=1,
+        bos_id=2,
+        eos_id=3,
     )
     path = folder / "pieces.model"
     path.write_bytes(writer.getvalue())

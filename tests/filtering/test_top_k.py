@@ -121,9 +121,7 @@ def test_nan_scores_rank_last_and_discarding_nothing_keeps_even_them(values):
 def test_dropped_examples_come_out_beside_the_kept_with_static_shapes(dense_rater):
     x = np.array([[0, 0], [5, 0], [1, 0], [4, 0], [9, 30], [2, 0]], np.float32)
     dataset = tf.data.Dataset.from_tensor_slices({"x": x, "n": np.arange(6)})
-    made = dataset.apply(
-        top_k(dense_rater, "0.3", 2, key="x", emit_scores=True, emit_dropped=True)
-    )
+    made = dataset.apply(top_k(dense_rater, "0.3", 2, key="x", emit_scores=True, emit_dropped=True))
     spec = ({"x": tf.TensorSpec([2, 2]), "n": tf.TensorSpec([2], tf.int64)}, tf.TensorSpec([2]))
     less = ({"x": tf.TensorSpec([1, 2]), "n": tf.TensorSpec([1], tf.int64)}, tf.TensorSpec([1]))
     assert made.element_spec == (spec, less)
@@ -154,7 +152,8 @@ def test_sharding_and_interleave_work(dense_rater, values):
     assert values(dataset) == [[8, 10, 12, 14], [9, 11, 13, 15], [24, 26, 28, 30], [25, 27, 29, 31]]
     whole = tf.data.Dataset.from_tensor_slices(x).apply(top_k(dense_rater, 0.5, 4))
     assert [batch[:, 0].tolist() for batch in whole.shard(2, 1).as_numpy_iterator()] == [
-        [12, 13, 14, 15], [28, 29, 30, 31]
+        [12, 13, 14, 15],
+        [28, 29, 30, 31],
     ]
 
 
