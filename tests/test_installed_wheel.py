@@ -135,6 +135,20 @@ def test_the_installed_package_finds_its_folders(installed, outside):
     assert names.split() == sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.gin"))
 
 
+def test_the_rater_that_ships_scores_a_string(installed, outside):
+    code = (
+        "import dr_keras\n"
+        "rater = dr_keras.load_rater('damaged_prose')\n"
+        "print(rater.path)\n"
+        "print(rater('If the file cannot be opened.')['percentile'])\n"
+    )
+    result = run([installed / "python", "-c", code], outside)
+    assert result.returncode == 0, result.stderr
+    path, percentile = result.stdout.splitlines()
+    assert Path(path).is_relative_to(installed.parent)
+    assert float(percentile) == pytest.approx(0.554, abs=0.005)
+
+
 def test_the_tests_of_the_gin_files_pass_outside_the_checkout(installed, outside):
     """They parse every packaged file, here by the installed package alone."""
     for name in ("conftest.py", "test_gin_files.py"):
