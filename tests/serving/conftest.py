@@ -29,11 +29,19 @@ def by_definition(live_rater):
 
 
 @pytest.fixture(scope="session")
-def live_rater():
-    keras.utils.set_random_seed(0)
-    rater = text_rater(vocabulary_size=258, sequence_length=WINDOW, width=8, layer_count=1)
-    rater.get_layer("score").set_weights([np.random.normal(size=(8, 1)), np.array([0.3])])
-    return rater
+def new_rater():
+    def make(seed):
+        keras.utils.set_random_seed(seed)
+        rater = text_rater(vocabulary_size=258, sequence_length=WINDOW, width=8, layer_count=1)
+        rater.get_layer("score").set_weights([np.random.normal(size=(8, 1)), np.array([0.3])])
+        return rater
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def live_rater(new_rater):
+    return new_rater(0)
 
 
 @pytest.fixture(scope="session")

@@ -27,40 +27,16 @@ TEXTS = [
 ]
 
 
-def make_rater(length=S, seed=0):
-    keras.utils.set_random_seed(seed)
-    rater = text_rater(vocabulary_size=258, sequence_length=length, width=8, layer_count=1)
-    rater.get_layer("score").set_weights([np.random.normal(size=(8, 1)), np.array([0.3])])
-    return rater
+@pytest.fixture(scope="module")
+def reference(references):
+    return references[0]
 
 
 @pytest.fixture(scope="module")
-def live():
-    return make_rater()
-
-
-def live_score(rater, text, length=S):
-    """The definition, without any of the code under test."""
-    data = text if isinstance(text, bytes) else text.encode()
-    total = 0.0
-    for first in range(0, len(data), S):
-        piece = data[first : first + S]
-        row = [b + 2 for b in piece] + [0] * (S - len(piece))
-        total += len(piece) * float(rater({"tokens": np.array([row], np.int32)})[0])
-    return total / len(data)
-
-
-@pytest.fixture(scope="module")
-def reference(live):
-    tokens = np.random.default_rng(0).integers(2, 258, size=(200, S)).astype(np.int32)
-    return ReferenceDistribution.from_scores(live.predict({"tokens": tokens}, verbose=0))
-
-
-@pytest.fixture(scope="module")
-def path(live, reference, tmp_path_factory):
+def path(live_rater, reference, tmp_path_factory):
     root = tmp_path_factory.mktemp("export")
     return export_rater(
-        live, byte_tokenizer(), S, str(root), reference, {"meta_step": 7}, chunk=2
+        live_rater, byte_tokenizer(), S, str(root), reference, {"meta_step": 7}, chunk=2
     )
 
 
@@ -69,18 +45,13 @@ def rater(path):
     return load_rater(path)
 
 
-def expected_scores(live, reference):
-    return np.array(
-        [live_score(live, text) if text else reference.quantiles[0] for text in TEXTS], np.float32
-    )
-
-
-def test_every_way_of_giving_texts_gives_the_live_models_scores(rater, live, reference):
-    expected = expected_scores(live, reference)
+def test_every_way_of_giving_texts_gives_the_live_models_scores(rater, by_definition, reference):
+    encoded = [t if isinstance(t, bytes) else t.encode() for t in TEXTS]
+    expected = by_definition([text or b"?" for text in encoded])
+    expected[2] = reference.quantiles[0]
     percentile = reference.percentile(expected)
     percentile[2] = 0.0
     assert len(set(expected.tolist())) == len(TEXTS)
-    encoded = [t if isinstance(t, bytes) else t.encode() for t in TEXTS]
     results = {
         "list": rater(TEXTS),
         "array": rater(np.array(TEXTS, object)),
@@ -103,11 +74,13 @@ def test_every_way_of_giving_texts_gives_the_live_models_scores(rater, live, ref
     assert rater.score_texts([])["score"].shape == (0,)
 
 
-def test_tokens_score_like_the_live_model_and_padding_alone_scores_lowest(rater, live, reference):
+def test_tokens_score_like_the_live_model_and_padding_alone_scores_lowest(
+    rater, live_rater, reference
+):
     tokens = np.random.default_rng(1).integers(2, 258, size=(5, S)).astype(np.int32)
     tokens[1, 3:] = 0
     tokens[4] = 0
-    expected = np.array(live({"tokens": tokens}))
+    expected = np.array(live_rater({"tokens": tokens}))
     expected[4] = reference.quantiles[0]
     for given in (tokens, tf.constant(tokens), {"tokens": tokens}):
         result = rater(given)
@@ -177,41 +150,43 @@ def test_loads_without_dr_keras_keras_or_tensorflow_text(path, rater):
     assert float(out.stdout) == pytest.approx(float(rater("short")["score"]), abs=1e-6)
 
 
-def test_only_positive_whole_numbers_are_versions(live, reference, tmp_path):
+def test_only_positive_whole_numbers_are_versions(live_rater, reference, tmp_path):
     for version in (0, -1, 1.5):
         with pytest.raises(ConfigurationError, match="servers read positive integers only"):
-            export_rater(live, byte_tokenizer(), S, tmp_path, reference, version=version)
+            export_rater(live_rater, byte_tokenizer(), S, tmp_path, reference, version=version)
     (tmp_path / "file").touch()
     with pytest.raises(ArtefactError, match="cannot be made"):
-        export_rater(live, byte_tokenizer(), S, tmp_path / "file" / "x", reference)
+        export_rater(live_rater, byte_tokenizer(), S, tmp_path / "file" / "x", reference)
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_versions_count_up_and_the_root_loads_the_highest(live, reference, tmp_path):
-    first = export_rater(live, byte_tokenizer(), S, str(tmp_path), reference)
-    ninth = export_rater(make_rater(seed=9), byte_tokenizer(), S, tmp_path, reference, version=9)
-    tenth = export_rater(make_rater(seed=10), byte_tokenizer(), S, tmp_path, reference)
+def test_versions_count_up_and_the_root_loads_the_highest(
+    live_rater, new_rater, reference, tmp_path
+):
+    first = export_rater(live_rater, byte_tokenizer(), S, str(tmp_path), reference)
+    ninth = export_rater(new_rater(9), byte_tokenizer(), S, tmp_path, reference, version=9)
+    tenth = export_rater(new_rater(10), byte_tokenizer(), S, tmp_path, reference)
     assert [os.path.basename(p) for p in (first, ninth, tenth)] == ["1", "9", "10"]
     assert sorted(os.listdir(tmp_path)) == ["1", "10", "9"]  # nothing temporary stays
     assert load_rater(str(tmp_path)).path == tenth
     assert load_rater(first).fingerprint != load_rater(tenth).fingerprint
-    again = export_rater(live, byte_tokenizer(), S, tmp_path / "other", reference)
+    again = export_rater(live_rater, byte_tokenizer(), S, tmp_path / "other", reference)
     assert load_rater(again).fingerprint == load_rater(first).fingerprint
     with pytest.raises(ArtefactError, match="exists already"):
-        export_rater(live, byte_tokenizer(), S, str(tmp_path), reference, version=9)
+        export_rater(live_rater, byte_tokenizer(), S, str(tmp_path), reference, version=9)
 
 
-def test_a_failed_export_leaves_nothing(live, reference, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_nothing(live_rater, reference, tmp_path, monkeypatch):
     monkeypatch.setattr("dr_keras.serving.metadata.write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        export_rater(live, byte_tokenizer(), S, str(tmp_path), reference)
+        export_rater(live_rater, byte_tokenizer(), S, str(tmp_path), reference)
     assert os.listdir(tmp_path) == []
 
 
-def test_documents_can_have_a_reference_of_their_own(live, reference, tmp_path):
+def test_documents_can_have_a_reference_of_their_own(live_rater, reference, tmp_path):
     of_documents = ReferenceDistribution(np.array([-100.0, 100.0]))
     path = export_rater(
-        live, byte_tokenizer(), S, tmp_path, reference, document_reference=of_documents
+        live_rater, byte_tokenizer(), S, tmp_path, reference, document_reference=of_documents
     )
     rater = load_rater(path)
     score = rater("short")["score"]
@@ -348,12 +323,12 @@ def test_what_cannot_be_scored_says_so(rater):
         rater(tf.data.Dataset.from_tensor_slices((["a"], ["b"])))
 
 
-def test_what_does_not_fit_together_is_not_exported(live, reference, tmp_path):
+def test_what_does_not_fit_together_is_not_exported(live_rater, reference, tmp_path):
     with pytest.raises(ConfigurationError, match="knows 16 positions, but sequence_length is 32"):
-        export_rater(live, byte_tokenizer(), 32, tmp_path, reference)
+        export_rater(live_rater, byte_tokenizer(), 32, tmp_path, reference)
     small = text_rater(vocabulary_size=100, sequence_length=S, width=8, layer_count=1)
     with pytest.raises(ConfigurationError, match="knows 100 token ids.*byte tokenizer has 258"):
         export_rater(small, byte_tokenizer(), S, tmp_path, reference)
     with pytest.raises(DataError, match="cannot be written as JSON"):
-        export_rater(live, byte_tokenizer(), S, tmp_path, reference, {"x": object()})
+        export_rater(live_rater, byte_tokenizer(), S, tmp_path, reference, {"x": object()})
     assert os.listdir(tmp_path) == []
