@@ -111,7 +111,7 @@ def examples_from_dataset(
         raise DataError(f"The dataset of '{name}' has no rows.")
     columns = {key: np.concatenate([step[key] for step in steps]) for key in steps[0]}
     ids = _strings(columns.pop(id_feature))
-    check_unique(ids, name)
+    check_unique(ids, f"'{name}'")
     origin = corpus_name or name
     sources = np.array([origin] * count, object)
     if source_feature:
@@ -153,7 +153,7 @@ def check_unique(ids: np.ndarray, name: str) -> None:
         first = seen.setdefault(identity, row)
         if first != row:
             raise DataError(
-                f"The id {identity!r} of '{name}' repeats: rows {first} and {row} have it (from 0)."
+                f"The id {identity!r} of {name} repeats: rows {first} and {row} have it (from 0)."
                 " Scores point back by id, so each row needs one of its own."
             )
 

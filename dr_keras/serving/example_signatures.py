@@ -79,8 +79,13 @@ class ExampleKind:
         return [("serving_default", rows), ("keep_probability", {**rows, **keep})]
 
     def _score(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
-        scores = self.rater(model_inputs(self.rater, features), training=False)
-        return tf.reshape(tf.cast(scores, tf.float32), [-1])
+        def score():
+            scores = self.rater(model_inputs(self.rater, features), training=False)
+            return tf.reshape(tf.cast(scores, tf.float32), [-1])
+
+        # Some kernels, fused convolutions among them, fail on a batch of no examples.
+        count = tf.shape(next(iter(features.values())))[0]
+        return tf.cond(count > 0, score, lambda: tf.zeros([0], tf.float32))
 
     def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The features of serialised tf.train.Examples [B], in the order of `inputs`."""

@@ -1,0 +1,55 @@
+"""Scores examples of your own with an exported rater of examples or images.
+
+  score_examples --rater run/export --gin_file my.gin --output my.scores.jsonl
+
+The gin file names the dataset: score_examples.corpus = @my_corpus, a function of your module that
+returns a tf.data.Dataset of dicts. The score file holds id, source, score, percentile and windows
+(1), a line an example. Text is scored by score_corpus.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from dr_keras.commands import common
+
+
+def _main(argv: Sequence[str] | None = None) -> int:
+    parser = common.argument_parser(__doc__, base_dir=False)
+    parser.add_argument(
+        "--rater", required=True, metavar="DIR", help="exported rater: <run>/export, or a version"
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="the score file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    arguments = parser.parse_args(argv)
+    from dr_keras.filtering.example_scores import score_examples
+    from dr_keras.progress import Progress
+    from dr_keras.serving.loading import load_rater
+
+    common.parse_gin(arguments)
+    rater = load_rater(arguments.rater)
+    line = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal line
+        line = line or Progress("scoring", total, "examples", interval=5.0)
+        line.update(done)
+        if done == total:
+            line.close()
+
+    manifest = score_examples(
+        rater, arguments.output, overwrite=arguments.overwrite, progress=progress
+    )
+    missing = f", {manifest['without_score']} without a score" if manifest["without_score"] else ""
+    print(f"{manifest['file']['name']}: {manifest['documents']} examples{missing}")
+    for source, facts in manifest["by_source"].items():
+        print(f"  {source}: {facts['documents']} examples, mean score {facts['mean_score']:.4f}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `dr-keras-score-examples`."""
+    return common.run(_main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

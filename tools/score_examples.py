@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Exports the rater of a run directory as a SavedModel; see --help.
+
+The same as the console script dr-keras-score-examples, from a checkout.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.score_examples import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
