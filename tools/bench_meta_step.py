@@ -3,29 +3,40 @@
 
     tools/bench_meta_step.py --model 0.4m --estimator nested_tape recompute mixed_mode --unroll 2 4
 
-Seconds are those of this process (cpu) and of the clock (wall), the least of --repeats runs of one
-compiled member's meta-gradient. `temp_bytes` is what XLA's buffer assignment sets aside for temporary
-values; `saved_state_bytes`, a part of it, is what the estimator keeps from its forward loop and grows
-with T. Ratios: seconds to T plain inner updates of the same process, temporaries without saved
-states to one plain update. With --rater none the scores are a table and cost nothing; `tenth` is a
-rater of about a tenth of the inner model's size. The outer batch is as large as an inner one.
-Compile seconds include tracing, and writing XLA's dumps, which are removed in the end.
+Seconds are those of this process (cpu) and of the clock (wall): medians of --repeats runs of one
+compiled member's meta-gradient, each between runs of a plain inner update of the same model, batch
+and process, so that what else the machine does falls on both. `temp_bytes` is what XLA's buffer
+assignment sets aside for temporary values; `saved_state_bytes`, a part of it, is what the estimator
+keeps from its forward loop and grows with T. Ratios: seconds to T plain updates, temporaries without
+saved states to one plain update; the plain update never has recomputed blocks, chunked logits or
+parts. Rater `none`: scores are a table and cost nothing; `tenth`: a rater of about a tenth of the
+inner model's size. The outer batch is as large as an inner one. Compile seconds include tracing, and
+writing XLA's dumps, which are removed in the end unless --keep_dumps names a folder for them.
+
+    tools/bench_meta_step.py --members 1 4       whole meta-steps of a MetaTrainer, for each member
+    tools/bench_meta_step.py --precision         error of mixed_bfloat16 in scores' meta-gradient
 """
 
 import argparse
 import atexit
+import dataclasses
 import functools
+import itertools
 import json
 import os
 from pathlib import Path
 import re
 import shutil
+import statistics
 import sys
 import tempfile
 import time
 
-DUMPS = Path(tempfile.mkdtemp(prefix="bench_meta_step_"))
-atexit.register(shutil.rmtree, DUMPS, ignore_errors=True)
+if "--keep_dumps" in sys.argv[:-1]:
+    DUMPS = Path(sys.argv[sys.argv.index("--keep_dumps") + 1]).absolute()
+else:
+    DUMPS = Path(tempfile.mkdtemp(prefix="bench_meta_step_"))
+    atexit.register(shutil.rmtree, DUMPS, ignore_errors=True)
 # Read once, when TensorFlow first compiles: buffer assignments are written as files.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + f" --xla_dump_to={DUMPS} --xla_dump_hlo_pass_re=^$"
@@ -37,15 +48,16 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from dr_keras.data.examples import ExampleSet  # noqa: E402
 from dr_keras.meta import estimators  # noqa: E402
 from dr_keras.meta.inner_optimizers import adam  # noqa: E402
 from dr_keras.meta.population import initial_values  # noqa: E402
-from dr_keras.meta.problem import InnerState, MetaProblem, inner_update, keras_problem  # noqa: E402
+from dr_keras.meta.problem import InnerState, inner_update, keras_problem  # noqa: E402
+from dr_keras.meta.trainer import MetaTrainer  # noqa: E402
 from dr_keras.models.language_model import language_model  # noqa: E402
 from dr_keras.models.losses import classification_loss, next_token_loss  # noqa: E402
 from dr_keras.models.rater import text_rater  # noqa: E402
 
-VOCABULARY = 258
 # name -> (inner model, rater), each (width, layers, heads).
 TEXT = {
     "0.4m": ((128, 2, 4), (40, 2, 2)),
@@ -55,10 +67,12 @@ TEXT = {
 ESTIMATORS = {
     "nested_tape": estimators.NestedTape,
     "recompute": estimators.Recompute,
+    "recompute_saving": functools.partial(estimators.Recompute, save_gradients=True),
     "mixed_mode": estimators.MixedMode,
     "mixed_mode_lean": functools.partial(estimators.MixedMode, save_gradients=False),
     "first_order": estimators.FirstOrder,
 }
+DEFAULT = ("nested_tape", "recompute", "mixed_mode")
 
 
 def conv_net(channels: int, outputs: int) -> keras.Model:
@@ -70,28 +84,38 @@ def conv_net(channels: int, outputs: int) -> keras.Model:
     return keras.Model({"image": image}, keras.layers.Dense(outputs)(hidden))
 
 
-def build(name: str, batch_size: int, sequence: int):
-    """(inner model constructor, rater, loss, function from leading dimensions to a batch)."""
+def build(options):
+    """(inner model constructor, rater constructor, loss, leading dimensions -> batch)."""
     rng = np.random.default_rng(0)
-    if name == "conv":
+    if options.model == "conv":
 
         def images(*shape):
+            size = (*shape, options.batch_size)
             return {
-                "image": rng.normal(size=(*shape, batch_size, 32, 32, 3)).astype(np.float32),
-                "label": rng.integers(0, 10, (*shape, batch_size)).astype(np.int32),
+                "image": rng.normal(size=(*size, 32, 32, 3)).astype(np.float32),
+                "label": rng.integers(0, 10, size).astype(np.int32),
             }
 
-        return lambda: conv_net(48, 10), conv_net(16, 1), classification_loss, images
-    inner, outer = TEXT[name]
+        def net(**settings):
+            if settings:
+                raise SystemExit(f"the convolutional net has no {', '.join(settings)}")
+            return conv_net(48, 10)
+
+        return net, lambda: conv_net(16, 1), classification_loss, images
+    inner, outer = TEXT.get(options.model) or ((*map(int, options.model.split("x")),), None)
+    if "x" in options.rater[-1]:
+        outer = (*map(int, options.rater[-1].split("x")),)
 
     def tokens(*shape):
-        size = (*shape, batch_size, sequence)
-        return {"tokens": rng.integers(1, VOCABULARY, size).astype(np.int32)}
+        size = (*shape, options.batch_size, options.sequence)
+        return {"tokens": rng.integers(1, options.vocabulary, size).astype(np.int32)}
 
     return (
-        lambda: language_model(VOCABULARY, sequence, *inner),
-        text_rater(VOCABULARY, sequence, *outer),
-        next_token_loss,
+        lambda **settings: language_model(
+            options.vocabulary, options.sequence, *inner, **settings
+        ),
+        lambda: text_rater(options.vocabulary, options.sequence, *outer),
+        functools.partial(next_token_loss, chunk=options.chunk),
         tokens,
     )
 
@@ -121,92 +145,221 @@ def temporaries(before: set) -> int | None:
     return max(sizes, default=None)
 
 
-def measure(function, arguments, repeats: int) -> dict:
-    """Compiles and runs `function`."""
-    before = set(DUMPS.glob("*buffer-assignment.txt"))
-    compiled = tf.function(function, jit_compile=True)
-    started = time.perf_counter()
-    compiled(*arguments)
-    first = time.perf_counter() - started
-    cpu, wall = [], []
-    for _ in range(repeats):
+class Case:
+    """A function compiled for its arguments: compile seconds, temporaries, and a way to time it."""
+
+    def __init__(self, function, arguments):
+        before = set(DUMPS.glob("*buffer-assignment.txt"))
+        self.compiled = tf.function(function, jit_compile=True)
+        self.arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
+        started = time.perf_counter()
+        self.compiled(*self.arguments)
+        first = time.perf_counter() - started
+        self.run()
+        self.compile_seconds = first - self.run()[1]
+        self.temp_bytes = temporaries(before)
+
+    def run(self) -> tuple[float, float]:
+        """(CPU seconds of the process, seconds of the clock)"""
         at_cpu, at_wall = time.process_time(), time.perf_counter()
-        tf.nest.map_structure(lambda leaf: leaf.numpy(), compiled(*arguments))
-        cpu.append(time.process_time() - at_cpu)
-        wall.append(time.perf_counter() - at_wall)
-    return {
-        "cpu_seconds": round(min(cpu), 4),
-        "wall_seconds": round(min(wall), 4),
-        "compile_seconds": round(first - min(wall), 2),
-        "temp_bytes": temporaries(before),
-    }
+        tf.nest.map_structure(lambda leaf: leaf.numpy(), self.compiled(*self.arguments))
+        return time.process_time() - at_cpu, time.perf_counter() - at_wall
+
+    def facts(self) -> dict:
+        return {
+            "compile_seconds": round(self.compile_seconds, 2),
+            "temp_bytes": self.temp_bytes,
+        }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", choices=[*TEXT, "conv"], default="0.4m")
-    parser.add_argument("--estimator", nargs="+", choices=ESTIMATORS, default=[*ESTIMATORS][:3])
-    parser.add_argument("--unroll", nargs="+", type=int, default=[2])
-    parser.add_argument("--checkpoint_every", help="a number, or sqrt; not for nested_tape")
-    parser.add_argument("--rater", choices=["none", "tenth"], default="none")
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--sequence", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+def against(case: Case, plain: Case, updates: int, repeats: int) -> dict:
+    """Median seconds of `case`, and their ratio to `updates` runs of `plain` around it."""
+    found, yardstick = [], []
+    yardstick.append(plain.run())
+    for _ in range(repeats):
+        found.append(case.run())
+        yardstick.extend(plain.run() for _ in range(2))
+    line = {}
+    for position, kind in enumerate(("cpu", "wall")):
+        seconds = statistics.median(run[position] for run in found)
+        unit = statistics.median(run[position] for run in yardstick)
+        line[f"{kind}_seconds"] = round(seconds, 4)
+        line[f"{kind}_to_plain_steps"] = round(seconds / (updates * unit), 2)
+    return line
 
-    model, rater, loss, batches = build(options.model, options.batch_size, options.sequence)
+
+def prepared(options, model, rater, loss, dtype=None):
+    """(problem, eta, state of one member) for a rater, or for a table of scores."""
+    settings = {name: True for name in ("recompute_blocks", "chunked_logits") if options[name]}
+    if dtype:
+        settings["dtype"] = dtype
     optimizer = adam(learning_rate=1e-3)
-    problem = keras_problem(rater, model(), loss, optimizer)
-    eta = [tf.identity(v.value) for v in rater.trainable_variables]
-    if options.rater == "none":
-        problem = MetaProblem(
-            lambda eta, batch: eta[0], problem.inner_loss, problem.outer_loss, optimizer
-        )
-        eta = [tf.random.normal([options.batch_size])]
-    theta, non_trainable = initial_values(model, 0)
-    theta, non_trainable = [[tf.identity(x) for x in part] for part in (theta, non_trainable)]
-    state = InnerState(theta, non_trainable, optimizer.init(theta), tf.constant(0))
-    common = {
-        "model": options.model,
-        "parameters": size(theta) // 4,
-        "rater": options.rater,
-        "batch_size": options.batch_size,
-    }
+    constructor = functools.partial(model, **settings)
+    structure, network = constructor(), rater() if options["rater"] != "none" else None
+    if network is None:
+        problem = keras_problem(keras.Sequential(), structure, loss, optimizer)
+        problem = dataclasses.replace(problem, score=lambda eta, batch: eta[0])
+        eta = [tf.random.stateless_normal([options["batch_size"]], seed=(0, 0))]
+    else:
+        problem = keras_problem(network, structure, loss, optimizer)
+        eta = [tf.identity(v.value) for v in network.trainable_variables]
+    theta, non_trainable = initial_values(constructor, 0)
+    return problem, eta, InnerState(theta, non_trainable, optimizer.init(theta), tf.constant(0))
+
+
+def plain_case(options, model, loss, batches) -> Case:
+    bare = {"recompute_blocks": False, "chunked_logits": False, "rater": "none"}
+    problem, _, state = prepared(vars(options) | bare, model, None, loss)
 
     def plain_step(state, batch):
         weights = tf.fill([options.batch_size], 1 / options.batch_size)
         return inner_update(problem, InnerState(*state), weights, batch)
 
-    plain = measure(plain_step, (tuple(state), batches()), options.repeats)
-    print(json.dumps({**common, "case": "plain_step", **plain}), flush=True)
+    return Case(plain_step, (tuple(state), batches()))
 
-    for name in options.estimator:
+
+def meta_steps(options, common: dict) -> None:
+    """Every estimator at every T, with and without the rater's share."""
+    model, rater, loss, batches = build(options)
+    plain = plain_case(options, model, loss, batches)
+    line = against(plain, plain, 1, options.repeats)
+    print(json.dumps({**common, "case": "plain_step", **plain.facts(), **line}), flush=True)
+    for name, share, length in itertools.product(
+        options.estimator, options.rater, options.unroll
+    ):
         settings = {}
-        if options.checkpoint_every and name != "nested_tape":
+        if name != "nested_tape":
             every = options.checkpoint_every
-            settings["checkpoint_every"] = int(every) if every.isdigit() else every
+            if every:
+                settings["checkpoint_every"] = int(every) if every.isdigit() else every
+            if options.micro_batches > 1:
+                settings["micro_batches"] = options.micro_batches
         estimator = ESTIMATORS[name](**settings)
-        for length in options.unroll:
+        problem, eta, state = prepared(vars(options) | {"rater": share}, model, rater, loss)
 
-            def meta_step(state, eta, inner_batches, outer_batch, estimator=estimator):
-                return estimator(problem, InnerState(*state), eta, inner_batches, outer_batch)
+        def meta_step(state, eta, inner, outer, estimator=estimator, problem=problem):
+            return estimator(problem, InnerState(*state), eta, inner, outer)
 
-            found = measure(
-                meta_step, (tuple(state), eta, batches(length), batches()), options.repeats
+        case = Case(meta_step, (tuple(state), eta, batches(length), batches()))
+        saved = saved_bytes(estimator, state, length)
+        line = {**common, "case": name, **settings, "rater": share, "unroll": length}
+        line |= case.facts() | {"saved_state_bytes": saved}
+        line |= against(case, plain, length, options.repeats)
+        ratio = case.compile_seconds / plain.compile_seconds
+        line["compile_to_plain_step"] = round(ratio, 2)
+        if case.temp_bytes and plain.temp_bytes:
+            ratio = (case.temp_bytes - saved) / plain.temp_bytes
+            line["temp_without_saved_to_plain_step"] = round(ratio, 2)
+        print(json.dumps(line), flush=True)
+
+
+def populations(options, common: dict) -> None:
+    """Meta-steps of whole trainers, the input pipeline and the outer optimizer included."""
+    model, rater, loss, batches = build(options)
+    if options.rater == ["none"]:
+        raise SystemExit("--members needs a rater: leave out --rater or give a size")
+    rows = 8 * options.batch_size
+    features = {k: v.reshape(rows, *v.shape[2:]) for k, v in batches(8).items()}
+    names = np.array([str(row) for row in range(rows)], object)
+    examples = ExampleSet(features, names, names, names, name="random")
+    trainers = {}
+    for count in options.members:
+        trainer = MetaTrainer(
+            rater(),
+            inner_model=model,
+            per_example_loss=loss,
+            inner_optimizer=adam(learning_rate=1e-3),
+            estimator=ESTIMATORS[options.estimator[0]](),
+            unroll_length=options.unroll[0],
+            population_size=count,
+            inner_batch_size=options.batch_size,
+            outer_batch_size=options.batch_size,
+        )
+        trainer.fit(examples, examples, meta_steps=2)
+        trainers[count] = trainer
+    seconds = {count: [] for count in options.members}
+    for _ in range(options.repeats):
+        for count, trainer in trainers.items():
+            at_cpu = time.process_time()
+            trainer.fit(examples, examples, meta_steps=int(trainer.meta_step.numpy()) + 3)
+            seconds[count].append((time.process_time() - at_cpu) / 3)
+    unit = statistics.median(seconds[options.members[0]]) / options.members[0]
+    for count, found in seconds.items():
+        middle = statistics.median(found)
+        line = {**common, "case": "population", "estimator": options.estimator[0]}
+        line |= {"unroll": options.unroll[0], "members": count, "cpu_seconds": round(middle, 4)}
+        line["cpu_to_members_times_first"] = round(middle / count / unit, 3)
+        print(json.dumps(line), flush=True)
+
+
+def precision(options, common: dict) -> None:
+    """Relative error of the meta-gradient with the inner model in bfloat16, against float32."""
+    model, rater, loss, batches = build(options)
+    for length in options.unroll:
+        inner, outer = batches(length), batches()
+        found = {}
+        for dtype in ("float32", "mixed_bfloat16"):
+            problem, eta, state = prepared(
+                vars(options) | {"rater": "none"}, model, rater, loss, dtype
             )
-            saved = saved_bytes(estimator, state, length)
-            line = {**common, "case": name, **settings, "unroll": length, **found}
-            line["saved_state_bytes"] = saved
-            for kind in ("cpu", "wall"):
-                ratio = found[f"{kind}_seconds"] / (length * plain[f"{kind}_seconds"])
-                line[f"{kind}_to_plain_steps"] = round(ratio, 2)
-            line["compile_to_plain_step"] = round(
-                found["compile_seconds"] / plain["compile_seconds"], 2
-            )
-            if found["temp_bytes"] and plain["temp_bytes"]:
-                ratio = (found["temp_bytes"] - saved) / plain["temp_bytes"]
-                line["temp_without_saved_to_plain_step"] = round(ratio, 2)
-            print(json.dumps(line), flush=True)
+
+            @tf.function(jit_compile=True)
+            def run(state, eta, problem=problem):
+                estimator = ESTIMATORS[options.estimator[0]]()
+                return estimator(problem, InnerState(*state), eta, inner, outer)
+
+            outer_loss, gradient, *_ = run(tuple(state), eta)
+            found[dtype] = float(outer_loss), gradient[0].numpy()
+        (loss32, g32), (loss16, g16) = found.values()
+        cosine = g32 @ g16 / np.linalg.norm(g32) / np.linalg.norm(g16)
+        line = {**common, "case": "mixed_bfloat16", "estimator": options.estimator[0]}
+        line |= {"unroll": length, "outer_loss_difference": loss16 - loss32}
+        line["meta_gradient_relative_error"] = float(
+            np.linalg.norm(g16 - g32) / np.linalg.norm(g32)
+        )
+        line["meta_gradient_cosine"] = float(cosine)
+        print(json.dumps(line), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--model", default="0.4m", help=f"{', '.join(TEXT)}, conv, or WIDTHxLAYERSxHEADS"
+    )
+    parser.add_argument("--estimator", nargs="+", choices=ESTIMATORS, default=[*DEFAULT])
+    parser.add_argument("--unroll", nargs="+", type=int, default=[2])
+    parser.add_argument("--checkpoint_every", help="a number, or sqrt; not for nested_tape")
+    parser.add_argument("--micro_batches", type=int, default=1, help="not for nested_tape")
+    parser.add_argument("--recompute_blocks", action="store_true")
+    parser.add_argument("--chunked_logits", action="store_true")
+    parser.add_argument("--chunk", type=int, default=256, help="positions, of chunked logits")
+    parser.add_argument(
+        "--rater", nargs="+", default=["none", "tenth"], help="none, tenth, WIDTHxLAYERSxHEADS"
+    )
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--sequence", type=int, default=128)
+    parser.add_argument("--vocabulary", type=int, default=258)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--members", nargs="+", type=int)
+    parser.add_argument("--precision", action="store_true")
+    parser.add_argument("--keep_dumps", help="folder for XLA's dumps")
+    options = parser.parse_args()
+
+    model = build(options)[0]()
+    common = {
+        "model": options.model,
+        "parameters": model.count_params(),
+        "batch_size": options.batch_size,
+    }
+    for name in ("recompute_blocks", "chunked_logits"):
+        if getattr(options, name):
+            common[name] = True
+    if options.members:
+        populations(options, common)
+    elif options.precision:
+        precision(options, common)
+    else:
+        meta_steps(options, common)
 
 
 if __name__ == "__main__":
