@@ -92,3 +92,16 @@ def test_rater_quality_without_damage_says_why():
     assert "needs both clean and damaged" in quality["reason"]
     with pytest.raises(NonFiniteError):
         metrics.rater_quality([np.nan], [0.0], ["clean"])
+
+
+def test_regression_is_the_least_squares_line():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=200)
+    y = 2.0 - 3.0 * x + 0.1 * rng.normal(size=200)
+    line = metrics.regression(x, y)
+    slope, intercept = np.polyfit(x, y, 1)
+    assert line["slope"] == pytest.approx(slope) and line["intercept"] == pytest.approx(intercept)
+    assert line["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert line["spearman"] == metrics.spearman(x, y)
+    alike = metrics.regression(np.ones(5), np.arange(5.0))
+    assert all(np.isnan(value) for value in alike.values())
