@@ -97,7 +97,7 @@ class RaterKind(Protocol):
     def facts(self) -> dict:
         """What `rater.json` says of this kind beside what it says of all; JSON-able.
 
-        Part of the rater's fingerprint.
+        Part of the rater's fingerprint, so that raters that score differently have different ones.
         """
 
     def endpoints(self, references: References) -> dict[str, Endpoint]:

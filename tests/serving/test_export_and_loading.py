@@ -170,7 +170,9 @@ def test_versions_count_up_and_the_root_loads_the_highest(
     assert sorted(os.listdir(tmp_path)) == ["1", "10", "9"]  # nothing temporary stays
     assert load_rater(str(tmp_path)).path == tenth
     assert load_rater(first).fingerprint != load_rater(tenth).fingerprint
-    again = export_rater(live_rater, byte_tokenizer(), S, tmp_path / "other", reference)
+    again = export_rater(
+        live_rater, byte_tokenizer(), S, tmp_path / "other", reference, example_feature="body"
+    )
     assert load_rater(again).fingerprint == load_rater(first).fingerprint
     with pytest.raises(ArtefactError, match="exists already"):
         export_rater(live_rater, byte_tokenizer(), S, str(tmp_path), reference, version=9)
