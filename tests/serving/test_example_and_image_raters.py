@@ -123,6 +123,24 @@ def test_datasets_and_the_filters_of_pipelines(exported):
     assert number == 2
 
 
+def test_the_percentile_filter_of_pipelines(exported):
+    rater, examples, scores = exported
+    dataset = tf.data.Dataset.from_tensor_slices({**examples.features, "row": np.arange(60)})
+    drop = dr_keras.filter_by_percentile(
+        rater, discard_fraction=0.5, batch_size=8, ids="row", emit_scores=True, emit_dropped=True
+    )
+    found = list(dataset.apply(drop).as_numpy_iterator())
+    assert [int(element["row"]) for element, _ in found] == list(range(60))
+    percentiles = rater.reference.percentile(scores)
+    chances = keep_probability(percentiles, 8, 16).numpy()
+    for number, (_, facts) in enumerate(found):
+        assert abs(facts["score"] - scores[number]) < 1e-5
+        assert abs(facts["keep_probability"] - chances[number]) < 0.05
+    kept = np.array([facts["kept"] for _, facts in found])
+    assert kept[chances > 0.999].all() and not kept[chances < 0.001].any()
+    assert 15 < kept.sum() < 45
+
+
 def test_what_is_no_image_is_refused(exported):
     rater, examples, _ = exported
     whole, _ = both_types(examples)
