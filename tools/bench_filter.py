@@ -18,8 +18,8 @@ process's CPU time: the figure to go by on a machine that others use too, where 
 more about them. length_sorted is compared to unsorted in the same way, as `speedup`.
 `examples_per_second` and `cores` (CPU seconds per second of the clock) are of the fastest round.
 `startup_seconds` is what making an iterator costs (tf.data optimises its graph then), once an epoch
-and not part of the rest. Bare calls spread each operation over all cores; a pipeline scores several
-batches at once, one core each.
+and not part of the rest. Bare calls spread each operation over all cores, bare_pipeline (tf.data's
+default) scores several batches at once with one thread each, the transformations do both.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from tensorflow.python.framework.convert_to_constants import (
 )
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.meta.problem import model_inputs
 
 
 # Calls and control flow count as stateful by name once they read a variable, whatever is left of
@@ -127,9 +128,18 @@ def freeze_outputs(
 def _call(rater: Callable, features):
     if not isinstance(rater, keras.Model):
         return rater(features)
-    structure = getattr(rater, "input", None) if hasattr(rater, "inputs") else None
-    if isinstance(structure, dict) and len(structure) == 1 and tf.is_tensor(features):
-        features = {name: features for name in structure}
+    if not getattr(rater, "inputs", None):  # a subclassed model knows itself what it reads
+        return rater(features, training=False)
+    if isinstance(features, dict):
+        features = model_inputs(rater, features)
+    elif isinstance(rater.input, dict) and len(rater.input) == 1 and tf.is_tensor(features):
+        features = {name: features for name in rater.input}
+    given, inputs = len(tf.nest.flatten(features)), len(rater.inputs)
+    if given != inputs:  # Keras would take the first ones, whatever they are
+        raise ConfigurationError(
+            f"The rater has {inputs} inputs, {[tensor.name for tensor in rater.inputs]}, and is"
+            f" given {given} parts: with `key`, choose those that it takes."
+        )
     return rater(features, training=False)
 
 

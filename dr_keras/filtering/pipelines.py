@@ -86,12 +86,15 @@ class ScoredBatches:
             return step(batch, self.frozen(self.select(batch)))
 
         mapped = self.dataset.map(spread, num_parallel_calls=num_parallel_calls, deterministic=True)
-        if self.frozen.stateless:
-            return mapped
-        # What state is left is a tokenizer's: its vocabulary, which does not change. Without this,
-        # tf.data would refuse to checkpoint an iterator over it.
         options = tf.data.Options()
-        options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+        if self.dataset.options().threading.max_intra_op_parallelism is None:
+            # tf.data's own default, one thread an operation, suits small functions, not a network
+            options.threading.max_intra_op_parallelism = 0
+        if not self.frozen.stateless:
+            # What state is left is a tokenizer's: its vocabulary, which does not change. Without
+            # this, tf.data would refuse to checkpoint an iterator over it.
+            policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+            options.experimental_external_state_policy = policy
         return mapped.with_options(options)
 
 

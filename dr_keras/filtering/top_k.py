@@ -50,8 +50,7 @@ def top_k(
         (`pipelines.scored_batches`).
       drop_remainder: whether a last batch of fewer than B_up examples is left out. If it is kept,
         the same share of it is, rounded up, and shapes are no longer static.
-      num_parallel_calls: batches scored at once; tf.data gives each one thread, so one at a time
-        leaves cores idle. The order of the output does not depend on it.
+      num_parallel_calls: batches scored at once. The order of the output does not depend on it.
 
     Returns:
       A function from dataset to dataset.

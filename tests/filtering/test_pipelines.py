@@ -82,6 +82,13 @@ def test_texts_tokens_and_structures_as_examples_or_batches(
         ((TOKENS, number), rater, None, by_tokens, lambda element: element[1].tolist()),
         ((TOKENS, number), live, None, by_tokens, lambda element: element[1].tolist()),
         (
+            {"id": number, "tokens": TOKENS},  # a model takes what its inputs are named after
+            live,
+            None,
+            by_tokens,
+            lambda element: element["id"].tolist(),
+        ),
+        (
             ({"tokens": TOKENS, "number": number}, -number),
             live,
             lambda batch: {"tokens": batch[0]["tokens"]},
@@ -137,6 +144,18 @@ def test_a_loaded_rater_brings_its_percentiles_and_texts_their_ids(rater, path):
             assert by_text[text]["percentile"] == pytest.approx(percentile, abs=1e-4)
 
 
+def test_operations_may_use_all_cores_unless_the_user_said_otherwise(dense_rater):
+    rows = tf.data.Dataset.from_tensor_slices(np.zeros((8, 2), np.float32))
+    kept = rows.apply(top_k(dense_rater, 0.5, 2))
+    assert kept.options().threading.max_intra_op_parallelism == 0
+    own = tf.data.Options()
+    own.threading.max_intra_op_parallelism = 3
+    kept = rows.with_options(own).apply(top_k(dense_rater, 0.5, 2))
+    assert kept.options().threading.max_intra_op_parallelism == 3
+    policy = tf.data.experimental.ExternalStatePolicy.IGNORE  # would hide a user's own state
+    assert kept.options().experimental_external_state_policy != policy
+
+
 def test_text_pipelines_can_be_checkpointed(rater, resumes):
     dataset = tf.data.Dataset.from_tensor_slices(TEXTS)
     resumes(dataset.apply(top_k(rater, 0.5, 3)), 2)
@@ -165,6 +184,9 @@ def test_what_cannot_be_scored_is_refused_with_the_raters_own_words(rater, live)
     texts = tf.data.Dataset.from_tensor_slices((TEXTS, TEXTS))
     with pytest.raises(ConfigurationError, match="cannot score elements of .*with `key`"):
         texts.apply(top_k(live, 0.5, 2))
+    rows = tf.data.Dataset.from_tensor_slices({"id": TOKENS, "words": TOKENS})
+    with pytest.raises(ConfigurationError, match=r"1 inputs, \['tokens'\], and is given 2 parts"):
+        rows.apply(top_k(live, 0.5, 2))
     with pytest.raises(ConfigurationError, match="no named fields"):
         texts.apply(top_k(rater, 0.5, 2, key="text"))
     with pytest.raises(ConfigurationError, match="The rater is 3: give the path"):
