@@ -1,63 +1,31 @@
 """Training on a loss that is a mean over examples: classifiers, regressions, any user's model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import gin
-import keras
 import tensorflow as tf
 
-from dr_keras.evaluation.repeated_training import Metric, RepeatedTrainer
+from dr_keras.evaluation.repeated_training import RepeatedTrainer
+
+
+@gin.configurable
+def example_sums(
+    outputs, batch: dict, per_example_loss: Callable = gin.REQUIRED
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Losses (outputs, batch) -> [B] as sums over one target an example: float32 [B], ones [B]."""
+    losses = tf.cast(per_example_loss(outputs, batch), tf.float32)
+    return losses, tf.ones_like(losses)
 
 
 @gin.configurable
 class ExampleTrainer(RepeatedTrainer):
     """A RepeatedTrainer of a per-example loss, the same that meta-training weighs.
 
-    Args:
-        model_fn: builds a fresh Keras model from a batch's features to its outputs.
-        per_example_loss: (outputs, batch) -> losses [B].
-        metrics: name -> (outputs, batch) -> a figure of each example [B], such as {"accuracy":
-            @correct}; their means over the test set at the end are reported.
-        others: as for `RepeatedTrainer`.
+    Args: as for `RepeatedTrainer`, whose loss is `example_sums`. `metrics` are such as {"accuracy":
+        @correct}; their means over the test set at the end are reported.
     """
 
-    def __init__(
-        self,
-        model_fn: Callable[[], keras.Model] = gin.REQUIRED,
-        per_example_loss: Callable = gin.REQUIRED,
-        metrics: Mapping[str, Metric] | None = None,
-        steps: int = 400,
-        batch_size: int = 128,
-        learning_rate: float = 3e-3,
-        warmup_steps: int | None = None,
-        final_learning_rate_share: float = 0.1,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
-        evaluate_every: int | None = None,
-        evaluation_batch_size: int | None = None,
-        steps_per_execution: int | None = None,
-        jit_compile: bool = True,
-    ):
-        def loss_sums(outputs, batch):
-            losses = tf.cast(per_example_loss(outputs, batch), tf.float32)
-            return losses, tf.ones_like(losses)
-
-        super().__init__(
-            model_fn,
-            loss_sums,
-            steps,
-            batch_size,
-            learning_rate,
-            warmup_steps,
-            final_learning_rate_share,
-            weight_decay,
-            clip_norm,
-            evaluate_every,
-            evaluation_batch_size,
-            steps_per_execution,
-            jit_compile,
-            metrics,
-        )
+    default_loss_sums = staticmethod(example_sums)
 
 
 @gin.configurable

@@ -22,6 +22,7 @@ import re
 import time
 from typing import Any
 
+import gin
 import keras
 import numpy as np
 import tensorflow as tf
@@ -162,7 +163,8 @@ class RepeatedTrainer:
         steps_per_execution: updates per call of the compiled loop; must divide `evaluate_every`.
             None takes the largest divisor up to 25.
         jit_compile: compile with XLA.
-        loss_sums: (outputs, batch) -> summed loss and number of targets, float [B] each.
+        loss_sums: (outputs, batch) -> summed loss and number of targets, float [B] each; None takes
+            `default_loss_sums`, which a subclass has.
         metrics: name -> (outputs, batch) -> a figure of each example [B], such as whether it is
             classified right; their means over the test set join the record.
 
@@ -170,10 +172,11 @@ class RepeatedTrainer:
         ConfigurationError: a setting is out of its range or contradicts another.
     """
 
+    default_loss_sums: LossSums | None = None
+
     def __init__(
         self,
-        model_fn: Callable[[], keras.Model],
-        loss_sums: LossSums,
+        model_fn: Callable[[], keras.Model] = gin.REQUIRED,
         steps: int = 400,
         batch_size: int = 32,
         learning_rate: float = 3e-3,
@@ -185,8 +188,10 @@ class RepeatedTrainer:
         evaluation_batch_size: int | None = None,
         steps_per_execution: int | None = None,
         jit_compile: bool = True,
+        loss_sums: LossSums | None = None,
         metrics: Mapping[str, Metric] | None = None,
     ):
+        loss_sums = loss_sums or self.default_loss_sums
         if steps < 1 or batch_size < 1:
             raise ConfigurationError(
                 f"steps ({steps}) and batch_size ({batch_size}) must be at least 1"
