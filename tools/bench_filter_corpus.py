@@ -5,7 +5,7 @@
     tools/bench_filter_corpus.py --megabytes 8 --repeats 3 --beam
 
 One JSON line a run, and one with the ratio of the medians. Runs with one worker and with two take
-turns, and all files are made anew for each. Seconds are of the clock, from the call to the manifest,
+turns, and all files are made anew for each. Seconds are of the clock, from call to manifest,
 so starting the workers counts: the corpus has to be large enough for that not to matter. `--beam`
 takes Beam's direct runner with worker processes (multi_processing) instead of the workers of
 `--workers`. The text is made of random words and the rater has random weights, --width wide: it is

@@ -36,9 +36,6 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
       windows_per_batch: windows in one call of the network.
       min_batch_bytes, max_batch_bytes: of text in a batch that Beam makes: large enough to fill the
         network's batches, and a bound on the memory where texts are long.
-      length_buckets: boundaries in characters; Beam then keeps texts of different buckets in
-        different batches. Needs `max_batch_duration_secs`, and pays where a model scores whole
-        texts; windows are sorted by length anyway.
       kwargs: others of Beam's ModelHandler (`max_batch_duration_secs`, `large_model`, ...).
     """
 
@@ -48,17 +45,12 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
         windows_per_batch: int = 256,
         min_batch_bytes: int = 1 << 16,
         max_batch_bytes: int = 4 << 20,
-        length_buckets: Sequence[int] | None = None,
         **kwargs,
     ):
-        buckets = {}
-        if length_buckets is not None:
-            buckets = {"batch_length_fn": len, "batch_bucket_boundaries": list(length_buckets)}
         super().__init__(
             min_batch_size=min_batch_bytes,  # in what element_size_fn counts
             max_batch_size=max_batch_bytes,
             element_size_fn=_weight,
-            **buckets,
             **kwargs,
         )
         self._path = os.fspath(path)

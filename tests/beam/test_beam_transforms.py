@@ -59,16 +59,6 @@ def test_the_handler_is_one_of_beams(letters):
         RaterModelHandler("nowhere").load_model()
 
 
-def test_texts_of_like_length_can_be_batched_by_beam(letters):
-    path, rows, _ = letters
-    handler = RaterModelHandler(path, length_buckets=[32, 64], max_batch_duration_secs=1)
-    assert handler.batch_elements_kwargs()["bucket_boundaries"] == [32, 64]
-    texts = [row["text"] for row in rows[:40]]
-    with Pipeline() as pipeline:
-        rated = pipeline | beam.Create(texts) | RunInference(handler)
-        assert_that(rated | beam.combiners.Count.Globally(), same([40]))
-
-
 @pytest.mark.parametrize("reference", ["corpus", "artefact", "given"])
 def test_filtering_decides_as_without_beam(letters, reference):
     path, rows, _ = letters
