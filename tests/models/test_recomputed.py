@@ -1,0 +1,145 @@
+"""Recomputed blocks, chunked logits and 16-bit computing: the same language model in less memory."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dr_keras.evaluation.language_model_training import LanguageModelTrainer
+from dr_keras.meta.population import initial_values
+from dr_keras.models.abstract import build_abstract
+from dr_keras.models.language_model import language_model
+from dr_keras.models.losses import next_token_loss
+
+VOCABULARY, LENGTH = 11, 6
+
+
+def model(layer_count=3, dropout=0.0, **options):
+    return language_model(
+        VOCABULARY, LENGTH, width=8, layer_count=layer_count, heads=2, dropout=dropout, **options
+    )
+
+
+def tokens(rows=4, seed=0):
+    rng = np.random.default_rng(seed)
+    found = rng.integers(1, VOCABULARY, (rows, LENGTH)).astype(np.int32)
+    found[1, 3:] = 0
+    return {"tokens": tf.constant(found)}
+
+
+def with_values_of(source, target):
+    for a, b in zip(source.trainable_variables, target.trainable_variables, strict=True):
+        assert a.shape == b.shape
+        b.assign(a)
+    return target
+
+
+def loss_and_gradient(model, batch, chunk=7, training=False):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(next_token_loss(model(batch, training=training), batch, chunk))
+    found = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    return [loss, *map(tf.convert_to_tensor, found)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"recompute_blocks": True},
+        {"chunked_logits": True},
+        {"recompute_blocks": True, "chunked_logits": True},
+    ],
+)
+def test_values_are_those_of_the_plain_model(options, randomised):
+    plain = randomised(model())
+    other = with_values_of(plain, model(**options))
+    batch = tokens()
+    for a, b in zip(loss_and_gradient(plain, batch), loss_and_gradient(other, batch)):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+
+
+def test_the_same_seed_makes_the_same_model_with_and_without():
+    plain = initial_values(model, 3)[0]
+    other = initial_values(lambda: model(recompute_blocks=True, chunked_logits=True), 3)[0]
+    for a, b in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 24, 1000])
+def test_chunks_of_any_size_give_the_same_losses(chunk, randomised):
+    made = randomised(model(chunked_logits=True))
+    batch = tokens()
+    outputs = made(batch)
+    logits = tf.matmul(outputs["hidden"], outputs["unembedding"], transpose_b=True)
+    np.testing.assert_allclose(
+        next_token_loss(outputs, batch, chunk), next_token_loss(logits, batch), rtol=1e-5
+    )
+
+
+def test_a_chunk_below_one_is_refused():
+    made, batch = model(chunked_logits=True), tokens()
+    with pytest.raises(ValueError, match="chunk is 0"):
+        next_token_loss(made(batch), batch, 0)
+
+
+def test_dropout_draws_in_every_block_and_moves_on(randomised):
+    made = randomised(model(dropout=0.5, recompute_blocks=True))
+    batch, seeds = tokens(), [v.numpy() for v in made.non_trainable_variables]
+    assert len(seeds) == len(model(dropout=0.5).non_trainable_variables) > 0
+    first, second = (loss_and_gradient(made, batch, training=True)[0] for _ in range(2))
+    assert abs(first - second) > 1e-4
+    moved = [
+        (before != v.numpy()).any() for before, v in zip(seeds, made.non_trainable_variables)
+    ]
+    assert sum(moved) >= 3 * len(moved) // 4  # those of layers that draw at this rate
+
+
+def test_dropout_is_that_of_the_plain_model(randomised):
+    plain = randomised(model(dropout=0.3))
+    other = with_values_of(plain, model(dropout=0.3, recompute_blocks=True))
+    for a, b in zip(plain.non_trainable_variables, other.non_trainable_variables, strict=True):
+        b.assign(a)
+    batch = tokens()
+    for a, b in zip(
+        loss_and_gradient(plain, batch, training=True),
+        loss_and_gradient(other, batch, training=True),
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+
+
+def test_it_trains_in_the_evaluation(example_rows):
+    """Keras' fit, compiled: a loss that falls as that of the plain model does."""
+    curves = []
+    for options in ({}, {"recompute_blocks": True, "chunked_logits": True}):
+        trainer = LanguageModelTrainer(
+            lambda options=options: model(layer_count=2, **options),
+            steps=20,
+            batch_size=8,
+            learning_rate=1e-2,
+            evaluate_every=20,
+        )
+        curves.append(trainer.train(example_rows, example_rows, 0).curve)
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-3)
+    assert curves[0][-1][1] < curves[0][0][1] - 0.3
+
+
+def test_it_is_built_abstractly():
+    plain, other = (
+        build_abstract(lambda options=options: model(**options)).count_params()
+        for options in ({}, {"recompute_blocks": True, "chunked_logits": True})
+    )
+    assert plain == other
+
+
+def test_sixteen_bits_inside_thirty_two_outside(randomised):
+    plain = randomised(model())
+    other = with_values_of(plain, model(dtype="mixed_bfloat16"))
+    assert {v.dtype for v in other.trainable_variables} == {"float32"}
+    batch = tokens()
+    expected, found = loss_and_gradient(plain, batch), loss_and_gradient(other, batch)
+    assert found[0].dtype == tf.float32
+    assert float(expected[0]) != float(found[0])  # it does compute in 16 bits
+    np.testing.assert_allclose(found[0], expected[0], rtol=2e-2)
+    assert other(batch).dtype == "float32"
+    names = [layer.compute_dtype for layer in other.layers if layer.name.startswith("block")]
+    assert names == ["bfloat16"] * 3
+    assert keras.config.dtype_policy().name == "float32"
