@@ -129,6 +129,7 @@ def test_pictures_during_training_and_at_the_end(study):
     assert [sorted(key for key in e if key.startswith("corruption")) for e in epochs] == [
         ["corruption_pearson", "corruption_slope", "corruption_spearman"]
     ] * 2
+    assert all(0 <= epoch["damage_auc"] <= 1 for epoch in epochs)
     tags = set()
     for path in (study / "summaries" / "images").iterdir():
         for event in tf.compat.v1.train.summary_iterator(str(path)):
@@ -178,6 +179,7 @@ def test_a_second_call_reuses_everything_and_draws_again(study, npz, tmp_path, c
         ({"retraining_study.seeds": ()}, "seeds is empty"),
         ({"retraining_study.discard_fractions": (0.0, 0.5)}, "discard_fractions holds 0"),
         ({"IMAGES": "gone.npz"}, "error: there is no file gone.npz"),
+        ({"CORRUPTIONS": []}, "DamageFound needs clean and damaged train examples of known level"),
         ({"CLASSES": 1}, "labels are not in 0 to 0, first 1 of 'train-"),
     ],
 )

@@ -257,6 +257,7 @@ def _meta_training(found: Mapping) -> str:
         "effective sample size": ("effective_sample_size",),
         "meta-evaluation: validation loss": ("validation_loss",),
         "score against corruption": ("corruption_pearson", "corruption_spearman"),
+        "AUC of clean against damaged": ("damage_auc",),
     }.items():
         lines = {
             key.replace("_", " "): [(e["meta_step"], e.get(key)) for e in epochs if key in e]
