@@ -1,0 +1,38 @@
+"""Arms that a rater is compared with: what each keeps of the train part, and why.
+
+All arms of one comparison drop exactly as many examples. Each is a pure function to a `Selection`:
+
+candidates.py
+    window_candidates(examples) -> Candidates              every window by itself
+    joined_candidates(examples, passages=False)            whole documents of a windowed set
+    document_candidates(documents, tokenizer=None, passages=False)
+selection.py
+    Selection: .arm .kept bool [N] .scores [N] .reasons [N] .rows .ids .achieved_fraction
+        .examples() -> ExampleSet (corpus weights put right)   .budget() -> JSON-able dict
+    kept_count(total, f) -> int                            total - floor(total f), exact
+    batch_fraction(batch_size, f) -> Fraction              1 - B/B_up, to match an online arm
+    matching_fraction(kept, total) -> Fraction             to match a given number
+    select_by_score(arm, candidates, scores, f, seed=0, keep="highest"|"lowest"|"middle",
+        method="threshold"|"keep_probability", batch_size=64) -> Selection
+random_choice.py
+    random_arm(candidates, f, seed=0, match=None | Selection | {source: number}) -> Selection
+heuristics.py (rules in c4_rules.py and gopher_rules.py, facts about texts in texts.py)
+    heuristics(rules=None, passages=None) -> Heuristics, gin-configurable
+        .measure(candidates) -> {rule: float64 [N]}   .broken(candidates) -> {rule: bool [N]}
+    heuristics_arm(candidates, f, seed=0, rules=None) -> Selection
+    heuristics_then_scores_arm(candidates, scores, f, seed=0, rules=None) -> Selection
+perplexity.py
+    cross_perplexity(examples, trainer=LanguageModelTrainer, folds=2, seed=0) -> float64 [rows]
+        nats per token, by models that never saw the document; gin-configurable
+    disjoint_perplexity(examples, scorer_data, trainer=..., seed=0) -> float64 [rows]
+    perplexity_arm(candidates, nats, f, keep="middle", seed=0) -> Selection
+classifier.py
+    cross_classifier_scores(candidates, outer, features=NgramFeatures(), ...) -> ClassifierScores
+    classifier_arm(candidates, found, f, seed=0) -> Selection
+study.py
+    Baselines(candidates, outer, rater_scores=None, seed=0, cache_dir=None), gin-configurable
+        .select(arm, f, seed=0) -> Selection; arm is one of ARMS (or of its `more_arms`):
+        "unfiltered", "rater", "rater_inverted", "random", "random_as_rater", "perplexity_lowest",
+        "perplexity_middle", "perplexity_highest", "heuristics_c4", "heuristics_gopher",
+        "heuristics", "heuristics_then_rater", "classifier"
+"""
