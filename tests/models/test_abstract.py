@@ -40,10 +40,7 @@ def test_paper_configurations_build_the_papers_models(study):
     assert rater.count_params() / 1e6 == pytest.approx(50, rel=0.1)
     assert inner.count_params() / 1e6 == pytest.approx(400, rel=0.1)
     width = inner.get_layer("token_embedding").output_dim
-    assert inner.output_shape == {
-        "hidden": (None, 2048, width),
-        "unembedding": (32000, width),
-    }
+    assert inner.output_shape == [(None, 2048, width), (32000, width)]
     assert rater.output_shape == (None,)
     assert rater.get_layer("position_embedding").sequence_length == 2048
 
