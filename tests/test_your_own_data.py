@@ -118,7 +118,8 @@ def test_mistakes_get_a_plain_answer_before_any_work(name, folder, tmp_path, cap
     bindings = (folder / "houses.gin").read_text(encoding="utf-8").replace("houses", module)
     for function in ("flats", "checked_flats", "price_model", "price_rater", "price_error"):
         bindings = re.sub(rf"(@(?:\w+/)?){function}\b", rf"\1{module}.{function}", bindings)
-        bindings = re.sub(rf"^(\w+)/{function}\.", rf"\1/{module}.{function}.", bindings, flags=re.M)
+        scoped = rf"^(\w+)/{function}\."
+        bindings = re.sub(scoped, rf"\1/{module}.{function}.", bindings, flags=re.M)
     (tmp_path / "mine.gin").write_text(bindings, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert main(["--base_dir", "run", "--gin_file", "mine.gin"]) == 2

@@ -12,7 +12,7 @@ from dr_keras.meta.scoring import Scorer
 
 @gin.configurable(denylist=["base_dir", "setup"])
 class DamageFound(TrainerCallback):
-    """Adds "damage_auc" to the epoch's logs: the chance that a clean example outscores a damaged one.
+    """Adds "damage_auc" to the epoch's logs: the chance that clean outscores damaged.
 
     Bound as `meta_train.callback_fns = [@DamageFound]`, for any data whose `labels` hold a `level`
     (0 is clean). Chooses no checkpoint and changes nothing of the training.

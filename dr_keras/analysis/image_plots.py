@@ -16,7 +16,9 @@ def to_png(figure: Figure) -> bytes:
     """A figure as a PNG file on white."""
     buffer = io.BytesIO()
     with plots.style():
-        figure.savefig(buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None})
+        figure.savefig(
+            buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None}
+        )
     return buffer.getvalue()
 
 
@@ -93,7 +95,8 @@ def extremes_grid(examples, scores: np.ndarray, count: int = 16) -> Figure:
     """
     order = np.argsort(scores, kind="stable")
     rows = []
-    for heading, chosen in (("rated lowest", order[:count]), ("rated highest", order[::-1][:count])):
+    ends = {"rated lowest": order[:count], "rated highest": order[::-1][:count]}
+    for heading, chosen in ends.items():
         captions = [_caption(examples, scores, row) for row in chosen]
         rows.append((heading, examples.features["image"][chosen], captions))
     return image_grid(rows)

@@ -149,7 +149,8 @@ def metric_against_share(comparison: Mapping, metric: str) -> Figure:
         band = reference["spread"] or 0.0
         look = plots.arm_style(comparison["reference"], 0)
         axes.axhspan(
-            reference["mean"] - band, reference["mean"] + band, color=look["color"], alpha=0.15, lw=0
+            reference["mean"] - band, reference["mean"] + band, color=look["color"], alpha=0.15,
+            lw=0,
         )
         axes.axhline(reference["mean"], **look, label=comparison["reference"])
         for position, kind in enumerate(("random", "rater"), 1):

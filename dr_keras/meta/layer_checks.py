@@ -1,7 +1,7 @@
 """Layers that an unroll cannot go through: found before meta-training starts.
 
-An inner model is a pure function of the values that Keras knows (weights, seeds, moving statistics):
-members hold these and re-run them. What keeps state anywhere else would be shared by the members
+An inner model is a pure function of the values that Keras knows (weights, seeds, moving
+statistics): members hold these and re-run them. What keeps state anywhere else would be shared by the members
 and lost by checkpoints; what has no derivative would silently cut the gradient off.
 """
 
@@ -94,7 +94,7 @@ def gradient_reaches_weights(
 
 
 def missing_derivative(error: Exception) -> ConfigurationError | None:
-    """What to tell the user where an operation has no gradient registered; None for other errors."""
+    """The error for the user where an operation has no gradient registered; None for others."""
     found = re.search(r"gradient registry has no entry for: (\w+)", str(error)) or re.search(
         r"No gradient defined for operation '[^']*' \(op type: (\w+)\)", str(error)
     )
@@ -103,6 +103,6 @@ def missing_derivative(error: Exception) -> ConfigurationError | None:
     return ConfigurationError(
         "An operation of the inner model or its loss has no second derivative in TensorFlow:"
         f" {found[1]} has no gradient. The meta-gradient differentiates the inner gradient: use"
-        " another layer, such as plain instead of fused attention, or layer normalisation instead of"
-        " a local one."
+        " another layer, such as plain instead of fused attention, or layer normalisation instead"
+        " of a local one."
     )

@@ -8,8 +8,8 @@
 
 A rater that reads the label takes `label` int32 [B] after the image everywhere. Floats are brought
 to the type that the rater was meta-trained with: of a rater of uint8, to the nearest of its 256
-values, beyond 0 and 1 to these. The `image` of a tf.train.Example is a PNG, JPEG, GIF or BMP file in a
-bytes_list.
+values, beyond 0 and 1 to these. The `image` of a tf.train.Example is a PNG, JPEG, GIF or BMP file
+in a bytes_list.
 """
 
 import keras
@@ -88,7 +88,8 @@ class ImageKind(ExampleKind):
             image = tf.io.decode_image(file, channels=shape[2], expand_animations=False)
             return tf.ensure_shape(image, shape)
 
-        images = tf.map_fn(decode, parsed[FEATURE], fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+        form = tf.TensorSpec(shape, tf.uint8)
+        images = tf.map_fn(decode, parsed[FEATURE], fn_output_signature=form)
         rest = {
             name: tf.cast(parsed[name], spec.dtype)
             for name, spec in _without_image(self.inputs).items()

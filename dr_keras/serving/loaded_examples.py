@@ -118,8 +118,8 @@ class LoadedImageRater(LoadedExampleRater):
             return
         if value.dtype.kind == "f" and value.size and not (value.min() >= 0 and value.max() <= 1):
             raise DataError(
-                f"The images are floats from {value.min():g} to {value.max():g}; floats must be in 0"
-                " to 1. Divide by 255, or give uint8."
+                f"The images are floats from {value.min():g} to {value.max():g}; floats must be"
+                " in 0 to 1. Divide by 255, or give uint8."
             )
         if value.dtype.kind != "f" and value.dtype != np.uint8:
             raise DataError(

@@ -46,9 +46,9 @@ def test_a_rater_begins_with_equal_scores_and_may_read_the_label():
     assert scores.shape == (4,) and (scores[:3] == other[:3]).all() and scores[3] != other[3]
 
 
-@pytest.mark.parametrize("build", [lambda: image_classifier(SHAPE, 3), lambda: image_rater(SHAPE, 3)])
+@pytest.mark.parametrize("build", [image_classifier, image_rater])
 def test_saved_and_loaded(build, tmp_path):
-    model = build()
+    model = build(SHAPE, 3)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     batch = {"image": pixels(), "label": np.zeros(4, np.int32)}

@@ -149,7 +149,7 @@ def test_what_is_no_image_is_refused(exported):
         rater({"image": whole.astype(np.float32), "label": label})
     with pytest.raises(DataError, match="The images are int64; give uint8 in 0 to 255 or floats"):
         rater({"image": whole.astype(np.int64), "label": label})
-    with pytest.raises(DataError, match=r"'image' has shape \(60, 5, 6, 1\): this rater takes \[8,"):
+    with pytest.raises(DataError, match=r"'image' has shape \(60, 5, 6, 1\): this rater takes"):
         rater({"image": whole[:, :5], "label": label})
     with pytest.raises(DataError, match=r"This rater reads \['image'.*; the dict given has \['pix"):
         rater({"pixels": whole})
@@ -203,7 +203,7 @@ def test_inputs_that_a_table_rater_refuses(tmp_path):
     export_examples(model, examples, Scorer(model)(examples), str(tmp_path), {})
     rater = dr_keras.load_rater(tmp_path)
     x, n = examples.features["x"], examples.features["n"]
-    with pytest.raises(DataError, match=r"reads \['n', 'x'\]: give it a dict of these, not ndarray"):
+    with pytest.raises(DataError, match=r"reads \['n', 'x'\]: give it a dict of these, not nd"):
         rater(x)
     with pytest.raises(DataError, match="The feature 'n' must be numbers, not <U1"):
         rater({"x": x[:1], "n": np.array(["a"])})
@@ -216,5 +216,5 @@ def test_exporters_check_what_they_are_given(tmp_path):
         export_images(table_rater(), table(), np.arange(50.0), str(tmp_path), {})
     x = keras.Input((3,), name="other")
     model = keras.Model({"other": x}, keras.layers.Dense(1)(x), name="lost")
-    with pytest.raises(ConfigurationError, match=r"'lost' reads 'other', and the examples have \['n"):
+    with pytest.raises(ConfigurationError, match=r"'lost' reads 'other', and the examples have"):
         export_examples(model, table(), np.arange(50.0), str(tmp_path), {})

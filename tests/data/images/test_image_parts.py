@@ -33,8 +33,9 @@ def test_only_train_is_corrupted_and_what_happened_is_known():
             assert share <= pixels + 1e-6 and (share > 0) == known["corrupted"][row]
         assert known["true_label"][row] == label
         assert known["mislabelled"][row] == (parts.train.features["label"][row] != label)
-        kinds = [("pixel_noise", known["corrupted"][row]), ("label_noise", known["mislabelled"][row])]
-        assert known["damage"][row] == ("+".join(n for n, hit in kinds if hit) or "clean")
+        kinds = {"pixel_noise": known["corrupted"][row], "label_noise": known["mislabelled"][row]}
+        expected = "+".join(name for name, hit in kinds.items() if hit) or "clean"
+        assert known["damage"][row] == expected
     assert (known["level"][known["mislabelled"]] == 1).all()
     assert 0.4 < known["corrupted"].mean() < 0.6 and 0.2 < known["mislabelled"].mean() < 0.4
     for part in (parts.outer, parts.validation):
@@ -72,7 +73,7 @@ def test_labels_out_of_range_name_the_image():
     images = toy()
     images.train.labels[17] = 5
     with pytest.raises(
-        DataError, match="train images of toy: 1 of 600 labels are not in 0 to 4, first 5 of 'train-17'"
+        DataError, match="images of toy: 1 of 600 labels are not in 0 to 4, first 5 of 'train-17'"
     ):
         image_data(images, 5)
 
@@ -80,14 +81,14 @@ def test_labels_out_of_range_name_the_image():
 def test_repeated_ids_are_refused():
     images = toy()
     images.test.ids[3] = "test-0"
-    with pytest.raises(DataError, match="The id 'test-0' of the test images of toy repeats: rows 0"):
+    with pytest.raises(DataError, match="The id 'test-0' of the test images of toy repeats: row"):
         image_data(images, 5)
 
 
 def test_parts_of_different_shapes_are_refused():
     images = toy()
     small = Images("toy", images.train, images.test._replace(images=images.test.images[:, :4]))
-    with pytest.raises(DataError, match=r"train images are uint8 \(6, 6, 1\), test images uint8 \(4"):
+    with pytest.raises(DataError, match=r"images are uint8 \(6, 6, 1\), test images uint8 \(4"):
         image_data(small, 5)
 
 
@@ -112,7 +113,7 @@ def test_an_empty_part_is_named():
 def test_known_levels_are_spread_evenly():
     parts = image_data(toy(test=1000), 5)
     probe = at_levels(parts.test, [0.0, 0.5, 1.0], size=300, seed=2)
-    assert len(probe) == 300 and np.bincount((probe.labels["asked"] * 2).astype(int)).tolist() == [100] * 3
+    assert np.bincount((probe.labels["asked"] * 2).astype(int)).tolist() == [100, 100, 100]
     assert (probe.labels["level"][probe.labels["asked"] == 0] == 0).all()
     assert (probe.labels["level"][probe.labels["asked"] == 1] == 1).all()
     half = probe.labels["level"][probe.labels["asked"] == 0.5]

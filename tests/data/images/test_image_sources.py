@@ -109,7 +109,8 @@ def data_dir(tmp_path_factory):
 def test_tfds_gives_the_same_images(data_dir):
     found = tfds_images("toy_digits", data_dir)
     expected = {(i.tobytes(), int(n)) for i, n in zip(arrays()["x_train"], arrays()["y_train"])}
-    assert {(i.tobytes(), int(n)) for i, n in zip(found.train.images, found.train.labels)} == expected
+    train = zip(found.train.images, found.train.labels)
+    assert {(image.tobytes(), int(label)) for image, label in train} == expected
     assert len(set(found.train.ids)) == 30 and len(found.test.ids) == 10
     assert find_images(f"{data_dir}/toy_digits/1.0.0").name == "toy_digits"
 
