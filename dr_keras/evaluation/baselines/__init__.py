@@ -16,8 +16,11 @@ selection.py
         method="threshold"|"keep_probability", batch_size=64) -> Selection
 random_choice.py
     random_arm(candidates, f, seed=0, match=None | Selection | {source: number}) -> Selection
+ngrams.py
+    NgramFeatures(unit="words", orders=(1, 2), buckets=65536), gin-configurable
 heuristics.py (rules in c4_rules.py and gopher_rules.py, facts about texts in texts.py)
-    heuristics(rules=None, passages=None) -> Heuristics, gin-configurable
+    heuristics(rules=None, bad_words=(), more_rules=(), passages=None,
+        families=("c4", "gopher")) -> Heuristics, gin-configurable
         .measure(candidates) -> {rule: float64 [N]}   .broken(candidates) -> {rule: bool [N]}
     heuristics_arm(candidates, f, seed=0, rules=None) -> Selection
     heuristics_then_scores_arm(candidates, scores, f, seed=0, rules=None) -> Selection
@@ -27,7 +30,7 @@ perplexity.py
     disjoint_perplexity(examples, scorer_data, trainer=..., seed=0) -> float64 [rows]
     perplexity_arm(candidates, nats, f, keep="middle", seed=0) -> Selection
 classifier.py
-    cross_classifier_scores(candidates, outer, features=NgramFeatures(), ...) -> ClassifierScores
+    cross_classifier_scores(candidates, outer, features=None, folds=2, ...) -> ClassifierScores
     classifier_arm(candidates, found, f, seed=0) -> Selection
 study.py
     Baselines(candidates, outer, rater_scores=None, seed=0, cache_dir=None), gin-configurable
@@ -35,4 +38,5 @@ study.py
         "unfiltered", "rater", "rater_inverted", "random", "random_as_rater", "perplexity_lowest",
         "perplexity_middle", "perplexity_highest", "heuristics_c4", "heuristics_gopher",
         "heuristics", "heuristics_then_rater", "classifier"
+        .candidates .rater_scores .nats_per_token [N] .classifier_scores .broken("all")
 """
