@@ -89,9 +89,10 @@ class Claims:
 
     def _is_stale(self, path: pathlib.Path) -> bool:
         try:
-            return time.time() - path.stat().st_mtime > self._stale_after
+            old = time.time() - path.stat().st_mtime > self._stale_after
         except FileNotFoundError:
             return False
+        return old or _is_dead(path)
 
     def _touch(self, path: pathlib.Path, token: str, done: threading.Event) -> None:
         while not done.wait(self._stale_after / 10):
@@ -138,8 +139,26 @@ class Claims:
                 time.sleep(self._poll)
 
 
-def _owner(path: pathlib.Path) -> str | None:
+def _read(path: pathlib.Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["token"]
-    except (OSError, ValueError, KeyError):
-        return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # gone, or being written
+        return {}
+
+
+def _owner(path: pathlib.Path) -> str | None:
+    return _read(path).get("token")
+
+
+def _is_dead(path: pathlib.Path) -> bool:
+    """Whether the holder was a process of this machine that is no more."""
+    holder = _read(path)
+    if holder.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder["process"]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, KeyError, ValueError):
+        pass
+    return False

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 import datetime
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 import platform
@@ -29,192 +28,123 @@ import platform
 from dr_keras import __version__
 from dr_keras import whole_files
 from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.evaluation.forms import COUNT, FIGURE, FREE, NUMBER, POINTS, TEXT, Each, Listed, check
 
 SCHEMA_VERSION = 1
 
-_NUMBER, _COUNT, _TEXT = "a number", "a whole number, at least 0", "a text"
-
-
-class _Figure(str):
-    """A number that may be null where the object says why."""
-
-
-class _Each:
-    """An object whose keys are free and whose values all have one form."""
-
-    def __init__(self, form):
-        self.form = form
-
-
-class _Listed(_Each):
-    """A list whose items all have one form."""
-
-
-_FREE = object()
-_FIGURE = _Figure(_NUMBER)
-_POINTS = _Listed(_Listed(_NUMBER))
-
 _QUALITY = {
-    "auc?": _FIGURE,
-    "auc_all?": _FIGURE,
-    "spearman?": _FIGURE,
-    "damaged?": _COUNT,
-    "damaged_from_minimum_level?": _COUNT,
-    "reason?": _TEXT,
+    "auc?": FIGURE,
+    "auc_all?": FIGURE,
+    "spearman?": FIGURE,
+    "damaged?": COUNT,
+    "damaged_from_minimum_level?": COUNT,
+    "reason?": TEXT,
 }
 _ARM = {
-    "description?": _TEXT,
-    "examples?": _COUNT,
-    "unique_tokens": _COUNT,
-    "tokens_seen": _COUNT,
-    "epochs?": _NUMBER,
-    "discard_fraction?": _NUMBER,
-    "seconds?": _NUMBER,
-    "flops?": _NUMBER,
-    "by_damage?": _Each(_COUNT),
-    "by_source?": _Each(_COUNT),
-    "final_by_source?": _Each(_FIGURE),
+    "description?": TEXT,
+    "examples?": COUNT,
+    "unique_tokens": COUNT,
+    "tokens_seen": COUNT,
+    "epochs?": NUMBER,
+    "discard_fraction?": NUMBER,
+    "seconds?": NUMBER,
+    "flops?": NUMBER,
+    "by_damage?": Each(COUNT),
+    "by_source?": Each(COUNT),
+    "final_by_source?": Each(FIGURE),
     # Other figures of the test set at the end, such as accuracy; "against" is by their means.
-    "metrics?": _Each(
+    "metrics?": Each(
         {
-            "mean": _NUMBER, "spread": _FIGURE, "by_seed": _Each(_NUMBER), "reason?": _TEXT,
-            "against?": _Each(
-                {"difference": _NUMBER, "margin": _FIGURE, "outcome": _TEXT, "reason?": _TEXT}
+            "mean": NUMBER, "spread": FIGURE, "by_seed": Each(NUMBER), "reason?": TEXT,
+            "against?": Each(
+                {"difference": NUMBER, "margin": FIGURE, "outcome": TEXT, "reason?": TEXT}
             ),
         }
     ),
     # Of the examples that the arm leaves out: how many, and how many of them are known to be bad.
-    "dropped?": {"examples": _COUNT, "corrupted?": _COUNT, "mislabelled?": _COUNT},
-    "curves": _Each(_POINTS),
-    "mean": _POINTS,
-    "spread": _POINTS,
+    "dropped?": {"examples": COUNT, "corrupted?": COUNT, "mislabelled?": COUNT},
+    "curves": Each(POINTS),
+    "mean": POINTS,
+    "spread": POINTS,
     "final": {
-        "step": _COUNT, "mean": _NUMBER, "spread": _FIGURE, "by_seed": _Each(_NUMBER),
-        "reason?": _TEXT,
+        "step": COUNT, "mean": NUMBER, "spread": FIGURE, "by_seed": Each(NUMBER),
+        "reason?": TEXT,
     },
     "match": {
-        "target": _NUMBER, "steps": _FIGURE, "share": _FIGURE, "share_by_seed": _Each(_FREE),
-        "reason?": _TEXT,
+        "target": NUMBER, "steps": FIGURE, "share": FIGURE, "share_by_seed": Each(FREE),
+        "reason?": TEXT,
     },
-    "against": _Each(
-        {"difference": _NUMBER, "margin": _FIGURE, "outcome": _TEXT, "reason?": _TEXT}
+    "against": Each(
+        {"difference": NUMBER, "margin": FIGURE, "outcome": TEXT, "reason?": TEXT}
     ),
 }
 _SCHEMA = {
-    "schema_version": _COUNT,
-    "study": _TEXT,
-    "title": _TEXT,
-    "created": _TEXT,
+    "schema_version": COUNT,
+    "study": TEXT,
+    "title": TEXT,
+    "created": TEXT,
     "corpus": {
-        "name": _TEXT,
-        "fingerprint": _TEXT,
-        "parts": _Each(
+        "name": TEXT,
+        "fingerprint": TEXT,
+        "parts": Each(
             {
-                "documents?": _COUNT,
-                "examples": _COUNT,
-                "unique_tokens": _COUNT,
-                "by_source?": _Each(_COUNT),
-                "by_damage?": _Each(_COUNT),
+                "documents?": COUNT,
+                "examples": COUNT,
+                "unique_tokens": COUNT,
+                "by_source?": Each(COUNT),
+                "by_damage?": Each(COUNT),
             }
         ),
-        "notes?": _FREE,
+        "notes?": FREE,
     },
     "rater": {
         **_QUALITY,
-        "measured_on?": _TEXT,
-        "minimum_level?": _NUMBER,
+        "measured_on?": TEXT,
+        "minimum_level?": NUMBER,
         # Score against level on examples damaged for the purpose, all levels, clean ones among them.
         "line?": {
-            "measured_on": _TEXT, "slope": _FIGURE, "intercept": _FIGURE, "pearson": _FIGURE,
-            "spearman": _FIGURE, "reason?": _TEXT,
+            "measured_on": TEXT, "slope": FIGURE, "intercept": FIGURE, "pearson": FIGURE,
+            "spearman": FIGURE, "reason?": TEXT,
         },
-        "examples?": _COUNT,
-        "level_unknown?": _COUNT,
-        "clean?": _COUNT,
-        "by_damage?": _Each(_QUALITY),
-        "parameters?": _COUNT,
-        "meta_step?": _COUNT,
-        "fingerprint?": _TEXT,
+        "examples?": COUNT,
+        "level_unknown?": COUNT,
+        "clean?": COUNT,
+        "by_damage?": Each(_QUALITY),
+        "parameters?": COUNT,
+        "meta_step?": COUNT,
+        "fingerprint?": TEXT,
     },
-    "comparisons": _Listed(
+    "comparisons": Listed(
         {
-            "name": _TEXT,
-            "model": {"parameters": _COUNT, "description?": _TEXT},
-            "steps": _COUNT,
-            "batch_size": _COUNT,
-            "sequence_length": _COUNT,
-            "reference": _TEXT,
-            "candidate": _TEXT,
-            "seeds": _Listed(_COUNT),
-            "arms": _Each(_ARM),
-            "verdict": {"outcome": _TEXT, "text": _TEXT, "figures?": _TEXT},
+            "name": TEXT,
+            "model": {"parameters": COUNT, "description?": TEXT},
+            "steps": COUNT,
+            "batch_size": COUNT,
+            "sequence_length": COUNT,
+            "reference": TEXT,
+            "candidate": TEXT,
+            "seeds": Listed(COUNT),
+            "arms": Each(_ARM),
+            "verdict": {"outcome": TEXT, "text": TEXT, "figures?": TEXT},
         }
     ),
     "headline": {
-        "auc": _FIGURE,
-        "auc_all": _FIGURE,
-        "spearman": _FIGURE,
-        "final_loss": _Each(_NUMBER),
-        "steps_to_match": _FIGURE,
-        "share": _FIGURE,
-        "outcome": _TEXT,
-        "text": _TEXT,
-        "figures?": _TEXT,
-        "reason?": _TEXT,
+        "auc": FIGURE,
+        "auc_all": FIGURE,
+        "spearman": FIGURE,
+        "final_loss": Each(NUMBER),
+        "steps_to_match": FIGURE,
+        "share": FIGURE,
+        "outcome": TEXT,
+        "text": TEXT,
+        "figures?": TEXT,
+        "reason?": TEXT,
     },
-    "stages": _Each({"seconds": _NUMBER, "peak_memory_bytes": _FIGURE, "reason?": _TEXT}),
-    "settings": _FREE,
-    "versions": _FREE,
-    "meta_training?": _FREE,
+    "stages": Each({"seconds": NUMBER, "peak_memory_bytes": FIGURE, "reason?": TEXT}),
+    "settings": FREE,
+    "versions": FREE,
+    "meta_training?": FREE,
 }
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check(value, form, where: str) -> None:
-    if isinstance(form, dict) or type(form) is _Each:
-        if not isinstance(value, Mapping):
-            raise DataError(f"results: {where} must be an object, not {value!r:.60}")
-        not_text = [key for key in value if not isinstance(key, str)]
-        if not_text:
-            raise DataError(f"results: {where} has the key {not_text[0]!r}: keys must be texts")
-    if isinstance(form, dict):
-        known = {key.rstrip("?") for key in form}
-        unknown = sorted(set(value) - known)
-        if unknown:
-            raise DataError(
-                f"results: {where} has the unknown key {unknown[0]!r}; known are {sorted(known)}"
-            )
-        for key, inner in form.items():
-            name = key.rstrip("?")
-            if name not in value:
-                if not key.endswith("?"):
-                    raise DataError(f"results: {where} lacks {name!r}")
-                continue
-            if isinstance(inner, _Figure) and value[name] is None:
-                if not value.get("reason"):
-                    raise DataError(f"results: {where}.{name} is null and no 'reason' says why")
-                continue
-            _check(value[name], inner, f"{where}.{name}")
-    elif isinstance(form, _Listed):
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise DataError(f"results: {where} must be a list, not {value!r:.60}")
-        for k, item in enumerate(value):
-            _check(item, form.form, f"{where}[{k}]")
-    elif type(form) is _Each:
-        for key, item in value.items():
-            _check(item, form.form, f"{where}.{key}")
-    elif form is _TEXT:
-        if not isinstance(value, str):
-            raise DataError(f"results: {where} must be {_TEXT}, not {value!r:.60}")
-    elif form is _COUNT:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise DataError(f"results: {where} must be {_COUNT}, not {value!r:.60}")
-    elif form is not _FREE:
-        if not _is_number(value) or not math.isfinite(value):
-            raise DataError(f"results: {where} must be a finite number, not {value!r:.60}")
 
 
 def validate(results: Mapping) -> None:
@@ -227,7 +157,7 @@ def validate(results: Mapping) -> None:
             f"results: schema_version is {version!r}, this dr_keras reads {SCHEMA_VERSION}: "
             "use the version of dr_keras that wrote them"
         )
-    _check(results, _SCHEMA, "results")
+    check(results, _SCHEMA, "results")
     for k, comparison in enumerate(results["comparisons"]):
         for role in ("reference", "candidate"):
             if comparison[role] not in comparison["arms"]:

@@ -98,6 +98,17 @@ class Stages:
         self.records[name] = record
         return result
 
+    def is_done(self, name: str) -> bool:
+        """Whether a stage's record is there, by this process or another."""
+        return (self._folder / f"{name}.json").exists()
+
+    def result(self, name: str) -> dict:
+        """The result of a stage that is done."""
+        if name not in self.records:
+            path = self._folder / f"{name}.json"
+            self.records[name] = json.loads(path.read_text(encoding="utf-8"))
+        return self.records[name]["result"]
+
     def _interrupted(self, name: str) -> pathlib.Path:
         return self._folder / f"interrupted-{name}.json"
 

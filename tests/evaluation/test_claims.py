@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -37,6 +39,15 @@ def test_an_abandoned_claim_is_taken_over_and_its_owner_leaves_the_new_one_alone
         assert not claims.path("x").exists()
         claims.path("x").write_text(held)
     assert claims.path("x").read_text() == held  # not ours to remove
+
+
+def test_the_claim_of_a_process_that_died_here_is_taken_over_at_once(tmp_path):
+    code = "import sys; from dr_keras.evaluation.claims import Claims; import os\n"
+    code += "context = Claims(sys.argv[1]).taken('x'); assert context.__enter__(); os._exit(9)"
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert ended.returncode == 9 and Claims(tmp_path).path("x").exists()
+    with Claims(tmp_path).taken("x") as mine:
+        assert mine
 
 
 def test_a_claim_at_work_does_not_grow_old(tmp_path):
