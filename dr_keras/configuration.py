@@ -105,21 +105,24 @@ def _parse(gin_files: list[str], gin_params: list[str], search: list[str], compl
 def import_configurables() -> None:
     """Imports every module of dr_keras, so that gin knows every name that a file may use.
 
-    `parse` calls this where a name is unknown. Entry points are left out, and modules of an
-    optional dependency that is not installed.
+    `parse` calls this where a name is unknown. Entry points are left out, and Beam's transforms,
+    which gin has no part in: importing Beam takes seconds, prints warnings, and is optional.
     """
-    # Packages are imported below; what walk_packages makes of those it cannot import is ignored.
-    for module in pkgutil.walk_packages(dr_keras.__path__, "dr_keras.", onerror=lambda name: None):
-        if module.name.startswith("dr_keras.commands"):
+    _import_below(dr_keras, without=("dr_keras.commands", "dr_keras.beam"))
+
+
+def _import_below(package, without: tuple[str, ...]) -> None:
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if module.name in without:
             continue
         try:
-            importlib.import_module(module.name)
-        except ModuleNotFoundError as error:
+            found = importlib.import_module(module.name)
+        except ModuleNotFoundError as error:  # of an optional dependency
             if (error.name or "").partition(".")[0] == "dr_keras":
                 raise
-        except DrKerasError as error:  # a package that says which extra it needs
-            if not isinstance(error.__cause__, ImportError):
-                raise
+            continue
+        if module.ispkg:
+            _import_below(found, without)
 
 
 def _as_list(value: str | Sequence[str]) -> list[str]:
