@@ -31,14 +31,6 @@ class FirstOrder(LoopedUnroll):
     name = "first_order"
     biased = True
 
-    def __init__(
-        self,
-        save_gradients: bool = True,
-        checkpoint_every: int | str | None = None,
-        micro_batches: int = 1,
-    ):
-        super().__init__(save_gradients, checkpoint_every, micro_batches)
-
     def second_order(self, problem, state, weights, batch, direction, statistics):
         by_weights, non_trainable = along(problem, state, direction, batch)
         nothing = pytrees.zeros_like(list(state.theta)), pytrees.zeros_like(statistics)

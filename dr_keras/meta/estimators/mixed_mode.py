@@ -35,14 +35,6 @@ class MixedMode(LoopedUnroll):
 
     name = "mixed_mode"
 
-    def __init__(
-        self,
-        save_gradients: bool = True,
-        checkpoint_every: int | str | None = None,
-        micro_batches: int = 1,
-    ):
-        super().__init__(save_gradients, checkpoint_every, micro_batches)
-
     def second_order(self, problem, state, weights, batch, direction, statistics):
         old = floating(state.non_trainable)
         sources = [*state.theta, *old]

@@ -22,13 +22,22 @@ class Recompute(LoopedUnroll):
     gradients there.
 
     Args:
-      save_gradients, checkpoint_every, micro_batches: see `LoopedUnroll`.
+      save_gradients: off by default, because the re-run computes them anyway.
+      checkpoint_every, micro_batches: see `LoopedUnroll`.
 
     Raises:
       ConfigurationError: as `LoopedUnroll`.
     """
 
     name = "recompute"
+
+    def __init__(
+        self,
+        save_gradients: bool = False,
+        checkpoint_every: int | str | None = None,
+        micro_batches: int = 1,
+    ):
+        super().__init__(save_gradients, checkpoint_every, micro_batches)
 
     def second_order(self, problem, state, weights, batch, direction, statistics):
         old = floating(state.non_trainable)

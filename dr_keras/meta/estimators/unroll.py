@@ -45,7 +45,7 @@ class LoopedUnroll:
 
     def __init__(
         self,
-        save_gradients: bool = False,
+        save_gradients: bool = True,
         checkpoint_every: int | str | None = None,
         micro_batches: int = 1,
     ):
