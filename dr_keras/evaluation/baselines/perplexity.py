@@ -54,19 +54,16 @@ def cross_perplexity(
       DataError: too few documents or examples.
     """
     fold = folds_of(document_ids(examples), folds, seed)
+    learned = [
+        _fold_to_learn(examples, np.flatnonzero(fold != number), number) for number in range(folds)
+    ]
     trainer = trainer()
     scores = np.full(len(examples), np.nan)
     for number in range(folds):
-        scored = np.flatnonzero(fold == number)
-        learned = np.flatnonzero(fold != number)
-        held_out = examples.take(scored, f"scored fold {number}")
-        trainer.train(
-            _fold_to_learn(examples, learned, number),
-            _curve_sample(held_out, test_size),
-            seed,
-            progress,
-        )
-        scores[scored] = nats_per_token(trainer, held_out)
+        rows = np.flatnonzero(fold == number)
+        scored = examples.take(rows, f"scored fold {number}")
+        trainer.train(learned[number], _curve_sample(scored, test_size), seed, progress)
+        scores[rows] = nats_per_token(trainer, scored)
     return scores
 
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import pathlib
+import zipfile
 
 import gin
 import numpy as np
@@ -155,7 +156,7 @@ def cached(folder, name: str, key: tuple[str, ...], work: Callable[[], np.ndarra
     try:
         with np.load(path, allow_pickle=False) as stored:
             return stored["values"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         values = work()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, values=values)

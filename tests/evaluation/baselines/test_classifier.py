@@ -1,0 +1,126 @@
+"""n-gram features and the classifier, against sums worked out by hand."""
+
+import math
+
+import gin
+import numpy as np
+import pytest
+
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.evaluation.baselines.classifier import (
+    classifier_arm, cross_classifier_scores, fit_logistic,
+)
+from dr_keras.evaluation.baselines.ngrams import NgramFeatures, SparseRows
+import pool
+
+
+def dense(rows: SparseRows) -> np.ndarray:
+    table = np.zeros(rows.shape)
+    np.add.at(table, (rows.row, rows.column), rows.value)
+    return table
+
+
+def sparse(table) -> SparseRows:
+    table = np.asarray(table, float)
+    row, column = np.nonzero(table)
+    return SparseRows(row, column, table[row, column], table.shape)
+
+
+def test_counts_are_logged_and_rows_have_length_one():
+    features = dense(NgramFeatures(orders=(1,))(["The cat, the hat", "", "the"]))
+    logs = [math.log(3), *[math.log(2)] * 3]  # the: twice; cat hat and the comma: once
+    expected = np.sort(np.array(logs) / np.linalg.norm(logs))
+    assert np.allclose(np.sort(features[0][features[0] > 0]), expected)
+    assert not features[1].any()
+    assert features[2].max() == 1 and features[0].argmax() == features[2].argmax()
+
+
+def test_ngrams_tell_order_and_units():
+    words = NgramFeatures(orders=(2,))
+    first, second = dense(words(["dog bites man", "man bites dog"]))
+    assert first @ second == 0 and np.count_nonzero(first) == 2
+    unigrams = dense(NgramFeatures(orders=(1,))(["dog bites man", "man bites dog"]))
+    assert unigrams[0] @ unigrams[1] == pytest.approx(1)
+    one, other = dense(NgramFeatures("bytes", (3,))(["abcd", "xbcd"]))
+    assert np.count_nonzero(one) == 2 and one @ other == pytest.approx(0.5)  # bcd in both
+    assert NgramFeatures(buckets=7)(["many different words in few buckets"]).column.max() < 7
+    with pytest.raises(ConfigurationError, match="unit is 'letters'"):
+        NgramFeatures("letters")
+    with pytest.raises(ConfigurationError, match="must be numbers from 1"):
+        NgramFeatures(orders=(0,))
+
+
+def test_products():
+    table = np.array([[1.0, 0, 2], [0, 0, 0], [0, 3, 0]])
+    rows = sparse(table)
+    assert rows.times(np.array([1.0, 2, 3])).tolist() == [7, 0, 6]
+    assert rows.transposed_times(np.array([1.0, 2, 3])).tolist() == [1, 9, 2]
+    assert np.array_equal(dense(rows.take(np.array([True, False, True]))), table[[0, 2]])
+
+
+def test_one_feature_has_a_solution_in_closed_form():
+    # x = 1 in 3 of 4 positives and in 1 of 4 negatives: log-odds ratio of a 2 x 2 table
+    x = np.array([[1], [1], [1], [0], [1], [0], [0], [0]])
+    model = fit_logistic(sparse(x), np.arange(8) < 4, 0.0, steps=5000, tolerance=1e-9)
+    assert model.bias == pytest.approx(math.log(1 / 3), abs=1e-6)
+    assert model.weights[0] == pytest.approx(math.log(9), abs=1e-6)
+    # classes are balanced: the same negatives twice over change nothing
+    twice = np.concatenate([x, x[4:]])
+    again = fit_logistic(sparse(twice), np.arange(12) < 4, 0.0, steps=5000, tolerance=1e-9)
+    assert again.weights[0] == pytest.approx(math.log(9), abs=1e-6)
+
+
+def test_fit_is_at_a_minimum():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(60, 5))
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    positive = rng.random(60) < 0.5
+    model = fit_logistic(sparse(table), positive, 0.01, steps=5000, tolerance=1e-8)
+    assert model.gradient <= 1e-8
+
+    def loss(weights, bias):
+        logits = table @ weights + bias
+        losses = np.logaddexp(0, np.where(positive, -logits, logits))
+        balanced = (losses[positive].mean() + losses[~positive].mean()) / 2
+        return balanced + 0.005 * weights @ weights
+
+    least = loss(model.weights, model.bias)
+    for _ in range(20):
+        assert loss(model.weights + rng.normal(size=5) * 1e-2, model.bias + 1e-3) > least
+    with pytest.raises(DataError, match="not 60 of one and 0 of the other"):
+        fit_logistic(sparse(table), np.ones(60, bool))
+
+
+def texts(words, count, rng):
+    return [" ".join(rng.choice(words, 8)) for _ in range(count)]
+
+
+def test_outer_text_is_known_from_training_text():
+    rng = np.random.default_rng(0)
+    wanted, other = ["lake", "river", "sea", "rain"], ["lake", "stone", "sand", "dust"]
+    pool_texts = texts(wanted, 40, rng) + texts(other, 120, rng)
+    found = pool.candidates(160, pool_texts)
+    outer = pool.candidates(40, texts(wanted, 40, rng))
+    result = cross_classifier_scores(found, outer)
+    chosen = classifier_arm(found, result, 0.75)
+    assert len(chosen.ids & {f"d{k}" for k in range(40)}) >= 36
+    assert result.held_out_auc > 0.8  # the pool holds wanted text, too: not 1
+    budget = chosen.budget()
+    assert budget["held_out_auc"] == result.held_out_auc
+    assert budget["classifier"]["outer_examples"] == 40
+    # scores come from the other fold's texts alone: a candidate's own text does not teach its model
+    again = cross_classifier_scores(found, outer)
+    assert np.array_equal(again.scores, result.scores)
+
+
+def test_same_text_on_both_sides_cannot_be_told_apart():
+    rng = np.random.default_rng(1)
+    words = [f"w{k}" for k in range(30)]
+    found, outer = (pool.candidates(200, texts(words, 200, rng)) for _ in range(2))
+    assert 0.4 < cross_classifier_scores(found, outer).held_out_auc < 0.6
+
+
+def test_buckets_are_bound_by_gin():
+    gin.parse_config("NgramFeatures.buckets = 64\ncross_classifier_scores.folds = 3")
+    found = cross_classifier_scores(pool.candidates(12), pool.candidates(6))
+    assert found.facts["buckets"] == 64 and found.facts["folds"] == 3
