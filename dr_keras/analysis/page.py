@@ -75,6 +75,16 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], bold
     return '<div class="scroll">' + "".join(lines) + "</tbody></table></div>"
 
 
+def shares(counts: Mapping[str, int]) -> str:
+    """The largest eight of some counts as percentages, a dash for none."""
+    total = sum(counts.values())
+    if not total:
+        return "–"
+    largest = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [f"{name.replace('_', ' ')} {100 * count / total:.0f}%" for name, count in largest[:8]]
+    return ", ".join(shown) + (f" and {len(largest) - 8} more" if len(largest) > 8 else "")
+
+
 def figure(figure, description: str, prefix: str, caption: str) -> str:
     """A matplotlib figure inside the page; see `plots.to_svg`."""
     svg = plots.to_svg(figure, description, prefix)

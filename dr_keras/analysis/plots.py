@@ -18,17 +18,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
-_INK = "#010203"  # Replaced by currentColor; no figure uses it for anything else.
+INK = "#010203"  # Replaced by currentColor; no figure uses it for anything else.
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "dr_keras",  # The same figure gives the same bytes.
     "font.size": 10,
     "font.family": "sans-serif",
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -63,7 +63,7 @@ def to_svg(figure: Figure, description: str, prefix: str) -> str:
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S).replace(_INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S).replace(INK, "currentColor")
     label = html.escape(description, quote=True)
     # Width and height in points would pin the size; the page scales figures by their viewBox.
     svg = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", svg, count=1)
@@ -135,15 +135,15 @@ def loss_curves(comparison: Mapping, seeds: bool = False) -> Figure:
         axes.set_ylim(min(shown) - 1.5 * room, max(shown) + room)
         axes.set_xlim(0, last)
         target = arms[reference]["final"]["mean"]
-        axes.axhline(target, color=_INK, linewidth=0.8, alpha=0.6)
+        axes.axhline(target, color=INK, linewidth=0.8, alpha=0.6)
         match = arms[candidate]["match"]
         if match["steps"] is not None and not seeds:
-            axes.plot([match["steps"]], [target], "o", color=_INK, markersize=6, zorder=5)
+            axes.plot([match["steps"]], [target], "o", color=INK, markersize=6, zorder=5)
             axes.annotate(
                 f"{candidate} gets there after\n{match['steps']:.0f} of {last:.0f} steps "
                 f"({100 * match['share']:.0f}%)",
                 (match["steps"], target), xytext=(18, 34), textcoords="offset points",
-                arrowprops={"arrowstyle": "-", "color": _INK, "alpha": 0.6},
+                arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.6},
             )
         axes.annotate(
             f"final loss of {reference}", (0, target), xytext=(4, -11),
@@ -213,12 +213,12 @@ def score_against_level(scores, levels, kinds) -> Figure:
             middle, median = _running_median(x, y)
             axes.plot(middle, median, color=COLOURS[0], linewidth=2)
             if clean.size:
-                axes.axhline(np.median(clean), color=_INK, linewidth=1, linestyle="--", alpha=0.7)
-            axes.set_title(f"{name.replace('_', ' ')} ({len(x):,})", fontsize=10, color=_INK)
+                axes.axhline(np.median(clean), color=INK, linewidth=1, linestyle="--", alpha=0.7)
+            axes.set_title(f"{name.replace('_', ' ')} ({len(x):,})", fontsize=10, color=INK)
             axes.set_xlim(0, 1)
             axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        figure.supxlabel("level of damage", fontsize=10, color=_INK)
-        figure.supylabel("score", fontsize=10, color=_INK)
+        figure.supxlabel("level of damage", fontsize=10, color=INK)
+        figure.supylabel("score", fontsize=10, color=INK)
     return figure
 
 
@@ -247,7 +247,7 @@ def meta_curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]
                     *points.T, color=COLOURS[k % len(COLOURS)], linewidth=1.3, marker=marker,
                     markersize=3.5, label=label,
                 )
-            axes.set_title(title, fontsize=10, color=_INK)
+            axes.set_title(title, fontsize=10, color=INK)
             axes.set_xlabel("meta-steps")
             if len(lines) > 1:
                 axes.legend(fontsize=8)

@@ -101,7 +101,8 @@ def _quality_rows(rater: Mapping) -> list[tuple[str, ...]]:
     ]
 
 
-def _quality(rater: Mapping, scored: ScoredExamples | None) -> str:
+def quality_section(rater: Mapping, scored: ScoredExamples | None) -> str:
+    """HTML on how scores follow known damage, from a `rater` section of results."""
     parts = ["<h2>Does the score follow the damage?</h2>"]
     if "auc" in rater:
         level = rater.get("minimum_level", 0.0)
@@ -161,7 +162,8 @@ def _example(example: Mapping) -> str:
     return f'<div class="example"><header>{header}</header><pre>{text}</pre></div>'
 
 
-def _examples(examples: Mapping[str, Sequence[Mapping]] | None) -> str:
+def extremes_section(examples: Mapping[str, Sequence[Mapping]] | None) -> str:
+    """HTML of the lowest- and highest-rated examples; see `write_report`."""
     if not examples or not any(examples.values()):
         return ""
     parts = [
@@ -182,8 +184,8 @@ def _corpus(corpus: Mapping) -> str:
             page.count(figures.get("documents")),
             page.count(figures["examples"]),
             page.count(figures["unique_tokens"]),
-            f'<span class="text">{page.text(_shares(figures.get("by_source", {})))}</span>',
-            f'<span class="text">{page.text(_shares(figures.get("by_damage", {})))}</span>',
+            f'<span class="text">{page.text(page.shares(figures.get("by_source", {})))}</span>',
+            f'<span class="text">{page.text(page.shares(figures.get("by_damage", {})))}</span>',
         )
         for part, figures in corpus["parts"].items()
     ]
@@ -199,15 +201,6 @@ def _corpus(corpus: Mapping) -> str:
             rows,
         )
     )
-
-
-def _shares(counts: Mapping[str, int]) -> str:
-    total = sum(counts.values())
-    if not total:
-        return "–"
-    largest = sorted(counts.items(), key=lambda item: -item[1])
-    shown = [f"{name.replace('_', ' ')} {100 * count / total:.0f}%" for name, count in largest[:8]]
-    return ", ".join(shown) + (f" and {len(largest) - 8} more" if len(largest) > 8 else "")
 
 
 def render_report(
@@ -261,7 +254,7 @@ def render_report(
         )
         + "</details>"
     )
-    body.append(_quality(results["rater"], scored))
+    body.append(quality_section(results["rater"], scored))
     panels = {title: lines for title, lines in (meta_curves or {}).items() if any(lines.values())}
     if panels:
         body.append("<h2>How the rater was trained</h2>")
@@ -273,7 +266,7 @@ def render_report(
                 "Meta-training: the outer loss is what the rater is trained to lower.",
             )
         )
-    body += [_examples(examples), _corpus(results["corpus"])]
+    body += [extremes_section(examples), _corpus(results["corpus"])]
     body += [page.cost(results), page.settings(results)]
     return page.whole(results["title"], body)
 

@@ -1,0 +1,186 @@
+"""The evidence protocol end to end, so small that its figures mean nothing."""
+
+import json
+
+import pytest
+
+from dr_keras.commands import evaluate as command
+from dr_keras.evaluation import evidence_results
+
+ARMS = ("random_as_rater", "perplexity_middle", "heuristics", "classifier", "rater_inverted")
+# The rater that ships reads windows of 128 bytes; meta-training has tests of its own.
+BINDINGS = {
+    "META_STEPS": "2",
+    "SEEDS": "(0, 1)",
+    "evidence.rater": "'damaged_prose'",
+    "evidence.meta_training_flops": "1e9",
+    "evidence.more_arms": repr(ARMS),
+    "evidence.sweep": "(0.25, 0.5)",
+    "evidence.sweep_seeds": "(0,)",
+    "evidence.test_size": "48",
+    "evidence.validation_size": "48",
+    "evidence.tasks": "@jsonl_tasks()",
+    "evidence.corpora": "[@other/jsonl_corpus()]",
+    "damaged_corpus.corpus": "@jsonl_corpus()",
+    "LanguageModelTrainer.steps": "4",
+    "LanguageModelTrainer.batch_size": "8",
+    "LanguageModelTrainer.evaluation_batch_size": "16",
+    "LanguageModelTrainer.evaluate_every": "2",
+    "LanguageModelTrainer.jit_compile": "False",
+    "small/language_model.width": "8",
+    "medium/language_model.width": "12",
+    "language_model.layer_count": "1",
+    "small/language_model.layer_count": "1",
+    "medium/language_model.layer_count": "1",
+}
+
+
+def arguments(folder, base_dir, **changes):
+    paths = {
+        "jsonl_corpus.path": repr(str(folder / "corpus.jsonl")),
+        "other/jsonl_corpus.path": repr(str(folder / "other.jsonl")),
+        "other/jsonl_corpus.name": "'letters'",
+        "jsonl_tasks.paths": repr(str(folder / "toy_validation.jsonl")),
+        "jsonl_tasks.items": "6",
+    }
+    bindings = BINDINGS | paths | changes
+    return [
+        "--gin_file=experiments/evidence_minutes.gin", f"--base_dir={base_dir}",
+        *(f"--gin_param={name} = {value}" for name, value in bindings.items()),
+    ]  # fmt: skip
+
+
+def lines(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A corpus of two sources, another corpus, and a task."""
+    folder = tmp_path_factory.mktemp("evidence")
+    subjects = ["The river", "An old clock", "Her letter", "That garden", "Every winter", "A song"]
+    verbs = ["carried", "remembered", "forgot", "measured", "answered", "followed"]
+    things = ["the quiet road", "a broken gate", "their long walk", "nobody at all", "its own name"]
+
+    def text(k):
+        parts = [
+            f"{subjects[(k + j) % 6]} {verbs[(k * j + 1) % 6]} {things[(k + 2 * j) % 5]} {k * 7 + j}."
+            for j in range(12)
+        ]
+        return " ".join(parts)
+
+    lines(folder / "corpus.jsonl", [
+        {"text": text(k), "id": str(k), "source": "even" if k % 2 == 0 else "odd"}
+        for k in range(120)
+    ])  # fmt: skip
+    lines(folder / "other.jsonl", [{"text": text(1000 + k), "id": str(k)} for k in range(6)])
+    lines(folder / "toy_validation.jsonl", [
+        {"context": f"{subjects[k % 6]} {k}", "choices": [verbs[k % 6], "xyz"], "gold": k % 2}
+        for k in range(8)
+    ])  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    base_dir = folder / "study"
+    assert command.main(arguments(folder, base_dir)) == 0
+    return base_dir
+
+
+def test_every_arm_and_figure_is_in_the_results(study):
+    found = evidence_results.read(study / "results.json")
+    small, medium = found["sizes"]
+    assert list(small["arms"]) == ["unfiltered", "rater", "random", *ARMS]
+    assert list(medium["arms"]) == ["unfiltered", "rater", "random"]
+    assert small["parameters"] < medium["parameters"]
+    seen = small["steps"] * small["batch_size"]
+    for arm in (*small["arms"].values(), *medium["arms"].values()):
+        assert set(arm["curves"]) == {"0", "1"} and arm["final"]["spread"] is not None
+        assert arm["budget"]["epochs"] * arm["budget"]["pool_examples"] == pytest.approx(seen)
+        assert 0 <= arm["metrics"]["toy accuracy"]["mean"] <= 1
+        assert arm["metrics"]["toy likelihood"]["mean"] < 0
+        assert {"validation loss", "loss on letters"} < set(arm["metrics"])
+        assert set(arm["by_source"]) == {"even", "odd"}
+    chosen = found["protocol"]["discard_fraction"]
+    kept = {arm["budget"]["pool_examples"] for n, arm in small["arms"].items() if n != "unfiltered"}
+    assert len(kept) == 1  # all arms drop exactly as many
+    assert small["discard_fraction"] == pytest.approx(chosen, abs=0.06)
+    swept = found["sweep"]["30k"]
+    losses = {float(f): v["validation"]["mean"] for f, v in swept["fractions"].items()}
+    assert set(losses) == {0.25, 0.5} and min(losses, key=losses.get) == swept["best"] == chosen
+    assert found["tasks"]["toy"] == {"questions": 6, "available": 8, "chance": 0.5}
+
+
+def test_flops_in_the_results_are_those_of_the_formula(study):
+    found = evidence_results.read(study / "results.json")
+    small = found["sizes"][0]
+    training = 3 * small["forward_flops"] * small["steps"] * small["batch_size"]
+    assert small["arms"]["unfiltered"]["account"]["run"] == {
+        "training": training, "scoring": 0.0, "total": training,
+    }
+    rater = small["arms"]["rater"]["account"]["run"]
+    oversized = round(8 / (1 - small["discard_fraction"]))
+    scored = min(small["steps"] * oversized, found["compute"]["score_corpus"]["examples"])
+    assert rater["scoring"] == found["compute"]["rater_forward_flops"] * scored
+    assert found["compute"]["meta_training"]["total"] == 1e9
+    assert found["compute"]["perplexity"]["training_flops"] > 0
+    assert small["arms"]["random"]["account"]["run"]["scoring"] == 0
+
+
+def test_the_page_is_one_file_with_the_answer_first(study):
+    page = (study / "report.html").read_text(encoding="utf-8")
+    found = evidence_results.read(study / "results.json")
+    assert page.index(found["answer"]["text"][:40]) < page.index("<svg") < page.index("<table")
+    for text in ("How much to drop", "Compute", "What the rater learned", "chance 50.0%",
+                 "Rated lowest", "The corpus"):
+        assert text in page
+    assert "http://www.w3.org" in page and "<script" not in page and "src=" not in page
+    assert list((study / "summaries" / "cells" / "30k").glob("rater-*-0/events*"))
+
+
+def test_a_finished_study_is_read_and_a_missing_cell_is_run_again(folder, study, capsys):
+    cells = {path: path.stat().st_mtime_ns for path in (study / "cells").rglob("*.json")}
+    before = json.loads((study / "results.json").read_text())
+    lost = sorted(cells)[0]
+    content = json.loads(lost.read_text())
+    lost.unlink()
+    assert command.main(arguments(folder, study)) == 0
+    after = {path: path.stat().st_mtime_ns for path in (study / "cells").rglob("*.json")}
+    assert {p for p in cells if after[p] != cells[p]} == {lost}
+    again = json.loads(lost.read_text())
+    assert again["record"]["curve"] == content["record"]["curve"]
+    assert again["tasks"] == content["tasks"]
+    assert json.loads((study / "results.json").read_text())["answer"] == before["answer"]
+    assert not list((study / "claims").rglob("*.claim"))
+    assert "recommendation:" in capsys.readouterr().out
+
+
+def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys):
+    changed = {"LanguageModelTrainer.steps": "6"}
+    assert command.main(arguments(folder, study, **changed)) == 2
+    assert "holds a run with another configuration" in capsys.readouterr().err
+    path = sorted((study / "cells").rglob("*.json"))[0]
+    content = path.read_text()
+    path.write_text(content[:50])
+    assert command.main(arguments(folder, study)) == 2
+    assert "is damaged" in capsys.readouterr().err
+    path.write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evidence.core_arms": "('rater',)"}, "core_arms lacks unfiltered"),
+        ({"evidence.sweep": "()"}, "give one of them"),
+        ({"evidence.discard_fraction": "0.0"}, "unfiltered is an arm of its own"),
+        ({"evidence.online_arms": "('unfiltered',)"}, "unfiltered chooses nothing"),
+        ({"evidence.sweep_sizes": "'some'"}, "must be 'all' or 'smallest'"),
+        ({"SEQUENCE_LENGTH": "64"}, "rates windows of 128 tokens, the study has 64"),
+        ({"evidence.rater": "'nowhere'"}, "nowhere is not a directory"),
+    ],
+)
+def test_mistakes_are_one_plain_line(folder, tmp_path, capsys, change, message):
+    assert command.main(arguments(folder, tmp_path / "study", **change)) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
