@@ -1,6 +1,9 @@
 """The evidence protocol end to end, so small that its figures mean nothing."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -184,3 +187,46 @@ def test_mistakes_are_one_plain_line(folder, tmp_path, capsys, change, message):
     assert command.main(arguments(folder, tmp_path / "study", **change)) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+ONLINE = {
+    "evidence.online_arms": "('rater', 'random')",
+    "evidence.more_arms": "()",
+    "evidence.core_arms": "('unfiltered', 'rater', 'random', 'rater_inverted')",
+    "evidence.discard_fraction": "0.25",
+    "evidence.sweep": "()",
+    "evidence.tasks": "()",
+    "evidence.corpora": "()",
+    "SIZES": "{'30k': @small/LanguageModelTrainer}",
+}
+
+
+def test_random_in_oversized_batches_of_a_single_pass_is_not_run_twice(folder, tmp_path, capsys):
+    chosen = arguments(folder, tmp_path / "study", **ONLINE)
+    unused = ("other/", "jsonl_tasks", "medium/")
+    chosen = [a for a in chosen if not a.startswith(tuple(f"--gin_param={u}" for u in unused))]
+    assert command.main(chosen) == 0
+    assert "random: on a single pass this is the unfiltered arm; not run" in capsys.readouterr().out
+    found = evidence_results.read(tmp_path / "study" / "results.json")
+    assert found["protocol"]["same_as_unfiltered"] == [["30k", "random"]]
+    arms = found["sizes"][0]["arms"]
+    assert set(arms) == {"unfiltered", "rater", "rater_inverted"}
+    train = found["corpus"]["parts"]["train"]["examples"]
+    assert arms["rater"]["budget"]["pool_examples"] == train  # drawn from all of it
+    assert arms["rater"]["budget"]["passes"] == pytest.approx(4 * 11 / train)  # ceil(8 / 0.75)
+    assert arms["rater_inverted"]["budget"]["pool_examples"] == train - train * 3 // 11
+    assert "<i>is</i> the unfiltered arm" in (tmp_path / "study" / "report.html").read_text()
+
+
+@pytest.mark.long
+def test_two_processes_split_the_cells_of_one_folder(folder, tmp_path):
+    command_line = [sys.executable, "-m", "dr_keras.commands.evaluate"]
+    command_line += arguments(folder, tmp_path / "study", **{"evidence.sweep": "()",
+                              "evidence.discard_fraction": "0.5"})  # fmt: skip
+    both = [subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=900)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    done = [re.findall(r"(\S+ \S+(?: \S+)?, seed \d): 4/4 steps in", error) for error in errors]
+    assert all(done), "one process did everything"
+    assert len(done[0]) + len(done[1]) == len(set(done[0]) | set(done[1])) == 2 * (8 + 3)
+    assert not list((tmp_path / "study" / "claims").rglob("*.claim"))
