@@ -25,5 +25,9 @@ class NonFiniteError(DrKerasError, ArithmeticError):
     """A loss or meta-gradient is NaN or infinite."""
 
 
+class WorkerLostError(DrKerasError, RuntimeError):
+    """Another process of a run on several machines does not answer any more."""
+
+
 class ArtefactError(DrKerasError):
     """A directory is not an exported rater, or only part of one."""

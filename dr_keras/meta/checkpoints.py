@@ -5,7 +5,8 @@
     <base_dir>/checkpoints/rater-<step>.sha256       its checksum, which HDF5 does not have
 
 The state is for resuming, the rater for exporting and for comparing raters along training. A
-file has its final name only when it is whole.
+file has its final name only when it is whole. A state is kept by member, not by device, so that it
+restores under any strategy with as many members.
 """
 
 import hashlib
@@ -92,11 +93,10 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.folder = pathlib.Path(base_dir) / "checkpoints"
         self.base_dir, self.keep = pathlib.Path(base_dir), max(1, keep)
-        self._trainer = self._checkpoint = None
+        self._trainer = None
 
     def set_trainer(self, trainer) -> None:
         self._trainer = trainer
-        self._checkpoint = tf.train.Checkpoint(**trainer.variables())
 
     def restore(self) -> int | None:
         """Restores the newest state into the trainer; its meta-step, or None without one.
@@ -109,7 +109,7 @@ class Checkpoints(keras.callbacks.Callback):
             return None
         path = self.folder / f"state-{steps[-1]}"
         try:
-            self._checkpoint.read(str(path)).assert_consumed()
+            self._read(str(path))
         except (*_DAMAGE, tf.errors.OpError, AssertionError) as error:
             remedy = (
                 f"delete {path}.* to resume from meta-step {steps[-2]}"
@@ -123,8 +123,24 @@ class Checkpoints(keras.callbacks.Callback):
             ) from error
         return int(self._trainer.meta_step.numpy())
 
+    def _read(self, path: str) -> None:
+        status = tf.train.Checkpoint(**self._trainer.variables()).read(path)
+        population = self._trainer.population
+        if all(population.members):
+            status.assert_consumed()
+            return
+        # This worker holds some of the members: all of its own are there, and no more than all.
+        status.assert_existing_objects_matched().expect_partial()
+        names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        members = {name.split("/")[1] for name in names if name.startswith("members/")}
+        if len(members) != population.size:
+            raise ValueError(f"it has {len(members)} members and not {population.size}")
+
     def save(self) -> None:
-        """Writes rater and state of the present meta-step."""
+        """Writes rater and state of the present meta-step; of several workers the chief does."""
+        state = self._trainer.gathered_variables()
+        if not self._trainer.placement.is_chief:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         step = int(self._trainer.meta_step.numpy())
         final = rater_path(self.base_dir, step)
@@ -134,7 +150,7 @@ class Checkpoints(keras.callbacks.Callback):
         _checksum_path(final).write_text(_checksum(temporary) + "\n", encoding="ascii")
         os.replace(temporary, final)
         # The bundle's data file is written before its index, and only an index is looked for.
-        self._checkpoint.write(str(self.folder / f"state-{step}"))
+        tf.train.Checkpoint(**state).write(str(self.folder / f"state-{step}"))
         for old in _steps(self.folder, _STATE)[: -self.keep]:
             index = self.folder / f"state-{old}.index"
             index.unlink(missing_ok=True)

@@ -6,11 +6,13 @@ stand side by side (paper, section 4: 8 inner models).
 """
 
 from collections.abc import Callable
+import dataclasses
 import gc
 
 import keras
 import tensorflow as tf
 
+from dr_keras.distribution.placement import OneDevice
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.inner_optimizers import InnerOptimizer
@@ -29,10 +31,7 @@ def initial_values(constructor: Callable[[], keras.Model], seed: int) -> tuple[l
     )
 
 
-def _variable(value) -> tf.Variable:
-    return tf.Variable(value, trainable=False)
-
-
+@dataclasses.dataclass
 class Member:
     """One inner model's state and its outer Adam's slots, in variables.
 
@@ -43,11 +42,10 @@ class Member:
       generation: int32 variable, initialisations after the first.
     """
 
-    def __init__(self, state: InnerState, outer_slots: dict):
-        self.state = tf.nest.map_structure(_variable, state)
-        self.outer_slots = tf.nest.map_structure(_variable, outer_slots)
-        self.contributions = _variable(tf.constant(0, tf.int32))
-        self.generation = _variable(tf.constant(0, tf.int32))
+    state: InnerState
+    outer_slots: dict
+    contributions: tf.Variable
+    generation: tf.Variable
 
     def variables(self) -> dict:
         """All variables by name, as a checkpoint holds them."""
@@ -62,6 +60,11 @@ class Member:
         }
 
 
+def _by_member(trees: dict) -> dict:
+    # Checkpoints know children by names: these are the names that the places in a list have.
+    return {str(index): Member(**tree).variables() for index, tree in trees.items()}
+
+
 class Population:
     """Members, their lifetimes and their seeds.
 
@@ -74,6 +77,11 @@ class Population:
       outer_optimizer: for the members' outer slots.
       eta: the rater's trainable variables, for the shapes of the outer slots.
       seed: of the run.
+      placement: where members live; see `dr_keras.distribution.placement`.
+
+    Attributes:
+      members: Members by index; None for one that another worker holds.
+      slots: the members of a replica as its code sees them, inside `placement.run`.
 
     Raises:
       ConfigurationError: size below 1, or a lifetime shorter than one unroll.
@@ -89,8 +97,11 @@ class Population:
         outer_optimizer: OuterAdam,
         eta: list,
         seed: int,
+        placement: OneDevice | None = None,
     ):
+        placement = placement or OneDevice()
         at_least("population_size", size, 1)
+        placement.check_population(size)
         if lifetime is not None:
             at_least("lifetime", lifetime, 1)
         if lifetime is not None and lifetime < updates_per_step:
@@ -102,8 +113,20 @@ class Population:
         self._optimizer = optimizer
         self.size, self.lifetime, self.updates_per_step = size, lifetime, updates_per_step
         self.seed = seed
+
+        def beginning(index: int) -> dict:
+            return {
+                "state": self._fresh_state(index, 0),
+                "outer_slots": outer_optimizer.init(eta),
+                "contributions": tf.constant(0, tf.int32),
+                "generation": tf.constant(0, tf.int32),
+            }
+
+        self._placement = placement
+        self._held, self._trees = placement.hold(size, beginning)
+        self.slots = [Member(**tree) for tree in self._held]
         self.members = [
-            Member(self._fresh_state(index, 0), outer_optimizer.init(eta))
+            Member(**self._trees[index]) if index in self._trees else None
             for index in range(size)
         ]
 
@@ -134,11 +157,23 @@ class Population:
     def reinitialise(self, index: int) -> None:
         """A new inner model from the member's next seed; its outer Adam goes on."""
         member = self.members[index]
+        if member is None:
+            return  # another worker's
         member.generation.assign_add(1)
         fresh = self._fresh_state(index, int(member.generation.numpy()))
         tf.nest.map_structure(lambda variable, value: variable.assign(value), member.state, fresh)
         gc.collect()  # the discarded Keras model is a cycle that holds its weights
 
+    def variables(self) -> dict:
+        """Index -> variables by name, as a checkpoint holds them, of the members here."""
+        return _by_member(self._trees)
+
+    def gathered_variables(self) -> dict:
+        """As `variables`, on the chief with every worker's members; all workers must call."""
+        return _by_member(
+            self._placement.member_values(self.size, self._held, self._trees)
+        )
+
     def ages(self) -> list[int]:
-        """Inner updates of each member since its initialisation."""
-        return [int(member.state.age.numpy()) for member in self.members]
+        """Inner updates of each member here since its initialisation."""
+        return [int(member.state.age.numpy()) for member in self.members if member]

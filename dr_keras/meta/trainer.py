@@ -6,6 +6,7 @@ drives the usual `keras.callbacks`, one "batch" a meta-step and one "epoch" ever
 """
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -16,7 +17,9 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
-from dr_keras.errors import ConfigurationError, NonFiniteError
+from dr_keras.distribution.placement import OneDevice
+from dr_keras.distribution.strategies import placement_of
+from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError
 from dr_keras.meta import checks, layer_checks, pytrees
 from dr_keras.meta.estimators import NestedTape
 from dr_keras.meta.inner_optimizers import adam
@@ -27,6 +30,24 @@ from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
 
 ON_NONFINITE = ("stop", "reinit")
+
+# What TensorFlow raises in one worker when another has gone, depending on who notices first.
+_NO_ANSWER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+)
+
+
+def read(variable) -> tf.Tensor:
+    return variable.read_value()
+
+
+def assign(variable, value: tf.Tensor) -> None:
+    variable.assign(value)
 
 
 @dataclasses.dataclass
@@ -73,6 +94,8 @@ class MetaTrainer:
       seed: decides initialisation and every batch.
       on_nonfinite: "stop" raises NonFiniteError; "reinit" restarts the member and counts it.
       jit_compile: compile the meta-step of a member with XLA.
+      strategy: where members live: one of `dr_keras.distribution.strategies`, or a strategy of
+        tf.distribute; None: one device. It decides nothing about the result but rounding.
 
     Raises:
       ConfigurationError: a setting out of its range.
@@ -96,6 +119,7 @@ class MetaTrainer:
         seed: int = 0,
         on_nonfinite: str = "stop",
         jit_compile: bool = True,
+        strategy: OneDevice | tf.distribute.Strategy | None = None,
     ):
         checks.at_least("unroll_length", unroll_length, 1)
         checks.at_least("advance_updates", advance_updates, 0)
@@ -120,6 +144,7 @@ class MetaTrainer:
         self.seed = seed
         self.on_nonfinite = on_nonfinite
         self.jit_compile = jit_compile
+        self.placement = placement_of(strategy)
 
         with seeded(derive_seed(seed, "structure")):
             self.inner_model = inner_model()  # its structure only; members hold the values
@@ -133,7 +158,10 @@ class MetaTrainer:
             self.outer_optimizer,
             self._eta,
             seed,
+            self.placement,
         )
+        # What replicas compute with; on one device these are the rater's own variables.
+        self._replica_eta = self.placement.copies(self._eta)
         self.meta_step = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.nonfinite_count = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.last_record: StepRecord | None = None
@@ -197,27 +225,44 @@ class MetaTrainer:
         )
 
     def _train_step_function(self, inner_batches: dict, outer_batches: dict) -> dict:
-        """One meta-step of all members, one after the other.
+        """One meta-step of all members on all replicas.
 
         Args:
-          inner_batches: features [P, T + advance_updates, B, ...].
-          outer_batches: features [P, B_outer, ...].
+          inner_batches: features [P, T + advance_updates, B, ...], of each replica's members.
+          outer_batches: features [P, B_outer, ...], likewise.
 
         Returns:
-          name -> [P] (and "scores" [P, T, B]) as in StepRecord.
+          name -> [P] (and "scores" [P, T, B]) as in StepRecord, and "age" after the step.
         """
-        eta = [tf.identity(variable) for variable in self._eta]
         rater_state = [tf.identity(v.value) for v in self.rater.non_trainable_variables]
+        count, report = self.placement.run(
+            self._replica_step,
+            inner_batches,
+            outer_batches,
+            rater_state,
+            tf.identity(self.meta_step),
+        )
+        self.meta_step.assign_add(1)
+        self.nonfinite_count.assign_add(self.population.size - count)
+        return report
+
+    def _replica_step(self, inner_batches, outer_batches, rater_state, meta_step):
+        """The members of one replica, one after the other, and the update of its rater.
+
+        Returns:
+          (members of all replicas that contributed, report of all members).
+        """
+        eta = [variable.read_value() for variable in self._replica_eta]
         total, count, reports = None, tf.constant(0, tf.int32), []
         length = self.unroll_length
-        for index, member in enumerate(self.population.members):
+        for index, member in enumerate(self.population.slots):
             batches = {name: value[index] for name, value in inner_batches.items()}
             direction, state, slots, report = self._member_step(
                 eta,
                 rater_state,
-                tf.nest.map_structure(tf.identity, member.state),
-                tf.nest.map_structure(tf.identity, member.outer_slots),
-                tf.identity(member.contributions),
+                tf.nest.map_structure(read, member.state),
+                tf.nest.map_structure(read, member.outer_slots),
+                read(member.contributions),
                 {name: value[:length] for name, value in batches.items()},
                 {name: value[index] for name, value in outer_batches.items()},
             )
@@ -228,21 +273,21 @@ class MetaTrainer:
                 advanced, still_finite = self._advance(eta, rater_state, state, batch)
                 state = InnerState(*advanced)
                 report["finite"] = tf.logical_and(report["finite"], still_finite)
-            assign = lambda variable, value: variable.assign(value)  # noqa: E731
             tf.nest.map_structure(assign, member.state, state)
             tf.nest.map_structure(assign, member.outer_slots, slots)
-            member.contributions.assign_add(finite)
+            member.contributions.assign(read(member.contributions) + finite)
+            report["age"] = state.age
             count += finite
             total = direction if total is None else [a + b for a, b in zip(total, direction)]
             reports.append(report)
+        *total, count = self.placement.sum([*total, count])
         if_any = tf.maximum(count, 1)
         mean = [leaf / tf.cast(if_any, leaf.dtype) for leaf in total]
-        new_eta = self.outer_optimizer.apply(eta, mean, self.meta_step)
-        for variable, old, new in zip(self._eta, eta, new_eta):
+        new_eta = self.outer_optimizer.apply(eta, mean, meta_step)
+        for variable, old, new in zip(self._replica_eta, eta, new_eta):
             variable.assign(tf.where(count > 0, new, old))
-        self.meta_step.assign_add(1)
-        self.nonfinite_count.assign_add(len(reports) - count)
-        return {name: tf.stack([r[name] for r in reports]) for name in reports[0]}
+        stacked = {name: tf.stack([r[name] for r in reports]) for name in reports[0]}
+        return count, self.placement.gather(stacked)
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -256,6 +301,9 @@ class MetaTrainer:
         validate: Callable[[], dict[str, float]] | None = None,
     ) -> keras.callbacks.History:
         """Meta-trains until `meta_steps` are done, counted from the trainer's own `meta_step`.
+
+        With a strategy of several workers, all of them call `fit` alike, with callbacks that act
+        alike; `validate` is called on the chief alone.
 
         Callbacks see the rater as their `model` (so `ModelCheckpoint` saves the rater) and, where
         they have a `set_trainer` method, this trainer. `on_train_batch_end` comes after every
@@ -276,6 +324,7 @@ class MetaTrainer:
         Raises:
           DataError, ConfigurationError: sets too small for a batch, models that do not fit them.
           NonFiniteError: with on_nonfinite="stop".
+          WorkerLostError: another worker does not answer any more.
           KeyboardInterrupt, SystemExit: after a signal, once callbacks have had `on_train_end`.
         """
         checks.at_least("steps_per_epoch", steps_per_epoch, 1)
@@ -301,8 +350,9 @@ class MetaTrainer:
              "meta_steps": meta_steps}
         )
         self.rater.stop_training = False
+        self.placement.push(self._eta, self._replica_eta)
         callback_list.on_train_begin()
-        with Interruption() as interruption:
+        with Interruption() as interruption, self._answering_workers():
             step = int(self.meta_step.numpy())
             sums: dict[str, float] = {}
             seen = 0
@@ -319,15 +369,15 @@ class MetaTrainer:
                     sums[name] = sums.get(name, 0.0) + value
                 seen += 1
                 callback_list.on_train_batch_end(step - 1, logs)
-                if interruption.requested is not None:
+                if self._stop_requested(interruption):
                     break
                 if step % steps_per_epoch == 0 or step == meta_steps:
                     epoch_logs = {name: value / seen for name, value in sums.items()}
                     if validate is not None:
-                        epoch_logs.update(validate())
+                        epoch_logs.update(self.placement.from_chief(validate))
                     callback_list.on_epoch_end((step - 1) // steps_per_epoch, epoch_logs)
                     sums, seen = {}, 0
-                    if interruption.requested is not None:
+                    if self._stop_requested(interruption):
                         break
             callback_list.on_train_end()
             interruption.leave()
@@ -339,24 +389,30 @@ class MetaTrainer:
         rows = np.stack(
             [[stream.indices(number) for number in unroll] for stream in inner_streams]
         )
-        inner = {name: values[rows] for name, values in train.features.items()}
         outer_rows = np.stack([stream.indices(step) for stream in outer_streams])
-        outer_features = outer_streams[0].examples.features
-        outer = {name: values[outer_rows] for name, values in outer_features.items()}
-        report = {
-            name: value.numpy()
-            for name, value in self.train_step(
-                {name: tf.constant(value) for name, value in inner.items()},
-                {name: tf.constant(value) for name, value in outer.items()},
-            ).items()
-        }
-        scores = report.pop("scores")
+
+        def batches(examples, numbers):
+            """For each replica the batches of its own members."""
+            return self.placement.inputs(
+                self.population.size,
+                lambda members: {
+                    name: tf.constant(values[numbers[list(members)]])
+                    for name, values in examples.features.items()
+                },
+            )
+
+        report = self.train_step(
+            batches(train, rows), batches(outer_streams[0].examples, outer_rows)
+        )
+        report = {name: value.numpy() for name, value in report.items()}
+        self.placement.pull(self._eta, self._replica_eta)
+        scores, ages = report.pop("scores"), report.pop("age")
         self.last_record = StepRecord(
             step + 1,
             report,
             scores,
             rows[:, : self.unroll_length],
-            self.population.ages(),
+            ages.tolist(),
             reinitialised,
         )
         for index in np.flatnonzero(~report["finite"]):
@@ -367,6 +423,27 @@ class MetaTrainer:
             for name, values in report.items()
             if name != "finite"
         } | {"nonfinite_count": float(self.nonfinite_count.numpy())}
+
+    def _stop_requested(self, interruption: Interruption) -> bool:
+        """Whether any worker was told to stop by a signal, or by a callback; all go on or none."""
+        if self.placement.worker_count > 1:
+            stop = self.placement.agree(int(self.rater.stop_training))
+            self.rater.stop_training = bool(stop)
+            interruption.requested = self.placement.agree(interruption.requested or 0) or None
+        return interruption.requested is not None
+
+    @contextlib.contextmanager
+    def _answering_workers(self):
+        try:
+            yield
+        except _NO_ANSWER as error:
+            if self.placement.worker_count == 1:
+                raise
+            raise WorkerLostError(
+                f"A worker of {self.placement.worker_count} does not answer any more, after"
+                f" meta-step {int(self.meta_step.numpy())}"
+                f" ({error.message.splitlines()[0][:200]})."
+            ) from error
 
     def _nonfinite(self, index: int, report: dict) -> None:
         if self.on_nonfinite == "reinit":
@@ -384,11 +461,21 @@ class MetaTrainer:
     # --- state -----------------------------------------------------------------------------
 
     def variables(self) -> dict:
-        """Everything that resuming needs, by name; streams and seeds follow from the step."""
+        """Everything that resuming needs, by name; streams and seeds follow from the step.
+
+        Of a run of several workers, the members that this one holds.
+        """
+        return self._named(self.population.variables())
+
+    def gathered_variables(self) -> dict:
+        """As `variables`, on the chief with every worker's members; all workers must call."""
+        return self._named(self.population.gathered_variables())
+
+    def _named(self, members) -> dict:
         return {
             "rater": self._eta,
             "rater_non_trainable": [v.value for v in self.rater.non_trainable_variables],
-            "members": [member.variables() for member in self.population.members],
+            "members": members,
             "meta_step": self.meta_step,
             "nonfinite_count": self.nonfinite_count,
         }
