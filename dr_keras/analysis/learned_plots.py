@@ -1,4 +1,4 @@
-"""Figures of what the rater learned, from the figures of `learned` and `lasso`, in the report's style."""
+"""What the rater learned, drawn in the report's style from the figures of `learned` and `lasso`."""
 
 from collections.abc import Mapping
 

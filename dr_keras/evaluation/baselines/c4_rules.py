@@ -2,9 +2,9 @@
 
 Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
 Transformer" (JMLR 21), section 2.2. C4 *edits* pages: some rules remove single lines, and a page
-goes when too little is left. A filter of examples keeps or drops, so a rule about lines measures the
-share of the text (in characters) that lies in lines which C4 would remove, and is broken where that
-is more than half. The limits of the rules about whole pages are the paper's.
+goes when too little is left. A filter of examples keeps or drops, so a rule about lines measures
+the share of the text (in characters) that lies in lines which C4 would remove, and is broken where
+that is more than half. The limits of the rules about whole pages are the paper's.
 
 Not here: deduplication of three-sentence spans needs the whole corpus (`repeated_spans`, which
 `Heuristics` adds); the citation markers of Wikipedia are edited away in C4, and nothing is dropped

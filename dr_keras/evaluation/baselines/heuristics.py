@@ -43,6 +43,8 @@ FEATURES = {
     "white_space": lambda text: _share_of_characters(text, str.isspace),
     "non_ascii": lambda text: _share_of_characters(text, lambda c: not c.isascii()),
 }
+# The rule that measures the same: one figure under two names would share its weight in a regression.
+_SAME = {"words": "gopher_word_count", "sentences": "c4_sentences"}
 _PUNCTUATION = frozenset(".,;:!?'\"()-–—“”‘’…")
 
 
@@ -73,11 +75,13 @@ class Heuristics:
 
         Args:
           candidates: N of them.
-          features: add the plain figures of `FEATURES`.
+          features: add the plain figures of `FEATURES`, but for those that a rule in use measures.
         """
         texts = self.texts(candidates)
         measures = {name: rule.measure for name, rule in self.rules.items()}
-        measures |= FEATURES if features else {}
+        if features:
+            plain = {n: m for n, m in FEATURES.items() if _SAME.get(n) not in self.rules}
+            measures |= plain
         found = {name: np.empty(len(texts)) for name in measures}
         for row, text in enumerate(texts):
             for name, measure in measures.items():

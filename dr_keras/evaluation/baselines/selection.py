@@ -159,7 +159,8 @@ def folds_of(documents, folds: int, seed: int) -> np.ndarray:
     names, inverse = np.unique(np.asarray(documents).astype(str), return_inverse=True)
     if len(names) < folds:
         raise DataError(
-            f"{len(names)} documents cannot be cut into {folds} folds: add documents or lower folds."
+            f"{len(names)} documents cannot be cut into {folds} folds: add documents or lower"
+            " folds."
         )
     # Ranks of the hashes, so that folds are equal to within one document.
     ranks = np.argsort(np.argsort(hashes(names, seed, "fold"), kind="stable"), kind="stable")

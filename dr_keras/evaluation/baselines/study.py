@@ -1,4 +1,4 @@
-"""All baseline arms of one study behind one call, with what several of them share worked out once."""
+"""All baseline arms of one study behind one call; what several share is worked out once."""
 
 from collections.abc import Callable, Mapping
 import functools

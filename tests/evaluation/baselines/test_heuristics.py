@@ -111,4 +111,7 @@ def test_features():
     assert figures["upper_case"] == 3 / 34 and figures["white_space"] == 9 / 34
     assert figures["non_alphanumeric"] == 5 / 34 == figures["punctuation"]
     measured = heuristics().measure(pool.candidates(3), features=True)
-    assert set(FEATURES) < set(measured) and all(len(v) == 3 for v in measured.values())
+    assert set(FEATURES) - set(measured) == {"words", "sentences"}  # rules measure the same
+    assert all(len(v) == 3 for v in measured.values())
+    c4 = heuristics(families=("c4",)).measure(pool.candidates(3), features=True)
+    assert set(FEATURES) - set(c4) == {"sentences"}

@@ -2,6 +2,7 @@
 
 import functools
 
+import gin
 import numpy as np
 import pytest
 
@@ -21,7 +22,8 @@ import pool
 def trainer():
     model = functools.partial(language_model, 20, 8, width=8, layer_count=1, heads=1)
     return LanguageModelTrainer(
-        model, steps=40, batch_size=8, learning_rate=2e-2, evaluate_every=40, evaluation_batch_size=64, jit_compile=False
+        model, steps=40, batch_size=8, learning_rate=2e-2, evaluate_every=40,
+        evaluation_batch_size=64, jit_compile=False,
     )
 
 
@@ -92,3 +94,21 @@ def test_arm_keeps_lowest_middle_or_highest():
     assert kept["highest"].rows.tolist() == [2, 3]
     assert kept["middle"].arm == "perplexity_middle"
     assert kept["lowest"].budget()["nats_per_token"] == 2.5
+
+
+def test_the_scoring_models_size_is_bound_under_a_scope():
+    gin.parse_config("""
+        language_model.vocabulary_size = 20
+        language_model.sequence_length = 8
+        language_model.width = 64
+        cross_perplexity.trainer = @scorer/LanguageModelTrainer
+        LanguageModelTrainer.batch_size = 4
+        LanguageModelTrainer.jit_compile = False
+        scorer/LanguageModelTrainer.steps = 2
+        scorer/LanguageModelTrainer.model_fn = @scorer/language_model
+        scorer/language_model.width = 4
+        scorer/language_model.heads = 1
+        scorer/language_model.layer_count = 1
+    """)
+    nats = cross_perplexity(pool.windows(8, each=1), test_size=2)
+    assert np.isfinite(nats).all() and abs(nats.mean() - np.log(20)) < 0.5

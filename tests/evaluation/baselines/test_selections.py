@@ -77,7 +77,8 @@ def test_every_arm_keeps_the_same_number_in_any_order(count, fraction, seed, kee
     order = np.array(random.sample(range(count), count))
     again = select_by_score("x", found.take(order), scores[order], fraction, seed, keep, method, 8)
     assert again.ids == chosen.ids
-    assert random_arm(found.take(order), fraction, seed).ids == random_arm(found, fraction, seed).ids
+    drawn = random_arm(found, fraction, seed)
+    assert random_arm(found.take(order), fraction, seed).ids == drawn.ids
 
 
 def test_keep_probability_keeps_some_middling_ones():
