@@ -254,6 +254,19 @@ def _perplexity(baselines: Baselines, trainer: Callable, train: ExampleSet) -> d
     }
 
 
+def _runs(sections: Sequence[Mapping]) -> dict[str, dict]:
+    """Time of the training runs of every size, as a stage; the sweep's other runs not counted."""
+    return {
+        f"training runs, {section['name']}": {
+            "seconds": sum(
+                arm["seconds"] * len(arm["curves"]) for arm in section["arms"].values()
+            ),
+            "peak_memory_bytes": None,
+        }
+        for section in sections
+    }
+
+
 class _Study:
     """What is to be run, in which order, and what came of it."""
 
@@ -455,7 +468,7 @@ class _Study:
                 perplexity is not None,
                 sorted({0.0, fraction, *FRACTIONS}),
             ),
-            stages=self.stages.timings(),
+            stages=self.stages.timings() | _runs(sections),
             settings={"configuration": run_configuration.parsed_config()},
         )
 
