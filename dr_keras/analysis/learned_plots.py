@@ -2,20 +2,14 @@
 
 from collections.abc import Mapping
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
-from dr_keras.analysis.plots import COLOURS, _spread_labels, style
+from dr_keras.analysis.plots import COLOURS, INK, _spread_labels, style
 
 _GREY = "#808080"
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--")
-
-
-def _ink() -> str:
-    """The colour of text and axes inside `style()`, which a page makes its own."""
-    return matplotlib.rcParams["text.color"]
 
 
 def _height(rows: int) -> float:
@@ -44,7 +38,7 @@ def score_boxes(found: Mapping) -> Figure:
             colour = _GREY if row == 0 else COLOURS[0]
             axes.plot([low, high], [row, row], color=colour, linewidth=1.2)
             axes.barh(row, third - first, 0.6, left=first, color=colour, alpha=0.45)
-            axes.plot([median, median], [row - 0.3, row + 0.3], color=_ink(), linewidth=1.6)
+            axes.plot([median, median], [row - 0.3, row + 0.3], color=INK, linewidth=1.6)
         labels = [f"{name} ({group['examples']:,})" for name, group in groups.items()]
         _named_rows(axes, labels)
         axes.set_xlabel("score (higher is better)")
@@ -105,9 +99,9 @@ def correlation_bars(found: Mapping, most: int = 24) -> Figure:
             axes.barh(row, value, 0.7, color=COLOURS[0 if value > 0 else 4], alpha=0.6)
             within = figures.get("within_sources")
             if within is not None:
-                axes.plot(within, row, "o", color=_ink(), markersize=4)
+                axes.plot(within, row, "o", color=INK, markersize=4)
         _named_rows(axes, list(shown))
-        axes.axvline(0, color=_ink(), linewidth=0.8)
+        axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlim(-1, 1)
         within = any("within_sources" in f for f in shown.values())
         dots = "; dot: within sources" if within else ""
@@ -129,14 +123,14 @@ def lasso_bars(found: Mapping, most: int = 24) -> Figure:
         for row, value in enumerate(coefficients.values()):
             axes.barh(row, value, 0.7, color=COLOURS[0 if value > 0 else 4], alpha=0.6)
         _named_rows(axes, list(coefficients))
-        axes.axvline(0, color=_ink(), linewidth=0.8)
+        axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlabel("coefficient, standardised")
         penalties, r2, _ = np.asarray(found["path"], float).T
         path.plot(penalties, r2, color=COLOURS[0], linewidth=1.6, label="Lasso")
         path.axhline(
             found["r2_least_squares"], color=_GREY, linestyle="--", label="least squares"
         )
-        path.plot(found["penalty"], found["r2"], "o", color=_ink(), markersize=5)
+        path.plot(found["penalty"], found["r2"], "o", color=INK, markersize=5)
         path.annotate(
             f"{found['selected']} features\nR² {found['r2']:.2f}", (found["penalty"], found["r2"]),
             xytext=(6, -26), textcoords="offset points", fontsize=9,
@@ -171,7 +165,7 @@ def agreement_curves(found: Mapping) -> Figure:
                 *np.asarray(known, float).reshape(-1, 2).T, color=colour, linestyle=line,
                 marker="o", markersize=4, label=label,
             )
-        axes.axhline(0.95, color=_ink(), linewidth=0.8, alpha=0.6)
+        axes.axhline(0.95, color=INK, linewidth=0.8, alpha=0.6)
         axes.set_ylim(top=1.02)
         axes.set_xlabel("meta-steps")
         axes.set_ylabel("rank correlation of scores")
