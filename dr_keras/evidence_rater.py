@@ -1,10 +1,9 @@
-"""The rater of an evidence study: meta-trained in the study's folder, or given; its scores and cost.
+"""The rater of an evidence study, meta-trained in its folder or given; its scores and cost.
 
     <base_dir>/rater/             a run of meta_train, with its export/, where none was given
     <base_dir>/scores.npz         ids and scores of the train part
 """
 
-from collections.abc import Callable
 import hashlib
 import inspect
 import io

@@ -67,7 +67,8 @@ def folder(tmp_path_factory):
 
     def text(k):
         parts = [
-            f"{subjects[(k + j) % 6]} {verbs[(k * j + 1) % 6]} {things[(k + 2 * j) % 5]} {k * 7 + j}."
+            f"{subjects[(k + j) % 6]} {verbs[(k * j + 1) % 6]} {things[(k + 2 * j) % 5]}"
+            f" {k * 7 + j}."
             for j in range(12)
         ]
         return " ".join(parts)

@@ -279,7 +279,7 @@ def _compute(found: Mapping) -> str:
              " meta-training", ""),
             rows,
         )
-        + page.table("Done once, whatever the number of runs.", ("what", "FLOPs", "of which"), lines)
+        + page.table("Done once, for any number of runs.", ("what", "FLOPs", "of which"), lines)
     )  # fmt: skip
 
 
@@ -307,8 +307,9 @@ def _sweep(found: Mapping) -> str:
             best, chosen = swept["best"], swept["chosen"]
             same = best == chosen
             verdicts.append(f"at {size} the best is {'the same' if same else percent(best)}")
+    used = percent(sweeps[smallest]["chosen"])
     text = (
-        f"Each fraction was tried with the rater's arm. The one used, {percent(sweeps[smallest]['chosen'])},"
+        f"Each fraction was tried with the rater's arm. The one used, {used},"
         f" was {'chosen' if 'sweep' in found['protocol']['chosen_by'] else 'given'}; the best at"
         f" {smallest} by the validation part is {percent(sweeps[smallest]['best'])}"
         + (f"; {', '.join(verdicts)}." if verdicts else ".")

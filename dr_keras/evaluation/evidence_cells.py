@@ -78,7 +78,8 @@ class Measures:
     def fingerprint(self) -> str:
         """Hex SHA-256 of all of it."""
         sets = [self.test, self.validation, *self.corpora.values()]
-        facts = [*(s.fingerprint for s in sets), *self.corpora, *(t.fingerprint for t in self.tasks)]
+        facts = [s.fingerprint for s in sets]
+        facts += [*self.corpora, *(task.fingerprint for task in self.tasks)]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
@@ -137,7 +138,9 @@ class Cells:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}): remove it and call again.") from error
+            raise CheckpointError(
+                f"{path} is damaged ({error}): remove it and call again."
+            ) from error
         return stored if stored.get("fingerprint") == self.fingerprint(cell) else None
 
     def trainer(self, size: str) -> LanguageModelTrainer:
