@@ -119,7 +119,8 @@ def test_the_tests_add_what_they_need_and_pytest_has_the_last_word(machine):
     machine.done()
     result = machine.run("test", "--long", "-k", "adam", FAKE_STATUS="1")
     assert machine.done() == [f"install {machine.checkout}[test]"]
-    assert result.stdout.splitlines()[0] == "ran: -m pytest -m long -k adam"
+    ran = "ran: -m pytest -n 2 --dist loadfile -m long -k adam"
+    assert result.stdout.splitlines()[0] == ran
     assert result.returncode == 1
     machine.run("quickstart")
     assert machine.done() == [], "the tests' environment serves for running, too"
@@ -175,6 +176,8 @@ def test_interruption_stops_pip_and_the_next_call_starts_over(machine):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Tests that run in the background of a shell inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 20
     while not (machine.log.exists() and "install" in machine.log.read_text()):

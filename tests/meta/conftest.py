@@ -276,7 +276,7 @@ def _derivatives(toy: ToyProblem, flat: np.ndarray, directions: int = 6):
 
     def derivative(way):
         # Fourth order, so that the step can be long enough to rise above rounding.
-        step = 1e-3
+        step = 3e-4
         values = [float(loss(start + k * step * way)) for k in (-2, -1, 1, 2)]
         return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
 
