@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import functools
 import io
 import pathlib
+import zipfile
 
 import gin
 import numpy as np
@@ -171,7 +172,7 @@ def read_scores(base_dir) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return stored["ids"], stored["scores"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}): remove it and the folder stages, and call again."
         ) from error

@@ -12,6 +12,7 @@ import dr_keras
 from dr_keras import retraining_study
 from dr_keras.commands.meta_train import main as meta_train_command
 from dr_keras.commands.retraining_study import main
+from dr_keras.errors import CheckpointError
 from dr_keras.evaluation.results import read_results
 from dr_keras.retraining_study import arm_name, kept_rows, random_rows
 
@@ -223,3 +224,13 @@ def test_a_short_run_on_mnist_ranks_corruption(tmp_path):
     assert meta_train_command(given) == 0
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["kind"] == "epoch" and last["corruption_pearson"] < -0.9
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.9])
+def test_scores_that_were_cut_short_are_refused(kept, tmp_path):
+    path = tmp_path / "scores.npz"
+    np.savez(path, ids=np.array(["a", "b"]), scores=np.array([1.0, 2.0]))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else kept])
+    with pytest.raises(CheckpointError, match="scores.npz cannot be read"):
+        retraining_study.read_scores(tmp_path)

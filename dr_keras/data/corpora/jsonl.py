@@ -82,12 +82,12 @@ def _read(
             except (ValueError, RecursionError) as error:
                 malformed("not JSON", place, str(error))
                 continue
-            document = _document(record, fields, default_source, place, malformed)
+            document = read_document(record, fields, default_source, place, malformed)
             if document is not None:
                 yield document
 
 
-def _document(
+def read_document(
     record: object,
     fields: tuple[str, str | None, str | None],
     default_source: str,

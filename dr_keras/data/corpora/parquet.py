@@ -82,9 +82,9 @@ def _rows(path: str, columns: tuple[str, str | None, str | None]) -> Iterator[tu
     try:
         with files.SeekableFile(path) as raw:
             file = pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True)
-            present = _check_columns(path, file.schema_arrow, columns)
+            present = check_columns(path, file.schema_arrow, columns)
             for batch in file.iter_batches(_ROWS, columns=present):
-                values = {column: _values(batch.column(column)) for column in present}
+                values = {column: column_values(batch.column(column)) for column in present}
                 nothing = [None] * batch.num_rows
                 yield from zip(*(values.get(column, nothing) for column in columns))
     except (pyarrow.ArrowException, OSError, tf.errors.OpError) as error:
@@ -93,7 +93,7 @@ def _rows(path: str, columns: tuple[str, str | None, str | None]) -> Iterator[tu
         ) from error
 
 
-def _check_columns(
+def check_columns(
     path: str, schema: pyarrow.Schema, columns: tuple[str, str | None, str | None]
 ) -> list[str]:
     present = [column for column in columns if column in schema.names]
@@ -116,7 +116,7 @@ def _check_columns(
     return present
 
 
-def _values(array: pyarrow.Array) -> list:
+def column_values(array: pyarrow.Array) -> list:
     if pyarrow.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pyarrow.types.is_integer(array.type):

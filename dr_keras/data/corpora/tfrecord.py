@@ -73,19 +73,19 @@ def _read(
     malformed = base.Malformed(on_malformed, skipped)
     for path in paths:
         default_source = source or files.stem(path)
-        for number, record in _records(path, compression):
+        for number, record in read_records(path, compression):
             place = f"{path}, record {number}"
             try:
                 example = tf.train.Example.FromString(record)
             except DecodeError:
                 malformed("not a tf.train.Example", place)
                 continue
-            document = _document(example, features, default_source, place, malformed)
+            document = read_document(example, features, default_source, place, malformed)
             if document is not None:
                 yield document
 
 
-def _records(path: str, compression: str) -> Iterator[tuple[int, bytes]]:
+def read_records(path: str, compression: str) -> Iterator[tuple[int, bytes]]:
     if compression == "auto":
         endings = {".gz": "GZIP", ".gzip": "GZIP", ".zlib": "ZLIB"}
         bare = files.without_shard(path).lower()
@@ -126,7 +126,7 @@ def _payload_bytes(path: str, compression: str) -> int | None:
     return length if inflate.eof else None
 
 
-def _document(
+def read_document(
     example: tf.train.Example,
     features: tuple[str, str | None, str | None],
     default_source: str,

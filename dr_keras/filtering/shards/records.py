@@ -125,7 +125,7 @@ def _jsonl(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
         except (ValueError, RecursionError) as error:
             yield Malformed("not JSON", str(error))
         else:
-            document = jsonl._document(record, names, default_source, shard.path, complaint)
+            document = jsonl.read_document(record, names, default_source, shard.path, complaint)
             yield complaint.or_record(document, line)
 
 
@@ -183,13 +183,13 @@ def _tfrecord(shard: Shard, fields: dict) -> Iterator[Record | Malformed]:
     names = fields["feature"], fields["id_feature"], fields["source_feature"]
     default_source = fields["source"] or files.stem(shard.path)
     complaint = _Complaint()
-    for _, whole in tfrecord._records(shard.path, fields["compression"]):
+    for _, whole in tfrecord.read_records(shard.path, fields["compression"]):
         try:
             example = tf.train.Example.FromString(whole)
         except DecodeError:
             yield Malformed("not a tf.train.Example")
             continue
-        document = tfrecord._document(example, names, default_source, shard.path, complaint)
+        document = tfrecord.read_document(example, names, default_source, shard.path, complaint)
         yield complaint.or_record(document, whole)
 
 
@@ -198,8 +198,8 @@ def _parquet(shard: Shard, fields: dict) -> Iterator[Record | Malformed]:
     default_source = fields["source"] or files.stem(shard.path)
     complaint = _Complaint()
     for batch in parquet_batches(shard):
-        present = parquet._check_columns(shard.path, batch.schema, names)
-        values = {column: parquet._values(batch.column(column)) for column in present}
+        present = parquet.check_columns(shard.path, batch.schema, names)
+        values = {column: parquet.column_values(batch.column(column)) for column in present}
         nothing = [None] * batch.num_rows
         rows = zip(*(values.get(column, nothing) for column in names))
         for row, (text, identity, source) in enumerate(rows):
