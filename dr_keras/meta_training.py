@@ -15,9 +15,13 @@ import pathlib
 
 import gin
 import keras
+import tensorflow as tf
 
 from dr_keras import run_configuration, whole_files
-from dr_keras.errors import CheckpointError, NonFiniteError
+from dr_keras.distribution import strategies
+from dr_keras.distribution.placement import OneDevice
+from dr_keras.distribution.strategies import placement_of
+from dr_keras.errors import CheckpointError, NonFiniteError, WorkerLostError
 from dr_keras.evaluation.meta_evaluation import MetaEvaluation
 from dr_keras.experiment import Experiment, experiment
 from dr_keras.meta.callbacks import MetricsFile, ShowProgress, Summaries, read_metrics
@@ -25,8 +29,8 @@ from dr_keras.meta.checkpoints import Checkpoints, rater_steps
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.trainer import MetaTrainer
 
-# A run may be given more meta-steps; everything else would make it another run.
-MAY_DIFFER = ("META_STEPS", "meta_train.meta_steps")
+# A run may be given more meta-steps and other devices; all else would make it another run.
+MAY_DIFFER = ("META_STEPS", "meta_train.meta_steps", *strategies.BINDINGS)
 
 
 @gin.configurable(denylist=["base_dir", "setup", "callbacks"])
@@ -36,6 +40,7 @@ def meta_train(
     meta_steps: int = gin.REQUIRED,
     steps_per_epoch: int = 50,
     evaluate: bool = True,
+    strategy: OneDevice | tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     callback_fns: Sequence[
         Callable[[pathlib.Path, Experiment], keras.callbacks.Callback]
@@ -48,10 +53,13 @@ def meta_train(
       setup: the experiment; built from gin when None.
       meta_steps: total number of meta-steps (the paper: 8,000 to its checkpoint).
       steps_per_epoch: meta-steps between meta-evaluations, checkpoints and heavy summaries.
-      evaluate: run the meta-evaluation at every epoch's end.
+      evaluate: run the meta-evaluation at every epoch's end; of several workers the chief does.
+      strategy: where members live, see `dr_keras.distribution.strategies`; None: one device.
+        With several workers only the chief writes metrics and summaries.
       callbacks: further Keras callbacks.
       callback_fns: build further callbacks of (base_dir, setup), as gin files name them. They are
-        called first, so that what they add to an epoch's logs is in metrics.jsonl too.
+        called first, so that what they add to an epoch's logs is in metrics.jsonl too. Of
+        several workers, the chief alone has them.
 
     Returns:
       The trainer, with the rater of the last meta-step.
@@ -60,15 +68,21 @@ def meta_train(
       ConfigurationError: bad settings, or base_dir holds a run with others.
       CheckpointError: a damaged checkpoint, or other data than the run began with.
       NonFiniteError: a loss or meta-gradient is not finite and on_nonfinite is "stop".
+      WorkerLostError: another worker does not answer any more.
     """
+    strategy = placement_of(strategy)
     at_least("meta_train.meta_steps", meta_steps, 1)
     base_dir = pathlib.Path(base_dir)
     if base_dir.exists() and not base_dir.is_dir():
         raise CheckpointError(f"base_dir {base_dir} is a file: name a directory.")
-    run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+    if strategy.is_chief:
+        run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
     setup = setup or experiment()
-    check_same_data(base_dir, setup.parts.fingerprint)
-    trainer = MetaTrainer(setup.rater, setup.inner_model, setup.per_example_loss)
+    if strategy.is_chief:
+        check_same_data(base_dir, setup.parts.fingerprint)
+    trainer = MetaTrainer(
+        setup.rater, setup.inner_model, setup.per_example_loss, strategy=strategy
+    )
     checkpoints = Checkpoints(base_dir)
     checkpoints.set_trainer(trainer)
     step = checkpoints.restore() or 0
@@ -81,9 +95,15 @@ def meta_train(
             setup.inner_model,
             setup.per_example_loss,
         )
-    summaries = Summaries(base_dir, setup.parts.train)
-    run_configuration.write_operative_config(base_dir, step)
-    summaries.write_text("operative_config", f"```\n{run_configuration.operative_config()}\n```")
+    writing = []
+    if strategy.is_chief:
+        summaries = Summaries(base_dir, setup.parts.train)
+        run_configuration.write_operative_config(base_dir, step)
+        summaries.write_text(
+            "operative_config", f"```\n{run_configuration.operative_config()}\n```"
+        )
+        building = (build(base_dir, setup) for build in callback_fns)
+        writing = [*building, MetricsFile(base_dir), ShowProgress()]
     try:
         trainer.fit(
             setup.parts.train,
@@ -91,11 +111,9 @@ def meta_train(
             meta_steps,
             steps_per_epoch,
             [
-                *(build(base_dir, setup) for build in callback_fns),
-                MetricsFile(base_dir),
-                ShowProgress(),
+                *writing,
                 checkpoints,
-                summaries,
+                *([summaries] if strategy.is_chief else []),
                 *callbacks,
             ],
             validate,
@@ -104,6 +122,13 @@ def meta_train(
         known = rater_steps(base_dir)
         last = f"meta-step {known[-1]}" if known else "none yet"
         raise NonFiniteError(f"{error} Last good checkpoint in {base_dir}: {last}.") from error
+    except WorkerLostError as error:
+        known = rater_steps(base_dir)
+        last = f"meta-step {known[-1]}" if known else "none yet"
+        raise WorkerLostError(
+            f"{error} Last checkpoint in {base_dir}: {last}; the same command on every worker"
+            " goes on from there, with as many workers or under another strategy."
+        ) from error
     return trainer
 
 

@@ -441,8 +441,7 @@ class MetaTrainer:
                 raise
             raise WorkerLostError(
                 f"A worker of {self.placement.worker_count} does not answer any more, after"
-                f" meta-step {int(self.meta_step.numpy())}"
-                f" ({error.message.splitlines()[0][:200]})."
+                f" meta-step {int(self.meta_step.numpy())} ({type(error).__name__})."
             ) from error
 
     def _nonfinite(self, index: int, report: dict) -> None:
