@@ -1,1 +1,1 @@
-"""Where a population lives: on one device, or spread over the replicas of a tf.distribute strategy."""
+"""Where a population lives: on one device, or on the replicas of a tf.distribute strategy."""
