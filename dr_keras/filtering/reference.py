@@ -17,6 +17,10 @@ from dr_keras.errors import DataError
 _TINY = np.finfo(np.float32).tiny
 
 
+def _flushed(values: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(values) < _TINY, np.float32(0), values)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReferenceDistribution:
     """Quantiles of a sample of scores at Q evenly spaced probabilities from 0 to 1.
@@ -50,7 +54,7 @@ class ReferenceDistribution:
                 "The quantiles of a reference distribution decrease somewhere: sort them, or make"
                 " them with ReferenceDistribution.from_scores."
             )
-        object.__setattr__(self, "quantiles", np.where(np.abs(quantiles) < _TINY, 0, quantiles))
+        object.__setattr__(self, "quantiles", _flushed(quantiles))
 
     @classmethod
     def from_scores(cls, scores, quantiles: int = 1001) -> "ReferenceDistribution":
@@ -88,20 +92,21 @@ class ReferenceDistribution:
 
     def _percentile_array(self, scores: np.ndarray) -> np.ndarray:
         q = self.quantiles
-        flat = np.where(np.abs(scores.ravel()) < _TINY, np.float32(0), scores.ravel())
+        flat = _flushed(scores.ravel())
         left = np.searchsorted(q, flat, side="left")
         right = np.searchsorted(q, flat, side="right")
         below = q[np.clip(left - 1, 0, q.size - 1)]
         above = q[np.clip(left, 0, q.size - 1)]
-        width = np.where(above > below, above - below, np.float32(1))
+        width = np.where(above - below >= _TINY, above - below, np.float32(1))
         with np.errstate(invalid="ignore"):
-            between = (left - 1).astype(np.float32) + (flat - below) / width
+            share = _flushed(_flushed(flat - below) / width)
+            between = (left - 1).astype(np.float32) + share
         middle = (left + right - 1).astype(np.float32) / np.float32(2)
         rank = np.where(right > left, middle, between)
         top = np.float32(q.size - 1)
         rank = np.where(flat < q[0], np.float32(0), np.where(flat > q[-1], top, rank))
         rank = np.where(np.isnan(flat), np.float32(0), rank)
-        return (rank / top).astype(np.float32).reshape(scores.shape)
+        return _flushed((rank / top).astype(np.float32)).reshape(scores.shape)
 
     def _percentile_tensor(self, scores: tf.Tensor) -> tf.Tensor:
         q = tf.constant(self.quantiles)
@@ -112,7 +117,7 @@ class ReferenceDistribution:
         right = tf.searchsorted(q, flat, side="right")
         below = tf.gather(q, tf.clip_by_value(left - 1, 0, last))
         above = tf.gather(q, tf.clip_by_value(left, 0, last))
-        width = tf.where(above > below, above - below, tf.ones_like(flat))
+        width = tf.where(above - below >= _TINY, above - below, tf.ones_like(flat))
         between = tf.cast(left - 1, tf.float32) + (flat - below) / width
         middle = tf.cast(left + right - 1, tf.float32) / 2.0
         rank = tf.where(right > left, middle, between)

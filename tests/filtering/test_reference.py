@@ -48,6 +48,18 @@ def test_tensor_and_array_agree_and_stay_in_order(sample, scores, quantiles):
     assert np.all((array >= 0) & (array <= 1)) and np.all(np.diff(array) >= -1e-6)
 
 
+@pytest.mark.parametrize("sample", [[0, 2], [0, 1.5, 2, 1e9], [1, 1.25, 3], [1, 1.25, 1e38]])
+@pytest.mark.parametrize("quantiles", [2, 3, 7])
+def test_tensor_and_array_agree_where_numbers_fall_below_the_smallest(sample, quantiles):
+    smallest = np.finfo(np.float32).tiny
+    reference = ReferenceDistribution.from_scores(np.array(sample) * smallest, quantiles=quantiles)
+    scores = np.linspace(-1, 4, 41, dtype=np.float32) * smallest
+    scores = np.append(scores, np.float32([1, 2, np.inf, -np.inf, np.nan]))
+    array = reference.percentile(scores)
+    np.testing.assert_array_equal(array, reference.percentile(tf.constant(scores)).numpy())
+    assert np.all((array >= 0) & (array <= 1))
+
+
 def test_the_tensor_version_runs_in_a_graph_and_keeps_static_shapes():
     reference = ReferenceDistribution.from_scores(np.arange(100.0))
     graph = tf.function(reference.percentile, input_signature=[tf.TensorSpec([None, 2])])
