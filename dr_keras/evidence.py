@@ -43,7 +43,8 @@ FOLDS = 2
 # What a later call in the same folder may change: cells that are there stay good.
 MAY_DIFFER = (
     "evidence.seeds", "evidence.sweep_seeds", "evidence.core_arms", "evidence.more_arms",
-    "evidence.title", "evidence.stale_after", "evidence.sweep_sizes", "SEEDS",
+    "evidence.title", "evidence.stale_after", "evidence.sweep_sizes", "evidence.shorter_runs",
+    "SEEDS",
 )
 
 
@@ -62,6 +63,7 @@ def evidence(
     sweep: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.9),
     sweep_seeds: Sequence[int] | None = None,
     sweep_sizes: str = "all",
+    shorter_runs: Sequence[float] = (),
     test_size: int | None = 1024,
     validation_size: int | None = 1024,
     corpora: Sequence[Corpus] = (),
@@ -94,6 +96,8 @@ def evidence(
       sweep_seeds: seeds of the sweep; None for `seeds`.
       sweep_sizes: "all" repeats the sweep at every size, to see whether the choice is the best
         there too; "smallest" does not.
+      shorter_runs: shares of the steps in which the rater's arm is trained again, with the whole
+        schedule of the learning rate: does it get as low as the unfiltered arm in its full run?
       test_size, validation_size: at most so many examples of these parts, evenly spread.
       corpora: other corpora on which losses are reported; windows that the train part has are left
         out.
@@ -114,7 +118,7 @@ def evidence(
     """
     study = Study(
         pathlib.Path(base_dir), sizes, seeds, core_arms, more_arms, online_arms, sweep_sizes,
-        Claims(pathlib.Path(base_dir) / "claims", stale_after), say,
+        shorter_runs, Claims(pathlib.Path(base_dir) / "claims", stale_after), say,
     )  # fmt: skip
     if discard_fraction is None and not sweep:
         raise ConfigurationError(
@@ -123,6 +127,7 @@ def evidence(
     for fraction in (*sweep, *([] if discard_fraction is None else [discard_fraction])):
         if exact_fraction(fraction) == 0:
             raise ConfigurationError("a discard fraction is 0: unfiltered is an arm of its own.")
+    study.check()
     run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
     parts = data() if callable(data) else data
     described = study.shared("corpus", lambda: describe(parts))

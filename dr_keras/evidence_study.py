@@ -50,7 +50,8 @@ class Study:
     """What is to be run, in which order, and what came of it; arguments as of `evidence`."""
 
     def __init__(
-        self, base_dir, sizes, seeds, core_arms, more_arms, online_arms, sweep_sizes, claims, say
+        self, base_dir, sizes, seeds, core_arms, more_arms, online_arms, sweep_sizes, shorter_runs,
+        claims, say,
     ):
         if not sizes or not seeds:
             raise ConfigurationError("evidence.sizes and evidence.seeds must not be empty.")
@@ -72,6 +73,12 @@ class Study:
         self.core_arms = list(dict.fromkeys(core_arms))
         self.more_arms = [arm for arm in dict.fromkeys(more_arms) if arm not in self.core_arms]
         self.online_arms, self.sweep_sizes = tuple(online_arms), sweep_sizes
+        self.shorter_runs = sorted(set(shorter_runs))
+        wrong = [share for share in self.shorter_runs if not 0 < share < 1]
+        if wrong:
+            raise ConfigurationError(
+                f"evidence.shorter_runs: {wrong[0]:g} is no share of the steps between 0 and 1."
+            )
         self.claims, self.say = claims, say
         self.stages = Stages(base_dir, say)
         self.same_as_unfiltered: list[list[str]] = []
@@ -91,6 +98,16 @@ class Study:
     def arms(self, size: str) -> list[str]:
         """Arms of a size."""
         return self.all_arms if size == next(iter(self.sizes)) else self.core_arms
+
+    def check(self) -> None:
+        """Builds every trainer, so that settings which cannot work are found before the work."""
+        for size, build in self.sizes.items():
+            trainer = build()
+            for share in self.shorter_runs:
+                try:
+                    trainer.steps_of(share)
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"evidence.shorter_runs, {size}: {error}") from error
 
     def run(self, cells: Cells, parts: Parts, fraction, sweep, sweep_seeds) -> float:
         """Runs every cell; returns the fraction that was chosen."""
@@ -116,8 +133,13 @@ class Study:
                     arms.append(arm)
             # Seed by seed, so that a study that was stopped has whole seeds.
             self._share(cells, [cell(size, a, chosen, seed) for seed in self.seeds for a in arms])
+            for share in self.shorter_runs:
+                self._share(cells, self._shorter(size, chosen, share))
             self._share(cells, tried)
         return chosen
+
+    def _shorter(self, size: str, fraction, share: float) -> list[Cell]:
+        return [cell(size, CANDIDATE, fraction, seed, share) for seed in self.seeds]
 
     def _share(self, cells: Cells, wanted: Sequence[Cell]) -> None:
         by_name = {c.name: c for c in wanted}
@@ -183,11 +205,18 @@ class Study:
             }
             rivals = [RANDOM] if RANDOM in arms else []
             descriptions = {arm: self._description(arm) for arm in arms}
-            sections.append(
-                evidence_results.size_section(
-                    facts, found, descriptions, UNFILTERED, CANDIDATE, rivals, cost, too_small
-                )
+            section = evidence_results.size_section(
+                facts, found, descriptions, UNFILTERED, CANDIDATE, rivals, cost, too_small
             )
+            if self.shorter_runs:
+                section["shorter_runs"] = {
+                    f"{share:g}": evidence_results.shorter_run(
+                        {c.seed: cells.read(c) for c in self._shorter(size, fraction, share)},
+                        section, UNFILTERED, cost[CANDIDATE],
+                    )
+                    for share in self.shorter_runs
+                }  # fmt: skip
+            sections.append(section)
             if sweep and (size == next(iter(self.sizes)) or self.sweep_sizes == "all"):
                 by_fraction = self._sweep(cells, size, sweep, sweep_seeds)
                 sweeps[size] = evidence_results.sweep_section(by_fraction, fraction)

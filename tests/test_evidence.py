@@ -29,6 +29,7 @@ BINDINGS = {
     "LanguageModelTrainer.batch_size": "8",
     "LanguageModelTrainer.evaluation_batch_size": "16",
     "LanguageModelTrainer.evaluate_every": "2",
+    "evidence.shorter_runs": "(0.5,)",
     "LanguageModelTrainer.jit_compile": "False",
     "small/language_model.width": "8",
     "medium/language_model.width": "12",
@@ -132,6 +133,20 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
     assert small["arms"]["random"]["account"]["run"]["scoring"] == 0
 
 
+def test_shorter_runs_are_held_against_the_full_one(study):
+    found = evidence_results.read(study / "results.json")
+    for size in found["sizes"]:
+        run, whole = size["shorter_runs"]["0.5"], size["arms"]["rater"]
+        assert run["steps"] == 2 and set(run["final"]["by_seed"]) == {"0", "1"}
+        gap = run["final"]["mean"] - size["arms"]["unfiltered"]["final"]["mean"]
+        assert run["against"]["unfiltered"]["difference"] == pytest.approx(gap)
+        # Half of the training, half of the scoring.
+        full = size["arms"]["unfiltered"]["account"]["run"]["total"]
+        share = whole["account"]["run"]["total"] / 2 / full
+        assert run["flops_share"] == pytest.approx(share) and share > 0.5
+    assert "goes through its whole schedule" in (study / "report.html").read_text()
+
+
 def test_the_page_is_one_file_with_the_answer_first(study):
     page = (study / "report.html").read_text(encoding="utf-8")
     found = evidence_results.read(study / "results.json")
@@ -161,7 +176,7 @@ def test_a_finished_study_is_read_and_a_missing_cell_is_run_again(folder, study,
 
 
 def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys):
-    changed = {"LanguageModelTrainer.steps": "6"}
+    changed = {"LanguageModelTrainer.steps": "8"}
     assert command.main(arguments(folder, study, **changed)) == 2
     assert "holds a run with another configuration" in capsys.readouterr().err
     path = sorted((study / "cells").rglob("*.json"))[0]
@@ -180,6 +195,8 @@ def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys)
         ({"evidence.discard_fraction": "0.0"}, "unfiltered is an arm of its own"),
         ({"evidence.online_arms": "('unfiltered',)"}, "unfiltered chooses nothing"),
         ({"evidence.sweep_sizes": "'some'"}, "must be 'all' or 'smallest'"),
+        ({"evidence.shorter_runs": "(1.5,)"}, "1.5 is no share of the steps"),
+        ({"evidence.shorter_runs": "(0.3,)"}, "30k: 0.3 of 4 steps must be a whole number of"),
         ({"SEQUENCE_LENGTH": "64"}, "rates windows of 128 tokens, the study has 64"),
         ({"evidence.rater": "'nowhere'"}, "nowhere is not a directory"),
     ],

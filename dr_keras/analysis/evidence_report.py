@@ -53,7 +53,7 @@ def render(found: Mapping) -> str:
             f"<p>{size['parameters']:,} parameters.</p>"
         )
         body.append(f"<p>{page.text(size['verdict']['text'])}</p>")
-        body += [_losses(size, found), _metrics(size, found["tasks"]), _sources(size)]
+        body += [_losses(size, found), _shorter(size, found), _metrics(size, found["tasks"]), _sources(size)]
         if len(size["arms"]) > 3:
             body.append(
                 page.figure(
@@ -164,6 +164,31 @@ def _losses(size: Mapping, found: Mapping) -> str:
              "what it trains on"),
             budgets, "rater",
         )
+    )  # fmt: skip
+
+
+def _shorter(size: Mapping, found: Mapping) -> str:
+    runs = size.get("shorter_runs")
+    if not runs:
+        return ""
+    reference = found["protocol"]["reference"]
+    rows = [
+        (
+            f"{percent(float(share))} ({run['steps']:,})",
+            percent(run["flops_share"], 1),
+            _shown(run["final"]),
+            _shown(size["arms"][reference]["final"]),
+            page.text(run["against"][reference]["outcome"]),
+        )
+        for share, run in runs.items()
+    ]
+    return page.table(
+        f"The {found['protocol']['candidate']}'s arm with fewer steps, in which the learning rate"
+        f" goes through its whole schedule, against the full run of {reference}. Above, the"
+        " learning rate is still high where the arm crosses that loss.",
+        ("steps", "FLOPs, scoring included", "test loss", f"test loss of {reference}, full run",
+         "against it"),
+        rows,
     )  # fmt: skip
 
 

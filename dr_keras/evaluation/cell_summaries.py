@@ -25,7 +25,7 @@ def write(base_dir, found: dict) -> pathlib.Path:
     shutil.rmtree(folder, ignore_errors=True)
     settings = {
         "size": cell.size, "arm": cell.arm, "discard_fraction": float(cell.fraction),
-        "seed": cell.seed,
+        "seed": cell.seed, "steps_share": cell.steps_share,
     }
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():

@@ -38,23 +38,31 @@ _DRAWN = ("random", "random_as_rater")
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Cell:
-    """Names of one run; `fraction` is 0 for the unfiltered arm."""
+    """Names of one run; `fraction` is 0 for the unfiltered arm.
+
+    A run with a `steps_share` below 1 goes through the whole schedule in so much of the steps.
+    """
 
     size: str
     arm: str
     fraction: float
     seed: int
+    steps_share: float = 1.0
 
     @property
     def name(self) -> str:
         """As in file names."""
-        percent = f"{float(100 * exact_fraction(self.fraction)):g}".replace(".", "_")
-        return f"{self.size}/{self.arm}-{percent}-{self.seed}"
+        short = "" if self.steps_share == 1 else f"-in_{_percent(self.steps_share)}"
+        return f"{self.size}/{self.arm}-{_percent(self.fraction)}-{self.seed}{short}"
 
 
-def cell(size: str, arm: str, fraction: float, seed: int) -> Cell:
+def _percent(share: float) -> str:
+    return f"{float(100 * exact_fraction(share)):g}".replace(".", "_")
+
+
+def cell(size: str, arm: str, fraction: float, seed: int, steps_share: float = 1.0) -> Cell:
     """A cell; the unfiltered arm has no fraction."""
-    return Cell(size, arm, 0.0 if arm == UNFILTERED else fraction, seed)
+    return Cell(size, arm, 0.0 if arm == UNFILTERED else fraction, seed, steps_share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +190,8 @@ class Cells:
         label = f"{cell.size} {cell.arm}"
         if cell.fraction:
             label += f" {100 * cell.fraction:g}%"
-        shown, note = Progress(f"  {label}, seed {cell.seed}:", trainer.steps), ""
+        steps = trainer.steps_of(cell.steps_share)
+        shown, note = Progress(f"  {label}, seed {cell.seed}:", steps), ""
 
         def progress(step: int, steps: int, logs: dict[str, float]) -> None:
             nonlocal note
@@ -190,11 +199,13 @@ class Cells:
                 note = f"test loss {logs['test_loss']:.3f}"
             shown.update(step, note)
 
-        record = trainer.train(stream, self._measures.test, cell.seed, progress)
+        record = trainer.train(
+            stream, self._measures.test, cell.seed, progress, steps_share=cell.steps_share
+        )
         read = trainer.batch_size
         if cell.fraction:
             read = oversized_batch(trainer.batch_size, cell.fraction)
-        budget = data_budget(stream, trainer.steps, read, len(self._parts.train))
+        budget = data_budget(stream, steps, read, len(self._parts.train))
         found = {
             "fingerprint": self.fingerprint(cell),
             "cell": dataclasses.asdict(cell),

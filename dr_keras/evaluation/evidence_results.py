@@ -8,7 +8,8 @@
                   "online_arms", "discard_fraction", "chosen_by", "same_as_unfiltered", "warnings"},
      "sweep":    {size: {"fractions": {fraction: {"validation", "test"}}, "best", "chosen"}},
      "sizes":    [rising: {"name", "parameters", "steps", "batch_size", "sequence_length",
-                  "tokens_a_run", "forward_flops", "discard_fraction", "arms", "verdict"}],
+                  "tokens_a_run", "forward_flops", "discard_fraction", "arms", "verdict",
+                  "shorter_runs"?: {share of the steps: `shorter_run`}}],
      "compute":  {"counted", "rater_forward_flops", "meta_training", "score_corpus", "perplexity"},
      "tasks":    {task: {"questions", "available", "chance"}},
      "analysis"?: what the rater learned, "stages", "settings", "versions"}
@@ -29,7 +30,7 @@ from dr_keras import whole_files
 from dr_keras.errors import DataError
 from dr_keras.evaluation import results, verdict
 from dr_keras.evaluation.comparison import compare, difference
-from dr_keras.evaluation.compute import arm_account, recommendation
+from dr_keras.evaluation.compute import arm_account, recommendation, run_flops
 from dr_keras.evaluation.forms import COUNT, FIGURE, FREE, NUMBER, POINTS, TEXT, Each, Listed, check
 from dr_keras.evaluation.verdict import percent
 
@@ -80,6 +81,9 @@ _SCHEMA = {
             "sequence_length": COUNT, "tokens_a_run": COUNT, "forward_flops": COUNT,
             "discard_fraction": NUMBER, "arms": Each(_ARM),
             "verdict": {"outcome": TEXT, "text": TEXT, "figures?": TEXT},
+            "shorter_runs?": Each(
+                {"steps": COUNT, "flops_share": NUMBER, "final": _SUMMARY, "against": _AGAINST}
+            ),
         }
     ),
     "compute": FREE,
@@ -230,6 +234,34 @@ def size_section(
     return {**size, "arms": arms, "verdict": judged}
 
 
+def shorter_run(
+    cells: Mapping[int, Mapping], section: Mapping, reference: str, cost: Mapping
+) -> dict:
+    """The candidate's runs of fewer steps, against the reference's full ones.
+
+    Args:
+      cells: seed -> what came of the cell.
+      section: `size_section`.
+      cost: of the candidate, as for `size_section`.
+
+    Returns:
+      "steps", "final" loss, "flops_share" of the reference's run with scoring, and "against" the
+      reference, as of `comparison.difference`.
+    """
+    final = summary({s: c["record"]["curve"][-1][1] for s, c in cells.items()})
+    steps = int(next(iter(cells.values()))["record"]["curve"][-1][0])
+    whole = section["arms"][reference]
+    spent = run_flops(
+        steps, section["forward_flops"], section["batch_size"], cost["scoring"], cost["scored"]
+    )
+    return {
+        "steps": steps,
+        "flops_share": spent["total"] / whole["account"]["run"]["total"],
+        "final": final,
+        "against": {reference: difference({"final": final}, whole)},
+    }
+
+
 def sweep_section(
     by_fraction: Mapping[float, Mapping[int, Mapping]], chosen: float
 ) -> dict:
@@ -268,6 +300,7 @@ def answer(sizes: Sequence[Mapping], reference: str, candidate: str, baselines: 
             f"at {largest['name']} it reached the {reference} model's final loss with"
             f" {100 * account['flops_share']:.0f}{shown}% of its FLOPs, scoring included"
         )
+    reach += _reached_sooner(largest, reference)
     if "too_small" in outcomes:
         outcome = "too_small"
         judged = next(s["verdict"] for s in sizes if s["verdict"]["outcome"] == outcome)
@@ -308,6 +341,15 @@ def answer(sizes: Sequence[Mapping], reference: str, candidate: str, baselines: 
         advice = "None: the corpus is too small for a verdict."
     figures = f"{largest['name']}: {largest['verdict']['figures']}"
     return {"outcome": outcome, "text": text, "figures": figures, "recommendation": advice}
+
+
+def _reached_sooner(size: Mapping, reference: str) -> str:
+    """In words: the cheapest of the shorter runs that is no worse than the full reference."""
+    for run in size.get("shorter_runs", {}).values():
+        if run["final"]["mean"] <= size["arms"][reference]["final"]["mean"]:
+            sure = "" if run["against"][reference]["outcome"] == "better" else ", within the spread"
+            return f", and with {percent(run['flops_share'])} where planned to end there{sure}"
+    return ""
 
 
 def _all(count: int) -> str:

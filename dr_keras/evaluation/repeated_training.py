@@ -145,6 +145,17 @@ class _Evaluation(keras.callbacks.Callback):
         self._report(step, logs)
 
 
+class _Hastened(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule gone through `pace` times as fast; a variable, so that no step is traced anew."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule):
+        self.schedule = schedule
+        self.pace = tf.Variable(1.0, trainable=False, name="pace")
+
+    def __call__(self, step):
+        return self.schedule(tf.cast(step, tf.float32) * self.pace)
+
+
 class RepeatedTrainer:
     """One compiled training step for any number of runs of the same model.
 
@@ -230,18 +241,20 @@ class RepeatedTrainer:
             "clip_norm": clip_norm,
             "evaluate_every": evaluate_every,
         }
-        schedule = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0 if warmup_steps else learning_rate,
-            decay_steps=steps - warmup_steps,
-            alpha=final_learning_rate_share,
-            warmup_target=learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
+        self._schedule = _Hastened(
+            keras.optimizers.schedules.CosineDecay(
+                initial_learning_rate=0.0 if warmup_steps else learning_rate,
+                decay_steps=steps - warmup_steps,
+                alpha=final_learning_rate_share,
+                warmup_target=learning_rate if warmup_steps else None,
+                warmup_steps=warmup_steps,
+            )
         )
         with seeded(0):
             self.model = model_fn()
         self._wrapped = _WeightedModel(self.model, loss_sums)
         optimizer = keras.optimizers.AdamW(
-            schedule, weight_decay=weight_decay, global_clipnorm=clip_norm
+            self._schedule, weight_decay=weight_decay, global_clipnorm=clip_norm
         )
         self._wrapped.compile(
             optimizer=optimizer, jit_compile=jit_compile, steps_per_execution=steps_per_execution
@@ -292,6 +305,16 @@ class RepeatedTrainer:
         text = json.dumps(facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def steps_of(self, steps_share: float) -> int:
+        """Steps of a run that has this share of the trainer's; ConfigurationError unless it can."""
+        steps = round(self.steps * steps_share)
+        if not 0 < steps_share <= 1 or steps < 1 or steps % self.evaluate_every:
+            raise ConfigurationError(
+                f"{steps_share:g} of {self.steps} steps must be a whole number of evaluations, one"
+                f" every {self.evaluate_every} steps, and no more than all of them"
+            )
+        return steps
+
     def reset(self, seed: int) -> None:
         """Fresh weights from `seed`, optimizer and dropout state as before the first step."""
         with seeded(derive_seed(seed, "language model")):  # a name like any other: part of the seed
@@ -331,6 +354,7 @@ class RepeatedTrainer:
         seed: int = 0,
         progress: Progress | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        steps_share: float = 1.0,
     ) -> TrainingRecord:
         """Trains from scratch; the weights stay in `self.model` until the next call.
 
@@ -342,17 +366,21 @@ class RepeatedTrainer:
             progress: called with (step, steps, logs).
             callbacks: Keras callbacks; an epoch is `evaluate_every` steps and its logs hold
                 "loss" and "test_loss".
+            steps_share: of the trainer's steps that this run has; it goes through all of the
+                learning rate's schedule, warm-up included, in so many steps.
 
         Raises:
+            ConfigurationError: the share gives no whole number of evaluations.
             DataError: too few examples for a batch, or a test set without a target.
             NonFiniteError: the test loss is NaN or infinite.
         """
         started = time.monotonic()
         if not len(test):
             raise DataError(f"the set {test.name!r} to evaluate on is empty")
+        steps = self.steps_of(steps_share)
         stream = data if hasattr(data, "indices") else BatchStream(data, self.batch_size, seed)
         examples = stream.examples
-        rows = np.stack([stream.indices(step) for step in range(self.steps)])
+        rows = np.stack([stream.indices(step) for step in range(steps)])
         if rows.shape[1] != self.batch_size:
             raise ConfigurationError(
                 f"the stream has batches of {rows.shape[1]}, the trainer of {self.batch_size}"
@@ -366,10 +394,11 @@ class RepeatedTrainer:
             return float(sums.sum() / counts.sum())
 
         self.reset(seed)
-        evaluation = _Evaluation(evaluate, self.evaluate_every, self.steps, progress)
+        self._schedule.pace.assign(self.steps / steps)
+        evaluation = _Evaluation(evaluate, self.evaluate_every, steps, progress)
         self._wrapped.fit(
             _gathered(examples, rows),
-            epochs=self.steps // self.evaluate_every,
+            epochs=steps // self.evaluate_every,
             steps_per_epoch=self.evaluate_every,
             callbacks=[evaluation, *callbacks],
             shuffle=False,  # The stream has shuffled.

@@ -104,23 +104,26 @@ def test_losses_weigh_real_tokens(trainer, cells):
     }
 
 
-def test_fit_takes_the_steps_of_a_plain_loop():
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_fit_takes_the_steps_of_a_plain_loop(share):
     """A run equals the textbook loop with Keras' AdamW and the documented schedule."""
     train, test = examples(40), examples(8, 1, "test")
     build = lambda: model_fn(dropout=0.0)  # noqa: E731
     trainer = LanguageModelTrainer(
-        build, steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=2, evaluate_every=3,
+        build, steps=8, batch_size=4, learning_rate=1e-2, warmup_steps=2, evaluate_every=4,
         weight_decay=0.1, clip_norm=1.0, jit_compile=False,
     )
-    trainer.train(train, test, 0)
+    trainer.train(train, test, 0, steps_share=0.5 if share == 1 else 1.0)  # leaves nothing behind
+    trainer.train(train, test, 0, steps_share=share)
     trained = [v.numpy() for v in trainer.model.trainable_variables]
     trainer.reset(0)
     model = trainer.model
     optimizer = keras.optimizers.AdamW(0.0, weight_decay=0.1, global_clipnorm=1.0)
     stream = BatchStream(train, 4, 0)
-    for step in range(6):
-        cosine = 0.1 + 0.9 * (1 + math.cos(math.pi * (step - 2) / 4)) / 2
-        optimizer.learning_rate = 1e-2 * (step / 2 if step < 2 else cosine)
+    for step in range(round(8 * share)):
+        place = step / share  # in the whole schedule
+        cosine = 0.1 + 0.9 * (1 + math.cos(math.pi * (place - 2) / 6)) / 2
+        optimizer.learning_rate = 1e-2 * (place / 2 if place < 2 else cosine)
         batch = {name: tf.constant(v) for name, v in stream.batch(step).items()}
         with tf.GradientTape() as tape:
             sums, counts = next_token_sums(model(batch, training=True), batch)
@@ -173,6 +176,12 @@ def test_the_fingerprint_follows_model_and_settings(trainer):
 def test_settings_that_cannot_work(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         LanguageModelTrainer(model_fn, **settings)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.0, 1.5])
+def test_a_share_of_the_steps_ends_at_an_evaluation(trainer, share):
+    with pytest.raises(ConfigurationError, match="of 40 steps must be a whole number of evalu"):
+        trainer.train(examples(40), examples(8), steps_share=share)
 
 
 def test_bad_data_and_non_finite_losses(trainer):
