@@ -20,13 +20,10 @@ An arm of a size holds what `comparison.compare` gives, and "budget", "metrics",
 
 from collections.abc import Mapping, Sequence
 import datetime
-import json
 import os
-import pathlib
 
 import numpy as np
 
-from dr_keras import whole_files
 from dr_keras.errors import DataError
 from dr_keras.evaluation import results, verdict
 from dr_keras.evaluation.comparison import compare, difference
@@ -110,25 +107,13 @@ def validate(found: Mapping) -> None:
 
 
 def write(found: Mapping, path: str | os.PathLike) -> None:
-    """Validates and writes results.json, whole."""
-    validate(found)
-    try:
-        text = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"results: cannot be written as JSON: {error}") from error
-    whole_files.write_text(path, text + "\n", errors="replace")
+    """As `results.write_results`."""
+    results.write_results(found, path, validate)
 
 
 def read(path: str | os.PathLike) -> dict:
-    """Reads and validates; DataError where the file is missing, cut short or unfit."""
-    try:
-        found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist: name the results.json of a run") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON ({error}): write it again") from error
-    validate(found)
-    return found
+    """As `results.read_results`."""
+    return results.read_results(path, validate)
 
 
 def summary(by_seed: Mapping[int, float], higher_is_better: bool | None = None) -> dict:

@@ -17,7 +17,7 @@ are refused, so that a misspelt key is noticed where it is written and not where
 Additions of optional keys keep the version; any other change raises it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import datetime
 import importlib.metadata
 import json
@@ -236,19 +236,23 @@ def assemble(
     return results
 
 
-def write_results(results: Mapping, path: str | os.PathLike) -> pathlib.Path:
-    """Validates and writes results.json, under a temporary name first."""
+def write_results(
+    results: Mapping, path: str | os.PathLike, validate: Callable[[Mapping], None] = validate
+) -> pathlib.Path:
+    """Validates and writes results.json, whole; DataError where JSON cannot hold them."""
     validate(results)
     path = pathlib.Path(path)
     try:
         text = json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise DataError(f"results: cannot be written as JSON: {error}") from error
-    whole_files.write_text(path, text + "\n")
+    whole_files.write_text(path, text + "\n", errors="replace")
     return path
 
 
-def read_results(path: str | os.PathLike) -> dict:
+def read_results(
+    path: str | os.PathLike, validate: Callable[[Mapping], None] = validate
+) -> dict:
     """Reads and validates results.json; DataError where it is missing, cut short or unfit."""
     try:
         results = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
