@@ -259,7 +259,7 @@ class RepeatedTrainer:
         self._wrapped.compile(
             optimizer=optimizer, jit_compile=jit_compile, steps_per_execution=steps_per_execution
         )
-        optimizer.build(self.model.trainable_variables)
+        self._build_optimizer(optimizer)
         self._evaluation_traces = 0
 
         def loss_of_batch(batch):
@@ -278,6 +278,10 @@ class RepeatedTrainer:
             }
 
         self._metrics_of_batch = tf.function(metrics_of_batch, jit_compile=jit_compile)
+
+    def _build_optimizer(self, optimizer) -> None:
+        """Makes the optimizer's slots; for those who only look at the compiled step."""
+        optimizer.build(self.model.trainable_variables)
 
     @property
     def parameters(self) -> int:
