@@ -11,7 +11,7 @@ import dataclasses
 import gin
 import numpy as np
 
-from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
+from dr_keras.errors import ConfigurationError, NonFiniteError
 from dr_keras.evaluation.baselines.selection import folds_of
 
 
