@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
-from dr_keras.analysis.plots import COLOURS, INK, _spread_labels, style
+from dr_keras.analysis.plots import COLOURS, INK, spread_labels, style
 
 _GREY = "#808080"
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--")
@@ -76,7 +76,7 @@ def source_mixture(found: Mapping, most: int = 8) -> Figure:
             below += last
         axes.set_xlim(x[0], x[-1])
         axes.set_ylim(0, 100)
-        _spread_labels(axes, labels, x[-1])
+        spread_labels(axes, labels, x[-1])
         axes.set_xlabel("% dropped")
         axes.set_ylabel("% of what is kept")
     return figure

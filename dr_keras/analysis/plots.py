@@ -85,7 +85,7 @@ def arm_style(name: str, position: int) -> dict:
     return {"color": colour, "linestyle": line}
 
 
-def _spread_labels(axes: Axes, labels: Sequence[tuple[float, str, str]], x: float) -> None:
+def spread_labels(axes: Axes, labels: Sequence[tuple[float, str, str]], x: float) -> None:
     """Writes labels right of the axes at their heights, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.06
@@ -149,7 +149,7 @@ def loss_curves(comparison: Mapping, seeds: bool = False) -> Figure:
             f"final loss of {reference}", (0, target), xytext=(4, -11),
             textcoords="offset points", alpha=0.8, fontsize=9,
         )
-        _spread_labels(axes, labels, last)
+        spread_labels(axes, labels, last)
         axes.set_xlabel("training steps")
         axes.set_ylabel("test loss (nats per token)")
     return figure
