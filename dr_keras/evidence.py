@@ -26,6 +26,7 @@ from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import window_documents
+from dr_keras.distribution import strategies
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.evaluation import evidence_results, flops
 from dr_keras.evaluation.baselines.candidates import window_candidates
@@ -44,7 +45,7 @@ FOLDS = 2
 MAY_DIFFER = (
     "evidence.seeds", "evidence.sweep_seeds", "evidence.core_arms", "evidence.more_arms",
     "evidence.title", "evidence.stale_after", "evidence.sweep_sizes", "evidence.shorter_runs",
-    "SEEDS",
+    "SEEDS", *strategies.BINDINGS,
 )
 
 

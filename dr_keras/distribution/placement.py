@@ -6,6 +6,7 @@ variables, and calls `sum` and `gather` of the placement for what all replicas m
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +14,21 @@ import tensorflow as tf
 
 def variable(value: tf.Tensor) -> tf.Variable:
     return tf.Variable(value, trainable=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The replicas that carry one member together, each a part of its batches.
+
+    Attributes:
+      parts: how many replicas.
+      place: inside `run`: this replica's place in the group, an int32 scalar.
+      sum: inside `run`: sums of tensors over the group.
+    """
+
+    parts: int
+    place: Callable[[], tf.Tensor]
+    sum: Callable[[list], list]
 
 
 class OneDevice:
@@ -31,11 +47,14 @@ class OneDevice:
     def check_population(self, size: int) -> None:
         """Raises ConfigurationError where `size` members cannot be spread over the replicas."""
 
+    def group(self, size: int) -> Group | None:
+        """What a member is split over; None where a replica carries whole members."""
+
     def local_members(self, size: int) -> Sequence[int]:
         """Indices of the members whose state this process holds."""
         return range(size)
 
-    def hold(self, size: int, build: Callable[[int], Any]) -> tuple[list, dict]:
+    def hold(self, size: int, build: Callable[[int], Any]) -> tuple[list, dict, Callable]:
         """Makes variables for every member's state.
 
         Args:
@@ -44,10 +63,12 @@ class OneDevice:
 
         Returns:
           (what a replica sees: a list of its members' pytrees, whose leaves have `read_value` and
-          `assign` inside `run`; index -> pytree of tf.Variables of each local member).
+          `assign` inside `run`; index -> pytree of tf.Variables of each local member; what is to be
+          called with the index of a member whose variables were assigned outside `run`, so that
+          other replicas that carry it have its values too).
         """
         members = {index: tf.nest.map_structure(variable, build(index)) for index in range(size)}
-        return list(members.values()), members
+        return list(members.values()), members, lambda index: None
 
     def copies(self, variables: list) -> list:
         """Every replica's own copy of `variables`; on one device the variables themselves."""
@@ -59,9 +80,15 @@ class OneDevice:
     def pull(self, variables: list, copies: list) -> None:
         """Gives `variables` the values of this process' first copies."""
 
-    def inputs(self, size: int, build: Callable[[Sequence[int]], Any]) -> Any:
-        """What `run` is to be handed of data: `build(indices of members)` for each replica."""
-        return build(range(size))
+    def inputs(self, size: int, build: Callable[[Sequence[int], int, int], Any]) -> Any:
+        """What `run` is to be handed of data.
+
+        Args:
+          size: members.
+          build: (indices of members, place, parts) -> what a replica is to have: part number
+            `place` of `parts` equal ones of the batches of these members.
+        """
+        return build(range(size), 0, 1)
 
     def run(self, function: Callable, *arguments):
         """`function(*arguments)` on every replica; the result, which is the same on all."""

@@ -1,9 +1,11 @@
 """Members spread over the replicas of a tf.distribute strategy.
 
 Replica r of R carries members r * P / R to (r + 1) * P / R - 1: parameters, slots and outer Adam,
-in variables of its own that nobody else reads. Each replica also has a copy of the rater, which
-stays the same on all of them because all apply the same sum. Everything here is called outside
-jit-compiled functions: inside them a strategy can neither reduce nor assign.
+in variables of its own that nobody else reads. With fewer members than replicas, member m is
+carried by replicas m * R / P to (m + 1) * R / P - 1 together: all of them have its state, and each
+computes with a part of its batches; see dr_keras/meta/split_member.py. Each replica also has a copy
+of the rater, which stays the same on all of them because all apply the same sum. Everything here is
+called outside jit-compiled functions: inside them a strategy can neither reduce nor assign.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.distribution.placement import OneDevice, variable
+from dr_keras.distribution.placement import Group, OneDevice, variable
 from dr_keras.errors import ConfigurationError
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -44,28 +46,49 @@ class Replicas(OneDevice):
         ]
 
     def check_population(self, size: int) -> None:
-        if size % self.replica_count == 0:
+        if size % self.replica_count == 0 or self.replica_count % size == 0:
             return
         multiples = [self.replica_count * factor for factor in (1, 2, 3)]
-        remedy = f"set population_size to a multiple of it ({', '.join(map(str, multiples))}, ...)"
-        if size < self.replica_count:
-            raise ConfigurationError(
-                f"population_size is {size}, but the strategy has {self.replica_count} replicas,"
-                " and the batch of a member is not split over replicas:"
-                f" {remedy}, or use fewer devices."
-            )
+        divisors = [n for n in range(1, self.replica_count) if self.replica_count % n == 0]
         raise ConfigurationError(
             f"population_size is {size}, but the strategy has {self.replica_count} replicas, and"
-            f" each must carry as many members as the others: {remedy}, or use"
+            " each must carry as many members as the others, or as many of them carry each member:"
+            f" set population_size to a multiple of it ({', '.join(map(str, multiples))}, ...) or"
+            f" to a divisor ({', '.join(map(str, divisors))}), or use"
             f" {_largest_divisor(size, self.replica_count)} devices."
         )
 
+    def _parts(self, size: int) -> int:
+        """Replicas that carry one member together."""
+        return max(1, self.replica_count // size)
+
     def _members_of(self, replica: int, size: int) -> range:
-        share = size // self.replica_count
-        return range(replica * share, (replica + 1) * share)
+        share = max(1, size // self.replica_count)
+        first = replica // self._parts(size) * share
+        return range(first, first + share)
+
+    def group(self, size: int) -> Group | None:
+        parts = self._parts(size)
+        if parts == 1:
+            return None
+
+        def group_sum(tensors: list) -> list:
+            if size == 1:
+                return self.sum(tensors)
+            # A sum over some of the replicas is asked of none of TensorFlow's strategies: all sum
+            # one row for each member, and a replica's own row is the only one that is not zero.
+            member = _index() // parts
+            rows = [
+                tf.scatter_nd(tf.reshape(member, [1, 1]), value[None], [size, *value.shape])
+                for value in tensors
+            ]
+            return [tf.gather(row, member) for row in self.sum(rows)]
+
+        return Group(parts, lambda: _index() % parts, group_sum)
 
     def local_members(self, size: int) -> Sequence[int]:
-        return [index for replica in self._local for index in self._members_of(replica, size)]
+        found = (index for replica in self._local for index in self._members_of(replica, size))
+        return list(dict.fromkeys(found))
 
     # --- variables -------------------------------------------------------------------------
 
@@ -83,19 +106,30 @@ class Replicas(OneDevice):
             component.assign(value)
         return leaf, components
 
-    def hold(self, size: int, build: Callable[[int], Any]) -> tuple[list, dict]:
+    def hold(self, size: int, build: Callable[[int], Any]) -> tuple[list, dict, Callable]:
         seen, members = [], {}
-        for number in range(size // self.replica_count):
+        copies: dict[int, list[tuple[tf.Variable, tf.Variable]]] = {}
+        for number in range(max(1, size // self.replica_count)):
             indices = [self._members_of(replica, size)[number] for replica in self._local]
-            trees = [build(index) for index in indices]
+            built = {index: build(index) for index in dict.fromkeys(indices)}
+            trees = [built[index] for index in indices]
             leaves = [
                 self._leaf(list(values)) for values in zip(*map(tf.nest.flatten, trees))
             ]
             seen.append(tf.nest.pack_sequence_as(trees[0], [leaf for leaf, _ in leaves]))
             for place, index in enumerate(indices):
                 own = [components[place] for _, components in leaves]
-                members[index] = tf.nest.pack_sequence_as(trees[0], own)
-        return seen, members
+                if index in members:
+                    pairs = zip(tf.nest.flatten(members[index]), own, strict=True)
+                    copies.setdefault(index, []).extend(pairs)
+                else:
+                    members[index] = tf.nest.pack_sequence_as(trees[0], own)
+
+        def settle(index):
+            for original, copy in copies.get(index, []):
+                copy.assign(original.read_value())
+
+        return seen, members, settle
 
     def copies(self, variables: list) -> list:
         made = [self._leaf([v.read_value()] * len(self._local)) for v in variables]
@@ -112,10 +146,14 @@ class Replicas(OneDevice):
 
     # --- inside and around a step ----------------------------------------------------------
 
-    def inputs(self, size: int, build: Callable[[Sequence[int]], Any]) -> Any:
-        return self.strategy.experimental_distribute_values_from_function(
-            lambda context: build(self._members_of(int(context.replica_id_in_sync_group), size))
-        )
+    def inputs(self, size: int, build: Callable[[Sequence[int], int, int], Any]) -> Any:
+        parts = self._parts(size)
+
+        def build_for(context):
+            replica = int(context.replica_id_in_sync_group)
+            return build(self._members_of(replica, size), replica % parts, parts)
+
+        return self.strategy.experimental_distribute_values_from_function(build_for)
 
     def run(self, function: Callable, *arguments):
         results = self.strategy.run(function, args=arguments)
@@ -219,8 +257,10 @@ class WorkerReplicas(Replicas):
         return self.run(fetch, replica)
 
     def member_values(self, size: int, held: list, members: dict) -> dict:
+        if set(members) == set(range(size)):
+            return members
         gathered = {}
-        for replica in range(self.replica_count):
+        for replica in range(0, self.replica_count, self._parts(size)):
             for number, index in enumerate(self._members_of(replica, size)):
                 values = self._fetch(tf.nest.flatten(held[number]), tf.constant(replica))
                 if self.is_chief:

@@ -21,6 +21,8 @@ from dr_keras.errors import ConfigurationError
 BINDINGS = (
     "STRATEGY",
     "meta_train.strategy",
+    "LanguageModelTrainer.strategy",
+    "ExampleTrainer.strategy",
     "mirrored_strategy.devices",
     "mirrored_strategy.logical_cpus",
     "multi_worker_strategy.workers",

@@ -29,16 +29,16 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
+from dr_keras.distribution.placement import OneDevice
+from dr_keras.distribution.strategies import placement_of
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
+from dr_keras.evaluation.weighted_model import LossSums, ReplicatedModel, WeightedModel
 from dr_keras.meta.problem import model_inputs
 from dr_keras.meta.seeds import derive_seed, seeded
 
 # (step, steps, logs): called about `steps_per_execution` steps apart; logs holds "loss" (mean over
 # the steps since the last evaluation) and, right after an evaluation, "test_loss".
 Progress = Callable[[int, int, dict[str, float]], None]
-
-# (model outputs, batch) -> (summed loss [B], what it is summed over [B]).
-LossSums = Callable[[Any, dict], tuple[tf.Tensor, tf.Tensor]]
 
 # (model outputs, batch) -> figure of each example [B].
 Metric = Callable[[Any, dict], tf.Tensor]
@@ -77,31 +77,6 @@ class TrainingRecord:
     def to_dict(self) -> dict:
         """The fields as JSON-able values."""
         return dataclasses.asdict(self)
-
-
-class _WeightedModel(keras.Model):
-    """Wraps a model so that Keras' `fit` minimises a loss summed and counted per example."""
-
-    def __init__(self, model: keras.Model, loss_sums: LossSums):
-        super().__init__(name="weighted_" + model.name)
-        self.model = model
-        self.loss_sums = loss_sums
-        self.mean_loss = keras.metrics.Mean(name="loss")
-        self.traces = 0
-
-    def call(self, inputs, training=None):
-        return self.model(model_inputs(self.model, inputs), training=training)
-
-    def train_step(self, batch):
-        self.traces += 1  # Python runs when the step is traced, not when it is executed.
-        with tf.GradientTape() as tape:
-            sums, counts = self.loss_sums(self(batch, training=True), batch)
-            total = tf.reduce_sum(counts)
-            loss = tf.reduce_sum(sums) / tf.maximum(total, 1.0)
-        weights = self.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
-        self.mean_loss.update_state(loss, sample_weight=total)
-        return {"loss": self.mean_loss.result()}
 
 
 class _Evaluation(keras.callbacks.Callback):
@@ -178,6 +153,9 @@ class RepeatedTrainer:
             `default_loss_sums`, which a subclass has.
         metrics: name -> (outputs, batch) -> a figure of each example [B], such as whether it is
             classified right; their means over the test set join the record.
+        strategy: of `dr_keras.distribution.strategies` or tf.distribute; the replicas of one
+            process share each training batch. None: one device. It changes nothing but rounding
+            and the masks of dropout, and is no part of the fingerprint.
 
     Raises:
         ConfigurationError: a setting is out of its range or contradicts another.
@@ -201,6 +179,7 @@ class RepeatedTrainer:
         jit_compile: bool = True,
         loss_sums: LossSums | None = None,
         metrics: Mapping[str, Metric] | None = None,
+        strategy: OneDevice | tf.distribute.Strategy | None = None,
     ):
         loss_sums = loss_sums or self.default_loss_sums
         if steps < 1 or batch_size < 1:
@@ -241,25 +220,38 @@ class RepeatedTrainer:
             "clip_norm": clip_norm,
             "evaluate_every": evaluate_every,
         }
-        self._schedule = _Hastened(
-            keras.optimizers.schedules.CosineDecay(
-                initial_learning_rate=0.0 if warmup_steps else learning_rate,
-                decay_steps=steps - warmup_steps,
-                alpha=final_learning_rate_share,
-                warmup_target=learning_rate if warmup_steps else None,
-                warmup_steps=warmup_steps,
-            )
+        schedule = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup_steps else learning_rate,
+            decay_steps=steps - warmup_steps,
+            alpha=final_learning_rate_share,
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
         )
+        self._schedules: list[_Hastened] = []  # one for each device's optimizer
         with seeded(0):
             self.model = model_fn()
-        self._wrapped = _WeightedModel(self.model, loss_sums)
-        optimizer = keras.optimizers.AdamW(
-            self._schedule, weight_decay=weight_decay, global_clipnorm=clip_norm
-        )
-        self._wrapped.compile(
-            optimizer=optimizer, jit_compile=jit_compile, steps_per_execution=steps_per_execution
-        )
-        self._build_optimizer(optimizer)
+
+        def optimizer_fn():
+            self._schedules.append(_Hastened(schedule))
+            return keras.optimizers.AdamW(
+                self._schedules[-1], weight_decay=weight_decay, global_clipnorm=clip_norm
+            )
+
+        placement = placement_of(strategy)
+        if type(placement) is OneDevice:
+            self._wrapped = WeightedModel(self.model, loss_sums)
+            optimizer = optimizer_fn()
+            self._wrapped.compile(
+                optimizer=optimizer,
+                jit_compile=jit_compile,
+                steps_per_execution=steps_per_execution,
+            )
+            self._build_optimizer(optimizer)
+        else:
+            self._wrapped = ReplicatedModel(
+                self.model, loss_sums, model_fn, optimizer_fn, placement, batch_size
+            )
+            self._wrapped.compile(jit_compile, steps_per_execution)
         self._evaluation_traces = 0
 
         def loss_of_batch(batch):
@@ -323,10 +315,7 @@ class RepeatedTrainer:
         """Fresh weights from `seed`, optimizer and dropout state as before the first step."""
         with seeded(derive_seed(seed, "language model")):  # a name like any other: part of the seed
             fresh = self.model_fn()
-        for variable, value in zip(self.model.variables, fresh.variables, strict=True):
-            variable.assign(value)
-        for variable in self._wrapped.optimizer.variables:
-            variable.assign(keras.ops.zeros_like(variable))
+        self._wrapped.restart(fresh)
 
     def losses(self, examples: ExampleSet) -> tuple[np.ndarray, np.ndarray]:
         """Summed loss and number of targets of every example, float64 [N] each."""
@@ -398,7 +387,8 @@ class RepeatedTrainer:
             return float(sums.sum() / counts.sum())
 
         self.reset(seed)
-        self._schedule.pace.assign(self.steps / steps)
+        for schedule in self._schedules:
+            schedule.pace.assign(self.steps / steps)
         evaluation = _Evaluation(evaluate, self.evaluate_every, steps, progress)
         self._wrapped.fit(
             _gathered(examples, rows),

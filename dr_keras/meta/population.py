@@ -123,7 +123,7 @@ class Population:
             }
 
         self._placement = placement
-        self._held, self._trees = placement.hold(size, beginning)
+        self._held, self._trees, self._settle = placement.hold(size, beginning)
         self.slots = [Member(**tree) for tree in self._held]
         self.members = [
             Member(**self._trees[index]) if index in self._trees else None
@@ -162,7 +162,13 @@ class Population:
         member.generation.assign_add(1)
         fresh = self._fresh_state(index, int(member.generation.numpy()))
         tf.nest.map_structure(lambda variable, value: variable.assign(value), member.state, fresh)
+        self._settle(index)
         gc.collect()  # the discarded Keras model is a cycle that holds its weights
+
+    def settle(self) -> None:
+        """After members were assigned from outside, as a checkpoint does: all replicas know."""
+        for index in self._trees:
+            self._settle(index)
 
     def variables(self) -> dict:
         """Index -> variables by name, as a checkpoint holds them, of the members here."""

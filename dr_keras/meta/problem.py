@@ -46,7 +46,11 @@ class MetaProblem:
     def weights(self, eta, batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Weights w = softmax over the batch of the scores (paper, equation 2), and scores."""
         scores = self.score(eta, batch)
-        return tf.nn.softmax(scores / tf.constant(self.temperature, scores.dtype)), scores
+        return self.softmax(scores), scores
+
+    def softmax(self, scores: tf.Tensor) -> tf.Tensor:
+        """Weights of a whole batch's scores [..., B]."""
+        return tf.nn.softmax(scores / tf.constant(self.temperature, scores.dtype))
 
 
 def weight_metrics(weights: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -28,6 +28,7 @@ from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.population import Population
 from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
+from dr_keras.meta.split_member import SplitMember, check_split
 
 ON_NONFINITE = ("stop", "reinit")
 
@@ -149,6 +150,17 @@ class MetaTrainer:
         with seeded(derive_seed(seed, "structure")):
             self.inner_model = inner_model()  # its structure only; members hold the values
         self._eta = [v.value for v in rater.trainable_variables]
+        checks.at_least("population_size", population_size, 1)
+        self.placement.check_population(population_size)
+        self._group = self.placement.group(population_size)
+        if self._group is not None:
+            check_split(
+                self._group,
+                self.estimator,
+                self.inner_model,
+                inner_batch_size=inner_batch_size,
+                outer_batch_size=outer_batch_size,
+            )
         self.population = Population(
             inner_model,
             population_size,
@@ -166,8 +178,14 @@ class MetaTrainer:
         self.nonfinite_count = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.last_record: StepRecord | None = None
         self.train_set: ExampleSet | None = None
-        self._member_step = tf.function(self._member_step_function, jit_compile=jit_compile)
-        self._advance = tf.function(self._advance_function, jit_compile=jit_compile)
+        if self._group is None:
+            self._member_step = tf.function(self._member_step_function, jit_compile=jit_compile)
+            self._advance = tf.function(self._advance_function, jit_compile=jit_compile)
+        else:
+            split = SplitMember(
+                self._group, self.estimator, self._problem, self._finish_function, jit_compile
+            )
+            self._member_step, self._advance = split.step, split.advance
         self.train_step = tf.function(self._train_step_function)
 
     # --- the compiled step -----------------------------------------------------------------
@@ -200,6 +218,29 @@ class MetaTrainer:
         )
         first = {name: value[0] for name, value in inner_batches.items()}
         after, _ = problem.inner_loss(new_state.theta, new_state.non_trainable, first)
+        return self._finish_function(
+            gradient,
+            outer_slots,
+            contributions,
+            state,
+            new_state,
+            outer_loss,
+            metrics,
+            tf.reduce_mean(after),
+        )
+
+    def _finish_function(
+        self,
+        gradient,
+        outer_slots,
+        contributions,
+        state,
+        new_state,
+        outer_loss,
+        metrics,
+        inner_loss_after,
+    ):
+        """What a member's meta-gradient does: (direction, state', outer slots', report)."""
         finite = pytrees.all_finite([outer_loss, gradient, metrics["inner_losses"], new_state])
         direction, new_slots = self.outer_optimizer.member_update(
             gradient, outer_slots, contributions
@@ -217,7 +258,7 @@ class MetaTrainer:
                 "outer_loss": outer_loss,
                 "meta_gradient_norm": pytrees.global_norm(gradient),
                 "inner_loss_before": tf.reduce_mean(metrics["inner_losses"][0]),
-                "inner_loss_after": tf.reduce_mean(after),
+                "inner_loss_after": inner_loss_after,
                 "weight_entropy": tf.reduce_mean(metrics["weight_entropy"]),
                 "effective_sample_size": tf.reduce_mean(metrics["effective_sample_size"]),
                 "scores": metrics["scores"],
@@ -228,7 +269,8 @@ class MetaTrainer:
         """One meta-step of all members on all replicas.
 
         Args:
-          inner_batches: features [P, T + advance_updates, B, ...], of each replica's members.
+          inner_batches: features [P, T + advance_updates, B, ...], of each replica's members, or
+            its part of their batches.
           outer_batches: features [P, B_outer, ...], likewise.
 
         Returns:
@@ -280,6 +322,12 @@ class MetaTrainer:
             count += finite
             total = direction if total is None else [a + b for a, b in zip(total, direction)]
             reports.append(report)
+        if self._group is not None:
+            # Each replica of a group has its member's direction; one of them contributes it.
+            speaks = tf.equal(self._group.place(), 0)
+            *total, count = [
+                tf.where(speaks, leaf, tf.zeros_like(leaf)) for leaf in (*total, count)
+            ]
         *total, count = self.placement.sum([*total, count])
         if_any = tf.maximum(count, 1)
         mean = [leaf / tf.cast(if_any, leaf.dtype) for leaf in total]
@@ -287,7 +335,10 @@ class MetaTrainer:
         for variable, old, new in zip(self._replica_eta, eta, new_eta):
             variable.assign(tf.where(count > 0, new, old))
         stacked = {name: tf.stack([r[name] for r in reports]) for name in reports[0]}
-        return count, self.placement.gather(stacked)
+        gathered = self.placement.gather(stacked)
+        if self._group is not None:
+            gathered = {name: rows[:: self._group.parts] for name, rows in gathered.items()}
+        return count, gathered
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -351,6 +402,7 @@ class MetaTrainer:
         )
         self.rater.stop_training = False
         self.placement.push(self._eta, self._replica_eta)
+        self.population.settle()
         callback_list.on_train_begin()
         with Interruption() as interruption, self._answering_workers():
             step = int(self.meta_step.numpy())
@@ -392,14 +444,16 @@ class MetaTrainer:
         outer_rows = np.stack([stream.indices(step) for stream in outer_streams])
 
         def batches(examples, numbers):
-            """For each replica the batches of its own members."""
-            return self.placement.inputs(
-                self.population.size,
-                lambda members: {
-                    name: tf.constant(values[numbers[list(members)]])
+            """For each replica its part of the batches of its own members."""
+
+            def build(members, place, parts):
+                chosen = np.split(numbers[list(members)], parts, axis=-1)[place]
+                return {
+                    name: tf.constant(values[chosen])
                     for name, values in examples.features.items()
-                },
-            )
+                }
+
+            return self.placement.inputs(self.population.size, build)
 
         report = self.train_step(
             batches(train, rows), batches(outer_streams[0].examples, outer_rows)

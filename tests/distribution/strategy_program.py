@@ -5,10 +5,16 @@
         member that blows up. Writes FOLDER/report.json.
     strategy_program.py noise FOLDER
         One device against two logical CPUs, in float32. Writes FOLDER/noise.json.
-    strategy_program.py worker FOLDER INDEX PORT PORT [--steps N] [--pause SECONDS]
+    strategy_program.py split FOLDER [--members N] [--estimator NAME] [--jit]
+        Each of N members on two logical CPUs of 2 N, against one device, in float64; checkpoints
+        and a member that blows up likewise. Writes FOLDER/split.json.
+    strategy_program.py language_model FOLDER [--dtype float32] [--jit]
+        A LanguageModelTrainer on two logical CPUs against one device. Writes
+        FOLDER/language_model.json.
+    strategy_program.py worker FOLDER INDEX PORT PORT [--steps N] [--pause SECONDS] [--members N]
         One of two workers in float64, whose run lies in FOLDER/run; resumes where it stands.
         Writes FOLDER/worker-INDEX.json.
-    strategy_program.py one_device FOLDER [--steps N]
+    strategy_program.py one_device FOLDER [--steps N] [--members N]
         The same run on one device, from the same state.
 """
 
@@ -30,11 +36,15 @@ from dr_keras.distribution.strategies import (  # noqa: E402
     multi_worker_strategy,
 )
 from dr_keras.errors import ConfigurationError, DrKerasError  # noqa: E402
+from dr_keras.evaluation.example_training import ExampleTrainer, example_sums  # noqa: E402
+from dr_keras.evaluation.language_model_training import LanguageModelTrainer  # noqa: E402
+from dr_keras.meta import estimators  # noqa: E402
 from dr_keras.meta.checkpoints import Checkpoints  # noqa: E402
 from dr_keras.meta.inner_optimizers import adam  # noqa: E402
 from dr_keras.meta.outer_optimizer import OuterAdam  # noqa: E402
 from dr_keras.meta.seeds import seeded  # noqa: E402
 from dr_keras.meta.trainer import MetaTrainer  # noqa: E402
+from dr_keras.models.language_model import language_model  # noqa: E402
 from dr_keras.models.losses import squared_error  # noqa: E402
 
 RATE = 0.01
@@ -64,13 +74,21 @@ def rater() -> keras.Model:
     return keras.Model({"x": x, "target": y}, keras.layers.Dense(1)(hidden), name="rater")
 
 
-def inner_model() -> keras.Model:
+def inner_model(middle=lambda: keras.layers.Dropout(0.1)) -> keras.Model:
     x = keras.Input((3,), name="x")
-    hidden = keras.layers.Dropout(0.1)(keras.layers.Dense(4, activation="tanh")(x))
+    hidden = middle()(keras.layers.Dense(4, activation="tanh")(x))
     return keras.Model({"x": x}, keras.layers.Dense(1)(hidden), name="inner")
 
 
-def trainer_of(strategy, **arguments) -> MetaTrainer:
+def plain_model() -> keras.Model:
+    return inner_model(keras.layers.Identity)
+
+
+def normalised_model() -> keras.Model:
+    return inner_model(keras.layers.BatchNormalization)
+
+
+def trainer_of(strategy, inner_model=inner_model, **arguments) -> MetaTrainer:
     with seeded(1):
         model = rater()
     settings = dict(
@@ -121,8 +139,8 @@ def count_bytes(strategy) -> list[int]:
     return found
 
 
-def against_one_device(folder: pathlib.Path, strategy, dtype: str) -> tuple[dict, np.ndarray]:
-    """What 20 meta-steps on `strategy` and on one device have in common; the latter's rater."""
+def against_one_device(folder: pathlib.Path, strategy, dtype: str) -> tuple[dict, list]:
+    """What 20 meta-steps on one device and on `strategy` have in common; the two trainers."""
     import tensorflow as tf
 
     in_precision(dtype)
@@ -155,45 +173,193 @@ def against_one_device(folder: pathlib.Path, strategy, dtype: str) -> tuple[dict
         "losses": float(np.abs(np.subtract(first.losses, second.losses)).max()),
         "rows": second.rows[:2],
     }
-    return report, one
+    return report, trainers
+
+
+def resumed(folder: pathlib.Path, trainers: list, sets: tuple, expected: np.ndarray) -> dict:
+    """How far either trainer ends from `expected` when it goes on from the other's meta-step 10."""
+    import tensorflow as tf
+
+    differences = {}
+    for origin, trainer in zip(("one", "two"), reversed(trainers), strict=True):
+        for file in (folder / origin / "checkpoints").glob("state-20.*"):
+            file.unlink()
+        for variable in tf.nest.flatten(trainer.variables()):
+            variable.assign(tf.ones_like(variable))
+        checkpoints = Checkpoints(folder / origin)
+        checkpoints.set_trainer(trainer)
+        assert checkpoints.restore() == 10
+        trainer.fit(*sets, 20)
+        end = flat(trainer.rater.trainable_variables)
+        differences[f"resumed_from_{origin}"] = float(np.abs(end - expected).max())
+    return differences
 
 
 def compare(folder: pathlib.Path) -> None:
     import tensorflow as tf
 
     strategy = mirrored_strategy(logical_cpus=2)
-    report, one = against_one_device(folder, strategy, "float64")
+    report, trainers = against_one_device(folder, strategy, "float64")
     train, outer = sets("float64")
-    # Each goes on from the other's state of meta-step 10.
-    for origin, where in (("one", strategy), ("two", None)):
-        for file in (folder / origin / "checkpoints").glob("state-20.*"):
-            file.unlink()
-        trainer = trainer_of(where)  # compiled code has random numbers of its own
-        for variable in tf.nest.flatten(trainer.variables()):
-            variable.assign(tf.ones_like(variable))
-        checkpoints = Checkpoints(folder / origin)
-        checkpoints.set_trainer(trainer)
-        assert checkpoints.restore() == 10
-        trainer.fit(train, outer, 20)
-        end = flat(trainer.rater.trainable_variables)
-        report[f"resumed_from_{origin}"] = float(np.abs(end - one).max())
+    expected = flat(trainers[0].rater.trainable_variables)
+    report |= resumed(folder, trainers, (train, outer), expected)
     # A member that blows up on the second replica is counted, and nobody else is touched.
-    trainer = trainer_of(strategy, jit_compile=False)
+    trainer = trainers[1]
+    generations = [int(m.generation) for m in trainer.population.members]
     theta = trainer.population.members[3].state.theta[0]
     theta.assign(tf.fill(theta.shape, tf.constant(np.nan, theta.dtype)))
-    trainer.fit(train, outer, 1)
+    trainer.fit(train, outer, 21)
     report["blown_up"] = {
         "finite": trainer.last_record.members["finite"].tolist(),
         "count": int(trainer.nonfinite_count),
         "rater_finite": bool(np.isfinite(flat(trainer.rater.trainable_variables)).all()),
-        "generations": [int(m.generation) for m in trainer.population.members],
+        "restarted": [
+            int(m.generation) - before - (index in trainer.last_record.reinitialised)
+            for index, (m, before) in enumerate(zip(trainer.population.members, generations))
+        ],
     }
-    for size in (1, 3):
-        try:
-            trainer_of(strategy, population_size=size)
-        except ConfigurationError as error:
-            report[f"population_{size}"] = str(error)
+    report["refused"] = [
+        refusal(strategy, population_size=3),
+        refusal(strategy, population_size=1, inner_batch_size=7),
+        refusal(strategy, population_size=1, outer_batch_size=6,
+                estimator=estimators.MixedMode(micro_batches=2)),
+        refusal(strategy, population_size=1, estimator=lambda *arguments: None),
+        refusal(strategy, population_size=1, inner_model=normalised_model),
+    ]  # fmt: skip
     (folder / "report.json").write_text(json.dumps(report))
+
+
+def refusal(strategy, inner_model=inner_model, **arguments) -> str:
+    try:
+        trainer_of(strategy, inner_model, **arguments)
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
+def copies_equal(trainer, members: int) -> bool:
+    """Whether the two replicas that carry a member have the same state of it."""
+    import tensorflow as tf
+
+    held = tf.nest.flatten(trainer.population.slots[0].variables())
+    return all(
+        np.array_equal(leaf.values[2 * m].numpy(), leaf.values[2 * m + 1].numpy())
+        for m in range(members)
+        for leaf in held
+    )
+
+
+def split(folder: pathlib.Path, members: int, name: str, jit: bool) -> None:
+    """Three updates a meta-step, of which the second and third share a segment."""
+    import tensorflow as tf
+
+    strategy = mirrored_strategy(logical_cpus=2 * members)
+    in_precision("float64")
+    train, outer = sets("float64")
+    settings = dict(
+        population_size=members, unroll_length=3, advance_updates=1, jit_compile=jit,
+        inner_model=plain_model,
+    )  # fmt: skip
+    # NestedTape knows no micro-batches, and dropout draws for each part of a batch anew.
+    two, one = getattr(estimators, name)(), getattr(estimators, name)()
+    if name == "MixedMode":
+        settings |= dict(inner_model=inner_model, advance_updates=0)
+        two = estimators.MixedMode(checkpoint_every=2)
+        one = estimators.MixedMode(micro_batches=2)
+    sums, trainers, records = count_bytes(strategy), [], []
+    for where, estimator in ((None, one), (strategy, two)):
+        trainers.append(trainer_of(where, estimator=estimator, **settings))
+        records.append(Records())
+        start = flat(trainers[-1].rater.trainable_variables)
+        folder_of = folder / ("one" if where is None else "two")
+        trainers[-1].fit(train, outer, 20, 10, [Checkpoints(folder_of, keep=9), records[-1]])
+    expected, found = (flat(trainer.rater.trainable_variables) for trainer in trainers)
+    report = {
+        "bytes": sum(sums) / strategy.replica_count,
+        "inner_parameters": flat(trainers[0].population.members[0].state.theta).size,
+        "moved": float(np.abs(expected - start).max()),
+        "difference": float(np.abs(found - expected)[:-1].max()),
+        "bias_difference": float(np.abs(found - expected)[-1]),
+        "losses": float(np.abs(np.subtract(records[0].losses, records[1].losses)).max()),
+        "rows_equal": records[0].rows == records[1].rows,
+        "ages_equal": records[0].ages == records[1].ages,
+        "copies_equal": copies_equal(trainers[1], members),
+    }
+    report |= resumed(folder, trainers, (train, outer), expected)
+    trainer = trainers[1]
+    last = trainer.population.members[-1].state.theta[0]
+    last.assign(tf.fill(last.shape, tf.constant(np.nan, last.dtype)))
+    before = flat(trainer.rater.trainable_variables)
+    trainer.fit(train, outer, 21)
+    finite = trainer.last_record.members["finite"].tolist()
+    trainer.fit(train, outer, 22)
+    report["blown_up"] = {
+        "finite": [finite, trainer.last_record.members["finite"].tolist()],
+        "count": int(trainer.nonfinite_count),
+        "rater_moved": bool((flat(trainer.rater.trainable_variables) != before).any()),
+        "rater_finite": bool(np.isfinite(flat(trainer.rater.trainable_variables)).all()),
+        "copies_equal": copies_equal(trainer, members),
+    }
+    (folder / "split.json").write_text(json.dumps(report))
+
+
+def language_models(folder: pathlib.Path, dtype: str, jit: bool) -> None:
+    """Weights and curves of two runs on one device and on two; what is refused."""
+    strategy = mirrored_strategy(logical_cpus=2)
+    in_precision(dtype)
+    rng = np.random.default_rng(0)
+    tokens = ((rng.integers(0, 16, (40, 1)) + np.arange(12)) % 16 + 1).astype(np.int32)
+    tokens[::5, 6:] = 0  # parts of a batch that hold less text than others
+    words = np.array([str(row) for row in range(40)], object)
+    text = ExampleSet({"tokens": tokens}, words, words, words, name="text")
+
+    def build(where, dropout=0.0, batch_size=8):
+        return LanguageModelTrainer(
+            lambda: language_model(17, 12, width=16, layer_count=1, heads=2, dropout=dropout),
+            steps=20, batch_size=batch_size, evaluate_every=10, clip_norm=0.5, strategy=where,
+            jit_compile=jit,
+        )  # fmt: skip
+
+    trainers = [build(None), build(strategy)]
+    found = []
+    for trainer in trainers:
+        records = [trainer.train(text, text, seed) for seed in (1, 2)]
+        found.append((flat(trainer.model.trainable_variables), records))
+    (one, alone), (two, together) = found
+    copies = trainers[1]._wrapped._copies
+    report = {
+        "difference": float(np.abs(one - two).max()),
+        "gain": alone[1].curve[0][1] - alone[1].curve[-1][1],
+        "curves": [
+            float(np.abs(np.subtract(getattr(a, curve), getattr(b, curve))).max())
+            for a, b in zip(alone, together)
+            for curve in ("curve", "train_curve")
+        ],
+        "fingerprints": len({trainer.fingerprint for trainer in trainers}),
+        "devices": [c.model.trainable_variables[0].value.device[-5:] for c in copies],
+        "copies_equal": all(
+            np.array_equal(a, b) for a, b in zip(*(c.model.variables for c in copies))
+        ),
+    }
+    trainer = build(strategy, dropout=0.3)
+    trainer.reset(1)
+    seeds = [
+        [v.numpy().tolist() for v in copy.model.non_trainable_variables]
+        for copy in trainer._wrapped._copies
+    ]
+    report["seeds_differ"] = bool(seeds[0]) and all(a != b for a, b in zip(*seeds))
+    report["refused"] = []
+    for refused in (
+        lambda: build(strategy, batch_size=7),
+        lambda: ExampleTrainer(
+            normalised_model, loss_sums=example_sums, batch_size=8, strategy=strategy
+        ),
+    ):
+        try:
+            refused()
+        except ConfigurationError as error:
+            report["refused"].append(str(error))
+    (folder / "language_model.json").write_text(json.dumps(report))
 
 
 def noise(folder: pathlib.Path) -> None:
@@ -201,9 +367,16 @@ def noise(folder: pathlib.Path) -> None:
     (folder / "noise.json").write_text(json.dumps(report))
 
 
-def train_run(folder: pathlib.Path, name: str, strategy, steps: int, pause: float) -> None:
+def train_run(
+    folder: pathlib.Path, name: str, strategy, steps: int, pause: float, members: int
+) -> None:
     in_precision("float64")
-    trainer, records = trainer_of(strategy), Records(pause)
+    settings = {}
+    if members == 1:  # which the two workers share
+        micro_batches = 2 if strategy is None else 1
+        settings["estimator"] = estimators.MixedMode(micro_batches=micro_batches)
+    trainer = trainer_of(strategy, population_size=members, **settings)
+    records = Records(pause)
     checkpoints = Checkpoints(folder / "run", keep=99)
     checkpoints.set_trainer(trainer)
     began = checkpoints.restore() or 0
@@ -230,9 +403,19 @@ def main() -> None:
     parser.add_argument("ports", nargs="*", type=int)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--estimator", default="MixedMode")
+    parser.add_argument("--dtype", default="float64")
+    parser.add_argument("--jit", action="store_true")
     arguments = parser.parse_args()
     if arguments.what in ("compare", "noise"):
         {"compare": compare, "noise": noise}[arguments.what](arguments.folder)
+        return
+    if arguments.what == "language_model":
+        language_models(arguments.folder, arguments.dtype, arguments.jit)
+        return
+    if arguments.what == "split":
+        split(arguments.folder, arguments.members, arguments.estimator, arguments.jit)
         return
     strategy, name = None, "one_device"
     if arguments.what == "worker":
@@ -240,7 +423,14 @@ def main() -> None:
         strategy = multi_worker_strategy(workers, arguments.index)
         name = f"worker-{arguments.index}"
     try:
-        train_run(arguments.folder, name, strategy, arguments.steps, arguments.pause)
+        train_run(
+            arguments.folder,
+            name,
+            strategy,
+            arguments.steps,
+            arguments.pause,
+            arguments.members,
+        )
     except DrKerasError as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         raise SystemExit(2)

@@ -112,6 +112,23 @@ class LoopedUnroll:
         """
         if gradient is None:
             gradient, _, _ = inner_gradient(problem, state, weights, batch, self.micro_batches)
+        own, sums, by_weights = self.pull_back_parts(
+            problem, state, gradient, weights, batch, cotangent, first
+        )
+        return None if first else self.joined(own, sums), by_weights
+
+    def pull_back_parts(
+        self, problem, state, gradient, weights, batch, cotangent, first
+    ) -> tuple[tuple, list, tf.Tensor]:
+        """As `pull_back`, before what comes from the examples is joined with what does not.
+
+        Of several replicas that share a batch, each has all of the former and the sums over its own
+        examples; see `dr_keras.meta.split_member`.
+
+        Returns:
+          (what passes through the optimizer alone, sums over examples: a list that is empty for the
+          first update, cotangent of the weights [B])
+        """
         direct, by_slots, direction = pull_back_optimizer(
             problem, state, gradient, cotangent, first
         )
@@ -129,11 +146,14 @@ class LoopedUnroll:
         sums, (by_weights,), _ = over_parts(
             self.micro_batches, of_part, (weights, batch), state.non_trainable
         )
-        if first:
-            return None, by_weights
-        count = len(state.theta)
+        return (direct, by_slots), sums, by_weights
+
+    def joined(self, own: tuple, sums: list) -> Cotangent:
+        """Cotangent of the state of the two things that `pull_back_parts` returns first."""
+        direct, by_slots = own
+        count = len(direct)
         theta = [a + b for a, b in zip(direct, sums[:count], strict=True)]
-        return Cotangent(theta, sums[count:], by_slots), by_weights
+        return Cotangent(theta, sums[count:], by_slots)
 
     def segment_length(self, length: int) -> int:
         """Updates between two saved states of the forward loop, as the backward loop sees it."""
@@ -153,6 +173,32 @@ class LoopedUnroll:
     ) -> tuple[tf.Tensor, list, InnerState, dict]:
         """See `dr_keras.meta.estimators` for the interface."""
         return _Run(self, problem, state, eta, inner_batches)(outer_batch)
+
+
+def outer_gradient(
+    problem: MetaProblem, final: InnerState, outer_batch: dict, parts: int, shares: int = 1
+) -> tuple[tf.Tensor, Cotangent]:
+    """(outer loss, its cotangent of the last state).
+
+    Args:
+      parts: the batch goes through the model in so many parts.
+      shares: the batch is one of so many equal ones, whose losses and cotangents add up to those
+        of all.
+    """
+    sources = [*final.theta, *floating(final.non_trainable)]
+
+    def of_part(batch, non_trainable):
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            # The outer loss is a mean over examples: that of parts is a mean of means.
+            loss = problem.outer_loss(final.theta, non_trainable, batch) / (parts * shares)
+        found = tape.gradient(loss, sources, unconnected_gradients="zero")
+        return [loss, *pytrees.dense(found)], [], non_trainable
+
+    (loss, *found), _, _ = over_parts(parts, of_part, outer_batch, final.non_trainable)
+    count = len(final.theta)
+    slots = pytrees.zeros_like(floating(final.slots))
+    return loss, Cotangent(found[:count], found[count:], slots)
 
 
 class _Run:
@@ -325,29 +371,12 @@ class _Run:
         )
         return cotangent, total
 
-    def outer(self, final, outer_batch):
-        """(outer loss, cotangent of the last state)"""
-        sources = [*final.theta, *floating(final.non_trainable)]
-
-        def of_part(batch, non_trainable):
-            with tf.GradientTape() as tape:
-                tape.watch(sources)
-                # The outer loss is a mean over examples: that of parts is a mean of means.
-                loss = self.problem.outer_loss(final.theta, non_trainable, batch) / self.parts
-            found = tape.gradient(loss, sources, unconnected_gradients="zero")
-            return [loss, *pytrees.dense(found)], [], non_trainable
-
-        (loss, *found), _, _ = over_parts(self.parts, of_part, outer_batch, final.non_trainable)
-        count = len(final.theta)
-        slots = pytrees.zeros_like(floating(final.slots))
-        return loss, Cotangent(found[:count], found[count:], slots)
-
     def __call__(self, outer_batch):
         check_parts(self.parts, self.batch(0), self.state.non_trainable, "inner")
         check_parts(self.parts, outer_batch, self.state.non_trainable, "outer")
         leaves, saved, records = self.forward()
         final = self.unflat(leaves, self.length)
-        outer_loss, cotangent = self.outer(final, outer_batch)
+        outer_loss, cotangent = outer_gradient(self.problem, final, outer_batch, self.parts)
         total = pytrees.zeros_like(self.eta)
 
         gradient = None
