@@ -31,7 +31,7 @@ from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.evaluation import evidence_results, flops
 from dr_keras.evaluation.baselines.candidates import window_candidates
 from dr_keras.evaluation.baselines.perplexity import cross_perplexity
-from dr_keras.evaluation.baselines.study import ARMS, Baselines
+from dr_keras.evaluation.baselines.study import ARMS, LEAST_DAMAGED, Baselines
 from dr_keras.evaluation.claims import Claims
 from dr_keras.evaluation.evidence_cells import Cells, Measures, thinned
 from dr_keras.evaluation.language_model_training import LanguageModelTrainer, count_targets
@@ -58,7 +58,9 @@ def evidence(
     rater: str | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     core_arms: Sequence[str] = ("unfiltered", "rater", "random"),
-    more_arms: Sequence[str] = tuple(a for a in ARMS if a not in ("unfiltered", "rater", "random")),
+    more_arms: Sequence[str] = tuple(
+        a for a in ARMS if a not in ("unfiltered", "rater", "random", LEAST_DAMAGED)
+    ),
     online_arms: Sequence[str] = (),
     discard_fraction: float | None = None,
     sweep: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.9),
@@ -131,6 +133,11 @@ def evidence(
     study.check()
     run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
     parts = data() if callable(data) else data
+    if LEAST_DAMAGED in study.all_arms and "level" not in parts.train.labels:
+        raise ConfigurationError(
+            f"evidence: the arm {LEAST_DAMAGED} needs a corpus whose damage is known, such as"
+            " @damaged_corpus(): leave it out of core_arms and more_arms."
+        )
     described = study.shared("corpus", lambda: describe(parts))
     if described["fingerprint"] != parts.fingerprint:
         raise CheckpointError(

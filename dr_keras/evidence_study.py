@@ -29,6 +29,7 @@ _DESCRIPTIONS = {
     "heuristics_gopher": "what breaks fewest of Gopher's rules",
     "heuristics": "what breaks fewest of C4's and Gopher's rules",
     "heuristics_then_rater": "what breaks rules goes first, then what the rater scores lowest",
+    "least_damaged": "the least damaged, as known from how the corpus was made: no filter, a limit",
     "classifier": "most like the outer part to a linear n-gram classifier",
 }
 

@@ -10,7 +10,10 @@ import pytest
 from dr_keras.commands import evaluate as command
 from dr_keras.evaluation import evidence_results
 
-ARMS = ("random_as_rater", "perplexity_middle", "heuristics", "classifier", "rater_inverted")
+ARMS = (
+    "random_as_rater", "perplexity_middle", "heuristics", "classifier", "rater_inverted",
+    "least_damaged",
+)  # fmt: skip
 # The rater that ships reads windows of 128 bytes; meta-training has tests of its own.
 BINDINGS = {
     "META_STEPS": "2",
@@ -195,6 +198,7 @@ def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys)
         ({"evidence.discard_fraction": "0.0"}, "unfiltered is an arm of its own"),
         ({"evidence.online_arms": "('unfiltered',)"}, "unfiltered chooses nothing"),
         ({"evidence.sweep_sizes": "'some'"}, "must be 'all' or 'smallest'"),
+        ({"CORPUS": "@jsonl_corpus()"}, "the arm least_damaged needs a corpus whose damage is"),
         ({"evidence.shorter_runs": "(1.5,)"}, "1.5 is no share of the steps"),
         ({"evidence.shorter_runs": "(0.3,)"}, "30k: 0.3 of 4 steps must be a whole number of"),
         ({"SEQUENCE_LENGTH": "64"}, "rates windows of 128 tokens, the study has 64"),

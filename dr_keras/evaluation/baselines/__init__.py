@@ -37,6 +37,6 @@ study.py
         .select(arm, f, seed=0) -> Selection; arm is one of ARMS (or of its `more_arms`):
         "unfiltered", "rater", "rater_inverted", "random", "random_as_rater", "perplexity_lowest",
         "perplexity_middle", "perplexity_highest", "heuristics_c4", "heuristics_gopher",
-        "heuristics", "heuristics_then_rater", "classifier"
+        "heuristics", "heuristics_then_rater", "classifier", "least_damaged"
         .candidates .rater_scores .nats_per_token [N] .classifier_scores .broken("all")
 """

@@ -219,6 +219,21 @@ def _classifier(study: Baselines, discard_fraction: Decimal, seed: int) -> Selec
     return classifier_arm(study.candidates, study.classifier_scores, discard_fraction, seed)
 
 
+def _least_damaged(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
+    examples = study.candidates.examples
+    levels = None if examples is None else examples.labels.get("level")
+    if levels is None or np.isnan(levels).any():
+        raise ConfigurationError(
+            f"the arm {LEAST_DAMAGED} needs a corpus whose damage is known everywhere, such as"
+            " @damaged_corpus(): leave this arm out."
+        )
+    return select_by_score(
+        LEAST_DAMAGED, study.candidates, study.candidates.of_examples(levels), discard_fraction,
+        seed, "lowest",
+    )
+
+
+LEAST_DAMAGED = "least_damaged"  # the most that knowing the damage could bring
 ARMS: dict[str, Callable[[Baselines, Decimal, int], Selection]] = {
     "unfiltered": _unfiltered,
     "rater": _rater,
@@ -233,4 +248,5 @@ ARMS: dict[str, Callable[[Baselines, Decimal, int], Selection]] = {
     "heuristics": _heuristics("all", "heuristics"),
     "heuristics_then_rater": _heuristics_then_rater,
     "classifier": _classifier,
+    LEAST_DAMAGED: _least_damaged,
 }

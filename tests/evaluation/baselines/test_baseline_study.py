@@ -20,6 +20,7 @@ def fake_perplexity(examples, seed):
 
 def study(**settings):
     examples = pool.windows(20)
+    examples.labels["level"] = np.arange(40.0) / 40
     settings = {"rater_scores": np.arange(40.0), "perplexity": fake_perplexity} | settings
     outer = window_candidates(pool.windows(6, seed=1))
     return Baselines(window_candidates(examples), outer, **settings)
@@ -40,6 +41,7 @@ def test_arms_keep_what_they_are_called_after():
     found = study()
     assert found.select("rater", 0.5).rows.tolist() == list(range(20, 40))
     assert found.select("rater_inverted", 0.5).rows.tolist() == list(range(20))
+    assert found.select("least_damaged", 0.5).rows.tolist() == list(range(20))
     rater = found.select("rater", 0.5).budget()["by_source"]
     assert found.select("random_as_rater", 0.5).budget()["by_source"] == rater
     first = found.candidates.examples.features["tokens"][:, 0]
@@ -48,6 +50,12 @@ def test_arms_keep_what_they_are_called_after():
     c4, gopher = (found.select(f"heuristics_{k}", 0.5).facts["by_rule"] for k in ("c4", "gopher"))
     assert {name.split("_")[0] for name in c4} == {"c4"}
     assert {**c4, **gopher} == found.select("heuristics", 0.5).facts["by_rule"]
+
+
+def test_least_damaged_needs_to_know():
+    found = Baselines(window_candidates(pool.windows(20)))
+    with pytest.raises(ConfigurationError, match="needs a corpus whose damage is known"):
+        found.select("least_damaged", 0.5)
 
 
 def test_a_document_gets_the_mean_of_its_windows():
