@@ -282,7 +282,7 @@ class RepeatedTrainer:
 
     @property
     def traces(self) -> dict[str, int]:
-        """How often the training step and the evaluation were traced: 1 each, however many runs."""
+        """How often the step (of each replica) and the evaluation were traced: 1, in all runs."""
         return {"train": self._wrapped.traces, "evaluation": self._evaluation_traces}
 
     @property

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
+from dr_keras.distribution.placement import OneDevice
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.evaluation.language_model_training import LanguageModelTrainer, count_targets
 from dr_keras.models.language_model import language_model
@@ -176,6 +177,16 @@ def test_the_fingerprint_follows_model_and_settings(trainer):
 def test_settings_that_cannot_work(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         LanguageModelTrainer(model_fn, **settings)
+
+
+def test_several_workers_are_sent_to_share_cells():
+    """One process with several devices is tested in tests/distribution."""
+
+    class Workers(OneDevice):
+        worker_count = 2
+
+    with pytest.raises(ConfigurationError, match="same command on every machine with one --base"):
+        LanguageModelTrainer(model_fn, strategy=Workers())
 
 
 @pytest.mark.parametrize("share", [0.3, 0.0, 1.5])
