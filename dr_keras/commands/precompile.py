@@ -1,0 +1,159 @@
+"""What a configuration needs of a chip: counted in seconds, or said by the TPU's compiler.
+
+Without --topology: checks shapes and dtypes, counts parameters and bytes, and estimates temporaries.
+With it: compiles the meta-step, the scoring function and the training step of evaluation models for
+that TPU, which need not be there (pip install 'dr_keras[aot]'). Neither data nor weights are read.
+Lines that --json FILE already holds are not computed again.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dr_keras.commands import common
+from dr_keras.errors import ConfigurationError
+
+
+def _parser():
+    parser = common.argument_parser(__doc__, base_dir=False)
+    parser.add_argument(
+        "--topology",
+        action="append",
+        default=[],
+        metavar="KIND:SHAPE",
+        help="TPU to compile for, such as v5e:2x2, v5p:2x2x1 or v6e:2x2; may be repeated",
+    )
+    parser.add_argument(
+        "--program",
+        dest="programs",
+        action="append",
+        metavar="NAME",
+        help="meta_step, advance, score or train_step; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--feature",
+        dest="features",
+        action="append",
+        default=[],
+        metavar="NAME:DTYPE[:SHAPE]",
+        help="of a batch, that no model takes or says the shape of, such as label:int32 or "
+        "image:float32:28x28x1; may be repeated",
+    )
+    parser.add_argument(
+        "--read_data", action="store_true", help="read the data to see its features"
+    )
+    parser.add_argument("--json", metavar="FILE", help="add one line of JSON a program to FILE")
+    parser.add_argument(
+        "--save_hlo", metavar="DIR", help="keep the lowered programs, for --from_hlo"
+    )
+    parser.add_argument(
+        "--from_hlo", metavar="DIR", help="compile what --save_hlo kept; no gin file is read"
+    )
+    return parser
+
+
+def _main(argv: Sequence[str] | None = None) -> int:
+    if "tensorflow" not in sys.modules:
+        # Read when TensorFlow starts. Folding evaluates every zero state, cotangent and list of a
+        # program at once, gigabytes of the host's memory, and the TPU's compiler folds as well.
+        flags = os.environ.get("TF_XLA_FLAGS", "")
+        os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_disable_constant_folding=true".strip()
+    arguments = _parser().parse_args(argv)
+    from dr_keras.precompile import facts, programs, report, setup, tpu
+
+    if arguments.from_hlo and (arguments.gin_files or not arguments.topology):
+        raise ConfigurationError(
+            "--from_hlo takes programs as they are: give a --topology, and no gin file."
+        )
+    topologies = [tpu.Topology(name) for name in arguments.topology]
+    path = Path(arguments.json) if arguments.json else None
+    known = report.read_lines(path) if path else []
+    if arguments.from_hlo:
+        kept = report.read_kept(arguments.from_hlo)
+        chosen = [(line, hlo.read_bytes, lambda line: []) for line, hlo in kept]
+    else:
+        from dr_keras import meta_training  # noqa: F401 - the names that gin files use
+
+        common.parse_gin(arguments)
+        built = setup.from_gin(
+            dict(setup.parse_feature(text) for text in arguments.features), arguments.read_data
+        )
+        made = programs.build(built, arguments.programs or programs.PROGRAMS)
+        lines = facts.facts_of(built, made)
+        _print_configuration(lines[0], built)
+        print(report.check_table(lines))
+        hlo = programs.Lowered(made)
+        if arguments.save_hlo:
+            for line in lines:
+                report.keep(arguments.save_hlo, line, hlo(line["program"]))
+        chosen = [
+            (line, lambda name=line["program"]: hlo(name), lambda x: report.advice(built, x))
+            for line in lines
+        ]
+        if path and not topologies:
+            for line in lines:
+                if line not in known:
+                    report.append_line(path, line)
+    found = []
+    for line, read, advise in chosen:
+        for topology in topologies:
+            print(f"compiling {line['program']} for {topology.name} ...", file=sys.stderr)
+            found.append(_compiled(line, read, topology, known, path))
+            if not found[-1]["fits"]:
+                print(f"{line['program']} does not fit {topology.name}: {found[-1]['reason']}")
+                for change in advise(found[-1]):
+                    print(f"  {change}")
+    if found:
+        print()
+        print(report.compiled_table(found))
+        print("per chip; arguments as the chip lays them out, FLOP by formula")
+    return 0
+
+
+def _compiled(line: dict, read, topology, known: list, path: Path | None) -> dict:
+    """The line of one program and topology: a known one, or compiled now and added to the file."""
+    from dr_keras.precompile import report
+
+    identity = ("program", "config", "features")
+    for other in known:
+        same = all(other.get(key) == line[key] for key in identity)
+        if same and other.get("topology") == topology.name:
+            return other
+    new = report.line_of(line, topology, topology.compile(read()))
+    if path:
+        report.append_line(path, json.loads(json.dumps(new)))
+    return new
+
+
+def _print_configuration(line: dict, built) -> None:
+    from dr_keras.precompile import report
+
+    member, rater = line["parameters"]["inner_model"], line["parameters"]["rater"]
+    state = report.state_bytes(built)
+    print(f"inner model: {member:,} parameters; state of a member {report.gib(state['member'])}")
+    print(
+        f"rater: {rater:,} parameters; {report.gib(state['rater'])}, and"
+        f" {report.gib(state['outer_adam'])} of slots for each member"
+    )
+    print(
+        f"population {line['population']}, T = {line['unroll_length']}, {line['estimator']},"
+        f" inner batch {built.trainer.inner_batch_size}, outer batch"
+        f" {built.trainer.outer_batch_size}"
+    )
+    total = line["population"] * (state["member"] + state["outer_adam"])
+    print(f"all members together: {report.gib(total)}")
+    payload = report.all_reduced_bytes(
+        rater, line["population"], line["unroll_length"], built.trainer.inner_batch_size
+    )
+    print(f"all-reduced a meta-step, where members are on several chips: {report.gib(payload)}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `dr-keras-precompile`."""
+    return common.run(_main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""What a program will hold, estimated from the graph of a forward pass, in seconds.
+
+A compiler fuses element-wise operations into the matrix products around them, so that what a backward
+pass finds in memory is what enters and leaves matrix products. That is counted: A, for one forward
+pass of the inner model and its loss on one part of a batch (`micro_batches`), and R for the rater on
+a whole batch. With G the bytes of the inner model's parameters and M those of its state (parameters
+and slots), the estimate of the temporaries is
+
+    train_step                      A + G
+    meta_step, NestedTape           (2 T - 1) A + A' + T (R + M)
+    meta_step, Recompute, MixedMode max(2 A, A') + R + saved + M + G
+    meta_step, FirstOrder           max(A, A') + R + saved + M + G
+    score                           twice the largest tensor in R
+    advance                         A of the whole batch + R + G
+
+A' is A for the outer batch. A second-order pass holds activations and their cotangents, or tangents: 2 A. `saved` is exact: the
+states (and gradients) that a loop keeps for its way back. In a loop over blocks or chunks (the options
+`recompute_blocks` and `chunked_logits`) the body counts once, and what the loop stacks up counts for
+every step. docs/precompile.md compares the estimates with what the TPU's compiler says.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import math
+
+import tensorflow as tf
+
+from dr_keras.errors import ConfigurationError
+from dr_keras.evaluation.flops import PRODUCTS
+from dr_keras.meta import estimators
+from dr_keras.meta.estimators.unroll import LoopedUnroll
+from dr_keras.meta.micro_batches import check_parts
+from dr_keras.meta.problem import InnerState, keras_problem, model_inputs
+from dr_keras.precompile.explained import explained
+from dr_keras.precompile.programs import PROGRAMS, rater_specs, state_specs
+from dr_keras.precompile.setup import Setup, batch_specs
+from dr_keras.precompile.weightless import specs, tensor_bytes, tree_bytes
+
+# Operations that give what they were given another form, and usually no memory of its own.
+_FORMS = ("Reshape", "Identity", "Squeeze", "ExpandDims", "StopGradient")
+_LOOPS = ("While", "StatelessWhile")
+_UNFIT = "The models, the loss and the features do not fit together"
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Bytes that a forward pass leaves for a backward pass.
+
+    Attributes:
+      bytes: all of them.
+      largest: the largest tensor among them.
+    """
+
+    bytes: int
+    largest: int
+
+
+def held_by(function: Callable, batch: Mapping, *others) -> Held:
+    """What `function(batch, *others)` leaves for a backward pass, of what depends on the batch.
+
+    Args:
+      function: of trees of tensors; traced, not run.
+      batch: tree of `tf.TensorSpec`.
+      others: likewise; what depends on nothing else, such as weights, is not counted.
+    """
+    traced = tf.function(function, autograph=False).get_concrete_function(batch, *others)
+    count = len(tf.nest.flatten(batch))
+    sizes: dict = {}
+    _walk(traced.graph, {t.name for t in traced.graph.inputs[:count]}, sizes, "")
+    return Held(sum(sizes.values()), max(sizes.values(), default=0))
+
+
+def _walk(graph, known: set, sizes: dict, prefix: str) -> set:
+    """Adds to `sizes` what the graph holds; names of the tensors that depend on those known."""
+    for op in graph.get_operations():
+        if not any(tensor.name in known for tensor in op.inputs):
+            # A list that a loop fills is made before anything is known to enter it.
+            if op.type == "TensorListReserve":
+                _add_list(op, sizes, prefix)
+            continue
+        outputs = [tensor.name for tensor in op.outputs]
+        if op.type in _LOOPS or op.type in _CALLS:
+            name = op.get_attr("body" if op.type in _LOOPS else "f").name
+            inner = graph._get_function(name).graph
+            entering = {
+                inside.name
+                for inside, outside in zip(inner.inputs, op.inputs)
+                if outside.name in known
+            }
+            for _ in range(2 if op.type in _LOOPS else 1):
+                found = _walk(inner, set(entering), sizes, f"{prefix}{op.name}/")
+                leaving = [tensor.name in found for tensor in inner.outputs]
+                if op.type in _LOOPS:
+                    entering |= {t.name for t, out in zip(inner.inputs, leaving) if out}
+            outputs = [name for name, out in zip(outputs, leaving) if out]
+        elif op.type in PRODUCTS:
+            for tensor in (*op.inputs, *op.outputs):
+                if tensor.name in known or tensor.op is op:
+                    _add(tensor, sizes, prefix)
+        known.update(outputs)
+    return known
+
+
+def _add(tensor, sizes: dict, prefix: str) -> None:
+    while tensor.op.type in _FORMS:
+        tensor = tensor.op.inputs[0]
+    if tensor.dtype.is_floating and tensor.shape.is_fully_defined():
+        sizes[prefix + tensor.name] = tensor_bytes(tensor)
+
+
+def _add_list(op, sizes: dict, prefix: str) -> None:
+    shape, length = (tf.get_static_value(tensor) for tensor in op.inputs)
+    dtype = tf.as_dtype(op.get_attr("element_dtype"))
+    if shape is None or length is None or min(shape, default=0) < 0 or not dtype.is_floating:
+        return
+    sizes[prefix + op.name] = int(length) * math.prod(int(n) for n in shape) * dtype.size
+
+
+def saved_state_bytes(estimator, state: InnerState, length: int) -> int:
+    """Bytes that an estimator's arrays hold at once: states, and gradients where it saves them.
+
+    Args:
+      estimator: of `dr_keras.meta.estimators`.
+      state: of tensors or specs.
+      length: T.
+    """
+    if not isinstance(estimator, LoopedUnroll):
+        return 0
+    one = tree_bytes((state.theta, state.non_trainable, state.slots))
+    entering = one + (tree_bytes(state.theta) if estimator.save_gradients else 0)
+    segment = estimator.segment_length(length)
+    if segment == length:
+        return entering * length if length > 1 or estimator.save_gradients else 0
+    return entering * segment + one * -(-length // segment)
+
+
+def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, int]:
+    """Program -> estimated bytes of temporaries; checks shapes and dtypes on the way.
+
+    Raises:
+      ConfigurationError: a model or loss does not take the features, gives something else than one
+        number an example, or the batch is not divided by `micro_batches`.
+    """
+    trainer, state = setup.trainer, state_specs(setup)
+    eta, rater_state = rater_specs(setup)
+    estimator, length = trainer.estimator, trainer.unroll_length
+    parts = getattr(estimator, "micro_batches", 1)
+    for kind, size in (("inner", trainer.inner_batch_size), ("outer", trainer.outer_batch_size)):
+        check_parts(parts, batch_specs(setup.features, size), state.non_trainable, kind)
+    problem = keras_problem(
+        setup.rater, trainer.inner_model, trainer.per_example_loss, None, 1.0, rater_state
+    )
+    def losses(batch, theta, non_trainable):
+        found = problem.inner_loss(theta, non_trainable, batch)[0]
+        _one_each(found, batch, "The loss")
+        return found
+
+    def scores(batch, eta, rater_state):
+        with_state = keras_problem(
+            setup.rater, trainer.inner_model, trainer.per_example_loss, None, 1.0, rater_state
+        )
+        found = with_state.score(eta, batch)
+        _one_each(found, batch, "The rater")
+        return found
+
+    sizes = trainer.inner_batch_size, trainer.outer_batch_size
+
+    @functools.cache
+    def inner(size: int) -> int:
+        batch = batch_specs(setup.features, size)
+        return held_by(losses, batch, state.theta, state.non_trainable).bytes
+
+    with explained(_UNFIT):
+        a, outer = (inner(size // parts) for size in sizes)
+        rater = held_by(scores, batch_specs(setup.features, sizes[0]), eta, rater_state)
+    g, m = tree_bytes(state.theta), tree_bytes((state.theta, state.slots))
+    saved = saved_state_bytes(estimator, state, length)
+    r = rater.bytes
+    if isinstance(estimator, estimators.NestedTape):
+        meta_step = (2 * length - 1) * a + outer + length * (r + m)
+    elif isinstance(estimator, estimators.FirstOrder):
+        meta_step = max(a, outer) + r + saved + m + g
+    else:
+        meta_step = max(2 * a, outer) + r + saved + m + g
+    found = {"meta_step": meta_step, "score": 2 * rater.largest}
+    if trainer.updates_per_step > length:
+        found["advance"] = inner(sizes[0]) + r + g
+    if "train_step" in programs:
+        found["train_step"] = _train_step(setup)
+    return found
+
+
+def _train_step(setup: Setup) -> int:
+    trainer = setup.train_step
+    model, sums = trainer.model, trainer._wrapped.loss_sums
+
+    def loss(batch, trainable, non_trainable):
+        outputs, _ = model.stateless_call(
+            trainable, non_trainable, model_inputs(model, batch), training=True
+        )
+        return sums(outputs, batch)[0]
+
+    weights = specs(model.trainable_variables)
+    with explained(_UNFIT):
+        held = held_by(
+            loss,
+            batch_specs(setup.features, trainer.batch_size),
+            weights,
+            specs(model.non_trainable_variables),
+        )
+    return held.bytes + tree_bytes(weights)
+
+
+def _one_each(found, batch: Mapping, what: str) -> None:
+    size = tf.nest.flatten(batch)[0].shape[0]
+    if tuple(found.shape) != (size,):
+        raise ConfigurationError(
+            f"{what} gives shape {tuple(found.shape)} for {size} examples: it must give one number an"
+            f" example, ({size},)."
+        )

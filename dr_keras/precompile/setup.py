@@ -1,0 +1,209 @@
+"""The pieces of a configuration that programs are made of, without data and without weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+import copy
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.distribution.placement import OneDevice
+from dr_keras.errors import ConfigurationError
+from dr_keras.evaluation.example_training import ExampleTrainer, example_sums
+from dr_keras.evaluation.language_model_training import LanguageModelTrainer
+from dr_keras.evaluation.repeated_training import RepeatedTrainer
+from dr_keras.experiment import experiment
+from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.models.abstract import build_abstract, without_values
+from dr_keras.models.losses import next_token_loss
+from dr_keras.precompile.explained import explained
+from dr_keras.precompile.weightless import NoMembers, SharedZeros
+
+# name -> (shape of one example, dtype)
+Features = Mapping[str, tuple[tuple[int, ...], tf.DType]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A configuration, built as far as programs need it.
+
+    Attributes:
+      trainer: a MetaTrainer without members; its inner model is a structure.
+      inner_model: constructor of inner models.
+      rater: Keras model whose variables share zeros.
+      features: what a batch holds.
+      zeros: which the variables share.
+      build_train_step: makes `train_step`.
+    """
+
+    trainer: MetaTrainer
+    inner_model: Callable[[], keras.Model]
+    rater: keras.Model
+    features: Features
+    zeros: SharedZeros
+    build_train_step: Callable[[], RepeatedTrainer]
+
+    @functools.cached_property
+    def train_step(self) -> RepeatedTrainer:
+        """The trainer of evaluation models, whose variables share zeros; `model_fn.args[0]` is the
+        constructor of its model."""
+        return self.build_train_step()
+
+
+def from_gin(more_features: Features | None = None, read_data: bool = False) -> Setup:
+    """The setup that the parsed configuration describes.
+
+    Args:
+      more_features: features of a batch that no model takes, such as labels, or whose shape the
+        models leave open.
+      read_data: read the configuration's data for the features, instead of asking the models.
+
+    Raises:
+      ConfigurationError: the configuration lacks a rater or an inner model, or a feature's shape
+        is not known.
+    """
+    rater_constructor = _bound("rater", "RATER")
+    inner_constructor = _bound("inner_model", "INNER_MODEL")
+    loss = _bound("per_example_loss", "PER_EXAMPLE_LOSS", next_token_loss)
+    zeros = SharedZeros()
+    with explained("The models cannot be built"):
+        rater = zeros.model(rater_constructor)
+        trainer = MetaTrainer(
+            rater,
+            functools.partial(build_abstract, inner_constructor),
+            loss,
+            strategy=NoMembers(),
+        )
+    if read_data:
+        parts = _bound("data", "DATA")
+        parts = parts() if callable(parts) else parts
+        features = {
+            name: (tuple(values.shape[1:]), tf.as_dtype(values.dtype))
+            for name, values in parts.train.features.items()
+        }
+    else:
+        features = features_of([trainer.inner_model, rater], more_features)
+    return Setup(
+        trainer,
+        inner_constructor,
+        rater,
+        features,
+        zeros,
+        functools.partial(_repeated_trainer, inner_constructor, loss, zeros),
+    )
+
+
+def features_of(models: Sequence[keras.Model], more: Features | None = None) -> Features:
+    """What the models take: name -> (shape of one example, dtype).
+
+    An axis that one model leaves open has the size that another one says.
+
+    Raises:
+      ConfigurationError: two models contradict each other, or an axis remains open.
+    """
+    found: dict[str, tuple] = {}
+    for model in models:
+        for tensor in tf.nest.flatten(getattr(model, "input", None) or []):
+            shape, dtype = tuple(tensor.shape[1:]), tf.as_dtype(tensor.dtype)
+            known, known_dtype = found.get(tensor.name, (shape, dtype))
+            agree = len(known) == len(shape) and known_dtype == dtype
+            if not agree or any(None not in (a, b) and a != b for a, b in zip(known, shape)):
+                raise ConfigurationError(
+                    f"The models take feature '{tensor.name}' as {known_dtype.name} {known} and as"
+                    f" {dtype.name} {shape}: give them one sequence length or image size."
+                )
+            merged = tuple(b if a is None else a for a, b in zip(known, shape))
+            found[tensor.name] = (merged, dtype)
+    found.update(more or {})
+    for name, (shape, dtype) in found.items():
+        if None in shape:
+            raise ConfigurationError(
+                f"The models leave the shape of feature '{name}' open, {shape}: say what it is, for"
+                f" instance --feature {name}:{dtype.name}:"
+                f"{'x'.join('128' if n is None else str(n) for n in shape)}, or --read_data."
+            )
+    if not found:
+        raise ConfigurationError(
+            "The models do not say what they take (they are no functional Keras models): name the"
+            " features with --feature NAME:DTYPE:SHAPE, or --read_data."
+        )
+    return found
+
+
+def parse_feature(text: str) -> tuple[str, tuple[tuple[int, ...], tf.DType]]:
+    """'label:int32' or 'image:float32:28x28x1' as (name, (shape of one example, dtype)).
+
+    Raises:
+      ConfigurationError: it is neither.
+    """
+    try:
+        name, dtype, *shape = text.split(":")
+        sizes = tuple(int(size) for size in shape[0].split("x")) if shape and shape[0] else ()
+        if not name or len(shape) > 1 or any(size < 1 for size in sizes):
+            raise ValueError(text)
+        return name, (sizes, tf.as_dtype(np.dtype(dtype)))
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"--feature {text}: it must be NAME:DTYPE or NAME:DTYPE:SHAPE, such as label:int32 or"
+            " image:float32:28x28x1."
+        ) from error
+
+
+def batch_specs(features: Features, *leading: int) -> dict[str, tf.TensorSpec]:
+    """A batch as specs [*leading, ...]."""
+    return {
+        name: tf.TensorSpec((*leading, *shape), dtype)
+        for name, (shape, dtype) in features.items()
+    }
+
+
+def without_loops(constructor: Callable[[], keras.Model]) -> Callable[[], keras.Model]:
+    """`constructor` with its memory-saving options off, where it has them: the plain model.
+
+    Operations in loops cannot be counted, and the plain model computes the same values.
+    """
+    try:
+        names = set(inspect.signature(constructor).parameters)
+    except (TypeError, ValueError):
+        names = set()
+    plain = {name: False for name in ("recompute_blocks", "chunked_logits") if name in names}
+    return functools.partial(constructor, **plain)
+
+
+def _bound(argument: str, macro: str, default: Any = None):
+    """What gin binds to an argument of `experiment`, without building anything else of it."""
+    bindings = gin.get_bindings(experiment, resolve_references=False)
+    if argument in bindings:
+        return copy.deepcopy(bindings[argument])  # which is how gin resolves references
+    if default is not None:
+        return default
+    raise ConfigurationError(
+        f"The configuration binds no experiment.{argument}: include 'runs/meta_train.gin' and set"
+        f" {macro}, or use one of the files under experiments/."
+    )
+
+
+def _repeated_trainer(inner_model, loss, zeros: SharedZeros) -> RepeatedTrainer:
+    """The trainer of evaluation models; without a binding of its own it trains inner models."""
+    base = LanguageModelTrainer if loss is next_token_loss else ExampleTrainer
+    bound = gin.get_bindings(base, resolve_references=False)
+    constructor = copy.deepcopy(bound["model_fn"]) if "model_fn" in bound else inner_model
+    # What runs on several devices compiles the same step for its share of the batch.
+    settings = {"strategy": OneDevice()}
+    if base is ExampleTrainer and "loss_sums" not in bound:
+        settings["loss_sums"] = functools.partial(example_sums, per_example_loss=loss)
+
+    class Weightless(base):
+        """Variables of model and optimizer share their values."""
+
+        def _build_optimizer(self, optimizer):
+            with without_values():
+                super()._build_optimizer(optimizer)
+            zeros.initialise(optimizer.variables)
+
+    return Weightless(model_fn=functools.partial(zeros.model, constructor), **settings)
