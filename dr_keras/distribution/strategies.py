@@ -34,8 +34,11 @@ BINDINGS = (
     "tpu_strategy.num_replicas",
 )
 
-# A process can join a cluster once.
+# A process can join a cluster once, and a TPU is initialised once. Two MirroredStrategies on the
+# same devices number their reductions alike, and TensorFlow takes those of one for the other's.
 _joined: dict[tuple, WorkerReplicas] = {}
+_mirrored: dict[tuple | None, Replicas] = {}
+_tpus: dict[str, Replicas] = {}
 
 
 def placement_of(strategy: OneDevice | tf.distribute.Strategy | None) -> OneDevice:
@@ -68,7 +71,7 @@ def one_device() -> OneDevice:
 def mirrored_strategy(
     devices: Sequence[str] | None = None, logical_cpus: int | None = None
 ) -> Replicas:
-    """A replica for each device of this machine.
+    """A replica for each device of this machine; the same object whenever a process asks again.
 
     Args:
       devices: such as ["GPU:0", "GPU:1"]; None takes all GPUs, or the CPU where there is none.
@@ -93,7 +96,10 @@ def mirrored_strategy(
                 f"mirrored_strategy.devices: {unknown or 'none given'}; this machine has"
                 f" {', '.join(name.rpartition('device:')[2] for name in known)}."
             )
-    return Replicas(tf.distribute.MirroredStrategy(devices))
+    key = None if devices is None else tuple(devices)
+    if key not in _mirrored:
+        _mirrored[key] = Replicas(tf.distribute.MirroredStrategy(devices))
+    return _mirrored[key]
 
 
 def _split_cpu(count: int) -> None:
@@ -190,6 +196,9 @@ def tpu_strategy(
     Raises:
       ConfigurationError: no TPU can be reached.
     """
+    key = str((tpu, zone, project, computation_shape, num_replicas))
+    if key in _tpus:
+        return _tpus[key]
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             tpu=tpu, zone=zone, project=project
@@ -211,4 +220,5 @@ def tpu_strategy(
             f"No TPU '{tpu}' can be used ({reason}): tpu_strategy needs a TPU and a TensorFlow"
             " built for it (the package tensorflow-tpu)."
         ) from error
-    return Replicas(strategy)
+    _tpus[key] = Replicas(strategy)
+    return _tpus[key]

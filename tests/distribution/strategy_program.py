@@ -226,6 +226,7 @@ def compare(folder: pathlib.Path) -> None:
         refusal(strategy, population_size=1, estimator=lambda *arguments: None),
         refusal(strategy, population_size=1, inner_model=normalised_model),
     ]  # fmt: skip
+    report["asked_again"] = mirrored_strategy(logical_cpus=2) is strategy
     (folder / "report.json").write_text(json.dumps(report))
 
 

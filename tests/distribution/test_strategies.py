@@ -84,6 +84,11 @@ def test_a_meta_step_sums_as_many_bytes_as_documented(comparison):
     assert comparison["bytes"] == 8 * 25 + 4 + 4 * (8 * (6 + 2 * 8) + 8) == 940
 
 
+def test_a_process_has_one_strategy_for_its_devices(comparison):
+    """Two of them mix up their reductions: meta-training's with those of an evaluation's models."""
+    assert comparison["asked_again"]
+
+
 def test_members_lie_where_they_should_and_read_what_they_read_on_one_device(comparison):
     assert comparison["devices"] == [["CPU:0"], ["CPU:0"], ["CPU:1"], ["CPU:1"]]
     assert comparison["rows_equal"]
