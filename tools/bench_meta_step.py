@@ -57,6 +57,7 @@ from dr_keras.meta.trainer import MetaTrainer  # noqa: E402
 from dr_keras.models.language_model import language_model  # noqa: E402
 from dr_keras.models.losses import classification_loss, next_token_loss  # noqa: E402
 from dr_keras.models.rater import text_rater  # noqa: E402
+from dr_keras.precompile.estimates import saved_state_bytes  # noqa: E402
 
 # name -> (inner model, rater), each (width, layers, heads).
 TEXT = {
@@ -118,22 +119,6 @@ def build(options):
         functools.partial(next_token_loss, chunk=options.chunk),
         tokens,
     )
-
-
-def size(tree) -> int:
-    return sum(leaf.shape.num_elements() * leaf.dtype.size for leaf in tf.nest.flatten(tree))
-
-
-def saved_bytes(estimator, state: InnerState, length: int) -> int:
-    """Bytes that the estimator's arrays hold at once: states, and gradients where it saves them."""
-    if not isinstance(estimator, estimators.unroll.LoopedUnroll):
-        return 0
-    one = size((state.theta, state.non_trainable, state.slots))
-    entering = one + (size(state.theta) if estimator.save_gradients else 0)
-    segment = estimator.segment_length(length)
-    if segment == length:
-        return entering * length if length > 1 or estimator.save_gradients else 0
-    return entering * segment + one * -(-length // segment)
 
 
 def temporaries(before: set) -> int | None:
@@ -241,7 +226,7 @@ def meta_steps(options, common: dict) -> None:
             return estimator(problem, InnerState(*state), eta, inner, outer)
 
         case = Case(meta_step, (tuple(state), eta, batches(length), batches()))
-        saved = saved_bytes(estimator, state, length)
+        saved = saved_state_bytes(estimator, state, length)
         line = {**common, "case": name, **settings, "rater": share, "unroll": length}
         line |= case.facts() | {"saved_state_bytes": saved}
         line |= against(case, plain, length, options.repeats)

@@ -1,8 +1,9 @@
 """What a configuration needs of a chip: counted in seconds, or said by the TPU's compiler.
 
-Without --topology: checks shapes and dtypes, counts parameters and bytes, and estimates temporaries.
-With it: compiles the meta-step, the scoring function and the training step of evaluation models for
-that TPU, which need not be there (pip install 'dr_keras[aot]'). Neither data nor weights are read.
+Without --topology: checks shapes and dtypes, counts parameters and bytes, and estimates
+temporaries. With it: compiles the meta-step, the scoring function and the training step of
+evaluation models for that TPU, which need not be there (pip install 'dr_keras[aot]'). Neither data
+nor weights are read.
 Lines that --json FILE already holds are not computed again.
 """
 

@@ -1,10 +1,10 @@
 """What a program will hold, estimated from the graph of a forward pass, in seconds.
 
-A compiler fuses element-wise operations into the matrix products around them, so that what a backward
-pass finds in memory is what enters and leaves matrix products. That is counted: A, for one forward
-pass of the inner model and its loss on one part of a batch (`micro_batches`), and R for the rater on
-a whole batch. With G the bytes of the inner model's parameters and M those of its state (parameters
-and slots), the estimate of the temporaries is
+A compiler fuses element-wise operations into the matrix products around them, so that what a
+backward pass finds in memory is what enters and leaves matrix products. That is counted: A, for one
+forward pass of the inner model and its loss on one part of a batch (`micro_batches`), and R for the
+rater on a whole batch. With G the bytes of the inner model's parameters and M those of its state
+(parameters and slots), the estimate of the temporaries is
 
     train_step                      A + G
     meta_step, NestedTape           (2 T - 1) A + A' + T (R + M)
@@ -13,10 +13,11 @@ and slots), the estimate of the temporaries is
     score                           twice the largest tensor in R
     advance                         A of the whole batch + R + G
 
-A' is A for the outer batch. A second-order pass holds activations and their cotangents, or tangents: 2 A. `saved` is exact: the
-states (and gradients) that a loop keeps for its way back. In a loop over blocks or chunks (the options
-`recompute_blocks` and `chunked_logits`) the body counts once, and what the loop stacks up counts for
-every step. docs/precompile.md compares the estimates with what the TPU's compiler says.
+A' is A for the outer batch. A second-order pass holds activations and their cotangents, or
+tangents: 2 A. `saved` is exact: the states (and gradients) that a loop keeps for its way back. In a
+loop over blocks or chunks (`recompute_blocks`, `chunked_logits`) the body counts once, and what the
+loop stacks up counts for every step. docs/precompile.md compares estimates with what the TPU's
+compiler says.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -217,6 +218,6 @@ def _one_each(found, batch: Mapping, what: str) -> None:
     size = tf.nest.flatten(batch)[0].shape[0]
     if tuple(found.shape) != (size,):
         raise ConfigurationError(
-            f"{what} gives shape {tuple(found.shape)} for {size} examples: it must give one number an"
-            f" example, ({size},)."
+            f"{what} gives shape {tuple(found.shape)} for {size} examples: it must give one number"
+            f" an example, ({size},)."
         )

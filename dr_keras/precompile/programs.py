@@ -2,7 +2,7 @@
 
 | program | compiled by | arguments |
 |---|---|---|
-| meta_step | MetaTrainer, once for each member in turn | rater, a member's state, its outer Adam's slots, batches |
+| meta_step | MetaTrainer, for each member | rater, a member's state and outer slots, batches |
 | advance | MetaTrainer, with advance_updates | rater, a member's state, a batch |
 | score | Scorer | rater, a batch |
 | train_step | RepeatedTrainer, by Keras | a model with its optimizer, a batch |

@@ -13,9 +13,9 @@ import time
 
 from dr_keras.errors import ConfigurationError
 
-# The names under which the compiler knows chips, and their memory in GiB as it counts it (a part of
-# the nominal memory is its own). Used where no compiler is at hand.
-USABLE_GIB = {"v4": 30.75, "v5e": 15.75, "v5p": 95.74, "v6e": 31.25}
+# Memory of a device in GiB, as the compiler names it where it refuses a program; a part of the
+# nominal memory is its own. A device of v4 is one of a chip's two cores.
+USABLE_GIB = {"v4": 15.25, "v5e": 15.75, "v5p": 95.74, "v6e": 31.25}
 _INSTALL = "pip install 'dr_keras[aot]'"
 
 
@@ -130,6 +130,10 @@ class Topology:
         )
 
 
+_SIZE = r"([\d.]+)([KMGTB]?)\w*"
+_USED_OF = rf"[Uu]sed {_SIZE} of {_SIZE} (?:hbm|HBM)"
+# Of a program whose temporaries alone are too large.
+_REQUIRED_OF = rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)"
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -139,9 +143,7 @@ def refused(message: str, seconds: float = 0.0) -> Compiled:
     Raises:
       ConfigurationError: they say something else.
     """
-    found = re.search(
-        r"[Uu]sed ([\d.]+)([KMGTB]?)\w* of ([\d.]+)([KMGTB]?)\w* (?:hbm|HBM)", message
-    )
+    found = re.search(_USED_OF, message) or re.search(_REQUIRED_OF, message)
     if found is None:
         words = " ".join(message.split())
         if "RESOURCE_EXHAUSTED" in words or "Ran out of memory" in words:

@@ -1,9 +1,9 @@
 """Models, trainers and populations that hold no weights, for tracing and counting.
 
 A program is lowered from shapes. Where the code of a trainer reads its state from arguments, the
-model behind it is only a structure (`build_abstract`), and its arguments are `tf.TensorSpec`s. Where
-it reads and assigns variables, as Keras does, the variables are real but share one tensor of zeros
-for each shape, so that a model with its optimizer costs no more than its largest weights.
+model behind it is only a structure (`build_abstract`), and its arguments are `tf.TensorSpec`s.
+Where it reads and assigns variables, as Keras does, the variables are real but share one tensor of
+zeros for each shape, so that a model with its optimizer costs no more than one weight of each.
 """
 
 from collections.abc import Callable

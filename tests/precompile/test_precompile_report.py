@@ -57,6 +57,14 @@ def test_a_refusal_is_read():
     assert tpu.refused(REFUSAL.replace("15.75G", "512.00M")).has_bytes == 512 << 20
 
 
+def test_a_refusal_for_temporaries_alone_is_read():
+    found = tpu.refused(
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO"
+        " temporaries (782.31G) exceeds available HBM (95.74G)."
+    )
+    assert found.reason == "needs 782.31 GiB of 95.74 GiB"
+
+
 def test_a_refusal_without_figures_keeps_its_words():
     found = tpu.refused("RESOURCE_EXHAUSTED: something else")
     assert not found.fits and found.peak_bytes is None

@@ -41,7 +41,7 @@ def test_what_no_model_says_must_be_named():
 
 
 def test_models_that_contradict_each_other_are_refused():
-    with pytest.raises(ConfigurationError, match=r"feature 'x' as float32 \(7,\) and as float32 \(8"):
+    with pytest.raises(ConfigurationError, match=r"'x' as float32 \(7,\) and as float32 \(8"):
         setup.features_of([model(7), model(8)])
     with pytest.raises(ConfigurationError, match="as float32 .* and as int32"):
         setup.features_of([model(7), model(7, dtype="int32")])
