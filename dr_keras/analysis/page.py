@@ -25,13 +25,13 @@ figure { margin: 1rem 0; } figcaption, .note { color: var(--soft); font-size: .9
 svg { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .6rem 0; }
-caption { text-align: left; color: var(--soft); font-size: .9rem; padding-bottom: .3rem; }
+.table figcaption { padding-bottom: .3rem; }
 th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child, .text { text-align: left; }
 .text { display: inline-block; min-width: 11rem; white-space: normal; overflow-wrap: anywhere; }
-th { white-space: normal; }
+th { white-space: normal; } td:has(> .text) { text-align: left; }
 tr.candidate td { font-weight: 700; }
 .example { border: 1px solid var(--line); border-radius: .3rem; margin: .6rem 0; }
 .example header { background: var(--box); padding: .3rem .7rem; font-size: .85rem;
@@ -65,14 +65,21 @@ def duration(seconds: float) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], bold=None) -> str:
-    """A table; cells are HTML already. `bold` is the first cell of the row to stress."""
-    lines = [f"<table><caption>{text(caption)}</caption><thead><tr>"]
+    """A table; cells are HTML already. `bold` is the first cell of the row to stress.
+
+    A wide table scrolls, and its caption stays.
+    """
+    lines = ["<table><thead><tr>"]
     lines += [f'<th scope="col">{text(name)}</th>' for name in head]
     lines.append("</tr></thead><tbody>")
     for row in rows:
         marked = ' class="candidate"' if row[0] == bold else ""
         lines.append(f"<tr{marked}>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>")
-    return '<div class="scroll">' + "".join(lines) + "</tbody></table></div>"
+    return (
+        f'<figure class="table"><figcaption>{text(caption)}</figcaption><div class="scroll">'
+        + "".join(lines)
+        + "</tbody></table></div></figure>"
+    )
 
 
 def shares(counts: Mapping[str, int]) -> str:
