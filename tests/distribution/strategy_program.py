@@ -2,7 +2,8 @@
 
     strategy_program.py compare FOLDER
         One device against two logical CPUs, in float64; checkpoints from one to the other; a
-        member that blows up. Writes FOLDER/report.json.
+        member that blows up. Writes FOLDER/report.json. Then `split` in FOLDER/split and
+        `language_model`, with their defaults: one process starts up sooner than three.
     strategy_program.py noise FOLDER
         One device against two logical CPUs, in float32. Writes FOLDER/noise.json.
     strategy_program.py split FOLDER [--members N] [--estimator NAME] [--jit]
@@ -409,8 +410,14 @@ def main() -> None:
     parser.add_argument("--dtype", default="float64")
     parser.add_argument("--jit", action="store_true")
     arguments = parser.parse_args()
-    if arguments.what in ("compare", "noise"):
-        {"compare": compare, "noise": noise}[arguments.what](arguments.folder)
+    if arguments.what == "compare":
+        compare(arguments.folder)
+        (arguments.folder / "split").mkdir()
+        split(arguments.folder / "split", 1, arguments.estimator, arguments.jit)
+        language_models(arguments.folder, arguments.dtype, arguments.jit)
+        return
+    if arguments.what == "noise":
+        noise(arguments.folder)
         return
     if arguments.what == "language_model":
         language_models(arguments.folder, arguments.dtype, arguments.jit)

@@ -65,10 +65,15 @@ def read(path: pathlib.Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory) -> dict:
+def compared(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("compare")
     finish(start("compare", folder))
-    return read(folder / "report.json")
+    return folder
+
+
+@pytest.fixture
+def comparison(compared) -> dict:
+    return read(compared / "report.json")
 
 
 def test_two_replicas_learn_the_rater_of_one_device(comparison):
@@ -122,26 +127,37 @@ def test_populations_that_cannot_be_spread_are_refused(comparison):
 
 # ------------------------------------------------------------------- a member on several replicas
 
-SPLITS = [
-    ("MixedMode", 1, False),
-    pytest.param("MixedMode", 2, False, marks=pytest.mark.long),
-    pytest.param("MixedMode", 1, True, marks=pytest.mark.long),
-    pytest.param("Recompute", 2, False, marks=pytest.mark.long),
-    pytest.param("NestedTape", 1, True, marks=pytest.mark.long),
-    pytest.param("FirstOrder", 2, False, marks=pytest.mark.long),
+LONG_SPLITS = [
+    ("MixedMode", 2, False),
+    ("MixedMode", 1, True),
+    ("Recompute", 2, False),
+    ("NestedTape", 1, True),
+    ("FirstOrder", 2, False),
 ]
 
 
-@pytest.mark.parametrize("estimator, members, jit", SPLITS)
-def test_a_member_split_over_two_replicas_is_the_undivided_one(
-    estimator, members, jit, tmp_path
-):
-    """Float64, 20 meta-steps, T = 3; MixedMode with dropout, whose masks are those of two parts."""
-    finish(
-        start("split", tmp_path, "--members", members, "--estimator", estimator,
-              *(["--jit"] if jit else []))
-    )  # fmt: skip
-    found = read(tmp_path / "split.json")
+def test_a_member_split_over_two_replicas_is_the_undivided_one(compared):
+    """Dropout's masks are those of two micro-batches."""
+    found = read(compared / "split" / "split.json")
+    undivided(found, 1)
+    # docs/distributed.md, with T updates more for checkpoint_every: T = 3, B = 8, R = 2.
+    inner, rater, scores = 21, 25, 3 * 8
+    member = (2 * 3 + 3) * inner + rater + 3 * scores + 2
+    report = 2 * (8 * (6 + scores) + 8)
+    assert found["inner_parameters"] == inner
+    assert found["bytes"] == 8 * member + 8 * rater + 4 + report == 3004
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("estimator, members, jit", LONG_SPLITS)
+def test_members_each_on_two_replicas_are_the_undivided_ones(estimator, members, jit, tmp_path):
+    arguments = ["--members", members, "--estimator", estimator, *(["--jit"] if jit else [])]
+    finish(start("split", tmp_path, *arguments))
+    undivided(read(tmp_path / "split.json"), members)
+
+
+def undivided(found: dict, members: int) -> None:
+    """Float64, 20 meta-steps, T = 3; checkpoints; the last member blows up and starts again."""
     assert found["moved"] > 0.05
     assert found["difference"] < 1e-9 and found["bias_difference"] < 1e-6
     assert found["losses"] < 1e-9
@@ -155,32 +171,23 @@ def test_a_member_split_over_two_replicas_is_the_undivided_one(
         "rater_finite": True,
         "copies_equal": True,
     }
-    if (estimator, members) == ("MixedMode", 1):
-        # docs/distributed.md, with one update more for checkpoint_every: T = 3, B = 8, k = 2.
-        inner, rater, scores = 21, 25, 3 * 8
-        member = (2 * 3 + 3) * inner + 1 + scores + rater + 2 * scores + 1
-        report = 2 * (8 * (6 + scores) + 8)
-        assert found["inner_parameters"] == inner
-        assert found["bytes"] == 8 * member + 8 * rater + 4 + report
 
 
 # ---------------------------------------------------------- models of an evaluation, data parallel
 
 
-@pytest.mark.parametrize(
-    "dtype, jit, close",
-    [
-        ("float64", False, 1e-8),  # the schedule and sums of losses are float32 in any case
-        pytest.param("float32", True, 1e-3, marks=pytest.mark.long),
-    ],
-)
-def test_models_of_an_evaluation_are_trained_by_two_replicas_as_by_one(
-    dtype, jit, close, tmp_path
-):
-    finish(
-        start("language_model", tmp_path, "--dtype", dtype, *(["--jit"] if jit else []))
-    )
-    found = read(tmp_path / "language_model.json")
+def test_models_of_an_evaluation_are_trained_by_two_replicas_as_by_one(compared):
+    # The schedule and sums of losses are float32 in any case.
+    trained_alike(read(compared / "language_model.json"), 1e-8)
+
+
+@pytest.mark.long
+def test_so_are_compiled_models_in_float32(tmp_path):
+    finish(start("language_model", tmp_path, "--dtype", "float32", "--jit"))
+    trained_alike(read(tmp_path / "language_model.json"), 1e-3)
+
+
+def trained_alike(found: dict, close: float) -> None:
     assert found["gain"] > 0.2
     assert found["difference"] < close and max(found["curves"]) < 1e-6
     assert found["devices"] == ["CPU:0", "CPU:1"] and found["copies_equal"]
