@@ -139,7 +139,7 @@ def print_table(lines: dict[Case, dict]) -> None:
         " of them saved states | estimate | peak | fits | without saved, to a plain step |"
     )
     print("|---" * 12 + "|")
-    for case, line in lines.items():
+    for case, line in sorted(lines.items(), key=lambda item: MODELS.index(item[0].model)):
         program = case.program
         if program == "meta_step":
             program = case.estimator

@@ -8,16 +8,16 @@ rater on a whole batch. With G the bytes of the inner model's parameters and M t
 
     train_step                      A + G
     meta_step, NestedTape           (2 T - 1) A + A' + T (R + M)
-    meta_step, Recompute, MixedMode max(2 A, A') + R + saved + M + G
-    meta_step, FirstOrder           max(A, A') + R + saved + M + G
+    meta_step, Recompute, MixedMode max(2 A, A') + R + 2 saved + M + G
+    meta_step, FirstOrder           max(A, A') + R + 2 saved + M + G
     score                           twice the largest tensor in R
     advance                         A of the whole batch + R + G
 
 A' is A for the outer batch. A second-order pass holds activations and their cotangents, or
-tangents: 2 A. `saved` is exact: the states (and gradients) that a loop keeps for its way back. In a
-loop over blocks or chunks (`recompute_blocks`, `chunked_logits`) the body counts once, and what the
-loop stacks up counts for every step. docs/precompile.md compares estimates with what the TPU's
-compiler says.
+tangents: 2 A. `saved` are the states (and gradients) that a loop keeps for its way back; the TPU's
+compiler holds them twice. In a loop over blocks or chunks (`recompute_blocks`, `chunked_logits`)
+the body counts once, and what the loop stacks up counts for every step. docs/precompile.md compares
+estimates with what the TPU's compiler says.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -182,9 +182,9 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
     if isinstance(estimator, estimators.NestedTape):
         meta_step = (2 * length - 1) * a + outer + length * (r + m)
     elif isinstance(estimator, estimators.FirstOrder):
-        meta_step = max(a, outer) + r + saved + m + g
+        meta_step = max(a, outer) + r + 2 * saved + m + g
     else:
-        meta_step = max(2 * a, outer) + r + saved + m + g
+        meta_step = max(2 * a, outer) + r + 2 * saved + m + g
     found = {"meta_step": meta_step, "score": 2 * rater.largest}
     if trainer.updates_per_step > length:
         found["advance"] = inner(sizes[0]) + r + g
