@@ -133,7 +133,8 @@ def evidence(
     study.check()
     run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
     parts = data() if callable(data) else data
-    if LEAST_DAMAGED in study.all_arms and "level" not in parts.train.labels:
+    levels = np.asarray(parts.train.labels.get("level", np.nan), float)
+    if LEAST_DAMAGED in study.all_arms and np.isnan(levels).any():
         raise ConfigurationError(
             f"evidence: the arm {LEAST_DAMAGED} needs a corpus whose damage is known, such as"
             " @damaged_corpus(): leave it out of core_arms and more_arms."

@@ -198,7 +198,7 @@ def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys)
         ({"evidence.discard_fraction": "0.0"}, "unfiltered is an arm of its own"),
         ({"evidence.online_arms": "('unfiltered',)"}, "unfiltered chooses nothing"),
         ({"evidence.sweep_sizes": "'some'"}, "must be 'all' or 'smallest'"),
-        ({"CORPUS": "@jsonl_corpus()"}, "the arm least_damaged needs a corpus whose damage is"),
+        ({"CORPUS": "@jsonl_corpus()"}, "evidence: the arm least_damaged needs a corpus whose damage is"),
         ({"evidence.shorter_runs": "(1.5,)"}, "1.5 is no share of the steps"),
         ({"evidence.shorter_runs": "(0.3,)"}, "30k: 0.3 of 4 steps must be a whole number of"),
         ({"SEQUENCE_LENGTH": "64"}, "rates windows of 128 tokens, the study has 64"),
