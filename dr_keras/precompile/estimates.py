@@ -10,7 +10,7 @@ rater on a whole batch. With G the bytes of the inner model's parameters and M t
     meta_step, NestedTape           (2 T - 1) A + A' + T (R + M)
     meta_step, Recompute, MixedMode max(2 A, A') + R + 2 saved + M + G
     meta_step, FirstOrder           max(A, A') + R + 2 saved + M + G
-    score                           twice the largest tensor in R
+    score                           the largest tensor in R
     advance                         A of the whole batch + R + G
 
 A' is A for the outer batch. A second-order pass holds activations and their cotangents, or
@@ -185,7 +185,7 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
         meta_step = max(a, outer) + r + 2 * saved + m + g
     else:
         meta_step = max(2 * a, outer) + r + 2 * saved + m + g
-    found = {"meta_step": meta_step, "score": 2 * rater.largest}
+    found = {"meta_step": meta_step, "score": rater.largest}
     if trainer.updates_per_step > length:
         found["advance"] = inner(sizes[0]) + r + g
     if "train_step" in programs:
