@@ -130,10 +130,11 @@ def saved_state_bytes(estimator, state: InnerState, length: int) -> int:
     if not isinstance(estimator, LoopedUnroll):
         return 0
     one = tree_bytes((state.theta, state.non_trainable, state.slots))
-    entering = one + (tree_bytes(state.theta) if estimator.save_gradients else 0)
+    gradient = tree_bytes(state.theta) if estimator.save_gradients else 0
+    entering = one + gradient
     segment = estimator.segment_length(length)
     if segment == length:
-        return entering * length if length > 1 or estimator.save_gradients else 0
+        return entering * (length - 1) + gradient
     return entering * segment + one * -(-length // segment)
 
 

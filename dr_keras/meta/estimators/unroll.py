@@ -1,6 +1,6 @@
 """The two loops that `Recompute`, `MixedMode` and `FirstOrder` share.
 
-Forward: a `tf.while_loop` over the T updates that saves what enters each of them. Backward: a
+Forward: a `tf.while_loop` over the T updates that saves what enters each but the first. Backward: a
 `tf.while_loop` over t = T-1 ... 1 that takes the cotangent of the state after update t to that of
 the state before it and of the weights w_t; the rater's share is added up on the way. The first
 update stands outside the loop: its state depends on nothing that eta moves, so only the cotangent
@@ -31,7 +31,8 @@ class LoopedUnroll:
     Args:
       save_gradients: the forward loop keeps the inner gradients beside the states, 4 bytes a
         parameter and update, and the backward loop need not compute them again.
-      checkpoint_every: None saves the state that enters each update. A number k saves every k-th
+      checkpoint_every: None saves the state that enters each update but the first, T - 1 of them. A
+        number k saves every k-th
         and re-runs the k updates between two of them when the backward loop gets there: T / k + k
         states instead of T, for one more run of the updates. "sqrt" picks k = ceil(sqrt(T)).
       micro_batches: inner and outer batches go through the inner model in so many equal parts, one
@@ -259,13 +260,20 @@ class _Run:
 
     # --- forward -------------------------------------------------------------------------------
 
-    def updates(self, leaves, start, stop, saved, records):
+    def updates(self, leaves, start, stop, saved, records, first_gradient=None):
         """Updates start ... stop - 1; what enters each is saved, and its metrics recorded.
 
-        `saved` (a list) or `records` (a dict) may be empty: then nothing is kept there.
-        """
+        `saved` (a list) or `records` (a dict) may be empty: then nothing is kept there. With
+        `first_gradient` (a list that is empty or like theta) what enters the first update is not
+        saved, because it is at hand, and its gradient, if asked for, goes there: nothing reads
+        the arrays after the backward loop, so that the compiler needs no copy of them.
 
-        def body(index, leaves, saved, records):
+        Returns:
+          (leaves, saved, records, first_gradient)
+        """
+        skip, first_gradient = first_gradient is not None, first_gradient or []
+
+        def body(index, leaves, saved, records, first_gradient):
             state, batch = self.unflat(leaves, index), self.batch(index)
             weights, scores = self.problem.weights(self.eta, batch)
             gradient, losses, non_trainable = inner_gradient(
@@ -273,7 +281,13 @@ class _Run:
             )
             if saved:
                 entering = [*leaves, *gradient] if self.saves_gradients else leaves
-                saved = [a.write(index - start, leaf) for a, leaf in zip(saved, entering)]
+                place = index - start
+                if skip:  # the second update overwrites what the first one writes
+                    place = tf.maximum(place - 1, 0)
+                saved = [a.write(place, leaf) for a, leaf in zip(saved, entering)]
+            first_gradient = [
+                tf.where(index == start, new, old) for new, old in zip(gradient, first_gradient)
+            ]
             if records:
                 values = {"scores": scores, "inner_losses": losses, **weight_metrics(weights)}
                 records = {
@@ -284,34 +298,34 @@ class _Run:
                 state.theta, state.slots, gradient, state.age
             )
             new = InnerState(theta, non_trainable, slots, state.age + 1)
-            return index + 1, self.flat(new), saved, records
+            return index + 1, self.flat(new), saved, records, first_gradient
 
-        _, leaves, saved, records = tf.while_loop(
-            lambda index, *_: index < stop, body, (start, leaves, saved, records)
-        )
-        return leaves, saved, records
+        return tf.while_loop(
+            lambda index, *_: index < stop, body, (start, leaves, saved, records, first_gradient)
+        )[1:]
 
     def forward(self):
-        """All T updates: (leaves of the last state, saved, records).
+        """All T updates: (leaves of the last state, saved, records, first gradient or []).
 
-        `saved` holds what enters each update, or each segment of them.
+        `saved` holds what enters each update but the first, or each segment of them.
         """
         leaves, records, zero = self.flat(self.state), self.new_records(), tf.constant(0)
         if self.segment == self.length:
-            saved = self.new_saved(self.length) if self.length > 1 or self.saves_gradients else []
-            return self.updates(leaves, zero, tf.constant(self.length), saved, records)
+            saved = self.new_saved(self.length - 1) if self.length > 1 else []
+            first = pytrees.zeros_like(self.state.theta) if self.saves_gradients else []
+            return self.updates(leaves, zero, tf.constant(self.length), saved, records, first)
 
         def body(number, leaves, saved, records):
             saved = [array.write(number, leaf) for array, leaf in zip(saved, leaves)]
             start, stop = self.bounds(number)
-            leaves, _, records = self.updates(leaves, start, stop, [], records)
+            leaves, _, records, _ = self.updates(leaves, start, stop, [], records)
             return number + 1, leaves, saved, records
 
         saved = self.new_arrays(leaves, self.segments)
         _, leaves, saved, records = tf.while_loop(
             lambda number, *_: number < self.segments, body, (zero, leaves, saved, records)
         )
-        return leaves, saved, records
+        return leaves, saved, records, []
 
     @property
     def segments(self):
@@ -327,7 +341,7 @@ class _Run:
         if self.saves_gradients:
             return self.updates(leaves, start, stop, saved, {})[1]
         last = stop - 1  # whose outcome the backward loop has no use for
-        leaves, saved, _ = self.updates(leaves, start, last, saved, {})
+        leaves, saved, *_ = self.updates(leaves, start, last, saved, {})
         return [array.write(last - start, leaf) for array, leaf in zip(saved, leaves)]
 
     # --- backward ------------------------------------------------------------------------------
@@ -356,7 +370,7 @@ class _Run:
         return values[:count], values[count:] if len(values) > count else None
 
     def backward(self, cotangent, total, saved, start, stop):
-        """From update stop - 1 down to `start`."""
+        """From update stop - 1 down to `start`, whose entry is the first in `saved`."""
 
         def body(index, cotangent, total):
             leaves, gradient = self.read(saved, index - start)
@@ -374,19 +388,16 @@ class _Run:
     def __call__(self, outer_batch):
         check_parts(self.parts, self.batch(0), self.state.non_trainable, "inner")
         check_parts(self.parts, outer_batch, self.state.non_trainable, "outer")
-        leaves, saved, records = self.forward()
+        leaves, saved, records, first_gradient = self.forward()
         final = self.unflat(leaves, self.length)
         outer_loss, cotangent = outer_gradient(self.problem, final, outer_batch, self.parts)
         total = pytrees.zeros_like(self.eta)
 
-        gradient = None
         if self.segment == self.length:
             if self.length > 1:
                 cotangent, total = self.backward(
-                    cotangent, total, saved, tf.constant(0), tf.constant(self.length)
+                    cotangent, total, saved, tf.constant(1), tf.constant(self.length)
                 )
-            if self.saves_gradients:
-                _, gradient = self.read(saved, 0)
         else:
 
             def body(number, cotangent, total):
@@ -401,7 +412,9 @@ class _Run:
                 body,
                 (tf.constant(self.segments - 1), cotangent, total),
             )
-        _, share = self.pull_back(self.flat(self.state), gradient, 0, cotangent, first=True)
+        _, share = self.pull_back(
+            self.flat(self.state), first_gradient or None, 0, cotangent, first=True
+        )
         total = [a + b for a, b in zip(total, share)]
         metrics = {name: array.stack() for name, array in records.items()}
         return outer_loss, total, final, metrics
