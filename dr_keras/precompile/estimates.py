@@ -15,9 +15,9 @@ rater on a whole batch. With G the bytes of the inner model's parameters and M t
 
 A' is A for the outer batch. A second-order pass holds activations and their cotangents, or
 tangents: 2 A. `saved` are the states (and gradients) that a loop keeps for its way back; the TPU's
-compiler seems to hold them twice. In a loop over blocks or chunks (`recompute_blocks`, `chunked_logits`)
-the body counts once, and what the loop stacks up counts for every step. docs/precompile.md compares
-estimates with what the TPU's compiler says.
+compiler seems to hold them twice. In a loop over blocks or chunks (`recompute_blocks`,
+`chunked_logits`) the body counts once, and what the loop stacks up counts for every step.
+docs/precompile.md compares estimates with what the TPU's compiler says.
 """
 
 from collections.abc import Callable, Mapping, Sequence
