@@ -1,12 +1,8 @@
-"""Skips where Beam is absent, and makes the helpers of the shard tests importable."""
+"""Skips where Beam is absent; a rater and a corpus."""
 
 import importlib.util
-import pathlib
-import sys
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "filtering" / "shards"))
 
 collect_ignore = []
 if importlib.util.find_spec("apache_beam") is None:

@@ -12,14 +12,10 @@ from dr_keras.meta.inner_optimizers import adam
 from dr_keras.meta.problem import InnerState
 from dr_keras.precompile import estimates, facts, programs, setup
 from dr_keras.precompile.weightless import tree_bytes
+import tiny_quickstart
 
 TINY = [
-    "SEQUENCE_LENGTH = 8",
-    "language_model.width = 8",
-    "text_rater.width = 8",
-    "language_model.layer_count = 1",
-    "text_rater.layer_count = 1",
-    "MetaTrainer.unroll_length = 1",
+    *tiny_quickstart.ONE_UPDATE,
     "MetaTrainer.inner_batch_size = 4",
     "MetaTrainer.outer_batch_size = 4",
     "MetaTrainer.advance_updates = 1",

@@ -13,6 +13,7 @@ from dr_keras.commands import precompile
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.meta import estimators
 from dr_keras.precompile import report, tpu
+import tiny_quickstart
 
 REFUSAL = (
     "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
@@ -20,17 +21,7 @@ REFUSAL = (
 )
 TINY = [
     "--gin_file=experiments/quickstart.gin",
-    *(
-        f"--gin_param={binding}"
-        for binding in (
-            "SEQUENCE_LENGTH = 8",
-            "language_model.width = 8",
-            "text_rater.width = 8",
-            "language_model.layer_count = 1",
-            "text_rater.layer_count = 1",
-            "MetaTrainer.unroll_length = 1",
-        )
-    ),
+    *(f"--gin_param={binding}" for binding in tiny_quickstart.ONE_UPDATE),
 ]
 FACTS = {
     "program": "meta_step",

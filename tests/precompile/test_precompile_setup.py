@@ -12,14 +12,7 @@ from dr_keras.models.abstract import build_abstract
 from dr_keras.models.language_model import language_model
 from dr_keras.precompile import setup
 from dr_keras.precompile.weightless import SharedZeros, tree_bytes
-
-TINY = [
-    "SEQUENCE_LENGTH = 8",
-    "language_model.width = 8",
-    "text_rater.width = 8",
-    "language_model.layer_count = 1",
-    "text_rater.layer_count = 1",
-]
+import tiny_quickstart
 
 
 def model(*shape, dtype="float32", name="x"):
@@ -86,7 +79,7 @@ def test_a_model_without_values_stays_without_them():
 
 
 def test_a_packaged_configuration_is_built_without_its_data():
-    configuration.parse("experiments/quickstart.gin", TINY)
+    configuration.parse("experiments/quickstart.gin", tiny_quickstart.MODELS)
     built = setup.from_gin()
     assert built.features == {"tokens": ((8,), tf.int32)}
     assert built.trainer.inner_batch_size == 16
