@@ -17,6 +17,8 @@ import math
 
 import keras
 import tensorflow as tf
+from tensorflow.core.framework import function_pb2
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.filtering.frozen import freeze_outputs
@@ -73,9 +75,12 @@ def _specs(features) -> dict[str, tf.TensorSpec]:
 def graph_flops(graph: tf.Graph) -> int:
     """Operations of all matrix products in a graph, functions that it calls included.
 
+    The products in the body of a loop that counts from one known number to another, as recomputed
+    blocks do, count once for each pass.
+
     Raises:
-      ConfigurationError: a loop holds a product (how often it runs is not in the graph), or a size
-        is not static.
+      ConfigurationError: a loop of which the graph does not say how often it runs holds a product,
+        or a size is not static.
     """
     functions = graph.as_graph_def().library.function
     library = {function.signature.name: function for function in functions}
@@ -86,22 +91,74 @@ def _operation_flops(graph: tf.Graph, op: tf.Operation, library: Mapping) -> int
     if op.type in PRODUCTS:
         return _product_flops(op)
     if op.type in _LOOPS:
-        body = library.get(op.get_attr("body").name)
-        if body is not None and any(node.op in PRODUCTS for node in body.node_def):
+        body = _called(graph, library, op, "body")
+        inside = graph_flops(body)
+        if not inside:
+            return 0
+        passes = _passes(op, _called(graph, library, op, "cond"), body)
+        if passes is None:
             raise ConfigurationError(
                 f"FLOPs: the matrix products in the loop {op.name!r} cannot be counted, because how"
                 " often it runs is not known: use a model without loops."
             )
+        return passes * inside
     if op.type in ("PartitionedCall", "StatefulPartitionedCall"):
-        called = graph._get_function(op.get_attr("f").name)
-        if called is not None and getattr(called, "graph", None) is not None:
-            return graph_flops(called.graph)
-        inner = library.get(op.get_attr("f").name)
-        if inner is not None and any(node.op in PRODUCTS for node in inner.node_def):
-            raise ConfigurationError(
-                f"FLOPs: the function {op.get_attr('f').name!r} cannot be looked into."
-            )
+        return graph_flops(_called(graph, library, op, "f"))
     return 0
+
+
+def _called(graph: tf.Graph, library: Mapping, op: tf.Operation, kind: str) -> tf.Graph:
+    """What an operation calls under the name `kind`, made for the shapes that it is called with."""
+    definition = function_pb2.FunctionDef()
+    definition.CopyFrom(library[op.get_attr(kind).name])
+    definition.arg_attr.clear()  # shapes that it was traced for, and an artefact's leave sizes open
+    for node in definition.node_def:
+        node.attr.pop("_output_shapes", None)
+    shapes = [tensor.shape for tensor in op.inputs]
+    with graph.as_default():  # where the functions are that this one calls
+        return function_def_to_graph(
+            definition, input_shapes=shapes, include_library_functions=True
+        )
+
+
+def _passes(op: tf.Operation, condition: tf.Graph, body: tf.Graph) -> int | None:
+    """How often `while i < n: i += 1` runs; None for a loop that is not of this form."""
+
+    def source(tensor):
+        while tensor.op.type == "Identity":
+            tensor = tensor.op.inputs[0]
+        return tensor
+
+    def entering(graph, tensor):
+        """The number of the loop variable that a tensor of `graph` is, or None."""
+        places = [i for i, inside in enumerate(graph.inputs) if inside is source(tensor)]
+        return places[0] if places else None
+
+    def value(tensor):
+        """What a tensor of `condition` is before the first pass."""
+        place = entering(condition, tensor)
+        if place is None:
+            return tf.get_static_value(source(tensor))
+        return tf.get_static_value(source(op.inputs[place]))
+
+    less = source(condition.outputs[0]).op
+    if less.type != "Less":
+        return None
+    index, limit = less.inputs
+    place, fixed = entering(condition, index), entering(condition, limit)
+    start, stop = value(index), value(limit)
+    if place is None or start is None or stop is None:
+        return None
+    if fixed is not None and entering(body, body.outputs[fixed]) != fixed:
+        return None
+    step = source(body.outputs[place]).op
+    if step.type not in ("Add", "AddV2"):
+        return None
+    counted = {entering(body, tensor) for tensor in step.inputs}
+    ones = [tf.get_static_value(source(tensor)) for tensor in step.inputs]
+    if place not in counted or 1 not in ones:
+        return None
+    return max(int(stop) - int(start), 0)
 
 
 def _product_flops(op: tf.Operation) -> int:

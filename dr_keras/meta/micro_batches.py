@@ -1,13 +1,15 @@
-"""A batch in parts, one after the other, where only sums over its examples are wanted.
+"""A batch in parts, one after the other, where examples have nothing to do with each other.
 
-The inner gradient, its derivative along a direction and the outer gradient are sums over examples, so
-that a loop over parts of the batch gives the same numbers with the activations of one part.
+The inner gradient, its derivative along a direction and the outer gradient are sums over examples,
+and a rater gives each example a score of its own, so that a loop over parts of the batch gives the
+same numbers with the activations of one part.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from dr_keras.differentiation.recomputing_scan import recomputing_scan
 from dr_keras.errors import ConfigurationError
 
 
@@ -55,11 +57,9 @@ def over_parts(
         return function(examples, non_trainable)
 
     def at(index):
-        def take(leaf):
-            shape = [parts, leaf.shape[0] // parts, *leaf.shape[1:]]
-            return tf.gather(tf.reshape(leaf, shape), index)
-
-        return tf.nest.map_structure(take, examples)
+        return tf.nest.map_structure(
+            lambda leaf: tf.gather(_split(leaf, parts), index), examples
+        )
 
     # Shapes and dtypes of the results, from a trace whose operations nobody uses.
     sums, values, _ = tf.function(lambda: function(at(0), non_trainable)).get_concrete_function(
@@ -85,3 +85,31 @@ def over_parts(
     )
     values = [tf.reshape(a.stack(), [-1, *v.shape[1:]]) for a, v in zip(arrays, values)]
     return total, values, non_trainable
+
+
+def recomputed_in_parts(
+    parts: int, function: Callable, parameters: list, examples
+) -> tf.Tensor:
+    """`function(parameters, examples)` [B], in parts that every derivative runs again.
+
+    Args:
+      parts: number of parts, a divisor of B; 1 calls `function` once, without a loop.
+      function: (parameters, pytree of tensors [B / parts, ...]) -> [B / parts], each of which
+        depends on its own example only.
+      parameters: list of floating tensors; what has derivatives.
+      examples: pytree of tensors [B, ...].
+    """
+    if parts == 1:
+        return function(parameters, examples)
+
+    def step(carry, part, parameters):
+        return carry, [function(parameters, tf.nest.pack_sequence_as(examples, part))]
+
+    leaves = [_split(leaf, parts) for leaf in tf.nest.flatten(examples)]
+    _, (values,) = recomputing_scan(step, [], leaves, list(parameters), parts)
+    return tf.reshape(values, [-1])
+
+
+def _split(leaf: tf.Tensor, parts: int) -> tf.Tensor:
+    """[parts, B / parts, ...] of [B, ...]."""
+    return tf.reshape(leaf, [parts, leaf.shape[0] // parts, *leaf.shape[1:]])

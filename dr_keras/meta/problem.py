@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dr_keras.meta import pytrees
 from dr_keras.meta.inner_optimizers import InnerOptimizer
-from dr_keras.meta.micro_batches import over_parts
+from dr_keras.meta.micro_batches import over_parts, recomputed_in_parts
 from dr_keras.differentiation.second_order import exact_moments
 
 
@@ -43,10 +43,21 @@ class MetaProblem:
     optimizer: InnerOptimizer
     temperature: float = 1.0
 
-    def weights(self, eta, batch) -> tuple[tf.Tensor, tf.Tensor]:
-        """Weights w = softmax over the batch of the scores (paper, equation 2), and scores."""
-        scores = self.score(eta, batch)
+    def weights(self, eta, batch, parts: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
+        """Weights w = softmax over the batch of the scores (paper, equation 2), and scores.
+
+        Args:
+          parts: as of `scores`.
+        """
+        scores = self.scores(eta, batch, parts)
         return self.softmax(scores), scores
+
+    def scores(self, eta, batch, parts: int = 1) -> tf.Tensor:
+        """Scores [B], of so many parts of the batch one after the other.
+
+        A derivative runs the rater on each part again: it holds the activations of one.
+        """
+        return recomputed_in_parts(parts, self.score, eta, batch)
 
     def softmax(self, scores: tf.Tensor) -> tf.Tensor:
         """Weights of a whole batch's scores [..., B]."""
@@ -153,13 +164,28 @@ def inner_gradient(
     return gradient, losses, non_trainable
 
 
-def inner_update(problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict):
+def inner_losses(problem: MetaProblem, state: InnerState, batch: dict, parts: int = 1):
+    """Losses [B] of a batch in training mode, in parts as `inner_gradient`."""
+
+    def of_part(batch, non_trainable):
+        losses, non_trainable = problem.inner_loss(state.theta, non_trainable, batch)
+        return [], [losses], non_trainable
+
+    _, (losses,), _ = over_parts(parts, of_part, batch, state.non_trainable)
+    return losses
+
+
+def inner_update(
+    problem: MetaProblem, state: InnerState, weights: tf.Tensor, batch: dict, parts: int = 1
+):
     """One inner update theta' = U(theta, slots, grad_theta sum_i w_i l_i(theta)).
+
+    Args:
+      parts: as of `inner_gradient`.
 
     Returns:
       (state', losses [B]): the per-example losses are those before the update.
     """
-    gradient, losses, non_trainable = inner_gradient(problem, state, weights, batch)
+    gradient, losses, non_trainable = inner_gradient(problem, state, weights, batch, parts)
     theta, slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
     return InnerState(theta, non_trainable, slots, state.age + 1), losses
-

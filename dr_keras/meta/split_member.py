@@ -21,7 +21,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta import pytrees
 from dr_keras.meta.estimators import NestedTape, Recompute
 from dr_keras.meta.estimators.unroll import LoopedUnroll, outer_gradient
-from dr_keras.meta.problem import InnerState, inner_gradient, weight_metrics
+from dr_keras.meta.problem import InnerState, inner_gradient, inner_losses, weight_metrics
 
 
 class _Update(NamedTuple):
@@ -118,13 +118,15 @@ class SplitMember:
 
     def _scores_function(self, eta, rater_state, batch):
         """Scores of this replica's part of a batch."""
-        return self._problem_of(rater_state).score(eta, batch)
+        micro = self._estimator.micro_batches
+        return self._problem_of(rater_state).scores(eta, batch, micro)
 
     def _by_scores_function(self, eta, rater_state, batch, cotangent):
         """<cotangent, d scores / d eta> of this replica's part of a batch."""
         with tf.GradientTape() as tape:
             tape.watch(eta)
-            scores = self._problem_of(rater_state).score(eta, batch)
+            micro = self._estimator.micro_batches
+            scores = self._problem_of(rater_state).scores(eta, batch, micro)
         return pytrees.dense(
             tape.gradient(
                 scores, eta, output_gradients=cotangent, unconnected_gradients="zero"
@@ -170,7 +172,7 @@ class SplitMember:
     def _losses_function(self, rater_state, state, batch):
         """This replica's share of the mean loss."""
         problem = self._problem_of(rater_state)
-        losses, _ = problem.inner_loss(state.theta, state.non_trainable, batch)
+        losses = inner_losses(problem, state, batch, self._estimator.micro_batches)
         return tf.reduce_mean(losses) / self._group.parts
 
     # --- between the pieces ------------------------------------------------------------------

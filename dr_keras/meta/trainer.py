@@ -26,7 +26,7 @@ from dr_keras.meta.inner_optimizers import adam
 from dr_keras.meta.interruption import Interruption
 from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.population import Population
-from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.problem import InnerState, inner_losses, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.meta.split_member import SplitMember, check_split
 
@@ -200,11 +200,16 @@ class MetaTrainer:
             rater_state,
         )
 
+    @property
+    def _parts(self) -> int:
+        """In how many parts a batch goes through the models."""
+        return getattr(self.estimator, "micro_batches", 1)
+
     def _advance_function(self, eta, rater_state, state, batch):
         """One inner update without meta-gradient: (state', finite); only a finite one is taken."""
         problem = self._problem(rater_state)
-        weights, _ = problem.weights(eta, batch)
-        advanced, _ = inner_update(problem, state, weights, batch)
+        weights, _ = problem.weights(eta, batch, self._parts)
+        advanced, _ = inner_update(problem, state, weights, batch, self._parts)
         finite = pytrees.all_finite(advanced)
         return pytrees.where(finite, advanced, state), finite
 
@@ -217,7 +222,7 @@ class MetaTrainer:
             problem, state, eta, inner_batches, outer_batch
         )
         first = {name: value[0] for name, value in inner_batches.items()}
-        after, _ = problem.inner_loss(new_state.theta, new_state.non_trainable, first)
+        after = inner_losses(problem, new_state, first, self._parts)
         return self._finish_function(
             gradient,
             outer_slots,

@@ -63,10 +63,9 @@ def language_model(
         for index in range(layer_count)
     ]
     if recompute_blocks and blocks:
-        hidden = RecomputedBlocks(blocks, dtype=dtype, name="blocks")(hidden)
-    else:
-        for block in blocks:
-            hidden = block(hidden)
+        blocks = [RecomputedBlocks(blocks, dtype=dtype, name="blocks")]
+    for block in blocks:
+        hidden = block(hidden)
     hidden = keras.layers.LayerNormalization(dtype=dtype, name="final_norm")(hidden)
     if chunked_logits:
         outputs = layers.HiddenAndUnembedding(embedding, dtype=dtype, name="unembedding")(

@@ -5,6 +5,7 @@ import keras
 import keras_hub
 
 from dr_keras.models import layers
+from dr_keras.models.recomputed_blocks import RecomputedBlocks
 
 
 @gin.configurable
@@ -16,6 +17,7 @@ def text_rater(
     heads: int = 2,
     feedforward: int | None = None,
     dropout: float = 0.0,
+    recompute_blocks: bool = False,
 ) -> keras.Model:
     """phi_eta(x): a bidirectional transformer, mean over real tokens, one linear score.
 
@@ -26,7 +28,7 @@ def text_rater(
     Args:
       vocabulary_size: number of token ids; id 0 is padding and is masked.
       sequence_length: S, the most tokens in a window.
-      width, layer_count, heads, feedforward, dropout: as for `language_model`.
+      width, layer_count, heads, feedforward, dropout, recompute_blocks: as for `language_model`.
 
     Returns:
       A Keras model from {"tokens": int32 [B, S']}, S' <= S, to scores [B], float32 (float64 under
@@ -43,11 +45,17 @@ def text_rater(
     mask = keras.ops.not_equal(tokens, 0)
     hidden = layers.token_embedding(vocabulary_size, width)(tokens)
     hidden = hidden + layers.position_embedding(sequence_length)(hidden)
-    for index in range(layer_count):
-        hidden = keras_hub.layers.TransformerEncoder(
+    blocks = [
+        keras_hub.layers.TransformerEncoder(
             **layers.block_arguments(heads, feedforward or 4 * width, dropout),
             name=f"block_{index}",
-        )(hidden, padding_mask=mask)
+        )
+        for index in range(layer_count)
+    ]
+    if recompute_blocks and blocks:
+        blocks = [RecomputedBlocks(blocks, name="blocks")]
+    for block in blocks:
+        hidden = block(hidden, padding_mask=mask)
     hidden = keras.layers.LayerNormalization(name="final_norm")(hidden)
     real = keras.ops.expand_dims(keras.ops.cast(mask, hidden.dtype), -1)
     total = keras.ops.maximum(keras.ops.sum(real, axis=1), keras.ops.ones_like(real[:, 0]))

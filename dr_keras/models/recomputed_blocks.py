@@ -1,4 +1,6 @@
-"""Transformer blocks whose activations are made again wherever a derivative needs them."""
+"""Transformer blocks in one loop, made again wherever a derivative needs their activations."""
+
+import re
 
 import keras
 import tensorflow as tf
@@ -9,51 +11,75 @@ from dr_keras.differentiation.recomputing_scan import recomputing_scan
 class RecomputedBlocks(keras.layers.Layer):
     """The blocks one after the other, of which only the inputs are kept: a loop over them.
 
-    Values, weights and their order are those of the blocks called one by one; what changes is what
-    a derivative holds: one block's activations at a time and the [B, S, width] that enters each of
-    them, at first and at second order. The blocks' weights are stacked for the call, one more copy
-    of them, and the program holds one block, so that it also compiles in a time independent of
-    their number. Costs one more forward pass of the blocks in every derivative.
+    Values are those of the blocks called one by one. A derivative holds one block's activations at
+    a time and the [B, S, width] that enters each of them, at first and at second order; that costs
+    one more forward pass of the blocks in every derivative. Each weight is one variable
+    [layers, ...] for all of them, so that a program has the operations of one block, whatever the
+    number of layers: in the blocks, in every optimizer and in the meta-gradient.
 
     Args:
-      blocks: layers alike in everything but their weights, from [B, S, width] to the same.
+      blocks: layers alike in everything but their weights, from [B, S, width] to the same. They
+        give the initial values; this layer's weights are its own.
     """
 
     def __init__(self, blocks: list, **kwargs):
         super().__init__(**kwargs)
-        self.blocks = blocks
+        # In functions, where Keras does not look for layers: the blocks' weights are not weights
+        # of this one.
+        self._template = lambda block=blocks[0]: block
+        self._unbuilt = lambda: blocks
+        self.count = len(blocks)
 
     def build(self, input_shape):
-        for block in self.blocks:
+        blocks = self._unbuilt()
+        for block in blocks:
             block.build(input_shape)
+        template = blocks[0]
+        self._trained, self._states = (
+            [
+                self._stacked([getattr(block, kind)[index] for block in blocks])
+                for index in range(len(getattr(template, kind)))
+            ]
+            for kind in ("trainable_variables", "non_trainable_variables")
+        )
+        self._unbuilt = None
 
-    def call(self, hidden, training=None):
-        template = self.blocks[0]
-        count = len(template.trainable_variables)
+    def _stacked(self, variables):
+        first = variables[0]
+        return self.add_weight(
+            shape=(self.count, *first.shape),
+            dtype=first.dtype,
+            initializer=lambda *_, **__: keras.ops.stack([v.value for v in variables]),
+            trainable=first.trainable,
+            name=_name_within(self._template().name, first.path),
+        )
 
-        def stacked(kind):
-            columns = zip(*(getattr(block, kind) for block in self.blocks), strict=True)
-            return [tf.stack([tf.convert_to_tensor(v.value) for v in c]) for c in columns]
+    def call(self, hidden, padding_mask=None, training=None):
+        template, count = self._template(), len(self._trained)
+        masks = [] if padding_mask is None else [padding_mask]
 
         def step(carry, x, shared):
+            masked = {"padding_mask": shared[0]} if shared else {}
             outputs, states = template.stateless_call(
-                x[:count], x[count:], carry[0], training=training
+                x[:count], x[count:], carry[0], training=training, **masked
             )
             return [outputs], list(states)
 
         # Seeds of dropout are handed in and out: a block run again draws what it drew.
-        states = stacked("non_trainable_variables")
-        (hidden,), states = recomputing_scan(
-            step,
-            [hidden],
-            [*stacked("trainable_variables"), *states],
-            [],
-            len(self.blocks),
-        )
-        for position, values in enumerate(states):
-            for index, block in enumerate(self.blocks):
-                block.non_trainable_variables[position].assign(values[index])
-        return hidden
+        values = [keras.ops.convert_to_tensor(v.value) for v in (*self._trained, *self._states)]
+        (after,), states = recomputing_scan(step, [hidden], values, masks, self.count)
+        if not hidden.shape.is_fully_defined():
+            # A graph that is given sizes later, as a frozen one is, learns none from a loop.
+            after = tf.reshape(after, tf.shape(hidden))
+        for variable, value in zip(self._states, states, strict=True):
+            variable.assign(value)
+        return after
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape, *_, **__):
         return input_shape
+
+
+def _name_within(block: str, path: str) -> str:
+    """`self_attention_query_kernel` of `model/block_0/self_attention/query/kernel`."""
+    inside = path.split(f"{block}/")[-1]
+    return re.sub(r"_\d+/", "/", inside).replace("/", "_")

@@ -3,19 +3,20 @@
 A compiler fuses element-wise operations into the matrix products around them, so that what a
 backward pass finds in memory is what enters and leaves matrix products. That is counted: A, for one
 forward pass of the inner model and its loss on one part of a batch (`micro_batches`), and R for the
-rater on a whole batch. With G the bytes of the inner model's parameters and M those of its state
+rater on as much. With G the bytes of the inner model's parameters and M those of its state
 (parameters and slots), the estimate of the temporaries is
 
     train_step                      A + G
     meta_step, NestedTape           (2 T - 1) A + A' + T (R + M)
-    meta_step, Recompute, MixedMode max(2 A, A') + R + 2 saved + M + G
-    meta_step, FirstOrder           max(A, A') + R + 2 saved + M + G
-    score                           the largest tensor in R
-    advance                         A of the whole batch + R + G
+    meta_step, Recompute, MixedMode max(2 A, A') + R + saved + L (M + G)
+    meta_step, FirstOrder           max(A, A') + R + saved + L (M + G)
+    score                           the largest tensor in R of a whole batch
+    advance                         A + R + G
 
 A' is A for the outer batch. A second-order pass holds activations and their cotangents, or
-tangents: 2 A. `saved` are the states (and gradients) that a loop keeps for its way back; the TPU's
-compiler seems to hold them twice. In a loop over blocks or chunks (`recompute_blocks`,
+tangents: 2 A. `saved` are the states (and gradients) that a loop keeps for its way back. L is 1 for
+T <= 2, where the compiler makes straight code of the loops, and else 2: what enters a pass of a
+loop and what leaves it. In a loop over blocks or chunks (`recompute_blocks`,
 `chunked_logits`) the body counts once, and what the loop stacks up counts for every step.
 docs/precompile.md compares estimates with what the TPU's compiler says.
 """
@@ -176,19 +177,23 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
 
     with explained(_UNFIT):
         a, outer = (inner(size // parts) for size in sizes)
-        rater = held_by(scores, batch_specs(setup.features, sizes[0]), eta, rater_state)
+        rater, scored = (
+            held_by(scores, batch_specs(setup.features, size), eta, rater_state)
+            for size in (sizes[0] // parts, sizes[0])
+        )
     g, m = tree_bytes(state.theta), tree_bytes((state.theta, state.slots))
     saved = saved_state_bytes(estimator, state, length)
     r = rater.bytes
+    carried = (1 if length <= 2 else 2) * (m + g)
     if isinstance(estimator, estimators.NestedTape):
         meta_step = (2 * length - 1) * a + outer + length * (r + m)
     elif isinstance(estimator, estimators.FirstOrder):
-        meta_step = max(a, outer) + r + 2 * saved + m + g
+        meta_step = max(a, outer) + r + saved + carried
     else:
-        meta_step = max(2 * a, outer) + r + 2 * saved + m + g
-    found = {"meta_step": meta_step, "score": rater.largest}
+        meta_step = max(2 * a, outer) + r + saved + carried
+    found = {"meta_step": meta_step, "score": scored.largest}
     if trainer.updates_per_step > length:
-        found["advance"] = inner(sizes[0]) + r + g
+        found["advance"] = a + r + g
     if "train_step" in programs:
         found["train_step"] = _train_step(setup)
     return found

@@ -9,7 +9,7 @@ from dr_keras.evaluation.flops import forward_flops, meta_training_flops
 from dr_keras.meta import estimators
 from dr_keras.precompile import estimates
 from dr_keras.precompile.programs import Program, state_specs
-from dr_keras.precompile.setup import Setup, without_loops
+from dr_keras.precompile.setup import Setup
 
 
 def facts_of(setup: Setup, programs: Sequence[Program]) -> list[dict]:
@@ -70,9 +70,7 @@ def _flops(setup: Setup, programs: Sequence[Program]) -> Mapping[str, int | None
     """
     trainer = setup.trainer
     try:
-        inner = forward_flops(
-            setup.zeros.model(without_loops(setup.inner_model)), setup.features
-        )
+        inner = forward_flops(setup.zeros.model(setup.inner_model), setup.features)
         rater = forward_flops(setup.rater, setup.features)
     except ConfigurationError:
         return {program.name: None for program in programs}
@@ -87,9 +85,6 @@ def _flops(setup: Setup, programs: Sequence[Program]) -> Mapping[str, int | None
         )["total"],
     }  # fmt: skip
     if any(program.name == "train_step" for program in programs):
-        own = setup.train_step.model_fn.args[0]
-        own = inner if own is setup.inner_model else forward_flops(
-            setup.zeros.model(without_loops(own)), setup.features
-        )  # fmt: skip
+        own = forward_flops(setup.train_step.model, setup.features)
         found["train_step"] = 3 * own * setup.train_step.batch_size
     return found

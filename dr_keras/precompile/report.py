@@ -91,11 +91,10 @@ def advice(setup: Setup, line: Mapping) -> list[str]:
         found.append("language_model.recompute_blocks = True")
     if options.get("chunked_logits") is False:
         found.append("language_model.chunked_logits = True")
+    if name != "train_step" and options.get("rater_recompute_blocks") is False:
+        found.append("text_rater.recompute_blocks = True")
     if name in ("meta_step", "advance"):
-        found.append(
-            "MetaTrainer.inner_batch_size, outer_batch_size: smaller (the rater reads a whole batch"
-            " at once, whatever micro_batches)"
-        )
+        found.append("MetaTrainer.inner_batch_size, outer_batch_size: smaller")
         if trainer.unroll_length > 1 and name == "meta_step":
             found.append(
                 f"MetaTrainer.unroll_length: below {trainer.unroll_length}, for fewer saved states"
@@ -110,14 +109,18 @@ def advice(setup: Setup, line: Mapping) -> list[str]:
 
 
 def _model_options(setup: Setup) -> dict:
-    """Which memory-saving options the inner model has: read off its layers and outputs."""
-    model = setup.trainer.inner_model
-    if model.name != "language_model":
-        return {}
-    return {
-        "recompute_blocks": any(layer.name == "blocks" for layer in model.layers),
-        "chunked_logits": isinstance(model.output, dict),
-    }
+    """Which memory-saving options the models have: read off their layers and outputs."""
+    model, rater, found = setup.trainer.inner_model, setup.rater, {}
+
+    def recomputes(model):
+        return any(layer.name == "blocks" for layer in model.layers)
+
+    if model.name == "language_model":
+        found["recompute_blocks"] = recomputes(model)
+        found["chunked_logits"] = isinstance(model.output, dict)
+    if rater.name == "text_rater":
+        found["rater_recompute_blocks"] = recomputes(rater)
+    return found
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

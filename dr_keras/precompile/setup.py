@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 import copy
 import dataclasses
 import functools
-import inspect
 from typing import Any
 
 import gin
@@ -160,19 +159,6 @@ def batch_specs(features: Features, *leading: int) -> dict[str, tf.TensorSpec]:
         name: tf.TensorSpec((*leading, *shape), dtype)
         for name, (shape, dtype) in features.items()
     }
-
-
-def without_loops(constructor: Callable[[], keras.Model]) -> Callable[[], keras.Model]:
-    """`constructor` with its memory-saving options off, where it has them: the plain model.
-
-    Operations in loops cannot be counted, and the plain model computes the same values.
-    """
-    try:
-        names = set(inspect.signature(constructor).parameters)
-    except (TypeError, ValueError):
-        names = set()
-    plain = {name: False for name in ("recompute_blocks", "chunked_logits") if name in names}
-    return functools.partial(constructor, **plain)
 
 
 def _bound(argument: str, macro: str, default: Any = None):

@@ -30,6 +30,23 @@ def test_forward_pass_equals_a_count_by_hand():
     assert flops.forward_flops(text_rater(V, S, D, 2, 2), TOKENS) == blocks(2) + 2 * D
 
 
+def test_blocks_in_a_loop_count_once_for_each_of_them(tmp_path):
+    model = language_model(V, S, D, 3, 2, recompute_blocks=True)
+    assert flops.forward_flops(model, TOKENS) == blocks(3) + 2 * S * D * V
+    rater = text_rater(V, S, D, 4, 2, recompute_blocks=True)
+    assert flops.forward_flops(rater, TOKENS) == blocks(4) + 2 * D
+    assert flops.scoring_flops(rater, TOKENS) == blocks(4) + 2 * D  # frozen
+    serve = tf.function(lambda tokens: rater({"tokens": tokens}))
+    specification = tf.TensorSpec([None, None], tf.int32)
+    tf.saved_model.save(rater, tmp_path, serve.get_concrete_function(specification))
+    loaded = tf.saved_model.load(tmp_path)
+
+    def score(features):
+        return next(iter(loaded.signatures["serving_default"](features["tokens"]).values()))
+
+    assert flops.scoring_flops(score, TOKENS) == blocks(4) + 2 * D
+
+
 def test_convolutions_and_products_of_either_order():
     def function(batch):
         images = tf.nn.conv2d(batch["x"], tf.ones([3, 3, 2, 5]), 1, "VALID")
@@ -97,6 +114,35 @@ def test_meta_training_by_hand():
     )
     assert found["inner_models"] == 3 * 2 * 100 * ((6 + 6 + 2 + 3) * 4 + 3 * 5)
     assert found["rater"] == 3 * 2 * 4 * 10 * 7
+
+
+@pytest.mark.parametrize("start, stop, step, passes", [(0, 5, 1, 5), (2, 5, 1, 3), (3, 2, 1, 0)])
+def test_loops_that_count_are_counted(start, stop, step, passes):
+    def looped(batch):
+        return tf.while_loop(
+            lambda i, x: i < stop, lambda i, x: (i + step, tf.matmul(x, x)), (start, batch["x"])
+        )[1]
+
+    graph = tf.function(looped).get_concrete_function({"x": tf.TensorSpec([3, 3])}).graph
+    assert flops.graph_flops(graph) == passes * 2 * 27
+
+
+def test_loops_of_another_form_are_refused():
+    def looped(step, limit):
+        def function(batch):
+            return tf.while_loop(
+                lambda i, n, x: i < n,
+                lambda i, n, x: (i + step, limit(n), tf.matmul(x, x)),
+                (0, 9, batch["x"]),
+            )[2]
+
+        traced = tf.function(function).get_concrete_function({"x": tf.TensorSpec([3, 3])})
+        return flops.graph_flops(traced.graph)
+
+    assert looped(1, lambda n: n) == 9 * 2 * 27
+    for step, limit in [(2, lambda n: n), (1, lambda n: n - 1)]:
+        with pytest.raises(ConfigurationError, match="cannot be counted"):
+            looped(step, limit)
 
 
 def test_products_in_loops_are_refused_not_forgotten():

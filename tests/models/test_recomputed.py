@@ -10,6 +10,7 @@ from dr_keras.meta.population import initial_values
 from dr_keras.models.abstract import build_abstract
 from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import next_token_loss
+from dr_keras.models.rater import text_rater
 
 VOCABULARY, LENGTH = 11, 6
 
@@ -20,6 +21,10 @@ def model(layer_count=3, dropout=0.0, **options):
     )
 
 
+def rater(layer_count=3, **options):
+    return text_rater(VOCABULARY, LENGTH, width=8, layer_count=layer_count, heads=2, **options)
+
+
 def tokens(rows=4, seed=0):
     rng = np.random.default_rng(seed)
     found = rng.integers(1, VOCABULARY, (rows, LENGTH)).astype(np.int32)
@@ -27,11 +32,16 @@ def tokens(rows=4, seed=0):
     return {"tokens": tf.constant(found)}
 
 
-def with_values_of(source, target):
-    for a, b in zip(source.trainable_variables, target.trainable_variables, strict=True):
-        assert a.shape == b.shape
-        b.assign(a)
-    return target
+@pytest.fixture
+def with_values_of(stacked_as):
+    def copied(source, target):
+        for kind in ("trainable_variables", "non_trainable_variables"):
+            values = stacked_as(getattr(source, kind), getattr(target, kind))
+            for value, variable in zip(values, getattr(target, kind), strict=True):
+                variable.assign(value)
+        return target
+
+    return copied
 
 
 def loss_and_gradient(model, batch, chunk=7, training=False):
@@ -49,19 +59,40 @@ def loss_and_gradient(model, batch, chunk=7, training=False):
         {"recompute_blocks": True, "chunked_logits": True},
     ],
 )
-def test_values_are_those_of_the_plain_model(options, randomised):
+def test_values_are_those_of_the_plain_model(
+    options, randomised, with_values_of, stacked_as
+):
     plain = randomised(model())
     other = with_values_of(plain, model(**options))
     batch = tokens()
-    for a, b in zip(loss_and_gradient(plain, batch), loss_and_gradient(other, batch)):
+    found = loss_and_gradient(other, batch)
+    expected = stacked_as(loss_and_gradient(plain, batch), found)
+    for a, b in zip(expected, found, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
 
 
-def test_the_same_seed_makes_the_same_model_with_and_without():
-    plain = initial_values(model, 3)[0]
-    other = initial_values(lambda: model(recompute_blocks=True, chunked_logits=True), 3)[0]
-    for a, b in zip(plain, other, strict=True):
+def test_the_same_seed_makes_the_same_model_with_and_without(stacked_as):
+    plain, _ = initial_values(lambda: model(dropout=0.1), 3)
+    other, seeds = initial_values(
+        lambda: model(dropout=0.1, recompute_blocks=True, chunked_logits=True), 3
+    )
+    for a, b in zip(stacked_as(plain, other), other, strict=True):
         np.testing.assert_array_equal(a, b)
+    assert {tuple(leaf.shape) for leaf in seeds} == {(3, 2)}
+    assert len(np.unique(np.concatenate(seeds), axis=0)) > 3  # every block draws on its own
+
+
+def test_each_weight_is_one_variable_for_all_blocks():
+    for constructor, attention in ((model, "self_attention"), (rater, "self_attention_layer")):
+        two, three = (
+            constructor(layer_count=count, recompute_blocks=True) for count in (2, 3)
+        )
+        assert len(two.variables) == len(three.variables)
+        assert [v.path for v in two.variables] == [v.path for v in three.variables]
+        plain = constructor(layer_count=3)
+        assert plain.count_params() == three.count_params()
+        paths = {v.path for v in three.variables}
+        assert f"blocks/{attention}_query_kernel" in paths
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 24, 1000])
@@ -84,26 +115,45 @@ def test_a_chunk_below_one_is_refused():
 def test_dropout_draws_in_every_block_and_moves_on(randomised):
     made = randomised(model(dropout=0.5, recompute_blocks=True))
     batch, seeds = tokens(), [v.numpy() for v in made.non_trainable_variables]
-    assert len(seeds) == len(model(dropout=0.5).non_trainable_variables) > 0
+    assert 3 * len(seeds) == len(model(dropout=0.5).non_trainable_variables) > 0
     first, second = (loss_and_gradient(made, batch, training=True)[0] for _ in range(2))
     assert abs(first - second) > 1e-4
-    moved = [
-        (before != v.numpy()).any() for before, v in zip(seeds, made.non_trainable_variables)
-    ]
+    moved = np.concatenate([
+        (before != v.numpy()).any(axis=1)
+        for before, v in zip(seeds, made.non_trainable_variables)
+    ])  # fmt: skip
     assert sum(moved) >= 3 * len(moved) // 4  # those of layers that draw at this rate
 
 
-def test_dropout_is_that_of_the_plain_model(randomised):
+def test_dropout_is_that_of_the_plain_model(randomised, with_values_of, stacked_as):
     plain = randomised(model(dropout=0.3))
     other = with_values_of(plain, model(dropout=0.3, recompute_blocks=True))
-    for a, b in zip(plain.non_trainable_variables, other.non_trainable_variables, strict=True):
-        b.assign(a)
     batch = tokens()
-    for a, b in zip(
-        loss_and_gradient(plain, batch, training=True),
-        loss_and_gradient(other, batch, training=True),
-    ):
+    found = loss_and_gradient(other, batch, training=True)
+    expected = stacked_as(loss_and_gradient(plain, batch, training=True), found)
+    for a, b in zip(expected, found, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+
+
+def test_a_rater_scores_as_the_plain_one_at_any_length(randomised, with_values_of):
+    plain = randomised(rater())
+    other = with_values_of(plain, rater(recompute_blocks=True))
+    score = tf.function(other, input_signature=[{"tokens": tf.TensorSpec([None, None], "int32")}])
+    for width in (LENGTH, LENGTH - 2):
+        batch = {"tokens": tokens()["tokens"][:, :width]}
+        expected = plain(batch)
+        np.testing.assert_allclose(other(batch), expected, rtol=2e-4, atol=2e-6)
+        np.testing.assert_allclose(score(batch), expected, rtol=2e-4, atol=2e-6)
+    assert float(tf.math.reduce_std(expected)) > 1e-3
+
+
+def test_weights_go_through_a_file(tmp_path, randomised):
+    made, other = randomised(rater(recompute_blocks=True)), rater(recompute_blocks=True)
+    made.save_weights(tmp_path / "rater.weights.h5")
+    other.load_weights(tmp_path / "rater.weights.h5")
+    np.testing.assert_array_equal(made(tokens()), other(tokens()))
+    with pytest.raises(ValueError):
+        rater(layer_count=2, recompute_blocks=True).load_weights(tmp_path / "rater.weights.h5")
 
 
 def test_it_trains_in_the_evaluation(example_rows):
@@ -130,7 +180,7 @@ def test_it_is_built_abstractly():
     assert plain == other
 
 
-def test_sixteen_bits_inside_thirty_two_outside(randomised):
+def test_sixteen_bits_inside_thirty_two_outside(randomised, with_values_of):
     plain = randomised(model())
     other = with_values_of(plain, model(dtype="mixed_bfloat16"))
     assert {v.dtype for v in other.trainable_variables} == {"float32"}

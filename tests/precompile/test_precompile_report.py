@@ -118,22 +118,26 @@ def test_the_table_has_a_row_a_program():
     )
 
 
-def advice(estimator, program="meta_step", **line):
+def advice(estimator, program="meta_step", rater_layers=(), **line):
     model = SimpleNamespace(name="language_model", layers=[], output="logits")
     trainer = SimpleNamespace(
         estimator=estimator, inner_batch_size=8, unroll_length=2, inner_model=model,
         population=SimpleNamespace(size=8),
     )  # fmt: skip
-    return "\n".join(
-        report.advice(SimpleNamespace(trainer=trainer), {"program": program, **line})
-    )
+    rater = SimpleNamespace(name="text_rater", layers=list(rater_layers))
+    setup = SimpleNamespace(trainer=trainer, rater=rater)
+    return "\n".join(report.advice(setup, {"program": program, **line}))
 
 
 def test_advice_names_what_is_not_used_yet():
     found = advice(estimators.NestedTape())
     assert "MetaTrainer.estimator = @MixedMode()" in found
     assert "language_model.recompute_blocks = True" in found
+    assert "text_rater.recompute_blocks = True" in found
     assert "more chips" not in found
+    blocks = [SimpleNamespace(name="blocks")]
+    assert "text_rater" not in advice(estimators.NestedTape(), rater_layers=blocks)
+    assert "text_rater" not in advice(estimators.NestedTape(), "train_step")
     found = advice(estimators.Recompute(micro_batches=4), members_per_chip=2)
     assert "Recompute.micro_batches = 8 or more" in found
     assert "more chips: each carries 2 members of 8" in found

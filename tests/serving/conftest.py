@@ -30,9 +30,15 @@ def by_definition(live_rater):
 
 @pytest.fixture(scope="session")
 def new_rater():
-    def make(seed):
+    def make(seed, layer_count=1, **options):
         keras.utils.set_random_seed(seed)
-        rater = text_rater(vocabulary_size=258, sequence_length=WINDOW, width=8, layer_count=1)
+        rater = text_rater(
+            vocabulary_size=258,
+            sequence_length=WINDOW,
+            width=8,
+            layer_count=layer_count,
+            **options,
+        )
         rater.get_layer("score").set_weights([np.random.normal(size=(8, 1)), np.array([0.3])])
         return rater
 

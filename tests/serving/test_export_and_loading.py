@@ -214,6 +214,32 @@ def test_a_rater_for_any_length_scores_alike_with_less_padding(reference, tmp_pa
     np.testing.assert_allclose(result["score"], rater(tf.constant(texts))["score"], atol=1e-6)
 
 
+def test_a_rater_with_its_blocks_in_a_loop_serves_and_filters_like_any_other(
+    new_rater, reference, tmp_path
+):
+    live = new_rater(3, layer_count=3, recompute_blocks=True)
+    rater = load_rater(export_rater(live, byte_tokenizer(), S, tmp_path, reference, chunk=2))
+    tokens = np.random.default_rng(1).integers(2, 258, size=(24, S)).astype(np.int32)
+    tokens[1, 3:] = 0
+    expected = np.array(live({"tokens": tokens}))
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(rater(tokens)["score"], expected, atol=1e-5)
+    narrow = rater.score_tokens(tokens[1:2, :8])["score"]
+    np.testing.assert_allclose(narrow, expected[1:2], atol=1e-5)
+    assert rater(TEXTS)["score"].shape == (len(TEXTS),)
+
+    dataset = tf.data.Dataset.from_tensor_slices(tokens).apply(top_k(rater, 0.5, 4))
+    whole = [batch.tolist() for batch in dataset.as_numpy_iterator()]
+    best = np.sort(np.argsort(-expected[:8], kind="stable")[:4])
+    assert whole[0] == tokens[best].tolist()
+    iterator = iter(dataset)
+    next(iterator)
+    state = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "iterator"))
+    resumed = iter(dataset)
+    tf.train.Checkpoint(iterator=resumed).restore(state)
+    assert [batch.numpy().tolist() for batch in resumed] == whole[1:]
+
+
 def change_json(folder, **changes):
     stored = json.loads((folder / "rater.json").read_text())
     (folder / "rater.json").write_text(json.dumps(stored | changes))

@@ -32,12 +32,13 @@ class LoopedUnroll:
       save_gradients: the forward loop keeps the inner gradients beside the states, 4 bytes a
         parameter and update, and the backward loop need not compute them again.
       checkpoint_every: None saves the state that enters each update but the first, T - 1 of them. A
-        number k saves every k-th
-        and re-runs the k updates between two of them when the backward loop gets there: T / k + k
-        states instead of T, for one more run of the updates. "sqrt" picks k = ceil(sqrt(T)).
-      micro_batches: inner and outer batches go through the inner model in so many equal parts, one
-        after the other: activations of one part at a time, the same sums. Dropout draws for each
-        part anew; models with statistics over the batch are refused.
+        number k saves every k-th and re-runs the k updates between two of them when the backward
+        loop gets there: T / k + k states instead of T, for one more run of the updates. "sqrt"
+        picks k = ceil(sqrt(T)).
+      micro_batches: inner and outer batches go through inner model and rater in so many equal
+        parts, one after the other: activations of one part at a time, the same sums and scores,
+        and one more forward pass of the rater. Dropout draws for each part anew; models with
+        statistics over the batch are refused.
 
     Raises:
       ConfigurationError: `checkpoint_every` is none of these, or `micro_batches` is below 1; when
@@ -275,7 +276,7 @@ class _Run:
 
         def body(index, leaves, saved, records, first_gradient):
             state, batch = self.unflat(leaves, index), self.batch(index)
-            weights, scores = self.problem.weights(self.eta, batch)
+            weights, scores = self.problem.weights(self.eta, batch, self.parts)
             gradient, losses, non_trainable = inner_gradient(
                 self.problem, state, weights, batch, self.parts
             )
@@ -351,7 +352,7 @@ class _Run:
         state, batch = self.unflat(leaves, index), self.batch(index)
         with tf.GradientTape() as tape:
             tape.watch(self.eta)
-            weights, _ = self.problem.weights(self.eta, batch)
+            weights, _ = self.problem.weights(self.eta, batch, self.parts)
         before, weights_cotangent = self.estimator.pull_back(
             self.problem, state, gradient, weights, batch, cotangent, first
         )
