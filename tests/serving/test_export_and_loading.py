@@ -92,6 +92,16 @@ def test_tokens_score_like_the_live_model_and_padding_alone_scores_lowest(
         rater.score_tokens(np.tile(tokens, 2))
 
 
+def after_restart(dataset, folder) -> list:
+    """What a dataset gives after its first batch, from an iterator that was saved and restored."""
+    iterator = iter(dataset)
+    next(iterator)
+    state = tf.train.Checkpoint(iterator=iterator).save(str(folder / "iterator"))
+    resumed = iter(dataset)
+    tf.train.Checkpoint(iterator=resumed).restore(state)
+    return [batch.numpy().tolist() for batch in resumed]
+
+
 @pytest.mark.parametrize("inputs", ["text", "tokens"])
 def test_frozen_functions_equal_the_rater_inside_checkpointable_pipelines(rater, inputs, tmp_path):
     texts = [f"{'word ' * (i % 9)} {i}" for i in range(32)]
@@ -105,12 +115,7 @@ def test_frozen_functions_equal_the_rater_inside_checkpointable_pipelines(rater,
     scores = rater(rows)["score"].numpy()
     best = np.sort(np.argsort(-scores[:8], kind="stable")[:4])
     assert whole[0] == tf.gather(rows, best).numpy().tolist()
-    iterator = iter(dataset)
-    next(iterator)
-    state = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "iterator"))
-    resumed = iter(dataset)
-    tf.train.Checkpoint(iterator=resumed).restore(state)
-    assert [batch.numpy().tolist() for batch in resumed] == whole[1:]
+    assert after_restart(dataset, tmp_path) == whole[1:]
 
 
 def test_a_very_long_text_among_short_ones_is_scored_by_its_windows(rater):
@@ -232,12 +237,7 @@ def test_a_rater_with_its_blocks_in_a_loop_serves_and_filters_like_any_other(
     whole = [batch.tolist() for batch in dataset.as_numpy_iterator()]
     best = np.sort(np.argsort(-expected[:8], kind="stable")[:4])
     assert whole[0] == tokens[best].tolist()
-    iterator = iter(dataset)
-    next(iterator)
-    state = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "iterator"))
-    resumed = iter(dataset)
-    tf.train.Checkpoint(iterator=resumed).restore(state)
-    assert [batch.numpy().tolist() for batch in resumed] == whole[1:]
+    assert after_restart(dataset, tmp_path) == whole[1:]
 
 
 def change_json(folder, **changes):
