@@ -85,6 +85,11 @@ def conv_net(channels: int, outputs: int) -> keras.Model:
     return keras.Model({"image": image}, keras.layers.Dense(outputs)(hidden))
 
 
+def row_numbers(size) -> np.ndarray:
+    """Each row's number in its batch, int32 [..., B]: its place in the table of scores."""
+    return np.broadcast_to(np.arange(size[-1], dtype=np.int32), size)
+
+
 def build(options):
     """(inner model constructor, rater constructor, loss, leading dimensions -> batch)."""
     rng = np.random.default_rng(0)
@@ -95,6 +100,7 @@ def build(options):
             return {
                 "image": rng.normal(size=(*size, 32, 32, 3)).astype(np.float32),
                 "label": rng.integers(0, 10, size).astype(np.int32),
+                "row": row_numbers(size),
             }
 
         def net(**settings):
@@ -108,8 +114,9 @@ def build(options):
         outer = (*map(int, options.rater[-1].split("x")),)
 
     def tokens(*shape):
-        size = (*shape, options.batch_size, options.sequence)
-        return {"tokens": rng.integers(1, options.vocabulary, size).astype(np.int32)}
+        size = (*shape, options.batch_size)
+        tokens = rng.integers(1, options.vocabulary, (*size, options.sequence))
+        return {"tokens": tokens.astype(np.int32), "row": row_numbers(size)}
 
     return (
         lambda **settings: language_model(
@@ -183,7 +190,9 @@ def prepared(options, model, rater, loss, dtype=None):
     structure, network = constructor(), rater() if options["rater"] != "none" else None
     if network is None:
         problem = keras_problem(keras.Sequential(), structure, loss, optimizer)
-        problem = dataclasses.replace(problem, score=lambda eta, batch: eta[0])
+        problem = dataclasses.replace(
+            problem, score=lambda eta, batch: tf.gather(eta[0], batch["row"])
+        )
         eta = [tf.random.stateless_normal([options["batch_size"]], seed=(0, 0))]
     else:
         problem = keras_problem(network, structure, loss, optimizer)
@@ -294,7 +303,7 @@ def learnable(options, seed: int, *shape) -> dict:
     tokens = tokens % (options.vocabulary - 1) + 1
     noisy = rng.random(size) < 0.5 * (np.arange(options.batch_size) % 2)[:, None]
     tokens = np.where(noisy, rng.integers(1, options.vocabulary, size), tokens)
-    return {"tokens": tf.constant(tokens, tf.int32)}
+    return {"tokens": tf.constant(tokens, tf.int32), "row": row_numbers(size[:-1])}
 
 
 def precision(options, common: dict) -> None:

@@ -146,7 +146,7 @@ class Summaries(TrainerCallback):
         self._writer = tf.summary.create_file_writer(str(self._folder))
         self._clock = (time.monotonic(), int(self.trainer.meta_step.numpy()))
         if self._sample is not None:
-            self._scorer = Scorer(self.trainer.rater)
+            self._scorer = Scorer(self.trainer.rater, self.trainer.rows_at_once)
 
     def on_train_batch_end(self, batch, logs=None):
         record = self.trainer.last_record

@@ -30,7 +30,7 @@ class MetaProblem:
     """The pure functions that a meta-gradient is made of.
 
     Attributes:
-      score: (eta, batch) -> scores [B]; phi_eta of the paper.
+      score: (eta, batch) -> scores [B], each of its own example alone; phi_eta of the paper.
       inner_loss: (theta, non_trainable, batch) -> (per-example losses [B], new non_trainable).
       outer_loss: (theta, non_trainable, batch) -> scalar.
       optimizer: the inner optimizer.

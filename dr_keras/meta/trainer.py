@@ -205,6 +205,11 @@ class MetaTrainer:
         """In how many parts a batch goes through the models."""
         return getattr(self.estimator, "micro_batches", 1)
 
+    @property
+    def rows_at_once(self) -> int:
+        """Examples of an inner batch that go through the rater at once: for scoring in its memory."""
+        return max(self.inner_batch_size // self._parts, 1)
+
     def _advance_function(self, eta, rater_state, state, batch):
         """One inner update without meta-gradient: (state', finite); only a finite one is taken."""
         problem = self._problem(rater_state)

@@ -10,7 +10,7 @@ rater on as much. With G the bytes of the inner model's parameters and M those o
     meta_step, NestedTape           (2 T - 1) A + A' + T (R + M)
     meta_step, Recompute, MixedMode max(2 A, A') + R + saved + L (M + G)
     meta_step, FirstOrder           max(A, A') + R + saved + L (M + G)
-    score                           the largest tensor in R of a whole batch
+    score                           the largest tensor in R
     advance                         A + R + G
 
 A' is A for the outer batch. A second-order pass holds activations and their cotangents, or
@@ -177,10 +177,8 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
 
     with explained(_UNFIT):
         a, outer = (inner(size // parts) for size in sizes)
-        rater, scored = (
-            held_by(scores, batch_specs(setup.features, size), eta, rater_state)
-            for size in (sizes[0] // parts, sizes[0])
-        )
+        rows = batch_specs(setup.features, trainer.rows_at_once)
+        rater = held_by(scores, rows, eta, rater_state)
     g, m = tree_bytes(state.theta), tree_bytes((state.theta, state.slots))
     saved = saved_state_bytes(estimator, state, length)
     r = rater.bytes
@@ -191,7 +189,7 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
         meta_step = max(a, outer) + r + saved + carried
     else:
         meta_step = max(2 * a, outer) + r + saved + carried
-    found = {"meta_step": meta_step, "score": scored.largest}
+    found = {"meta_step": meta_step, "score": rater.largest}
     if trainer.updates_per_step > length:
         found["advance"] = a + r + g
     if "train_step" in programs:

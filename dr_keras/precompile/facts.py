@@ -59,6 +59,8 @@ def facts_of(setup: Setup, programs: Sequence[Program]) -> list[dict]:
 def _batch_size(setup: Setup, name: str) -> int:
     if name == "train_step":
         return setup.train_step.batch_size
+    if name == "score":
+        return setup.trainer.rows_at_once
     return setup.trainer.inner_batch_size
 
 
@@ -77,7 +79,7 @@ def _flops(setup: Setup, programs: Sequence[Program]) -> Mapping[str, int | None
     batch = trainer.inner_batch_size
     second = {estimators.Recompute: 8.0, estimators.FirstOrder: 2.0}
     found = {
-        "score": rater * batch,
+        "score": rater * trainer.rows_at_once,
         "advance": (3 * inner + rater) * batch,
         "meta_step": meta_training_flops(
             inner, rater, 1, 1, trainer.unroll_length, batch, trainer.outer_batch_size,

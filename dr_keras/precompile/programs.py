@@ -137,8 +137,8 @@ def _advance(setup: Setup) -> Program | None:
 
 
 def _score(setup: Setup) -> Program:
-    scorer = Scorer(setup.rater, setup.trainer.inner_batch_size)
-    batch = batch_specs(setup.features, setup.trainer.inner_batch_size)
+    scorer = Scorer(setup.rater, setup.trainer.rows_at_once)
+    batch = batch_specs(setup.features, setup.trainer.rows_at_once)
     return Program(
         "score", scorer._score, {"batches": batch}, {"rater": list(setup.rater.variables)}
     )

@@ -70,7 +70,9 @@ def advice(setup: Setup, line: Mapping) -> list[str]:
     if name == "train_step":
         found.append("LanguageModelTrainer.batch_size: smaller")
     elif name == "score":
-        found.append("score fewer rows at once (MetaTrainer.inner_batch_size stands for them here)")
+        found.append(
+            "score fewer rows at once: more micro_batches, a smaller MetaTrainer.inner_batch_size"
+        )
     else:
         estimator = trainer.estimator
         if isinstance(estimator, estimators.NestedTape):

@@ -136,6 +136,7 @@ def test_batches_in_parts_give_the_same_run(regression_trainer, regression_sets)
         trainer = regression_trainer(advance_updates=1, estimator=MixedMode(micro_batches=parts))
         trainer.fit(*regression_sets, 3)
         record = trainer.last_record
+        assert trainer.rows_at_once == 8 // parts
         theta = [leaf.numpy() for leaf in trainer.population.members[0].state.theta]
         # The softmax does not see a shift of all scores; in float32 noise alone makes one.
         scores = [np.asarray(s) - np.mean(s, axis=-1, keepdims=True) for s in record.scores]
