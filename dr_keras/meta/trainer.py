@@ -201,20 +201,20 @@ class MetaTrainer:
         )
 
     @property
-    def _parts(self) -> int:
+    def micro_batches(self) -> int:
         """In how many parts a batch goes through the models."""
         return getattr(self.estimator, "micro_batches", 1)
 
     @property
     def rows_at_once(self) -> int:
         """Examples of an inner batch that go through the rater at once: for scoring in its memory."""
-        return max(self.inner_batch_size // self._parts, 1)
+        return max(self.inner_batch_size // self.micro_batches, 1)
 
     def _advance_function(self, eta, rater_state, state, batch):
         """One inner update without meta-gradient: (state', finite); only a finite one is taken."""
         problem = self._problem(rater_state)
-        weights, _ = problem.weights(eta, batch, self._parts)
-        advanced, _ = inner_update(problem, state, weights, batch, self._parts)
+        weights, _ = problem.weights(eta, batch, self.micro_batches)
+        advanced, _ = inner_update(problem, state, weights, batch, self.micro_batches)
         finite = pytrees.all_finite(advanced)
         return pytrees.where(finite, advanced, state), finite
 
@@ -227,7 +227,7 @@ class MetaTrainer:
             problem, state, eta, inner_batches, outer_batch
         )
         first = {name: value[0] for name, value in inner_batches.items()}
-        after = inner_losses(problem, new_state, first, self._parts)
+        after = inner_losses(problem, new_state, first, self.micro_batches)
         return self._finish_function(
             gradient,
             outer_slots,

@@ -34,11 +34,10 @@ class RecomputedBlocks(keras.layers.Layer):
         blocks = self._unbuilt()
         for block in blocks:
             block.build(input_shape)
-        template = blocks[0]
         self._trained, self._states = (
             [
-                self._stacked([getattr(block, kind)[index] for block in blocks])
-                for index in range(len(getattr(template, kind)))
+                self._stacked(alike)
+                for alike in zip(*(getattr(block, kind) for block in blocks), strict=True)
             ]
             for kind in ("trainable_variables", "non_trainable_variables")
         )

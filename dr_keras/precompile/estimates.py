@@ -149,7 +149,7 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
     trainer, state = setup.trainer, state_specs(setup)
     eta, rater_state = rater_specs(setup)
     estimator, length = trainer.estimator, trainer.unroll_length
-    parts = getattr(estimator, "micro_batches", 1)
+    parts = trainer.micro_batches
     for kind, size in (("inner", trainer.inner_batch_size), ("outer", trainer.outer_batch_size)):
         check_parts(parts, batch_specs(setup.features, size), state.non_trainable, kind)
     problem = keras_problem(

@@ -34,7 +34,7 @@ def facts_of(setup: Setup, programs: Sequence[Program]) -> list[dict]:
             "rater": setup.rater.count_params(),
         },
         "estimator": getattr(trainer.estimator, "name", type(trainer.estimator).__name__),
-        "micro_batches": getattr(trainer.estimator, "micro_batches", 1),
+        "micro_batches": trainer.micro_batches,
         "unroll_length": trainer.unroll_length,
         "population": trainer.population.size,
         "features": features,
@@ -87,6 +87,7 @@ def _flops(setup: Setup, programs: Sequence[Program]) -> Mapping[str, int | None
         )["total"],
     }  # fmt: skip
     if any(program.name == "train_step" for program in programs):
-        own = forward_flops(setup.train_step.model, setup.features)
+        same = setup.train_step.model_fn.args[0] is setup.inner_model
+        own = inner if same else forward_flops(setup.train_step.model, setup.features)
         found["train_step"] = 3 * own * setup.train_step.batch_size
     return found
