@@ -2,10 +2,8 @@
 
 import gin
 import keras
-import keras_hub
 
 from dr_keras.models import layers
-from dr_keras.models.recomputed_blocks import RecomputedBlocks
 
 
 @gin.configurable
@@ -17,6 +15,7 @@ def language_model(
     heads: int = 2,
     feedforward: int | None = None,
     dropout: float = 0.0,
+    positions: str = "rotary",
     recompute_blocks: bool = False,
     chunked_logits: bool = False,
     dtype: str | None = None,
@@ -31,6 +30,10 @@ def language_model(
       heads: attention heads; must divide `width`.
       feedforward: hidden units of each block's MLP; 4 x width when None.
       dropout: rate, with Keras' stateless seeds carried in the model's non-trainable state.
+      positions: "rotary", queries and keys turned by their positions (Su et al. 2021), or
+        "learned", a table [S, width] added to the embeddings. The paper's models (Hoffmann et al.
+        2022) know relative positions, too; learned ones take far longer to be of use: see
+        docs/evidence.md.
       recompute_blocks: each block is run again in every backward pass instead of keeping its
         activations, at first and second order: less memory, the same values; see
         `RecomputedBlocks`.
@@ -46,27 +49,24 @@ def language_model(
       Logits at position i are for the token at position i + 1.
 
     Raises:
-      ValueError: `heads` does not divide `width`.
+      ValueError: `heads` does not divide `width`, or leaves an odd part where positions are
+        rotary.
     """
-    layers.check_width(width, heads, "language_model")
+    layers.check_width(width, heads, positions, "language_model")
     tokens = keras.Input((sequence_length,), dtype="int32", name="tokens")
     embedding = layers.token_embedding(vocabulary_size, width, dtype=dtype)
-    hidden = embedding(tokens)
-    positions = layers.position_embedding(sequence_length, dtype=dtype)
-    hidden = hidden + positions(hidden)
-    blocks = [
-        keras_hub.layers.TransformerDecoder(
-            **layers.block_arguments(heads, feedforward or 4 * width, dropout),
-            dtype=dtype,
-            name=f"block_{index}",
-        )
-        for index in range(layer_count)
-    ]
-    if recompute_blocks and blocks:
-        blocks = [RecomputedBlocks(blocks, dtype=dtype, name="blocks")]
-    for block in blocks:
-        hidden = block(hidden)
-    hidden = keras.layers.LayerNormalization(dtype=dtype, name="final_norm")(hidden)
+    hidden = layers.transformer(
+        embedding(tokens),
+        causal=True,
+        sequence_length=sequence_length,
+        positions=positions,
+        layer_count=layer_count,
+        heads=heads,
+        feedforward=feedforward,
+        dropout=dropout,
+        recompute_blocks=recompute_blocks,
+        dtype=dtype,
+    )
     if chunked_logits:
         outputs = layers.HiddenAndUnembedding(embedding, dtype=dtype, name="unembedding")(
             hidden

@@ -2,16 +2,33 @@
 
 import keras
 import keras_hub
+import numpy as np
+
+from dr_keras.models.recomputed_blocks import RecomputedBlocks
 
 # Standard deviation of embedding initialisation; GPT-2's value, also keras_hub's choice.
 EMBEDDING_DEVIATION = 0.02
 
 
-def check_width(width: int, heads: int, name: str) -> None:
-    """Raises ValueError unless `heads` divides `width`, both at least 1."""
+# The longest wavelength of rotary positions, in tokens over 2 pi; Su et al.'s, section 3.2.2.
+ROTARY_WAVELENGTH = 10_000.0
+
+# How a transformer knows the order of its tokens.
+POSITIONS = ("rotary", "learned")
+
+
+def check_width(width: int, heads: int, positions: str, name: str) -> None:
+    """Raises ValueError unless `heads` divides `width` into parts that `positions` can take."""
+    if positions not in POSITIONS:
+        raise ValueError(f"{name}: positions is {positions!r}; it must be one of {POSITIONS}")
     if heads < 1 or width < 1 or width % heads:
         raise ValueError(
             f"{name}: width {width} must be a multiple of heads {heads}, both at least 1"
+        )
+    if positions == "rotary" and width // heads % 2:
+        raise ValueError(
+            f"{name}: rotary positions turn pairs of numbers, and width {width} / heads {heads} ="
+            f" {width // heads} is odd"
         )
 
 
@@ -71,15 +88,117 @@ def position_embedding(
     )
 
 
-def block_arguments(heads: int, feedforward: int, dropout: float) -> dict:
-    """Arguments common to keras_hub's TransformerEncoder and TransformerDecoder."""
-    return dict(
-        intermediate_dim=feedforward,
+def _turn_queries_and_keys(block, sequence_length: int) -> None:
+    """Makes a keras_hub block that was built know positions by rotation (Su et al. 2021).
+
+    As with learned positions, a longer input is an error. keras_hub's own RotaryEmbedding makes
+    its angles anew wherever it is called, as a product, and in float32 for float64, too.
+    """
+    attention = block._self_attention_layer
+    compute = attention._compute_attention  # the method that Keras invites to override
+    half = attention.key_dim // 2
+    frequencies = ROTARY_WAVELENGTH ** (-np.arange(half) / half)
+    angles = np.arange(sequence_length)[:, None, None] * frequencies  # [S, 1 (heads), half]
+    tables = np.cos(angles), np.sin(angles)
+
+    def turned(projected):  # [B, S', heads, 2 half]
+        size = [keras.ops.shape(projected)[1], 1, half]
+        cosine, sine = (
+            keras.ops.slice(keras.ops.convert_to_tensor(table, projected.dtype), [0, 0, 0], size)
+            for table in tables
+        )
+        first, second = keras.ops.split(projected, 2, axis=-1)
+        return keras.ops.concatenate(
+            [first * cosine - second * sine, second * cosine + first * sine], axis=-1
+        )
+
+    attention._compute_attention = lambda query, key, *others, **named: compute(
+        turned(query), turned(key), *others, **named
+    )
+
+
+@keras.saving.register_keras_serializable(package="dr_keras")
+class RotaryEncoder(keras_hub.layers.TransformerEncoder):
+    """keras_hub's TransformerEncoder with rotary positions, up to `sequence_length` of them."""
+
+    def __init__(self, sequence_length: int, **kwargs):
+        super().__init__(**kwargs)
+        self.sequence_length = sequence_length
+
+    def build(self, inputs_shape):
+        super().build(inputs_shape)
+        _turn_queries_and_keys(self, self.sequence_length)
+
+    def get_config(self):
+        return {**super().get_config(), "sequence_length": self.sequence_length}
+
+
+@keras.saving.register_keras_serializable(package="dr_keras")
+class RotaryDecoder(keras_hub.layers.TransformerDecoder):
+    """keras_hub's TransformerDecoder with rotary positions, up to `sequence_length` of them."""
+
+    def __init__(self, sequence_length: int, **kwargs):
+        self.sequence_length = sequence_length  # first: from a file, __init__ builds
+        super().__init__(**kwargs)
+
+    def build(self, decoder_sequence_shape, encoder_sequence_shape=None):
+        super().build(decoder_sequence_shape, encoder_sequence_shape)
+        _turn_queries_and_keys(self, self.sequence_length)
+
+    def get_config(self):
+        return {**super().get_config(), "sequence_length": self.sequence_length}
+
+
+def transformer(
+    hidden,
+    *,
+    causal: bool,
+    sequence_length: int,
+    positions: str,
+    layer_count: int,
+    heads: int,
+    feedforward: int | None,
+    dropout: float,
+    recompute_blocks: bool,
+    dtype: str | None = None,
+    **call_arguments,
+):
+    """Positions and pre-normalised blocks, and the normalisation after them.
+
+    Args:
+      hidden: embedded tokens [B, S, width], as `token_embedding` gives them.
+      causal: each position sees itself and earlier ones; otherwise all of them.
+      positions, and the others up to `dtype`: as for `language_model`.
+      call_arguments: of every block's call, such as `padding_mask`.
+
+    Returns:
+      [B, S, width].
+
+    """
+    arguments = dict(
+        intermediate_dim=feedforward or 4 * hidden.shape[-1],
         num_heads=heads,
         dropout=dropout,
         activation=approximate_gelu,
         normalize_first=True,
+        dtype=dtype,
     )
+    if positions == "rotary":
+        kind = RotaryDecoder if causal else RotaryEncoder
+        arguments["sequence_length"] = sequence_length
+        # As in Vaswani et al. (2017, section 3.4): rows that are small enough to give logits of
+        # are too small to hold their own beside what the first blocks add.
+        hidden = hidden * hidden.shape[-1] ** 0.5
+    else:
+        layers = keras_hub.layers
+        kind = layers.TransformerDecoder if causal else layers.TransformerEncoder
+        hidden = hidden + position_embedding(sequence_length, dtype=dtype)(hidden)
+    blocks = [kind(**arguments, name=f"block_{index}") for index in range(layer_count)]
+    if recompute_blocks and blocks:
+        blocks = [RecomputedBlocks(blocks, dtype=dtype, name="blocks")]
+    for block in blocks:
+        hidden = block(hidden, **call_arguments)
+    return keras.layers.LayerNormalization(dtype=dtype, name="final_norm")(hidden)
 
 
 keras.saving.register_keras_serializable(package="dr_keras")(approximate_gelu)

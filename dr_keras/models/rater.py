@@ -2,10 +2,8 @@
 
 import gin
 import keras
-import keras_hub
 
 from dr_keras.models import layers
-from dr_keras.models.recomputed_blocks import RecomputedBlocks
 
 
 @gin.configurable
@@ -17,6 +15,7 @@ def text_rater(
     heads: int = 2,
     feedforward: int | None = None,
     dropout: float = 0.0,
+    positions: str = "rotary",
     recompute_blocks: bool = False,
 ) -> keras.Model:
     """phi_eta(x): a bidirectional transformer, mean over real tokens, one linear score.
@@ -28,7 +27,8 @@ def text_rater(
     Args:
       vocabulary_size: number of token ids; id 0 is padding and is masked.
       sequence_length: S, the most tokens in a window.
-      width, layer_count, heads, feedforward, dropout, recompute_blocks: as for `language_model`.
+      width, layer_count, heads, feedforward, dropout, positions, recompute_blocks: as for
+        `language_model`.
 
     Returns:
       A Keras model from {"tokens": int32 [B, S']}, S' <= S, to scores [B], float32 (float64 under
@@ -36,27 +36,26 @@ def text_rater(
       but padding scores the last layer's bias.
 
     Raises:
-      ValueError: `heads` does not divide `width`.
+      ValueError: `heads` does not divide `width`, or leaves an odd part where positions are
+        rotary.
     """
-    layers.check_width(width, heads, "text_rater")
+    layers.check_width(width, heads, positions, "text_rater")
     # Any width up to S: a filter that sorts by length need not compute padding. Meta-training's
     # batches have static shapes, which is what XLA goes by.
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     mask = keras.ops.not_equal(tokens, 0)
-    hidden = layers.token_embedding(vocabulary_size, width)(tokens)
-    hidden = hidden + layers.position_embedding(sequence_length)(hidden)
-    blocks = [
-        keras_hub.layers.TransformerEncoder(
-            **layers.block_arguments(heads, feedforward or 4 * width, dropout),
-            name=f"block_{index}",
-        )
-        for index in range(layer_count)
-    ]
-    if recompute_blocks and blocks:
-        blocks = [RecomputedBlocks(blocks, name="blocks")]
-    for block in blocks:
-        hidden = block(hidden, padding_mask=mask)
-    hidden = keras.layers.LayerNormalization(name="final_norm")(hidden)
+    hidden = layers.transformer(
+        layers.token_embedding(vocabulary_size, width)(tokens),
+        causal=False,
+        sequence_length=sequence_length,
+        positions=positions,
+        layer_count=layer_count,
+        heads=heads,
+        feedforward=feedforward,
+        dropout=dropout,
+        recompute_blocks=recompute_blocks,
+        padding_mask=mask,
+    )
     real = keras.ops.expand_dims(keras.ops.cast(mask, hidden.dtype), -1)
     total = keras.ops.maximum(keras.ops.sum(real, axis=1), keras.ops.ones_like(real[:, 0]))
     pooled = keras.ops.sum(hidden * real, axis=1) / total

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from dr_keras.models import layers
 from dr_keras.models.language_model import language_model
 
 VOCABULARY, LENGTH = 11, 6
@@ -36,9 +37,82 @@ def test_a_token_changes_its_own_and_later_logits_only(model, changed):
     assert (differences[changed:] > 1e-4).all()
 
 
-def test_positions_count(model):
-    logits = model({"tokens": np.full((1, LENGTH), 3, np.int32)}).numpy()[0]
-    assert np.abs(np.diff(logits, axis=0)).max(axis=1).min() > 1e-4
+@pytest.mark.parametrize("positions", layers.POSITIONS)
+def test_the_order_of_earlier_tokens_counts(randomised, positions):
+    model = randomised(
+        language_model(VOCABULARY, LENGTH, width=8, layer_count=1, heads=2, positions=positions)
+    )
+    logits = model({"tokens": np.array([[1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 5, 6]], np.int32)})
+    # From the third position on both rows saw the same tokens and end in the same one.
+    differences = np.abs(logits[0] - logits[1]).max(axis=-1)
+    assert (differences > 1e-4).all()
+
+
+def test_learned_positions_are_absolute_and_rotary_ones_relative(randomised):
+    tokens = {"tokens": np.full((1, LENGTH), 3, np.int32)}
+    found = {}
+    for positions in layers.POSITIONS:
+        model = randomised(language_model(VOCABULARY, LENGTH, width=8, positions=positions))
+        found[positions] = np.abs(np.diff(model(tokens).numpy()[0], axis=0)).max(axis=1)
+    assert found["learned"].min() > 1e-4
+    assert found["rotary"].max() < 1e-5  # nothing but equal tokens at every distance
+
+
+def test_rotary_attention_is_that_of_its_formula(float64, randomised):
+    """One block against NumPy: queries and keys as complex numbers turned by angles."""
+    width, heads, length = 8, 2, LENGTH
+    block = layers.RotaryDecoder(
+        sequence_length=length, intermediate_dim=16, num_heads=heads, normalize_first=True,
+        activation="linear", name="block",
+    )
+    block.build((None, length, width))
+    rng = np.random.default_rng(0)
+    for variable in block.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    hidden = rng.normal(size=(1, length, width))
+    w = {v.path.split("block/")[-1]: v.numpy() for v in block.trainable_variables}
+
+    def normalised(x, name):
+        centred = x - x.mean(-1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        return scaled * w[f"{name}/gamma"] + w[f"{name}/beta"]
+
+    def projected(x, name):
+        layer = f"self_attention/{name}"
+        return np.einsum("bsw,whd->bshd", x, w[f"{layer}/kernel"]) + w[f"{layer}/bias"]
+
+    def turned(x):
+        half = x.shape[-1] // 2
+        frequencies = 10_000.0 ** (-np.arange(half) / half)
+        angles = np.arange(length)[:, None] * frequencies
+        complex_ = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * angles)[None, :, None]
+        return np.concatenate([complex_.real, complex_.imag], -1)
+
+    inner = normalised(hidden, "self_attention_layer_norm")
+    query, key, value = (projected(inner, name) for name in ("query", "key", "value"))
+    scores = np.einsum("bqhd,bkhd->bhqk", turned(query), turned(key)) / np.sqrt(width // heads)
+    scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    mixed = np.einsum("bhqk,bkhd->bqhd", shares, value)
+    output = "self_attention/attention_output"
+    after = hidden + np.einsum("bshd,hdw->bsw", mixed, w[f"{output}/kernel"]) + w[f"{output}/bias"]
+    inner = normalised(after, "feedforward_layer_norm")
+    for layer in ("feedforward_intermediate_dense", "feedforward_output_dense"):
+        inner = inner @ w[f"{layer}/kernel"] + w[f"{layer}/bias"]
+    np.testing.assert_allclose(block(hidden).numpy(), after + inner, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"positions": "sine"}, "positions is 'sine'.*rotary"),
+        ({"width": 6, "heads": 2}, "width 6 / heads 2 = 3 is odd"),
+    ],
+)
+def test_positions_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        language_model(VOCABULARY, LENGTH, **arguments)
 
 
 def test_rows_do_not_see_each_other(model):
@@ -69,8 +143,8 @@ def test_float64_reaches_the_logits(float64, randomised):
     before = model({"tokens": tokens})
     assert before.dtype == "float64"
     # A difference far below float32's resolution is seen at the output.
-    position = next(v for v in model.trainable_variables if "position" in v.path)
-    position.assign(position + 1e-11)
+    embedding = next(v for v in model.trainable_variables if "embedding" in v.path)
+    embedding.assign(embedding + 1e-11 * np.arange(embedding.shape[-1]))
     change = np.abs(model({"tokens": tokens}).numpy() - before.numpy())
     assert 0 < change.max() < 1e-8
 

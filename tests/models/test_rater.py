@@ -14,9 +14,9 @@ def rater_of(length: int, **arguments) -> keras.Model:
     return text_rater(VOCABULARY, length, width=8, layer_count=2, heads=2, **arguments)
 
 
-@pytest.fixture
-def rater(randomised):
-    return randomised(rater_of(6))
+@pytest.fixture(params=["rotary", "learned"])
+def rater(request, randomised):
+    return randomised(rater_of(6, positions=request.param))
 
 
 def tokens_of(*rows, length: int = 6) -> dict:
@@ -34,9 +34,11 @@ def test_a_fresh_rater_gives_uniform_weights():
     assert scores.numpy().tolist() == [0.0, 0.0]
 
 
-def test_padding_does_not_change_a_score(randomised):
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_padding_does_not_change_a_score(randomised, positions):
     """The same rater built for longer windows scores the same text the same."""
-    short, long = randomised(rater_of(4)), rater_of(9)
+    short = randomised(rater_of(4, positions=positions))
+    long = rater_of(9, positions=positions)
     for small, large in zip(short.variables, long.variables):
         if small.shape == large.shape:
             large.assign(small)
@@ -67,14 +69,18 @@ def test_narrower_batches_score_alike_and_wider_ones_are_refused(rater):
         rater(tokens_of([1], length=7))
 
 
-def test_variables_keep_names_and_shapes(rater):
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_variables_keep_names_and_shapes(positions):
     """Stored raters are read back by them."""
+    rater = rater_of(6, positions=positions)
     shapes = {variable.path: tuple(variable.shape) for variable in rater.variables}
     assert shapes["token_embedding/embeddings"] == (VOCABULARY, 8)
-    assert shapes["position_embedding/embeddings"] == (6, 8)
+    assert shapes.pop("position_embedding/embeddings", None) == (
+        (6, 8) if positions == "learned" else None
+    )
     assert shapes["block_1/self_attention_layer/query/kernel"] == (8, 2, 4)
     assert shapes["score/kernel"] == (8, 1)
-    assert len(shapes) == 2 + 2 * 16 + 2 + 2
+    assert len(shapes) == 1 + 2 * 16 + 2 + 2
 
 
 def test_the_rater_looks_both_ways(rater):
