@@ -91,22 +91,22 @@ def position_embedding(
 def _turn_queries_and_keys(block, sequence_length: int) -> None:
     """Makes a keras_hub block that was built know positions by rotation (Su et al. 2021).
 
-    As with learned positions, a longer input is an error. keras_hub's own RotaryEmbedding makes
-    its angles anew wherever it is called, as a product, and in float32 for float64, too.
+    As with learned positions, a longer input is an error. keras_hub's own RotaryEmbedding turns
+    an input of any length, and by float32's angles under float64, too.
     """
     attention = block._self_attention_layer
     compute = attention._compute_attention  # the method that Keras invites to override
+    dtype = block.compute_dtype
+    exact = "float64" if dtype == "float64" else "float32"  # sixteen bits tell no angles apart
     half = attention.key_dim // 2
-    frequencies = ROTARY_WAVELENGTH ** (-np.arange(half) / half)
-    angles = np.arange(sequence_length)[:, None, None] * frequencies  # [S, 1 (heads), half]
-    tables = np.cos(angles), np.sin(angles)
+    frequencies = (ROTARY_WAVELENGTH ** (-np.arange(half) / half)).astype(exact)
 
     def turned(projected):  # [B, S', heads, 2 half]
-        size = [keras.ops.shape(projected)[1], 1, half]
-        cosine, sine = (
-            keras.ops.slice(keras.ops.convert_to_tensor(table, projected.dtype), [0, 0, 0], size)
-            for table in tables
-        )
+        length = keras.ops.shape(projected)[1]
+        positions = keras.ops.slice(np.arange(sequence_length, dtype=exact), [0], [length])
+        angles = positions[:, None, None] * frequencies  # [S', 1 (heads), half]
+        cosine = keras.ops.cast(keras.ops.cos(angles), dtype)
+        sine = keras.ops.cast(keras.ops.sin(angles), dtype)
         first, second = keras.ops.split(projected, 2, axis=-1)
         return keras.ops.concatenate(
             [first * cosine - second * sine, second * cosine + first * sine], axis=-1
