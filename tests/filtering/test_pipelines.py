@@ -36,8 +36,8 @@ def live():
 @pytest.fixture(scope="module")
 def path(live, tmp_path_factory):
     root = str(tmp_path_factory.mktemp("export"))
-    tokens = np.random.default_rng(0).integers(2, 258, size=(200, S)).astype(np.int32)
-    reference = ReferenceDistribution.from_scores(live.predict({"tokens": tokens}, verbose=0))
+    tokens = byte_tokenizer().tensor_encode(tf.constant(TEXTS), S)
+    reference = ReferenceDistribution.from_scores(live.predict(tokens, verbose=0))
     export_rater(live, byte_tokenizer(), S, root, reference)
     return root
 
