@@ -53,7 +53,8 @@ def render(found: Mapping) -> str:
             f"<p>{size['parameters']:,} parameters.</p>"
         )
         body.append(f"<p>{page.text(size['verdict']['text'])}</p>")
-        body += [_losses(size, found), _shorter(size, found), _metrics(size, found["tasks"]), _sources(size)]
+        body += [_losses(size, found), _shorter(size, found)]
+        body += [_metrics(size, found["tasks"]), _sources(size)]
         if len(size["arms"]) > 3:
             body.append(
                 page.figure(

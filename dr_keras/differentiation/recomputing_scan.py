@@ -4,11 +4,13 @@
 derivative is a loop that re-runs one step at a time, its second derivatives (reverse over reverse
 and forward over reverse: all that a meta-gradient takes) are such loops as well, and so is its
 forward mode. Temporaries are those of one step, whatever the number of steps, also where a compiler
-ignores optimization barriers (XLA on the CPU does): it cannot merge or reorder the passes of a loop.
+ignores optimization barriers (XLA on the CPU does): it cannot merge or reorder the passes of a
+loop.
 
-`tf.recompute_grad` and `keras.remat` give a first derivative only. The derivatives are put on record
-by hand, for tapes and for forward accumulators, because TensorFlow's public `tf.custom_gradient` has no
-way to say what forward mode is. Third derivatives raise LookupError or give None.
+`tf.recompute_grad` and `keras.remat` give a first derivative only. The derivatives are put on
+record by hand, for tapes and for forward accumulators, because TensorFlow's public
+`tf.custom_gradient` has no way to say what forward mode is. Third derivatives raise LookupError or
+give None.
 """
 
 from collections.abc import Callable
@@ -58,8 +60,8 @@ def _on_record(
 ) -> list:
     """`function(inputs)`, whose derivatives are `backward` and `forward` and not those of its ops.
 
-    Stopping the tapes around `function` would stop those that it uses inside, so that its inputs and
-    outputs are cut off from tapes and accumulators outside instead.
+    Stopping the tapes around `function` would stop those that it uses inside, so that its inputs
+    and outputs are cut off from tapes and accumulators outside instead.
     """
     with record.stop_recording():
         inside = [tf.identity(x) for x in inputs]

@@ -101,7 +101,7 @@ _SCHEMA = {
         **_QUALITY,
         "measured_on?": TEXT,
         "minimum_level?": NUMBER,
-        # Score against level on examples damaged for the purpose, all levels, clean ones among them.
+        # Score against level on examples damaged for the purpose, all levels, clean ones as well.
         "line?": {
             "measured_on": TEXT, "slope": FIGURE, "intercept": FIGURE, "pearson": FIGURE,
             "spearman": FIGURE, "reason?": TEXT,

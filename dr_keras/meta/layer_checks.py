@@ -1,8 +1,8 @@
 """Layers that an unroll cannot go through: found before meta-training starts.
 
 An inner model is a pure function of the values that Keras knows (weights, seeds, moving
-statistics): members hold these and re-run them. What keeps state anywhere else would be shared by the members
-and lost by checkpoints; what has no derivative would silently cut the gradient off.
+statistics): members hold these and re-run them. What keeps state anywhere else would be shared by
+the members and lost by checkpoints; what has no derivative would silently cut the gradient off.
 """
 
 from collections.abc import Callable

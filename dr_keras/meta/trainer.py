@@ -207,7 +207,7 @@ class MetaTrainer:
 
     @property
     def rows_at_once(self) -> int:
-        """Examples of an inner batch that go through the rater at once: for scoring in its memory."""
+        """Examples of an inner batch that go through the rater at once: scoring's memory."""
         return max(self.inner_batch_size // self.micro_batches, 1)
 
     def _advance_function(self, eta, rater_state, state, batch):

@@ -1,4 +1,4 @@
-"""Recomputed blocks, chunked logits and 16-bit computing: the same language model in less memory."""
+"""Recomputed blocks, chunked logits, 16-bit computing: the same language model, less memory."""
 
 import keras
 import numpy as np

@@ -43,7 +43,8 @@ FEATURES = {
     "white_space": lambda text: _share_of_characters(text, str.isspace),
     "non_ascii": lambda text: _share_of_characters(text, lambda c: not c.isascii()),
 }
-# The rule that measures the same: one figure under two names would share its weight in a regression.
+# The rule that measures the same: one figure under two names would share its weight in a
+# regression.
 _SAME = {"words": "gopher_word_count", "sentences": "c4_sentences"}
 _PUNCTUATION = frozenset(".,;:!?'\"()-–—“”‘’…")
 
