@@ -9,7 +9,6 @@ from dr_keras.models.recomputed_blocks import RecomputedBlocks
 # Standard deviation of embedding initialisation; GPT-2's value, also keras_hub's choice.
 EMBEDDING_DEVIATION = 0.02
 
-
 # The longest wavelength of rotary positions, in tokens over 2 pi; Su et al.'s, section 3.2.2.
 ROTARY_WAVELENGTH = 10_000.0
 
@@ -96,57 +95,58 @@ def _turn_queries_and_keys(block, sequence_length: int) -> None:
     """
     attention = block._self_attention_layer
     compute = attention._compute_attention  # the method that Keras invites to override
-    dtype = block.compute_dtype
-    exact = "float64" if dtype == "float64" else "float32"  # sixteen bits tell no angles apart
+    exact = output_dtype(block.dtype_policy.name)  # sixteen bits tell no angles apart
     half = attention.key_dim // 2
     frequencies = (ROTARY_WAVELENGTH ** (-np.arange(half) / half)).astype(exact)
 
-    def turned(projected):  # [B, S', heads, 2 half]
-        length = keras.ops.shape(projected)[1]
+    def compute_turned(query, key, *others, **named):  # both [B, S', heads, 2 half]
+        length = keras.ops.shape(query)[1]
         positions = keras.ops.slice(np.arange(sequence_length, dtype=exact), [0], [length])
         angles = positions[:, None, None] * frequencies  # [S', 1 (heads), half]
-        cosine = keras.ops.cast(keras.ops.cos(angles), dtype)
-        sine = keras.ops.cast(keras.ops.sin(angles), dtype)
-        first, second = keras.ops.split(projected, 2, axis=-1)
-        return keras.ops.concatenate(
-            [first * cosine - second * sine, second * cosine + first * sine], axis=-1
-        )
+        cosine = keras.ops.cast(keras.ops.cos(angles), block.compute_dtype)
+        sine = keras.ops.cast(keras.ops.sin(angles), block.compute_dtype)
 
-    attention._compute_attention = lambda query, key, *others, **named: compute(
-        turned(query), turned(key), *others, **named
-    )
+        def turned(projected):
+            first, second = keras.ops.split(projected, 2, axis=-1)
+            return keras.ops.concatenate(
+                [first * cosine - second * sine, second * cosine + first * sine], axis=-1
+            )
 
+        return compute(turned(query), turned(key), *others, **named)
 
-@keras.saving.register_keras_serializable(package="dr_keras")
-class RotaryEncoder(keras_hub.layers.TransformerEncoder):
-    """keras_hub's TransformerEncoder with rotary positions, up to `sequence_length` of them."""
-
-    def __init__(self, sequence_length: int, **kwargs):
-        super().__init__(**kwargs)
-        self.sequence_length = sequence_length
-
-    def build(self, inputs_shape):
-        super().build(inputs_shape)
-        _turn_queries_and_keys(self, self.sequence_length)
-
-    def get_config(self):
-        return {**super().get_config(), "sequence_length": self.sequence_length}
+    attention._compute_attention = compute_turned
 
 
-@keras.saving.register_keras_serializable(package="dr_keras")
-class RotaryDecoder(keras_hub.layers.TransformerDecoder):
-    """keras_hub's TransformerDecoder with rotary positions, up to `sequence_length` of them."""
+class _Rotary:
+    """What keras_hub's blocks with rotary positions share.
+
+    Each has a `build` of its own, because Keras reads names of arguments off its signature.
+    """
 
     def __init__(self, sequence_length: int, **kwargs):
         self.sequence_length = sequence_length  # first: from a file, __init__ builds
         super().__init__(**kwargs)
 
+    def get_config(self):
+        return {**super().get_config(), "sequence_length": self.sequence_length}
+
+
+@keras.saving.register_keras_serializable(package="dr_keras")
+class RotaryEncoder(_Rotary, keras_hub.layers.TransformerEncoder):
+    """keras_hub's TransformerEncoder with rotary positions, up to `sequence_length` of them."""
+
+    def build(self, inputs_shape):
+        super().build(inputs_shape)
+        _turn_queries_and_keys(self, self.sequence_length)
+
+
+@keras.saving.register_keras_serializable(package="dr_keras")
+class RotaryDecoder(_Rotary, keras_hub.layers.TransformerDecoder):
+    """keras_hub's TransformerDecoder with rotary positions, up to `sequence_length` of them."""
+
     def build(self, decoder_sequence_shape, encoder_sequence_shape=None):
         super().build(decoder_sequence_shape, encoder_sequence_shape)
         _turn_queries_and_keys(self, self.sequence_length)
-
-    def get_config(self):
-        return {**super().get_config(), "sequence_length": self.sequence_length}
 
 
 def transformer(

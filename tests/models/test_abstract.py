@@ -42,6 +42,7 @@ def test_paper_configurations_build_the_papers_models(study):
     width = inner.get_layer("token_embedding").output_dim
     assert inner.output_shape == [(None, 2048, width), (32000, width)]
     assert rater.output_shape == (None,)
+    assert rater.get_layer("blocks")._template().sequence_length == 2048
 
 
 def test_abstract_and_real_model_agree():

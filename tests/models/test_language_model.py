@@ -58,7 +58,7 @@ def test_learned_positions_are_absolute_and_rotary_ones_relative(randomised):
     assert found["rotary"].max() < 1e-5  # nothing but equal tokens at every distance
 
 
-def test_rotary_attention_is_that_of_its_formula(float64, randomised):
+def test_rotary_attention_is_that_of_its_formula(float64):
     """One block against NumPy: queries and keys as complex numbers turned by angles."""
     width, heads, length = 8, 2, LENGTH
     block = layers.RotaryDecoder(

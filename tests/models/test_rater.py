@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dr_keras.models import layers
 from dr_keras.models.rater import text_rater
 
 VOCABULARY = 11
@@ -14,7 +15,7 @@ def rater_of(length: int, **arguments) -> keras.Model:
     return text_rater(VOCABULARY, length, width=8, layer_count=2, heads=2, **arguments)
 
 
-@pytest.fixture(params=["rotary", "learned"])
+@pytest.fixture(params=layers.POSITIONS)
 def rater(request, randomised):
     return randomised(rater_of(6, positions=request.param))
 
@@ -34,7 +35,7 @@ def test_a_fresh_rater_gives_uniform_weights():
     assert scores.numpy().tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("positions", layers.POSITIONS)
 def test_padding_does_not_change_a_score(randomised, positions):
     """The same rater built for longer windows scores the same text the same."""
     short = randomised(rater_of(4, positions=positions))
@@ -69,7 +70,7 @@ def test_narrower_batches_score_alike_and_wider_ones_are_refused(rater):
         rater(tokens_of([1], length=7))
 
 
-@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("positions", layers.POSITIONS)
 def test_variables_keep_names_and_shapes(positions):
     """Stored raters are read back by them."""
     rater = rater_of(6, positions=positions)
