@@ -79,11 +79,13 @@ def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> di
     } | gin.get_bindings(MetaEvaluation, resolve_references=False)
     epochs = read_metrics(run, "epoch")
     evaluations = sum(epoch.get("validation_loss") is not None for epoch in epochs)
+    # The random choice is trained once, by the same code: scores are computed for it, too.
+    evaluations += any(epoch.get("random_validation_loss") is not None for epoch in epochs)
     batch_size, updates = settings["batch_size"], settings["updates"]
     oversized = oversized_batch(batch_size, settings["discard_fraction"])
     validation = min(settings["validation_size"], len(setup.parts.validation))
     one = updates * (3 * inner * batch_size + rater * oversized) + inner * validation
-    found["meta_evaluation"] = int(evaluations * one)
+    found["meta_evaluation"] = int(evaluations * settings["repeats"] * one)
     found["total"] += found["meta_evaluation"]
     return found
 

@@ -9,7 +9,7 @@
     <base_dir>/export/<version>/            see dr_keras.serving
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import json
 import pathlib
 
@@ -25,7 +25,7 @@ from dr_keras.errors import CheckpointError, NonFiniteError, WorkerLostError
 from dr_keras.evaluation.meta_evaluation import MetaEvaluation
 from dr_keras.experiment import Experiment, experiment
 from dr_keras.meta.callbacks import MetricsFile, ShowProgress, Summaries, read_metrics
-from dr_keras.meta.checkpoints import Checkpoints, rater_steps
+from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_steps
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.trainer import MetaTrainer
 
@@ -86,15 +86,7 @@ def meta_train(
     checkpoints = Checkpoints(base_dir)
     checkpoints.set_trainer(trainer)
     step = checkpoints.restore() or 0
-    validate = None
-    if evaluate:
-        validate = MetaEvaluation(
-            setup.rater,
-            setup.parts.train,
-            setup.parts.validation,
-            setup.inner_model,
-            setup.per_example_loss,
-        )
+    validate = _meta_evaluation(setup).beside_random if evaluate else None
     writing = []
     if strategy.is_chief:
         summaries = Summaries(base_dir, setup.parts.train)
@@ -132,6 +124,46 @@ def meta_train(
     return trainer
 
 
+def _meta_evaluation(setup: Experiment) -> MetaEvaluation:
+    return MetaEvaluation(
+        setup.rater,
+        setup.parts.train,
+        setup.parts.validation,
+        setup.inner_model,
+        setup.per_example_loss,
+    )
+
+
+def meta_evaluate(
+    base_dir, steps: Sequence[int] | None = None, setup: Experiment | None = None
+) -> Iterator[tuple[int | None, list[float]]]:
+    """Judges the kept raters of a run, beside a random choice, as `MetaEvaluation` is configured.
+
+    Args:
+      base_dir: a run of meta_train; nothing is written there.
+      steps: the raters' meta-steps; None for all that are kept.
+      setup: the run's experiment; built from gin when None. Its rater's weights are changed.
+
+    Yields:
+      (None, losses) of the random choice, then (meta-step, losses) of each rater: validation
+      losses of `MetaEvaluation.repeats` trainings, the k-th of all from the same weights and
+      batches, so that they can be compared pair by pair.
+
+    Raises:
+      CheckpointError: the run has no such rater, or was made on other data.
+    """
+    steps = [choose_step(base_dir, str(step))[0] for step in steps or rater_steps(base_dir)]
+    if not steps:
+        choose_step(base_dir)  # raises: there is none
+    setup = setup or experiment()
+    check_same_data(base_dir, setup.parts.fingerprint)
+    evaluation = _meta_evaluation(setup)
+    yield None, evaluation.losses(use_scores=False)
+    for step in steps:
+        load_rater_weights(setup.rater, base_dir, step)
+        yield step, evaluation.losses()
+
+
 def check_same_data(base_dir: pathlib.Path, fingerprint: str) -> None:
     """Records the data's fingerprint in run.json, or compares it with the recorded one.
 
@@ -152,9 +184,13 @@ def check_same_data(base_dir: pathlib.Path, fingerprint: str) -> None:
 
 def evaluated_steps(base_dir) -> list[tuple[int, float]]:
     """(meta-step, validation loss) of every meta-evaluation whose rater is kept, ascending."""
+    return [(r["meta_step"], r["validation_loss"]) for r in _meta_evaluations(base_dir)]
+
+
+def _meta_evaluations(base_dir) -> list[dict]:
     kept = set(rater_steps(base_dir))
     return [
-        (record["meta_step"], record["validation_loss"])
+        record
         for record in read_metrics(base_dir, "epoch")
         if record.get("validation_loss") is not None and record["meta_step"] in kept
     ]
@@ -164,7 +200,8 @@ def choose_step(base_dir, checkpoint: str = "best") -> tuple[int, str]:
     """The meta-step that "best", "latest" or a number means, and why.
 
     "best" is the rater on whose selection a fresh model reached the lowest loss on the validation
-    part; without any meta-evaluation it is the latest, and the reason says so.
+    part; without any meta-evaluation it is the latest, and the reason says so. It also says what a
+    random choice reached, and whether the rater is no better.
 
     Raises:
       CheckpointError: the run has no such rater.
@@ -177,12 +214,17 @@ def choose_step(base_dir, checkpoint: str = "best") -> tuple[int, str]:
     if checkpoint == "latest":
         return steps[-1], "the latest"
     if checkpoint == "best":
-        evaluated = evaluated_steps(base_dir)
+        evaluated = _meta_evaluations(base_dir)
         if not evaluated:
             return steps[-1], "the latest; the run has no meta-evaluation"
-        step, loss = min(evaluated, key=lambda pair: pair[1])
-        return step, (
-            f"lowest validation loss of {len(evaluated)} meta-evaluations ({loss:.4f})"
+        best = min(evaluated, key=lambda record: record["validation_loss"])
+        loss, chance = best["validation_loss"], best.get("random_validation_loss")
+        reached = f"{loss:.4f}"
+        if chance is not None:
+            no_better = "" if loss < chance else ", which NO rater of this run does better than"
+            reached += f"; a random choice reaches {chance:.4f}{no_better}"
+        return best["meta_step"], (
+            f"lowest validation loss of {len(evaluated)} meta-evaluations ({reached})"
         )
     if not str(checkpoint).isdigit() or int(checkpoint) not in steps:
         raise CheckpointError(

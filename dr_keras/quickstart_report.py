@@ -138,7 +138,10 @@ def _meta_curves(base_dir: pathlib.Path) -> dict[str, dict[str, list]]:
             "before": curve(steps, "inner_loss_before"),
             "after": curve(steps, "inner_loss_after"),
         },
-        "Meta-evaluation": {"validation loss": curve(epochs, "validation_loss")},
+        "Meta-evaluation: validation loss": {
+            "with the rater": curve(epochs, "validation_loss"),
+            "random choice": curve(epochs, "random_validation_loss"),
+        },
         "Meta-gradient norm": {"mean over members": curve(steps, "meta_gradient_norm")},
         "Effective sample size": {"mean over members": curve(steps, "effective_sample_size")},
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dr_keras import meta_training
+from dr_keras.commands import meta_evaluate
 from dr_keras.commands import quickstart as command
 from dr_keras.errors import CheckpointError
 from dr_keras.evaluation.results import read_results
@@ -125,13 +126,74 @@ def test_choose_step_by_validation_loss(finished):
     assert sorted(evaluated) == rater_steps(base_dir) == [2, 4]
     step, reason = meta_training.choose_step(base_dir, "best")
     assert evaluated[step] == min(evaluated.values())
-    assert "2 meta-evaluations" in reason
+    assert "2 meta-evaluations" in reason and "a random choice reaches" in reason
     assert meta_training.choose_step(base_dir, "latest")[0] == 4
     assert meta_training.choose_step(base_dir, "2") == (2, "named by the user")
     with pytest.raises(CheckpointError, match="use best, latest, or one of 2, 4"):
         meta_training.choose_step(base_dir, "3")
     with pytest.raises(CheckpointError, match="no checkpoint of a rater"):
         meta_training.choose_step(base_dir.parent, "best")
+
+
+@pytest.mark.parametrize(
+    "losses, chosen, no_better",
+    [([2.5, 2.4], 4, True), ([2.2, 2.4], 2, False), ([2.3, 2.4], 2, True)],
+)
+def test_a_run_whose_raters_are_no_better_than_chance_says_so(
+    losses, chosen, no_better, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(meta_training, "rater_steps", lambda base_dir: [2, 4])
+    lines = [
+        {"kind": "epoch", "meta_step": step, "validation_loss": loss, "random_validation_loss": 2.3}
+        for step, loss in zip((2, 4), losses)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    step, reason = meta_training.choose_step(tmp_path)
+    assert step == chosen and "a random choice reaches 2.3000" in reason
+    assert ("NO rater of this run does better" in reason) == no_better
+
+
+def judged(base_dir, corpus, *more):
+    """Arguments for `meta_evaluate`; the quick start's --input is in no gin file."""
+    named = ("text_data.corpus = @jsonl_corpus()", f"jsonl_corpus.path = '{corpus}'")
+    return ["--base_dir", str(base_dir), *(f"--gin_param={line}" for line in named), *more]
+
+
+def test_raters_are_judged_anew_as_meta_training_judged_them(finished, corpus, capsys):
+    """With the run's own settings the command prints what metrics.jsonl has."""
+    base_dir, _ = finished
+    before = sorted(base_dir.rglob("*"))
+    assert meta_evaluate.main(judged(base_dir, corpus)) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    epochs = read_metrics(base_dir, "epoch")
+    chance = epochs[0]["random_validation_loss"]
+    assert "less than a random choice" in heading
+    assert [line.split()[:3] for line in lines] == [
+        ["random", "choice", f"{chance:.4f}"],
+        *(["meta-step", str(e["meta_step"]), f"{e['validation_loss']:.4f}"] for e in epochs),
+    ]
+    better = int(epochs[1]["validation_loss"] < chance)
+    assert lines[2].endswith(f"better in {better} of 1")
+    assert sorted(base_dir.rglob("*")) == before
+
+
+def test_raters_are_judged_by_pairs(finished, corpus, capsys):
+    base_dir, _ = finished
+    repeats = "--gin_param=MetaEvaluation.repeats = 3"
+    assert meta_evaluate.main(judged(base_dir, corpus, "--checkpoints", "4", repeats)) == 0
+    _, chance, rater = capsys.readouterr().out.splitlines()
+    assert "±" in chance and rater.startswith("meta-step 4") and rater.endswith("of 3")
+    assert meta_evaluate.line(8, [1.0, 2.0, 4.0], [1.5, 3.0, 3.0]) == (
+        "meta-step 8    2.3333 ± 1.5275   0.1667 ± 1.0408, better in 2 of 3"
+    )
+
+
+def test_a_rater_that_is_not_there_is_not_judged(finished, capsys):
+    base_dir, _ = finished
+    assert meta_evaluate.main(["--base_dir", str(base_dir), "--checkpoints", "2,3"]) == 2
+    assert "one of 2, 4" in capsys.readouterr().err
+    assert meta_evaluate.main(["--base_dir", str(base_dir.parent)]) == 2
+    assert "no checkpoint of a rater" in capsys.readouterr().err
 
 
 def test_other_data_is_refused(finished):

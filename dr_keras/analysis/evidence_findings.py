@@ -95,7 +95,14 @@ def meta_curves(run: pathlib.Path) -> dict[str, dict[str, list]]:
 
     panels = {
         "outer loss": {"mean of members": curve(steps[::every], "outer_loss")},
-        "meta-evaluation: validation loss": {"with the rater": curve(epochs, "validation_loss")},
+        "meta-evaluation: validation loss": {
+            "with the rater": curve(epochs, "validation_loss"),
+            "random choice": curve(epochs, "random_validation_loss"),
+        },
         "effective sample size": {"mean": curve(epochs, "effective_sample_size")},
     }
-    return {title: lines for title, lines in panels.items() if any(lines.values())}
+    drawn = {
+        title: {name: points for name, points in lines.items() if points}
+        for title, lines in panels.items()
+    }
+    return {title: lines for title, lines in drawn.items() if lines}

@@ -256,7 +256,7 @@ def _meta_training(found: Mapping) -> str:
     for title, keys in {
         "outer loss": ("outer_loss",),
         "effective sample size": ("effective_sample_size",),
-        "meta-evaluation: validation loss": ("validation_loss",),
+        "meta-evaluation: validation loss": ("validation_loss", "random_validation_loss"),
         "score against corruption": ("corruption_pearson", "corruption_spearman"),
         "AUC of clean against damaged": ("damage_auc",),
     }.items():

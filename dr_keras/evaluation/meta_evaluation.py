@@ -2,8 +2,9 @@
 
 The paper chooses its checkpoint by meta-evaluation (section 4). Here a fresh inner model is
 trained for a fixed number of updates on batches that batch top-K selects with the rater at hand,
-and its loss on the validation part is the figure. Every evaluation uses the same initialisation,
-the same oversized batches and the same validation rows, so that only the rater differs.
+and its loss on the validation part is the figure. Every evaluation uses the same initialisations,
+the same oversized batches and the same validation rows, so that only the rater differs; so does the
+reference, a random choice from those batches. A rater that does no better is not worth its use.
 """
 
 from collections.abc import Callable
@@ -34,11 +35,13 @@ class MetaEvaluation:
       inner_model: builds the Keras model that is trained.
       per_example_loss: (outputs, batch) -> [B].
       optimizer: inner optimizer of the training.
-      updates: training updates per evaluation.
+      updates: training updates per training.
+      repeats: trainings per evaluation, each from weights and on batches of its own; the figure is
+        their mean. Short trainings are noisy: what one says of two raters may be chance.
       batch_size: B, examples kept per update.
       discard_fraction: of batch top-K (B_up = B / (1 - discard_fraction), exactly).
       validation_size: at most so many validation examples, evenly spread.
-      seed: of initialisation and batches.
+      seed: of initialisations and batches.
 
     Raises:
       ConfigurationError: a setting out of its range.
@@ -54,6 +57,7 @@ class MetaEvaluation:
         per_example_loss: Callable,
         optimizer=None,
         updates: int = 60,
+        repeats: int = 1,
         batch_size: int = 32,
         discard_fraction: float = 0.5,
         validation_size: int = 256,
@@ -61,10 +65,18 @@ class MetaEvaluation:
         jit_compile: bool = True,
     ):
         at_least("MetaEvaluation.updates", updates, 1)
+        at_least("MetaEvaluation.repeats", repeats, 1)
         self._rater, self._updates = rater, updates
         self._batch_size = batch_size
         oversized = oversized_batch(batch_size, discard_fraction)
-        self._stream = BatchStream(train, oversized, derive_seed(seed, "meta-evaluation"))
+        seeds = [derive_seed(seed, "repeat", r) if r else seed for r in range(repeats)]
+        self._trainings = [
+            (
+                derive_seed(each, "meta-evaluation", "model"),
+                BatchStream(train, oversized, derive_seed(each, "meta-evaluation")),
+            )
+            for each in seeds
+        ]
         count = min(len(validation), validation_size)
         if count < 1:
             raise DataError(
@@ -74,10 +86,10 @@ class MetaEvaluation:
             )
         rows = np.linspace(0, len(validation) - 1, count).astype(int)
         self._validation = {n: v[np.unique(rows)] for n, v in validation.features.items()}
-        self._seed = derive_seed(seed, "meta-evaluation", "model")
         self._constructor = inner_model
+        self._random: float | None = None
         optimizer = optimizer or adam()
-        with seeded(self._seed):
+        with seeded(self._trainings[0][0]):
             structure = inner_model()
         self._optimizer = optimizer
         problem = keras_problem(rater, structure, per_example_loss, optimizer)
@@ -100,14 +112,28 @@ class MetaEvaluation:
 
     def __call__(self, use_scores: bool = True) -> dict[str, float]:
         """Trains and evaluates; `use_scores=False` gives random selection, the reference."""
-        theta, non_trainable = initial_values(self._constructor, self._seed)
+        losses = self.losses(use_scores)
+        return {"validation_loss": sum(losses) / len(losses)}
+
+    def losses(self, use_scores: bool = True) -> list[float]:
+        """The validation loss of each of the `repeats` trainings, in the same order always."""
+        return [self._once(*training, use_scores) for training in self._trainings]
+
+    def beside_random(self) -> dict[str, float]:
+        """Adds "random_validation_loss", the reference, which is trained once and remembered."""
+        if self._random is None:
+            self._random = self(use_scores=False)["validation_loss"]
+        return self() | {"random_validation_loss": self._random}
+
+    def _once(self, seed: int, stream: BatchStream, use_scores: bool) -> float:
+        theta, non_trainable = initial_values(self._constructor, seed)
         state = InnerState(
             theta, non_trainable, self._optimizer.init(theta), tf.constant(0, tf.int32)
         )
         eta = [tf.identity(v.value) for v in self._rater.trainable_variables]
         choose = tf.constant(use_scores)
         for step in range(self._updates):
-            batch = {n: tf.constant(v) for n, v in self._stream.batch(step).items()}
+            batch = {n: tf.constant(v) for n, v in stream.batch(step).items()}
             state, _ = self._update(eta, state, batch, choose)
         losses, total = [], 0
         size = len(next(iter(self._validation.values())))
@@ -119,4 +145,4 @@ class MetaEvaluation:
             batch = {n: tf.constant(v[rows]) for n, v in self._validation.items()}
             losses.append(float(self._loss(state, batch)) * count)
             total += count
-        return {"validation_loss": sum(losses) / total}
+        return sum(losses) / total

@@ -85,11 +85,11 @@ class MetricsFile(TrainerCallback):
 
 
 class ShowProgress(TrainerCallback):
-    """Meta-step, rate, time left and the outer loss."""
+    """Meta-step, rate, time left, outer loss, ESS, and the last meta-evaluation beside chance."""
 
     def __init__(self, label: str = "meta-training"):
         super().__init__()
-        self._label, self._progress, self._note = label, None, ""
+        self._label, self._progress, self._note, self._validated = label, None, "", ""
 
     def on_train_begin(self, logs=None):
         done = int(self.trainer.meta_step.numpy())
@@ -99,7 +99,15 @@ class ShowProgress(TrainerCallback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._note = f"outer loss {logs['outer_loss']:.3f}  ESS {logs['effective_sample_size']:.1f}"
+        self._note += self._validated
         self._progress.update(int(self.trainer.meta_step.numpy()), self._note)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        if logs.get("validation_loss") is not None:
+            self._validated = f"  validation {logs['validation_loss']:.3f}"
+            if logs.get("random_validation_loss") is not None:
+                self._validated += f" (random choice {logs['random_validation_loss']:.3f})"
 
     def on_train_end(self, logs=None):
         self._progress.close(self._note)

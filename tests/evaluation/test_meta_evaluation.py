@@ -8,6 +8,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.evaluation.meta_evaluation import MetaEvaluation
 from dr_keras.meta.inner_optimizers import sgd
+from dr_keras.meta.seeds import derive_seed
 from dr_keras.models.losses import squared_error
 
 
@@ -81,6 +82,32 @@ def test_random_selection_does_not_look_at_the_rater(rater):
     assert len(figures) == 1
 
 
+def test_repeats_are_the_mean_of_trainings_that_differ(rater):
+    rater.trainable_variables[0].assign([[-1.0]])
+    single = evaluation_of(rater, seed=5)()["validation_loss"]
+    pair = evaluation_of(rater, seed=5, repeats=2)()["validation_loss"]
+    other = evaluation_of(rater, seed=derive_seed(5, "repeat", 1))()["validation_loss"]
+    assert single != other
+    assert pair == pytest.approx((single + other) / 2)
+
+
+def test_the_reference_is_a_random_choice_trained_once(rater, monkeypatch):
+    rater.trainable_variables[0].assign([[-1.0]])
+    evaluation = evaluation_of(rater)
+    trained = []
+    once = evaluation._once
+    monkeypatch.setattr(
+        evaluation, "_once", lambda *arguments: trained.append(arguments[-1]) or once(*arguments)
+    )
+    expected = {
+        "validation_loss": evaluation()["validation_loss"],
+        "random_validation_loss": evaluation(use_scores=False)["validation_loss"],
+    }
+    trained.clear()
+    assert evaluation.beside_random() == evaluation.beside_random() == expected
+    assert trained == [False, True, True]
+
+
 def test_evaluating_leaves_the_rater_and_random_states_alone(rater):
     rater.trainable_variables[0].assign([[0.25]])
     evaluation = evaluation_of(rater)
@@ -96,7 +123,6 @@ def test_the_loss_is_that_of_a_model_trained_by_hand(rater):
     """One update on the best half of the first batch, then the mean over whole batches."""
     from dr_keras.data.streams import BatchStream
     from dr_keras.meta.population import initial_values
-    from dr_keras.meta.seeds import derive_seed
 
     rater.trainable_variables[0].assign([[-1.0]])
     train = regression_set("train", 200, 0.45, 0)
@@ -131,6 +157,7 @@ def test_a_validation_set_smaller_than_a_batch_is_used_whole(rater):
     "arguments, error, message",
     [
         ({"updates": 0}, ConfigurationError, "MetaEvaluation.updates is 0"),
+        ({"repeats": 0}, ConfigurationError, "MetaEvaluation.repeats is 0"),
         ({"discard_fraction": 1.0}, ConfigurationError, "1.0"),
         ({"batch_size": 150}, DataError, "'train' has 200 examples, fewer than one batch of 300"),
     ],

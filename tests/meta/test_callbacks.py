@@ -208,3 +208,18 @@ def test_progress_shows_the_figures_that_matter(regression_trainer, regression_s
     assert "2/4 meta-steps" in lines[0] and "compiling" in lines[0]
     assert "3/4 meta-steps" in lines[1] and "outer loss" in lines[1] and "ESS" in lines[1]
     assert lines[-1].startswith("meta-training 4/4 meta-steps in ")
+
+
+def test_progress_shows_the_last_meta_evaluation_beside_chance(
+    regression_trainer, regression_sets, monkeypatch
+):
+    notes = []
+    monkeypatch.setattr(Progress, "update", lambda self, done, note="": notes.append(note))
+    regression_trainer().fit(
+        *regression_sets, 4, steps_per_epoch=2, callbacks=[ShowProgress()],
+        validate=lambda: {"validation_loss": 1.5, "random_validation_loss": 1.75},
+    )
+    assert len(notes) == 5  # one for compiling
+    assert [("validation 1.500 (random choice 1.750)" in note) for note in notes[1:]] == [
+        False, False, True, True
+    ]

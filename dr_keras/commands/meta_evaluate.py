@@ -1,0 +1,72 @@
+"""Judges the raters of a run anew: how well does a fresh model train on what each would keep?
+
+The meta-evaluations of meta-training are short and few, and may choose by chance. This repeats them
+for the checkpoints of --base_dir, beside a random choice, as long and as often as you ask for:
+
+  --base_dir=runs/mine --gin_param "MetaEvaluation.updates = 300" \\
+      --gin_param "MetaEvaluation.repeats = 3"
+
+Without --gin_file, the configuration that the run recorded is used. Nothing is written; take the
+rater that you prefer with `export_rater --checkpoint=STEP`.
+"""
+
+import math
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+
+from dr_keras.commands import common
+
+
+def _main(argv: Sequence[str] | None = None) -> int:
+    parser = common.argument_parser(__doc__)
+    parser.add_argument(
+        "--checkpoints",
+        default="",
+        metavar="STEP,STEP",
+        help="meta-steps of the raters to judge, with commas between (default: all that are kept)",
+    )
+    arguments = parser.parse_args(argv)
+    from dr_keras.meta_training import choose_step, meta_evaluate
+    from dr_keras.run_configuration import PARSED_CONFIG
+
+    steps = [step.strip() for step in arguments.checkpoints.split(",") if step.strip()]
+    for step in steps or ["latest"]:  # an error now, not after the data were read
+        choose_step(arguments.base_dir, step)
+    if not arguments.gin_files:
+        arguments.gin_files = [os.path.join(arguments.base_dir, PARSED_CONFIG)]
+    common.parse_gin(arguments)
+    print(f"{'':14}{'validation loss':>16}   less than a random choice, by pairs")
+    chance: list[float] = []
+    for step, losses in meta_evaluate(arguments.base_dir, [int(s) for s in steps] or None):
+        chance = chance or losses
+        print(line(step, losses, chance), flush=True)
+    return 0
+
+
+def line(step: int | None, losses: Sequence[float], chance: Sequence[float]) -> str:
+    """What is printed of one rater (of the random choice where `step` is None)."""
+    name = "random choice" if step is None else f"meta-step {step}"
+    shown = f"{name:<14}{_mean_and_spread(losses):>16}"
+    if step is None:
+        return shown
+    gains = [other - loss for loss, other in zip(losses, chance)]
+    won = sum(gain > 0 for gain in gains)
+    return f"{shown}   {_mean_and_spread(gains)}, better in {won} of {len(gains)}"
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    mean = statistics.fmean(values)
+    if len(values) == 1 or not math.isfinite(mean):
+        return f"{mean:.4f}"
+    return f"{mean:.4f} ± {statistics.stdev(values):.4f}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `dr-keras-meta-evaluate`."""
+    return common.run(_main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Judges the raters of a run directory anew, beside a random choice; see --help.
+
+The same as the console script dr-keras-meta-evaluate, from a checkout.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.meta_evaluate import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
