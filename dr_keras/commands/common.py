@@ -6,11 +6,14 @@ after it has parsed its arguments.
 """
 
 import argparse
+import contextlib
 import os
 import re
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 from dr_keras import configuration
 from dr_keras.errors import ConfigurationError, DrKerasError
@@ -115,12 +118,14 @@ def run(
     """Runs `main(argv)` and returns the exit status of the process.
 
     Errors a user can act on become `error: ...` on standard error and status 2, Ctrl-C becomes one
-    line and status 130, and a reader that went away (`... | head`) is no error. Everything else is
-    a defect and keeps its traceback.
+    line and status 130, SIGTERM leaves as an exception would, with status 143 (so that claims on
+    shared work are given up and half-written files removed), and a reader that went away
+    (`... | head`) is no error. Everything else is a defect and keeps its traceback.
     """
     try:
         _require_tensorflow_backend()
-        return main(argv) or 0
+        with _terminated_as_an_exception():
+            return main(argv) or 0
     except DrKerasError as error:
         return _report(str(error))
     except (RuntimeError, TypeError) as error:
@@ -136,6 +141,26 @@ def run(
         # Python flushes standard output once more at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+@contextlib.contextmanager
+def _terminated_as_an_exception() -> Iterator[None]:
+    """SIGTERM raises SystemExit, where nobody else has a use for it."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _report(message: str) -> int:

@@ -1,8 +1,10 @@
 """Exit status and words of entry points."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import gin
 import pytest
@@ -116,3 +118,29 @@ def test_start_is_quiet_and_a_closed_pipe_is_no_error():
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(60) == 0
+
+
+def test_sigterm_cleans_up_and_gives_its_status():
+    left = []
+
+    def main(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            left.append("cleaned up")
+
+    with pytest.raises(SystemExit) as caught:
+        common.run(main)
+    assert caught.value.code == 128 + signal.SIGTERM and left == ["cleaned up"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_sigterm_handler_of_the_caller_stays():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        assert common.run(lambda argv: os.kill(os.getpid(), signal.SIGTERM)) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
