@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from dr_keras.analysis import evidence_report
 from dr_keras.commands import evaluate as command
 from dr_keras.evaluation import evidence_results
 
@@ -159,6 +160,15 @@ def test_the_page_is_one_file_with_the_answer_first(study):
         assert text in page
     assert "http://www.w3.org" in page and "<script" not in page and "src=" not in page
     assert list((study / "summaries" / "cells" / "30k").glob("rater-*-0/events*"))
+
+
+def test_the_page_says_why_this_checkpoint_is_the_rater(study):
+    found = evidence_results.read(study / "results.json")
+    found["rater"] |= {"meta_step": 200, "chosen": "lowest loss (2.7; a random choice reaches 2.6)"}
+    page = evidence_report.render(found)
+    assert "meta-step 200: lowest loss (2.7; a random choice reaches 2.6)" in page
+    found["rater"]["chosen"] = None
+    assert "meta-step 200:" not in evidence_report.render(found)
 
 
 def test_a_finished_study_is_read_and_a_missing_cell_is_run_again(folder, study, capsys):

@@ -96,6 +96,11 @@ def _what(found: Mapping) -> str:
         f"{step}) served all sizes. An arm counts as better (▲) or worse (▼) only where the means"
         " differ by more than the sum of both standard deviations.</p>"
     ]
+    if rater.get("chosen"):
+        lines.append(
+            f"<p>The rater is the checkpoint of meta-step {rater['meta_step']:,}:"
+            f" {page.text(rater['chosen'])}.</p>"
+        )
     if seeds < 3:
         lines.append('<p class="note">Fewer than three seeds: read nothing into small gaps.</p>')
     for size, arm in protocol["same_as_unfiltered"]:
