@@ -1,0 +1,1 @@
+"""What every run shares before any data is read: who may write where."""

@@ -1,0 +1,1 @@
+"""Jobs on whole corpora: by what a corpus and its scores are known."""
