@@ -9,11 +9,14 @@ import dataclasses
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dr_keras.errors import DataError
 
 _WHITESPACE = re.compile(r"\s+")
+_ASCII = re.compile(r"[\x00-\x7f]")
+# Characters of a text that are in memory a second time while it is hashed.
+_CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,29 +52,68 @@ def normalise(text: str) -> str:
     return _WHITESPACE.sub(" ", text).strip()
 
 
+def _normalised_chunks(text: str) -> Iterator[str]:
+    """What `normalise` returns, piece by piece, so that a large text has no second copy."""
+    written = spaced = False
+    for chunk in _chunks_for_nfkc(text):
+        if not chunk.isascii():
+            chunk = unicodedata.normalize("NFKC", chunk)
+        spaced = spaced or chunk[:1].isspace()
+        if not chunk or chunk.isspace():
+            continue
+        yield (" " if written and spaced else "") + _WHITESPACE.sub(" ", chunk).strip()
+        written, spaced = True, chunk[-1].isspace()
+
+
+def _chunks_for_nfkc(text: str) -> Iterator[str]:
+    """Pieces whose NFKC is the NFKC of the whole: no ASCII character joins the one before it."""
+    start = 0
+    while found := _ASCII.search(text, start + _CHUNK):
+        yield text[start : found.start()]
+        start = found.start()
+    yield text[start:]
+
+
+def update_digest(digest: "hashlib._Hash", text: str) -> None:
+    """Feeds the UTF-8 bytes of a text to a digest; lone surrogates do no harm."""
+    for start in range(0, len(text), _CHUNK):
+        # surrogatepass: a lone surrogate is not valid Unicode but must not make hashing fail.
+        digest.update(text[start : start + _CHUNK].encode("utf-8", "surrogatepass"))
+
+
 def _sha256(text: str) -> "hashlib._Hash":
-    # surrogatepass: a lone surrogate is not valid Unicode but must not make hashing fail.
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256()
+    update_digest(digest, text)
+    return digest
+
+
+def _normalised_sha256(*digests: "hashlib._Hash", text: str) -> list[str]:
+    for chunk in _normalised_chunks(text):
+        encoded = chunk.encode("utf-8", "surrogatepass")
+        for digest in digests:
+            digest.update(encoded)
+    return [digest.hexdigest() for digest in digests]
 
 
 def content_key(text: str) -> str:
     """Returns the hex SHA-256 (64 digits) of the normalised text."""
-    return _sha256(normalise(text)).hexdigest()
+    return _normalised_sha256(hashlib.sha256(), text=text)[0]
 
 
 def document_id(source: str, text: str) -> str:
     """Returns the id (24 hex digits) of a document that brings none of its own."""
-    return _sha256(source + "\0" + normalise(text)).hexdigest()[:24]
+    return _normalised_sha256(_sha256(source + "\0"), text=text)[0][:24]
 
 
 def make_document(text: str, source: str, id: str | None = None) -> Document:
     """Builds a document from raw text; without an `id` it gets the hash of source and text."""
-    return Document(
-        id=document_id(source, text) if id is None else id,
-        text=text,
-        source=source,
-        key=content_key(text),
-    )
+    if id is None:
+        digests = hashlib.sha256(), _sha256(source + "\0")
+        key, id = _normalised_sha256(*digests, text=text)
+        id = id[:24]
+    else:
+        key = content_key(text)
+    return Document(id=id, text=text, source=source, key=key)
 
 
 def merge_duplicates(documents: Iterable[Document]) -> list[Document]:

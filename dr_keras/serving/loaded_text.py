@@ -11,10 +11,10 @@ from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
 from dr_keras.data.tokenizers.base import utf8
 from dr_keras.errors import DataError
 from dr_keras.filtering.bucketing import score_by_length
-from dr_keras.serving import metadata as metadata_file
+from dr_keras.serving import long_texts, metadata as metadata_file
 from dr_keras.serving.loaded import LoadedRater, as_arrays
 
-# Texts are cut into windows this many at a time; a longer text is cut on its own.
+# Texts are cut into windows this many at a time; a longer text is cut on its own, piece by piece.
 _BYTES_A_STEP = 4 << 20
 _TEXTS_A_STEP = 8192
 
@@ -89,7 +89,9 @@ class LoadedTextRater(LoadedRater):
         encoded = [utf8(text) for text in texts]
         parts = [(np.zeros(0), np.zeros(0), np.zeros(0, bool))]
         for step in _steps(encoded):
-            parts.append(self._score_step(step, windows_per_batch, progress))
+            is_long = len(step[0]) > _BYTES_A_STEP
+            score_step = self._score_long_text if is_long else self._score_step
+            parts.append(score_step(step, windows_per_batch, progress))
         score, counts, empty = (np.concatenate(column) for column in zip(*parts))
         score = np.where(empty, self.document_reference.quantiles[0], score).astype(np.float32)
         percentile = np.where(empty, np.float32(0), self.document_reference.percentile(score))
@@ -156,20 +158,49 @@ class LoadedTextRater(LoadedRater):
         self, texts: list[bytes], size: int, progress: Callable[[int], None] | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores, numbers of windows and emptiness of a few texts."""
+        tokens, owner = self._cut(texts)
+        scores = self._score_windows(tokens, size, progress)
+        weights = np.count_nonzero(tokens, axis=1).astype(np.float64)
+        count = len(texts)
+        totals = np.bincount(owner, np.where(weights > 0, weights * scores, 0.0), count)
+        sizes = np.bincount(owner, weights, count)
+        return totals / np.maximum(sizes, 1), np.bincount(owner, minlength=count), sizes == 0
+
+    def _score_long_text(
+        self, texts: list[bytes], size: int, progress: Callable[[int], None] | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `_score_step` for a single text, of which a few windows are in memory at a time."""
+        (text,) = texts
+
+        def encode(piece: bytes) -> np.ndarray:
+            tokens, _ = self._cut([piece])
+            return tokens[tokens != 0]
+
+        total = weight = windows = 0
+        is_bytes = self.metadata["tokenizer"]["kind"] == "byte"
+        for tokens in long_texts.window_blocks(text, encode, self.sequence_length, is_bytes):
+            weights = np.count_nonzero(tokens, axis=1).astype(np.float64)
+            total += np.sum(weights * self._score_windows(tokens, size, progress))
+            weight += np.sum(weights)
+            windows += len(tokens)
+        # a text without a token has one window, as everywhere
+        return tuple(np.array([v]) for v in (total / max(weight, 1), max(windows, 1), not weight))
+
+    def _cut(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Windows int32 [N, S], and the text that each is from, int32 [N]."""
         cut = self.signatures["text_windows"](text=tf.constant(texts, tf.string))
-        tokens, owner = cut["tokens"].numpy(), cut["document"].numpy()
-        scores = score_by_length(
+        return cut["tokens"].numpy(), cut["document"].numpy()
+
+    def _score_windows(
+        self, tokens: np.ndarray, size: int, progress: Callable[[int], None] | None
+    ) -> np.ndarray:
+        return score_by_length(
             lambda rows: self._tensor_tokens(tf.constant(rows))["score"].numpy(),
             tokens,
             size,
             widths=None if self.metadata["variable_length"] else (self.sequence_length,),
             progress=progress,
         )
-        weights = np.count_nonzero(tokens, axis=1).astype(np.float64)
-        count = len(texts)
-        totals = np.bincount(owner, np.where(weights > 0, weights * scores, 0.0), count)
-        sizes = np.bincount(owner, weights, count)
-        return totals / np.maximum(sizes, 1), np.bincount(owner, minlength=count), sizes == 0
 
 
 def _steps(texts: list[bytes]) -> list[list[bytes]]:

@@ -28,6 +28,18 @@ def test_key_is_the_sha256_of_the_normalised_text():
     assert len(docs.content_key("\ud800")) == 64  # a lone surrogate does not fail
 
 
+@given(st.text(st.one_of(st.characters(), st.sampled_from("a \n\u0301\u00a0\u1161\uac00\ufc5e"))))
+def test_a_large_text_is_hashed_piece_by_piece_as_if_it_were_in_one_piece(text):
+    before, docs._CHUNK = docs._CHUNK, 2
+    try:
+        found = docs.make_document(text, "s\u00e9")
+    finally:
+        docs._CHUNK = before
+    normalised = docs.normalise(text).encode("utf-8", "surrogatepass")
+    assert found.key == hashlib.sha256(normalised).hexdigest()
+    assert found.id == hashlib.sha256("s\u00e9\0".encode() + normalised).hexdigest()[:24]
+
+
 def test_id_depends_on_source_and_normalised_text():
     assert docs.document_id("s", "a b") == docs.document_id("s", "a\n b")
     assert docs.document_id("s", "a b") != docs.document_id("t", "a b")
