@@ -72,6 +72,7 @@ class LoadedRater:
             f" fingerprint {self.fingerprint[:12]})"
         )
 
+    @tf.autograph.experimental.do_not_convert  # errors come out as they were raised
     def __call__(self, inputs):
         """Scores whatever is given.
 
@@ -167,7 +168,7 @@ class LoadedRater:
             )
         is_example = self._is_example(spec)
         batches = dataset.batch(batch_size) if is_example else dataset
-        scored = batches.map(tf.autograph.experimental.do_not_convert(self.__call__))
+        scored = batches.map(self)
         return scored.unbatch() if is_example else scored
 
 

@@ -33,6 +33,7 @@ class LoadedExampleRater(LoadedRater):
         super().__init__(path, saved_model, metadata)
         self.inputs = metadata["inputs"]
 
+    @tf.autograph.experimental.do_not_convert  # errors come out as they were raised
     def __call__(self, inputs):
         if isinstance(inputs, tf.data.Dataset):
             return self._score_dataset(inputs)
@@ -133,9 +134,7 @@ class LoadedExampleRater(LoadedRater):
         if not all(isinstance(part, tf.TensorSpec) for part in parts.values()):
             raise DataError(f"This rater scores datasets of {list(self.inputs)}, not of {spec}.")
         single = self._is_single(parts)
-        scored = (dataset.batch(batch_size) if single else dataset).map(
-            tf.autograph.experimental.do_not_convert(self.__call__)
-        )
+        scored = (dataset.batch(batch_size) if single else dataset).map(self)
         return scored.unbatch() if single else scored
 
 

@@ -15,12 +15,12 @@ import importlib
 import os
 
 from google.protobuf.message import DecodeError
-import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
 from dr_keras.errors import ArtefactError
+from dr_keras.serving import folder
 
 # Modules of generated code, one for each family.
 _FAMILIES = [
@@ -50,6 +50,7 @@ _STATEFUL = frozenset({
     "ShardedFilename",
 })  # fmt: skip
 _SAVER = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints"})
+_LARGEST_MESSAGE = 2**31 - 1
 # Of modules that a rater may require.
 OF_MODULES = {
     "tensorflow_text": frozenset({
@@ -73,7 +74,7 @@ def check(directory: str, graphs: Iterable[str], modules: Iterable[str]) -> None
     """
     more = frozenset().union(*(OF_MODULES[module] for module in modules))
     for place in graphs:
-        path = os.path.join(directory, place, "saved_model.pb")
+        path = os.path.join(directory, place, folder.GRAPH)
         found = sorted(_unknown(_read(path), more))
         if found:
             shown = ", ".join(ascii(name)[1:-1][:60] for name in found[:10])
@@ -89,8 +90,7 @@ def _read(path: str):
     """The one graph of a SavedModel, as `tf.saved_model.load` would take it."""
     model = saved_model_pb2.SavedModel()
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            model.ParseFromString(file.read())
+        model.ParseFromString(folder.read_small(path, _LARGEST_MESSAGE))
     except DecodeError as error:
         raise ArtefactError(
             f"{path} is no SavedModel ({error}): copy or export the rater again."
