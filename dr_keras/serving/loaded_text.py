@@ -19,11 +19,11 @@ from dr_keras.serving.loaded import LoadedRater, as_arrays, refuse_composite, va
 _BYTES_A_STEP = 4 << 20
 _TEXTS_A_STEP = 8192
 
-_ASSET = schema.record({"file": schema.FILE_NAME, "sha256": schema.SHA256}, others=schema.NO_SUCH_KEY)
+_ASSET = schema.exactly({"file": schema.FILE_NAME, "sha256": schema.SHA256})
 # By the kind of tokenizer: the arguments by which `tokenizer_from_config` makes it.
 _TOKENIZERS = {
-    "byte": schema.record({"kind": schema.NAME}, others=schema.NO_SUCH_KEY),
-    "wordpiece": schema.record(
+    "byte": schema.exactly({"kind": schema.NAME}),
+    "wordpiece": schema.exactly(
         {
             "kind": schema.NAME,
             "vocabulary": _ASSET,
@@ -32,12 +32,10 @@ _TOKENIZERS = {
             "pad_token": schema.TEXT,
             "end_token": schema.TEXT,
             "unknown_token": schema.TEXT,
-        },
-        others=schema.NO_SUCH_KEY,
+        }
     ),
-    "sentencepiece": schema.record(
-        {"kind": schema.NAME, "proto": _ASSET, "end_token": schema.or_null(schema.TEXT)},
-        others=schema.NO_SUCH_KEY,
+    "sentencepiece": schema.exactly(
+        {"kind": schema.NAME, "proto": _ASSET, "end_token": schema.or_null(schema.TEXT)}
     ),
 }
 _LONGEST = 2**31 - 1
@@ -67,8 +65,16 @@ class LoadedTextRater(LoadedRater):
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer it was meta-trained with, from the artefact's own files."""
-        assets = os.path.join(self.path, metadata_file.ASSETS, metadata_file.TOKENIZER_FOLDER)
-        return tokenizer_from_config(self.metadata["tokenizer"], assets_dir=assets)
+        config = self.metadata["tokenizer"]
+        folder = f"{metadata_file.ASSETS}/{metadata_file.TOKENIZER_FOLDER}"
+        for part in config.values():
+            name = f"{folder}/{part['file']}" if isinstance(part, dict) else None
+            if name and name not in self.metadata["files"]:  # what was not checked is not opened
+                raise ArtefactError(
+                    f"{self.path} does not list its tokenizer's file {name}: copy or export the"
+                    " rater again."
+                )
+        return tokenizer_from_config(config, assets_dir=os.path.join(self.path, folder))
 
     def score_tokens(self, tokens, padding_mask=None) -> dict:
         """Scores windows of token ids.
@@ -76,8 +82,8 @@ class LoadedTextRater(LoadedRater):
         Args:
           tokens: int32 [B, S], 0 is padding; array-like or tensor. Fewer than S columns will do
             where `metadata["variable_length"]` is true.
-          padding_mask: bool [B, S] or [1, 1], False where `tokens` holds padding other than 0; None counts
-            every id but 0.
+          padding_mask: bool [B, S] or [1, 1], False where `tokens` holds padding other than 0; None
+            counts every id but 0.
 
         Returns:
           `score` and `percentile` float32 [B]: tensors for a tensor, else arrays.

@@ -38,16 +38,16 @@ _NOT_PURE = frozenset({"ImmutableConst", "Abort"})
 # With state that is in memory alone.
 _STATEFUL = frozenset({
     "If", "While", "Case", "StatefulPartitionedCall", "DeviceIndex", "Assert", "CheckNumerics",
-    "CheckNumericsV2", "DynamicPartition", "DynamicStitch", "ParallelDynamicStitch", "Empty", "DeepCopy",
-    "VarHandleOp", "VarIsInitializedOp", "VariableShape", "ReadVariableOp", "DisableCopyOnRead",
-    "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "ResourceGather",
-    "ResourceGatherNd", "ResourceScatterAdd", "ResourceScatterUpdate", "HashTableV2",
-    "AnonymousHashTable", "MutableHashTableV2", "AnonymousMutableHashTable", "InitializeTableV2",
-    "LookupTableExportV2", "LookupTableFindV2", "LookupTableImportV2", "LookupTableSizeV2",
-    "RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "RandomShuffle",
-    "RngReadAndSkip", "RngSkip", "StatefulStandardNormalV2", "StatefulUniform",
-    "StatefulUniformFullInt", "StatefulUniformInt", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3",
-    "ShardedFilename",
+    "CheckNumericsV2", "DynamicPartition", "DynamicStitch", "ParallelDynamicStitch", "Empty",
+    "DeepCopy", "VarHandleOp", "VarIsInitializedOp", "VariableShape", "ReadVariableOp",
+    "DisableCopyOnRead", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp",
+    "ResourceGather", "ResourceGatherNd", "ResourceScatterAdd", "ResourceScatterUpdate",
+    "HashTableV2", "AnonymousHashTable", "MutableHashTableV2", "AnonymousMutableHashTable",
+    "InitializeTableV2", "LookupTableExportV2", "LookupTableFindV2", "LookupTableImportV2",
+    "LookupTableSizeV2", "RandomUniform", "RandomUniformInt", "RandomStandardNormal",
+    "TruncatedNormal", "RandomShuffle", "RngReadAndSkip", "RngSkip", "StatefulStandardNormalV2",
+    "StatefulUniform", "StatefulUniformFullInt", "StatefulUniformInt", "CudnnRNN", "CudnnRNNV2",
+    "CudnnRNNV3", "ShardedFilename",
 })  # fmt: skip
 _SAVER = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints"})
 _LARGEST_MESSAGE = 2**31 - 1

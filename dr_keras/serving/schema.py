@@ -91,7 +91,6 @@ ANY = Form("anything", lambda value: value is not _MISSING)
 BOOLEAN = Form("true or false", lambda value: isinstance(value, bool))
 TEXT = Form("a string", lambda value: isinstance(value, str))
 NAME = Form("a string that is not empty", lambda value: isinstance(value, str) and value != "")
-NO_SUCH_KEY = Form("left out", lambda value: False)
 OBJECT = Form("an object", lambda value: isinstance(value, dict))
 FLOAT = Form(
     "a finite number of 32 bits",
@@ -168,6 +167,11 @@ def record(fields: Mapping[str, Form], others: Form = ANY) -> Form:
             yield f"[{_short(ascii(key))}]", value[key], others
 
     return Form("an object", lambda value: isinstance(value, dict), parts)
+
+
+def exactly(fields: Mapping[str, Form]) -> Form:
+    """An object that has these keys and no others."""
+    return record(fields, others=Form("left out", lambda value: False))
 
 
 def by_key(key: str, forms: Mapping[str, Form], other: Form = ANY) -> Form:

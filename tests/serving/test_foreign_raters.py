@@ -100,7 +100,7 @@ PATH = "a path below the folder"
         ),
         ({"files": None}, "has null as files, which should be an object of at least 1"),
         ({"files": {"saved_model.pb": -1}}, f"files['saved_model.pb'], which should be {WHOLE}"),
-        ({"files": {"../x": 1}}, f"has \"../x\" as files['../x'] (the name), which should be {PATH}"),
+        ({"files": {"../x": 1}}, f"\"../x\" as files['../x'] (the name), which should be {PATH}"),
         ({"files": {"/dev/zero": 1}}, f"(the name), which should be {PATH}"),
         ({"files": {"\ud800": 1}}, f"(the name), which should be {PATH}"),
         ({"files": {"saved_model.pb\0": 1}}, f"(the name), which should be {PATH}"),

@@ -50,7 +50,9 @@ def test_other_whole_numbers_are_ids_as_well(loaded, kind):
     assert loaded.score_tokens(np.zeros([0, S]))["score"].shape == (0,)
 
 
-@pytest.mark.parametrize("wrong, ends", [(-1, "-1 to 7"), (258, "7 to 258"), (2**32 + 7, "7 to 42949")])
+@pytest.mark.parametrize(
+    "wrong, ends", [(-1, "-1 to 7"), (258, "7 to 258"), (2**32 + 7, "7 to 42949")]
+)
 def test_ids_are_those_of_the_tokenizer(loaded, wrong, ends):
     rows = np.full([2, S], 7)
     rows[1, 3] = wrong
