@@ -53,18 +53,18 @@ class LoadedRater:
         missing = [name for name in self.needed if name not in self.signatures]
         if missing:
             raise ArtefactError(f"{path} lacks the signatures {missing}: export the rater again.")
-        if self._metadata_in_graph() != facts_only(metadata):
+        if not self._is_described_by(facts_only(metadata)):
             raise ArtefactError(
                 f"{path} is damaged: its {FILE_NAME} does not belong to its graph. Copy or export"
                 " the rater again."
             )
 
-    def _metadata_in_graph(self) -> dict | None:
-        """None where the graph gives nothing of the kind."""
+    def _is_described_by(self, facts: dict) -> bool:
         try:
-            return schema.strict_json(self.signatures["get_metadata"]()["metadata"].numpy())
+            in_graph = self.signatures["get_metadata"]()["metadata"].numpy()
+            return schema.strict_json(in_graph) == facts
         except Exception:  # whatever a graph may raise that somebody else made
-            return None
+            return False
 
     def __repr__(self) -> str:
         return (
