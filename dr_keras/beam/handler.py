@@ -36,6 +36,7 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
       windows_per_batch: windows in one call of the network.
       min_batch_bytes, max_batch_bytes: of text in a batch that Beam makes: large enough to fill the
         network's batches, and a bound on the memory where texts are long.
+      trusted: whether its graph may hold any operation, see `load_rater`.
       kwargs: others of Beam's ModelHandler (`max_batch_duration_secs`, `large_model`, ...).
     """
 
@@ -45,6 +46,7 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
         windows_per_batch: int = 256,
         min_batch_bytes: int = 1 << 16,
         max_batch_bytes: int = 4 << 20,
+        trusted: bool = False,
         **kwargs,
     ):
         super().__init__(
@@ -55,10 +57,11 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
         )
         self._path = os.fspath(path)
         self._windows_per_batch = windows_per_batch
+        self._trusted = trusted
 
     def load_model(self):
         """The rater; raises ArtefactError where there is none."""
-        return load_rater(self._path)
+        return load_rater(self._path, trusted=self._trusted)
 
     def run_inference(
         self,

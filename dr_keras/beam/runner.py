@@ -80,7 +80,7 @@ class DoShard(beam.DoFn):
 
     def setup(self) -> None:
         if self._work.scoring:
-            handler = RaterModelHandler(self._work.rater)
+            handler = RaterModelHandler(self._work.rater, trusted=self._work.trusted)
             rater = self._shared.acquire(handler.load_model)  # once in a process
             windows = self._work.windows_per_batch
             self._scorer = lambda documents: score_documents(rater, documents, windows)

@@ -19,6 +19,7 @@ def add_corpus_and_rater(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rater", metavar="DIR", help="exported rater: <run>/export, or one version in it"
     )
+    add_trust(parser)
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes on this machine (1 if not given)"
     )
@@ -36,6 +37,16 @@ def add_corpus_and_rater(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fresh", action="store_true", help="throw away what an unfinished run left behind"
+    )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The flag by which a user says that a rater may do anything on this machine."""
+    parser.add_argument(
+        "--trust_rater",
+        action="store_true",
+        help="load it even where its graph can open files or run programs; for raters whose maker"
+        " you know",
     )
 
 
@@ -98,7 +109,7 @@ def file_settings(arguments: argparse.Namespace, beam_flags: Sequence[str], comm
     if command != "score_corpus":
         settings.pop("output", None)
     if arguments.rater:
-        settings["rater"] = load_rater(arguments.rater)
+        settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
     return {
         **settings,
         "runner": _runner(arguments, beam_flags),

@@ -71,7 +71,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
         if arguments.input:
             settings["corpus"] = corpus_of_text(arguments)
         if arguments.rater:
-            settings["rater"] = load_rater(arguments.rater)
+            settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
         manifest = filter_corpus(**settings, progress=ScoringProgress())
     _print(manifest, settings.get("output_dir", ""))
     return 0

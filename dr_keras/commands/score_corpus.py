@@ -67,7 +67,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
         if arguments.input:
             settings["corpus"] = corpus_of_text(arguments)
         if arguments.rater:
-            settings["rater"] = load_rater(arguments.rater)
+            settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
         progress = ScoringProgress()
         manifest = score_corpus(**settings, progress=progress, overwrite=arguments.overwrite)
     missing = f", {manifest['without_score']} without a score" if manifest["without_score"] else ""

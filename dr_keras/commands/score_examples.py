@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from dr_keras.commands import common
+from dr_keras.commands.corpus_files import add_trust
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rater", required=True, metavar="DIR", help="exported rater: <run>/export, or a version"
     )
+    add_trust(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the score file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     arguments = parser.parse_args(argv)
@@ -26,7 +28,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
     from dr_keras.serving.loading import load_rater
 
     common.parse_gin(arguments)
-    rater = load_rater(arguments.rater)
+    rater = load_rater(arguments.rater, trusted=arguments.trust_rater)
     line = None
 
     def progress(done: int, total: int) -> None:

@@ -45,6 +45,8 @@ from dr_keras.serving import warmup
 
 # Servers are given a folder of versions, hence the 1.
 CORE_COPY = os.path.join(metadata_file.ASSETS, "core", "1")
+# Of the name of a version, leading zeros included; Python refuses to read numbers of thousands.
+_MOST_DIGITS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,12 +173,26 @@ def write_artefact(
 
 
 def versions(directory: str | os.PathLike) -> list[int]:
-    """The versions below a directory, ascending; none where it does not exist."""
+    """The versions below a directory, ascending; none where it does not exist.
+
+    A number counts as taken whatever has it as its name: a folder, a file, `0007`.
+    """
+    return [number for number, _ in version_names(directory)]
+
+
+def version_names(directory: str | os.PathLike) -> list[tuple[int, str]]:
+    """Numbers of versions and the names that stand for them, ascending.
+
+    Of two names for one number, such as 1 and 0001, the plain one comes last. Numbers beyond 64
+    bits, which servers do not read either, are no versions.
+    """
     directory = os.fspath(directory)
     if not tf.io.gfile.isdir(directory):
         return []
     names = [name.rstrip("/") for name in tf.io.gfile.listdir(directory)]
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    numbers = [n for n in names if n.isascii() and n.isdigit() and len(n) <= _MOST_DIGITS]
+    found = [(int(name), name) for name in numbers if int(name) < 2**63]
+    return sorted(found, key=lambda version: (version[0], -len(version[1])))
 
 
 def _metadata_endpoints(facts: dict) -> dict[str, Endpoint]:

@@ -1,8 +1,7 @@
 """What a loaded rater of any kind can do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
-import json
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +11,7 @@ from dr_keras.filtering.fractions import Decimal, oversized_batch
 from dr_keras.filtering.frozen import freeze
 from dr_keras.filtering.keep_probability import keep_probability
 from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.serving import schema
 from dr_keras.serving.metadata import FILE_NAME, facts_only
 
 
@@ -27,9 +27,14 @@ class LoadedRater:
       reference: the distribution of scores of windows (or images).
       document_reference: that of whole documents; the same where there is no difference.
       fingerprint: hex SHA-256 of weights and of what decides the scores besides.
+      trusted: whether it was loaded as one whose graph may hold any operation; who loads it again
+        elsewhere, such as a worker, says so again.
+      facts: forms of what the metadata of the kind has beside that of all.
     """
 
     needed: tuple[str, ...] = ("serving_default", "keep_probability", "get_metadata")
+    facts: Mapping[str, schema.Form] = {}
+    trusted = False
 
     def __init__(self, path: str, saved_model, metadata: dict):
         self.path = path
@@ -48,12 +53,18 @@ class LoadedRater:
         missing = [name for name in self.needed if name not in self.signatures]
         if missing:
             raise ArtefactError(f"{path} lacks the signatures {missing}: export the rater again.")
-        in_graph = json.loads(self.signatures["get_metadata"]()["metadata"].numpy())
-        if in_graph != facts_only(metadata):
+        if not self._is_described_by(facts_only(metadata)):
             raise ArtefactError(
                 f"{path} is damaged: its {FILE_NAME} does not belong to its graph. Copy or export"
                 " the rater again."
             )
+
+    def _is_described_by(self, facts: dict) -> bool:
+        try:
+            in_graph = self.signatures["get_metadata"]()["metadata"].numpy()
+            return schema.strict_json(in_graph) == facts
+        except Exception:  # whatever a graph may raise that somebody else made
+            return False
 
     def __repr__(self) -> str:
         return (
@@ -61,6 +72,7 @@ class LoadedRater:
             f" fingerprint {self.fingerprint[:12]})"
         )
 
+    @tf.autograph.experimental.do_not_convert  # errors come out as they were raised
     def __call__(self, inputs):
         """Scores whatever is given.
 
@@ -79,7 +91,10 @@ class LoadedRater:
             return self._score_dataset(inputs)
         if isinstance(inputs, dict):
             inputs = self._from_dict(inputs)
-        return self._score_tensors(inputs) if tf.is_tensor(inputs) else self._score_python(inputs)
+        if not tf.is_tensor(inputs):
+            return self._score_python(inputs)
+        refuse_composite(inputs)
+        return self._score_tensors(inputs)
 
     def keep_probability(self, inputs, discard_fraction: Decimal, batch_size: int) -> dict:
         """Scores, and the chance to survive batch top-K.
@@ -155,6 +170,20 @@ class LoadedRater:
         batches = dataset.batch(batch_size) if is_example else dataset
         scored = batches.map(self)
         return scored.unbatch() if is_example else scored
+
+
+def refuse_composite(value, name: str = "input") -> None:
+    """Raises DataError for tensors of several parts, which no signature takes."""
+    if isinstance(value, (tf.RaggedTensor, tf.SparseTensor, tf.IndexedSlices)):
+        raise DataError(
+            f"The {name} is a {type(value).__name__}: make it dense first, with to_tensor() or"
+            " tf.sparse.to_dense."
+        )
+
+
+def values_of(tensor: tf.Tensor) -> np.ndarray | None:
+    """What is in a tensor, where that is known already; None in a graph."""
+    return tensor.numpy() if tf.executing_eagerly() and hasattr(tensor, "numpy") else None
 
 
 def as_arrays(outputs: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:

@@ -6,7 +6,16 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import DataError
-from dr_keras.serving.loaded import LoadedRater, as_arrays
+from dr_keras.serving import schema
+from dr_keras.serving.loaded import LoadedRater, as_arrays, refuse_composite, values_of
+
+_TYPE = schema.one_of(
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",
+    "bfloat16", "float32", "float64",
+)  # fmt: skip
+_FEATURE = schema.record(
+    {"dtype": _TYPE, "shape": schema.list_of(schema.or_null(schema.whole()))}
+)
 
 
 class LoadedExampleRater(LoadedRater):
@@ -18,10 +27,13 @@ class LoadedExampleRater(LoadedRater):
       inputs: name -> {"dtype", "shape"} of the features it reads, shapes without the batch.
     """
 
+    facts = {"inputs": schema.mapping(_FEATURE, keys=schema.NAME, least=1)}
+
     def __init__(self, path: str, saved_model, metadata: dict):
         super().__init__(path, saved_model, metadata)
         self.inputs = metadata["inputs"]
 
+    @tf.autograph.experimental.do_not_convert  # errors come out as they were raised
     def __call__(self, inputs):
         if isinstance(inputs, tf.data.Dataset):
             return self._score_dataset(inputs)
@@ -65,8 +77,8 @@ class LoadedExampleRater(LoadedRater):
             value = np.asarray(value)
             if value.dtype == object or value.dtype.kind not in "biuf":
                 raise DataError(f"The feature '{name}' must be numbers, not {value.dtype}.")
-            self._check_values(name, value)
             value = tf.constant(value)
+        refuse_composite(value, f"feature '{name}'")
         rank = len(form["shape"])
         shape = value.shape
         if shape.rank not in (rank, rank + 1) or not shape[shape.rank - rank :].is_compatible_with(
@@ -76,10 +88,28 @@ class LoadedExampleRater(LoadedRater):
                 f"The feature '{name}' has shape {shape}: this rater takes {form['shape']} for one"
                 f" example, or [B, {', '.join(map(str, form['shape'])) or '...'}] for many."
             )
+        self._check_values(name, value.dtype, values_of(value))
         return self._cast(name, value)
 
-    def _check_values(self, name: str, value: np.ndarray) -> None:
-        """Refuses values that no signature takes."""
+    def _check_values(self, name: str, dtype: tf.DType, values: np.ndarray | None) -> None:
+        """Refuses what a cast would change; in a graph, where values are not known, by the type."""
+        wanted = tf.as_dtype(self.inputs[name]["dtype"])
+        if not wanted.is_integer:
+            return
+        if values is None:
+            if not dtype.is_integer and dtype != tf.bool:
+                raise DataError(
+                    f"The feature '{name}' is {dtype.name}, and this rater reads {wanted.name}:"
+                    " cast it, if it holds nothing but whole numbers."
+                )
+            return
+        with np.errstate(invalid="ignore"):
+            changed = values.astype(wanted.as_numpy_dtype) != values
+        if np.any(changed):
+            raise DataError(
+                f"The feature '{name}' has values that {wanted.name} cannot hold, such as"
+                f" {values[changed].flat[0]}: this rater reads whole numbers there."
+            )
 
     def _cast(self, name: str, value: tf.Tensor) -> tf.Tensor:
         return tf.cast(value, self.inputs[name]["dtype"])
@@ -112,19 +142,24 @@ class LoadedImageRater(LoadedExampleRater):
     """A `LoadedExampleRater` of images: uint8 in 0 to 255, or floats in 0 to 1."""
 
     needed = (*LoadedRater.needed, "serve_float_images")
+    facts = {
+        "inputs": schema.record({"image": _FEATURE}, others=_FEATURE),
+        "image_dtype": _TYPE,
+    }
 
-    def _check_values(self, name: str, value: np.ndarray) -> None:
+    def _check_values(self, name: str, dtype: tf.DType, values: np.ndarray | None) -> None:
         if name != "image":
-            return
-        if value.dtype.kind == "f" and value.size and not (value.min() >= 0 and value.max() <= 1):
+            super()._check_values(name, dtype, values)
+        elif not dtype.is_floating and dtype != tf.uint8:
             raise DataError(
-                f"The images are floats from {value.min():g} to {value.max():g}; floats must be"
-                " in 0 to 1. Divide by 255, or give uint8."
+                f"The images are {dtype.name}; give uint8 in 0 to 255 or floats in 0 to 1."
             )
-        if value.dtype.kind != "f" and value.dtype != np.uint8:
-            raise DataError(
-                f"The images are {value.dtype}; give uint8 in 0 to 255 or floats in 0 to 1."
-            )
+        elif dtype.is_floating and values is not None and values.size:
+            if not (values.min() >= 0 and values.max() <= 1):
+                raise DataError(
+                    f"The images are floats from {values.min():g} to {values.max():g}; floats must"
+                    " be in 0 to 1. Divide by 255, or give uint8."
+                )
 
     def _cast(self, name: str, value: tf.Tensor) -> tf.Tensor:
         if name == "image":

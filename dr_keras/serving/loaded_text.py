@@ -9,14 +9,35 @@ import tensorflow as tf
 
 from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
 from dr_keras.data.tokenizers.base import utf8
-from dr_keras.errors import DataError
+from dr_keras.errors import ArtefactError, DataError
 from dr_keras.filtering.bucketing import score_by_length
-from dr_keras.serving import long_texts, metadata as metadata_file
-from dr_keras.serving.loaded import LoadedRater, as_arrays
+from dr_keras.serving import long_texts, metadata as metadata_file, schema
+from dr_keras.serving.loaded import LoadedRater, as_arrays, refuse_composite, values_of
 
 # Texts are cut into windows this many at a time; a longer text is cut on its own, piece by piece.
 _BYTES_A_STEP = 4 << 20
 _TEXTS_A_STEP = 8192
+
+_ASSET = schema.exactly({"file": schema.FILE_NAME, "sha256": schema.SHA256})
+# By the kind of tokenizer: the arguments by which `tokenizer_from_config` makes it.
+_TOKENIZERS = {
+    "byte": schema.exactly({"kind": schema.NAME}),
+    "wordpiece": schema.exactly(
+        {
+            "kind": schema.NAME,
+            "vocabulary": _ASSET,
+            "lowercase": schema.BOOLEAN,
+            "strip_accents": schema.BOOLEAN,
+            "pad_token": schema.TEXT,
+            "end_token": schema.TEXT,
+            "unknown_token": schema.TEXT,
+        }
+    ),
+    "sentencepiece": schema.exactly(
+        {"kind": schema.NAME, "proto": _ASSET, "end_token": schema.or_null(schema.TEXT)}
+    ),
+}
+_LONGEST = 2**31 - 1
 
 
 class LoadedTextRater(LoadedRater):
@@ -29,16 +50,30 @@ class LoadedTextRater(LoadedRater):
     """
 
     needed = (*LoadedRater.needed, "serve_tokens", "text_windows")
+    facts = {
+        "tokenizer": schema.by_key("kind", _TOKENIZERS),
+        "sequence_length": schema.whole(1, _LONGEST),
+        "variable_length": schema.BOOLEAN,
+        "example_feature": schema.NAME,
+    }
 
     def __init__(self, path: str, saved_model, metadata: dict):
         super().__init__(path, saved_model, metadata)
-        self.sequence_length = int(metadata["sequence_length"])
+        self.sequence_length = metadata["sequence_length"]
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer it was meta-trained with, from the artefact's own files."""
-        assets = os.path.join(self.path, metadata_file.ASSETS, metadata_file.TOKENIZER_FOLDER)
-        return tokenizer_from_config(self.metadata["tokenizer"], assets_dir=assets)
+        config = self.metadata["tokenizer"]
+        folder = f"{metadata_file.ASSETS}/{metadata_file.TOKENIZER_FOLDER}"
+        for part in config.values():
+            name = f"{folder}/{part['file']}" if isinstance(part, dict) else None
+            if name and name not in self.metadata["files"]:  # what was not checked is not opened
+                raise ArtefactError(
+                    f"{self.path} does not list its tokenizer's file {name}: copy or export the"
+                    " rater again."
+                )
+        return tokenizer_from_config(config, assets_dir=os.path.join(self.path, folder))
 
     def score_tokens(self, tokens, padding_mask=None) -> dict:
         """Scores windows of token ids.
@@ -46,29 +81,23 @@ class LoadedTextRater(LoadedRater):
         Args:
           tokens: int32 [B, S], 0 is padding; array-like or tensor. Fewer than S columns will do
             where `metadata["variable_length"]` is true.
-          padding_mask: bool [B, S], False where `tokens` holds padding other than 0; None counts
-            every id but 0.
+          padding_mask: bool [B, S] or [1, 1], False where `tokens` holds padding other than 0; None
+            counts every id but 0.
 
         Returns:
           `score` and `percentile` float32 [B]: tensors for a tensor, else arrays.
 
         Raises:
-          DataError: tokens of another shape.
+          DataError: tokens of another shape or type, or that the tokenizer does not have (as far as
+            they are known: in a graph, their values are not).
         """
-        if tf.is_tensor(tokens):
-            return self._tensor_tokens(tokens, padding_mask)
-        tokens = np.asarray(tokens, np.int32)
-        any_width = self.metadata["variable_length"]
-        if tokens.ndim != 2 or not (
-            tokens.shape[1] == self.sequence_length
-            or (any_width and tokens.shape[1] < self.sequence_length)
-        ):
-            raise DataError(
-                f"This rater takes tokens of shape [B, {self.sequence_length}]"
-                f"{' or narrower' if any_width else ''}, not {list(tokens.shape)}: pad or cut them,"
-                " or give it the texts."
-            )
-        return as_arrays(self._tensor_tokens(tf.constant(tokens), padding_mask))
+        given = tokens if tf.is_tensor(tokens) else tf.constant(_array(tokens))
+        refuse_composite(given, "input of tokens")
+        self._check_windows(given.dtype, given.shape)
+        if (ids := values_of(given)) is not None:
+            self._check_ids(ids, padding_mask)
+        scored = self._tensor_tokens(given, padding_mask)
+        return scored if tf.is_tensor(tokens) else as_arrays(scored)
 
     def score_texts(
         self,
@@ -119,7 +148,11 @@ class LoadedTextRater(LoadedRater):
 
     def _score_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         if inputs.dtype != tf.string:
-            return self._tensor_tokens(inputs)
+            return self.score_tokens(inputs)
+        if inputs.shape.rank not in (None, 0, 1):
+            raise DataError(
+                f"A rater scores a string or a row of them, not strings of shape {inputs.shape}."
+            )
         if inputs.shape.rank == 0:
             scored = self.signatures["serving_default"](text=inputs[tf.newaxis])
             return {key: value[0] for key, value in scored.items()}
@@ -128,7 +161,7 @@ class LoadedTextRater(LoadedRater):
     def _score_python(self, inputs) -> dict[str, np.ndarray]:
         if isinstance(inputs, (str, bytes)):
             return {key: value[0] for key, value in self._score_python([inputs]).items()}
-        if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iu":
+        if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "biufc":
             return self.score_tokens(inputs)
         try:
             texts = inputs.tolist() if isinstance(inputs, np.ndarray) else list(inputs)
@@ -146,7 +179,48 @@ class LoadedTextRater(LoadedRater):
         return {"score": result["score"], "percentile": result["percentile"]}
 
     def _is_example(self, spec: tf.TensorSpec) -> bool:
+        if spec.dtype != tf.string and not spec.dtype.is_integer:
+            raise DataError(_not_ids(spec.dtype))
         return spec.shape.rank == (0 if spec.dtype == tf.string else 1)
+
+    def _check_windows(self, dtype: tf.DType, shape: tf.TensorShape) -> None:
+        if not dtype.is_integer:
+            raise DataError(_not_ids(dtype))
+        if shape.rank is None:
+            return
+        any_width = self.metadata["variable_length"]
+        width = shape[1] if shape.rank == 2 else self.sequence_length + 1
+        too_narrow = not any_width and width is not None and width < self.sequence_length
+        if too_narrow or (width or 0) > self.sequence_length:
+            raise DataError(
+                f"This rater takes tokens of shape [B, {self.sequence_length}]"
+                f"{' or narrower' if any_width else ''}, not {shape.as_list()}: pad or cut them,"
+                " or give it the texts."
+            )
+
+    def _check_ids(self, ids: np.ndarray, padding_mask) -> None:
+        if padding_mask is not None:
+            mask = np.asarray(padding_mask, bool)
+            if mask.ndim != 2 or any(n not in (1, m) for n, m in zip(mask.shape, ids.shape)):
+                raise DataError(
+                    f"The padding mask has shape {list(mask.shape)}, the tokens"
+                    f" {list(ids.shape)}: give one value for each token."
+                )
+            ids = np.where(mask, ids, 0)
+        low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+        if low < 0 or high >= self._vocabulary_size:
+            raise DataError(
+                f"The token ids go from {low} to {high}, and those of this rater's tokenizer from"
+                f" 0 to {self._vocabulary_size - 1}: make them with its tokenizer, or give it the"
+                " texts."
+            )
+
+    @functools.cached_property
+    def _vocabulary_size(self) -> int:
+        try:
+            return self.tokenizer.vocabulary_size
+        except ArtefactError:  # of a kind that is not known here
+            return _LONGEST
 
     def _tensor_tokens(self, tokens: tf.Tensor, padding_mask=None) -> dict[str, tf.Tensor]:
         mask = [[True]] if padding_mask is None else padding_mask
@@ -201,6 +275,22 @@ class LoadedTextRater(LoadedRater):
             widths=None if self.metadata["variable_length"] else (self.sequence_length,),
             progress=progress,
         )
+
+
+def _array(tokens) -> np.ndarray:
+    try:
+        array = np.asarray(tokens)
+        array = np.asarray(array.tolist()) if array.dtype == object else array
+        return array if array.size else array.astype(np.int32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"These are no rows of token ids of one length ({error}).") from error
+
+
+def _not_ids(dtype: tf.DType) -> str:
+    return (
+        f"A rater of text scores strings or token ids, which are whole numbers, and these are"
+        f" {dtype.name}: give it the texts, or the ids as int32."
+    )
 
 
 def _steps(texts: list[bytes]) -> list[list[bytes]]:

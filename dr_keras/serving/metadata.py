@@ -5,6 +5,7 @@ nothing but the SavedModel. `rater.json` also lists the files with their sizes a
 written last, so that a directory that was cut short or damaged is recognised.
 """
 
+from collections.abc import Mapping
 import hashlib
 import importlib.metadata
 import json
@@ -17,6 +18,7 @@ import tensorflow as tf
 import dr_keras
 from dr_keras.errors import ArtefactError, DataError
 from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.serving import folder, schema
 
 FORMAT = "dr_keras rater"
 SCHEMA_VERSION = 2
@@ -26,17 +28,24 @@ ASSETS = "assets.extra"
 TOKENIZER_FOLDER = "tokenizer"
 # How a rater is asked, which changes nothing in what it answers.
 _NOT_IDENTITY = ("example_feature",)
-_KEYS = (
-    "kind",
-    "fingerprint",
-    "requires",
-    "reference",
-    "document_reference",
-    "versions",
-    "training",
-    "files",
-    "sha256",
+# Far more than any has; read into memory at once, before anything is known of it.
+_MOST_BYTES = 16 << 20
+_DISTRIBUTION = schema.record(
+    {"quantiles": schema.list_of(schema.FLOAT, least=2), "sample_size": schema.whole()}
 )
+# What raters of every kind say; a subclass of `loaded.LoadedRater` has what its kind adds.
+_FACTS = {
+    "kind": schema.NAME,
+    "fingerprint": schema.SHA256,
+    "parameters": schema.whole(),
+    "requires": schema.list_of(schema.NAME),
+    "reference": _DISTRIBUTION,
+    "document_reference": schema.or_null(_DISTRIBUTION),
+    "versions": schema.mapping(schema.TEXT),
+    "training": schema.OBJECT,
+    "files": schema.mapping(schema.whole(), keys=schema.FILE_PATH, least=1),
+    "sha256": schema.mapping(schema.SHA256, keys=schema.FILE_PATH),
+}
 
 
 def describe(
@@ -65,12 +74,17 @@ def describe(
       DataError: `training` holds something that JSON cannot.
     """
     try:
-        training = json.loads(json.dumps(training))
+        training = json.loads(described := json.dumps(training))
     except (TypeError, ValueError) as error:
         raise DataError(
             f"The metadata given to export_rater cannot be written as JSON ({error}): use strings,"
             " numbers, lists and dicts."
         ) from error
+    if not isinstance(training, dict) or len(described) > _MOST_BYTES // 2:
+        raise DataError(
+            f"The metadata given to export_rater is {schema.describe(training)} of"
+            f" {len(described):,} characters: give a dict of at most {_MOST_BYTES // 2:,}."
+        )
     facts = rater_kind.facts()
     return {
         "format": FORMAT,
@@ -107,7 +121,8 @@ def _versions(modules: list[str]) -> dict[str, str]:
 
 def write(directory: str, metadata: dict) -> None:
     """Writes `rater.json`, with sizes and checksums of all files that are there already."""
-    stored = {**metadata, "files": _sizes(directory), "sha256": _checksums(directory)}
+    sizes = folder.sizes(directory, but=FILE_NAME)
+    stored = {**metadata, "files": sizes, "sha256": folder.checksums(directory, sizes)}
     with tf.io.gfile.GFile(os.path.join(directory, FILE_NAME), "w") as file:
         file.write(json.dumps(stored, indent=1))
 
@@ -118,8 +133,19 @@ def read(directory: str) -> dict:
     Raises:
       ArtefactError: not an exported rater, or a part of one, or of a newer dr_keras.
     """
+    metadata = parse(directory)
+    check_files(directory, metadata)
+    return metadata
+
+
+def parse(directory: str) -> dict:
+    """Reads `rater.json`; each part that raters of any kind have is of its type and in its range.
+
+    Raises:
+      ArtefactError: there is no such file, or it says something else.
+    """
     path = os.path.join(directory, FILE_NAME)
-    if not tf.io.gfile.exists(path):
+    if folder.what_is(path) == folder.NOTHING:
         inside = os.path.join(directory, "export")
         hint = f" There is {inside}: name that." if tf.io.gfile.isdir(inside) else ""
         raise ArtefactError(
@@ -128,9 +154,8 @@ def read(directory: str) -> dict:
             f" cut short.{hint}"
         )
     try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            metadata = json.loads(file.read())
-    except (ValueError, tf.errors.OpError) as error:
+        metadata = schema.strict_json(folder.read_small(path, _MOST_BYTES))
+    except (ValueError, OSError, tf.errors.OpError) as error:
         raise ArtefactError(
             f"{path} cannot be read ({error}): the copy is damaged; copy or export the rater again."
         ) from error
@@ -140,64 +165,35 @@ def read(directory: str) -> dict:
     if found != SCHEMA_VERSION:
         newer = isinstance(found, int) and found > SCHEMA_VERSION
         raise ArtefactError(
-            f"{path} has schema version {found}, and this dr_keras ({dr_keras.__version__}) reads"
-            f" {SCHEMA_VERSION}: "
+            f"{path} has schema version {schema.describe(found)}, and this dr_keras"
+            f" ({dr_keras.__version__}) reads {SCHEMA_VERSION}: "
             + ("install a newer one." if newer else "export the rater again with this one.")
         )
-    missing = [key for key in _KEYS if key not in metadata]
-    if missing:
-        raise ArtefactError(f"{path} lacks {', '.join(missing)}: copy or export the rater again.")
-    _check_sizes(directory, metadata["files"])
-    _check_sums(directory, metadata["sha256"])
+    check_facts(directory, metadata, _FACTS)
     return metadata
 
 
-def _check_sizes(directory: str, expected: dict[str, int]) -> None:
-    found = _sizes(directory)
-    for name, size in expected.items():
-        if name not in found:
-            raise ArtefactError(
-                f"{directory} is only part of a rater: the file {name} is missing. Copy or export"
-                " it again."
-            )
-        if found[name] != size:
-            raise ArtefactError(
-                f"{directory} is only part of a rater: {name} has {found[name]} bytes and should"
-                f" have {size}. Copy or export it again."
-            )
+def check_facts(directory: str, metadata: dict, facts: Mapping[str, schema.Form]) -> None:
+    """Raises ArtefactError unless the metadata has these keys, each in its form."""
+    try:
+        schema.check(metadata, schema.record(facts))
+    except schema.Mismatch as error:
+        path = os.path.join(directory, FILE_NAME)
+        raise ArtefactError(f"{path} {error}: copy or export the rater again.") from error
+
+
+def check_files(directory: str, metadata: dict) -> None:
+    """Raises ArtefactError unless the files are there as they were written, and no others."""
+    folder.check_sizes(directory, metadata["files"])
+    unsummed = set(filter(folder.has_sum, metadata["files"])) ^ metadata["sha256"].keys()
+    if unsummed:
+        raise ArtefactError(
+            f"{os.path.join(directory, FILE_NAME)} has of {min(unsummed)} only the size or only the"
+            " checksum: copy or export the rater again."
+        )
+    folder.check_sums(directory, metadata["sha256"])
 
 
 def facts_only(metadata: dict) -> dict:
     """What the graph holds of it, too: all but what is known of files."""
     return {key: value for key, value in metadata.items() if key not in ("files", "sha256")}
-
-
-def _check_sums(directory: str, expected: dict[str, str]) -> None:
-    found = _checksums(directory)
-    for name, checksum in expected.items():
-        if found.get(name) != checksum:
-            raise ArtefactError(
-                f"{directory} is damaged: the content of {name} is not what was written. Copy or"
-                " export the rater again."
-            )
-
-
-def _checksums(directory: str) -> dict[str, str]:
-    """SHA-256 of all files but the variables, which TensorFlow checks when it reads them."""
-    sums = {}
-    for name in _sizes(directory):
-        if "variables" not in name.split("/"):
-            with tf.io.gfile.GFile(os.path.join(directory, name), "rb") as file:
-                sums[name] = hashlib.sha256(file.read()).hexdigest()
-    return sums
-
-
-def _sizes(directory: str) -> dict[str, int]:
-    sizes = {}
-    for folder, _, names in tf.io.gfile.walk(directory):
-        for name in names:
-            path = os.path.join(folder, name)
-            relative = os.path.relpath(path, directory).replace(os.sep, "/")
-            if relative != FILE_NAME:
-                sizes[relative] = int(tf.io.gfile.stat(path).length)
-    return dict(sorted(sizes.items()))

@@ -57,6 +57,8 @@ def test_the_handler_is_one_of_beams(letters):
         assert_that(windows, same(expected["windows"].tolist()))
     with pytest.raises(ArtefactError, match="nowhere is not a directory"):
         RaterModelHandler("nowhere").load_model()
+    assert RaterModelHandler(path, trusted=True).load_model().trusted
+    assert not handler.load_model().trusted
 
 
 @pytest.mark.parametrize("reference", ["corpus", "artefact", "given"])

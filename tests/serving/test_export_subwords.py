@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.data.tokenizers import wordpiece_tokenizer
+from dr_keras.errors import ArtefactError, DataError
 from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.filtering.top_k import top_k
 from dr_keras.models.rater import text_rater
@@ -66,6 +67,20 @@ def test_the_artefact_brings_its_own_vocabulary_and_imports_what_it_needs(path, 
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert float(out.stdout) == pytest.approx(float(rater("the cat sat")["score"]), abs=1e-6)
+
+
+def test_a_vocabulary_that_is_not_listed_is_not_opened(path):
+    rater = load_rater(path)
+    rater.metadata["files"].pop("assets.extra/tokenizer/pieces.txt")
+    with pytest.raises(ArtefactError, match="does not list .* assets.extra/tokenizer/pieces.txt"):
+        rater.tokenizer
+
+
+def test_ids_beyond_a_subword_vocabulary_are_refused(path):
+    rater = load_rater(path)
+    assert rater(np.full([1, S], 7, np.int32))["score"].shape == (1,)
+    with pytest.raises(DataError, match="ids go from 8 to 8, and those .* from 0 to 7"):
+        rater(np.full([1, S], 8, np.int32))
 
 
 def test_subword_raters_work_inside_pipelines(path):

@@ -117,7 +117,7 @@ def _run_in_worker(shard: Shard, work: Work) -> None:
 def scorer_of(work: Work) -> Scorer:
     """The scorer of the rater at `work.rater`, which is loaded once in a process."""
     return functools.partial(
-        _score, rater=_loaded(work.rater), windows_per_batch=work.windows_per_batch
+        _score, rater=_loaded(work.rater, work.trusted), windows_per_batch=work.windows_per_batch
     )
 
 
@@ -126,7 +126,7 @@ def _score(documents, rater, windows_per_batch):
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(path: str):
+def _loaded(path: str, trusted: bool):
     from dr_keras.serving.loading import load_rater
 
-    return load_rater(path)
+    return load_rater(path, trusted=trusted)

@@ -106,7 +106,8 @@ def scoring_work(
     source: Input, rater: Callable, folder: str, windows_per_batch: int, step_bytes: int
 ) -> Work:
     path = getattr(rater, "path", None) if hasattr(rater, "score_texts") else None
-    return Work("", folder, source.fields, True, None, path, windows_per_batch, step_bytes)
+    trusted = getattr(rater, "trusted", False)
+    return Work("", folder, source.fields, True, None, path, windows_per_batch, step_bytes, trusted)
 
 
 def scoring_facts(work: Work, rater: Callable | None, shard_bytes: int) -> dict:

@@ -66,6 +66,7 @@ class Work:
       deciding: how to decide; None only scores.
       rater: path of the rater that workers load; None where the scorer is at hand.
       windows_per_batch, step_bytes: see `corpus_scores.score_corpus`.
+      trusted: how workers load the rater, see `load_rater`.
     """
 
     folder: str
@@ -76,6 +77,7 @@ class Work:
     rater: str | None = None
     windows_per_batch: int = 256
     step_bytes: int = 1 << 20
+    trusted: bool = False
 
     @property
     def phase(self) -> str:
