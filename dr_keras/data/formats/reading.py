@@ -25,7 +25,7 @@ def local_path(path: str) -> str | None:
 def shown(path: str) -> str:
     """Returns a name as it can be printed on one line: bytes that are not UTF-8 as `\\xff`."""
     path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return path if path.isprintable() else repr(path)[1:-1]
+    return path if path and path.isprintable() else repr(path)[1:-1] or "''"
 
 
 def check_name(path: str) -> None:

@@ -21,8 +21,9 @@ def expand(path: str) -> tuple[str, list[str]]:
       DataError: nothing is there, or it cannot be looked up, or is a pipe or the like.
     """
     reading.check_name(path)
+    place = reading.shown(path)
     if reason := kinds.irregular(path):
-        raise DataError(f"{reading.shown(path)}: it is {reason}; name a file")
+        raise DataError(f"{place}: it is {reason}; name a file")
     try:
         if tf.io.gfile.isdir(path):
             return "folder", sorted(_walk(path))
@@ -31,18 +32,18 @@ def expand(path: str) -> tuple[str, list[str]]:
         matches = tf.io.gfile.glob(path) if GLOB.search(path) else []
         files = sorted(file for file in matches if not tf.io.gfile.isdir(file))
     except tf.errors.OpError as error:
-        raise DataError(f"{path}: cannot be looked up ({reading.reason(error)})") from error
+        raise DataError(f"{place}: cannot be looked up ({reading.reason(error)})") from error
     except UnicodeDecodeError as error:
-        name = reading.shown(os.fsdecode(error.object))
         raise DataError(
-            f"{path}: a name that is not UTF-8 lies there, {name}, and globs cannot pass it over;"
-            " rename it, or name the files without a glob"
+            f"{place}: a name that is not UTF-8 lies there,"
+            f" {reading.shown(os.fsdecode(error.object))}, and globs cannot pass it over; rename it,"
+            " or name the files without a glob"
         ) from error
     if not files:
         raise DataError(
-            f"{path}: no file matches; check the spelling of the glob"
+            f"{place}: no file matches; check the spelling of the glob"
             if GLOB.search(path)
-            else f"{path}: no such file or directory; check the path"
+            else f"{place}: no such file or directory; check the path"
         )
     return "glob", files
 

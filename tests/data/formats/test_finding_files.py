@@ -243,6 +243,20 @@ def test_empty_files_are_read_as_what_they_are_called(tmp_path):
         texts(str(tmp_path / "a.jsonl"))
 
 
+def test_text_by_a_list_and_what_is_not_there(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(name)
+    named = [str(tmp_path / "b.txt"), str(tmp_path / "a.txt")]
+    assert texts(named) == ["b", "a"] == texts([named[0], str(tmp_path)])
+    assert corpus_from_path(named).name == "b"
+    for path, message in (
+        ("", "'': no such file or directory"), (str(tmp_path / "a.txt" / "x"), "Not a directory"),
+        ("a" * 300, "File name too long"), (str(tmp_path / "?.md"), "no file matches"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=message):
+            corpus_from_path(path)
+
+
 def test_suffixes_of_text_that_gin_binds(tmp_path):
     import gin
 
