@@ -201,3 +201,15 @@ def test_compressed_lines_are_never_cut_whatever_the_name_says(tmp_path):
     assert len(shards_of(tmp_path / "a.jsonl", "jsonl", 100)) == 1
     found = read_all(tmp_path / "a.jsonl", "jsonl", 100)
     assert [r.document.id for r in found] == [r["id"] for r in made]
+
+
+def test_places_in_shards_that_begin_with_a_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [b'{"text": %d}' % n for n in range(4)]  # of one length: shards end where lines do
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    fields = {**records.fields_of("jsonl"), "on_malformed": "stop"}
+    shards = shards_of(path, "jsonl", len(lines[0]) + 1)
+    assert len(shards) == 4
+    for number, shard in enumerate(shards, 1):
+        with pytest.raises(DataError, match=f"a.jsonl, line {number}: field 'text' is not a str"):
+            list(records.read(shard, fields))
