@@ -68,21 +68,17 @@ def given(arguments: argparse.Namespace, *names: str) -> dict:
 
 def are_files_of_records(paths: Sequence[str] | None) -> bool:
     """Whether the input is files whose records are kept whole, and not text or a corpus of gin."""
-    from dr_keras.filtering.shards.plan import KINDS, find_inputs
+    from dr_keras.data.prepare import find_corpus_files
+    from dr_keras.filtering.shards.plan import KINDS
 
-    if not paths:
-        return False
-    kind, _ = find_inputs(paths)
-    return kind in KINDS
+    return bool(paths) and find_corpus_files(paths).kind in KINDS
 
 
 def corpus_of_text(arguments: argparse.Namespace):
     """The corpus of text files, which one process reads document by document."""
     from dr_keras.data.prepare import corpus_from_path
 
-    if len(arguments.input) > 1:
-        raise ConfigurationError("Several text files: name the folder, or a glob in quotes.")
-    return corpus_from_path(arguments.input[0])
+    return corpus_from_path(arguments.input if len(arguments.input) > 1 else arguments.input[0])
 
 
 def refuse_workers(arguments: argparse.Namespace) -> None:

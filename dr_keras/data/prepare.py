@@ -1,30 +1,21 @@
 """From a corpus to the four parts of examples that meta-training and evaluation use."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import importlib
 import logging
-import os
 
 import gin
-import tensorflow as tf
 
 from dr_keras.data.corpora.base import Corpus
-from dr_keras.data.corpora.files import find_files
+from dr_keras.data.corpora.files import default_name
 from dr_keras.data.documents import Document, merge_duplicates
 from dr_keras.data.examples import Parts
+from dr_keras.data.formats.listing import Found, Paths, list_corpus
+from dr_keras.data.formats.names import TEXT
 from dr_keras.data.splits import PARTS, part_of, split_fractions
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import window_documents
 from dr_keras.errors import ConfigurationError, DataError
-
-# Kind of corpus -> how its files are called. The kinds are imported when they are needed: not every
-# user of JSONL wants to wait for the Parquet library.
-_SUFFIXES = {
-    "jsonl": (".jsonl", ".ndjson"),
-    "parquet": (".parquet",),
-    "tfrecord": (".tfrecord", ".tfrecords"),
-    "text": (".txt", ".text", ".md", ".rst"),
-}
 
 _logger = logging.getLogger(__name__)
 
@@ -149,45 +140,35 @@ def corpus_part(
     return selected
 
 
-def corpus_from_path(path: str) -> Corpus:
-    """The corpus in a file, or in a folder that holds files of one kind.
+def corpus_from_path(path: Paths) -> Corpus:
+    """The corpus in a file, or in the files of one kind of a folder, glob or list.
 
-    The suffix says which kind of corpus; a file of any other suffix is read as text. What gin binds
-    for that kind (`jsonl_corpus.text_field`, ...) holds here too.
+    The files say of which kind it is: see `formats.kinds.what_is`. What gin binds for that kind
+    (`jsonl_corpus.text_field`, ...) holds here too. Files that are passed over are logged.
 
     Raises:
       DataError: there is no such path, or nothing that can be read in it.
-      ConfigurationError: a folder holds files of several kinds.
+      ConfigurationError: there are files of several kinds.
     """
-    path = os.path.expanduser(path)
-    if tf.io.gfile.isdir(path):
-        found = [kind for kind in _SUFFIXES if _holds(path, _SUFFIXES[kind])]
-        if not found:
-            endings = ", ".join(ending for endings in _SUFFIXES.values() for ending in endings)
-            raise DataError(
-                f"{path}: no file in this folder can be read as a corpus: names must end in"
-                f" {endings} (or these and .gz)."
-            )
-        if len(found) > 1:
-            raise ConfigurationError(
-                f"{path}: this folder holds files of several kinds ({', '.join(found)}): name the"
-                " files of one kind, or join them by mixture_corpus in a gin file."
-            )
-        kind = found[0]
-    else:
-        name = path.lower().removesuffix(".gz")
-        matching = (kind for kind, endings in _SUFFIXES.items() if name.endswith(endings))
-        kind = next(matching, "text")
+    found = find_corpus_files(path)
+    found.say()
+    name = {"name": default_name(path)}
+    make = _corpus_of(found.kind)
+    return make(found.paths, **{} if "name" in gin.get_bindings(f"{found.kind}_corpus") else name)
+
+
+def find_corpus_files(path: Paths) -> Found:
+    """The files that `corpus_from_path` reads, and their kind; raises the same."""
+    _corpus_of("text")
+    suffixes = gin.get_bindings("text_corpus").get("suffixes", TEXT)
+    return list_corpus(path, tuple(suffixes))
+
+
+def _corpus_of(kind: str) -> Callable[..., Corpus]:
+    """Imports a kind of corpus: not every user of JSONL wants to wait for the Parquet library."""
     with gin.unlock_config():  # parsing locks it, and the module brings a configurable
         module = importlib.import_module(f"dr_keras.data.corpora.{kind}")
-    return getattr(module, f"{kind}_corpus")(path)
-
-
-def _holds(folder: str, suffixes: tuple[str, ...]) -> bool:
-    try:
-        return bool(find_files(folder, suffixes))
-    except DataError:
-        return False
+    return getattr(module, f"{kind}_corpus")
 
 
 def _same_fractions(corpus: Corpus, fractions: Mapping[str, float] | None) -> None:

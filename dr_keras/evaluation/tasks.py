@@ -124,7 +124,7 @@ def jsonl_task(path: str = gin.REQUIRED, name: str | None = None, items: int | N
     Raises:
       DataError: there is no such file, or a line is no question; the message names it.
     """
-    paths = files.find_files(path, (".jsonl", ".ndjson"))
+    paths = files.find_files(path, "jsonl")
     if name is None:
         name = files.stem(paths[0])
         for ending in ("_validation", "_test", "_train"):
@@ -138,7 +138,7 @@ def jsonl_task(path: str = gin.REQUIRED, name: str | None = None, items: int | N
 @gin.configurable
 def jsonl_tasks(paths: files.Paths = gin.REQUIRED, items: int | None = 500) -> list[Task]:
     """A task from every JSON Lines file of `paths` (a glob, a folder, or a list of them)."""
-    return [jsonl_task(path, None, items) for path in files.find_files(paths, (".jsonl",))]
+    return [jsonl_task(path, None, items) for path in files.find_files(paths, "jsonl")]
 
 
 def _read(path: str) -> Iterator[Question]:

@@ -6,6 +6,7 @@ A corpus is a name and a function that reads documents. To add one, write a func
 
 import collections
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -106,15 +107,19 @@ def check_choice(setting: str, value: Any, choices: Iterable[Any]) -> None:
 class Malformed:
     """Stops at the first malformed record, or counts it: what `on_malformed` asks for."""
 
-    def __init__(self, on_malformed: str, skipped: collections.Counter, remedy: str = ""):
+    def __init__(self, on_malformed: str, skipped: collections.Counter, kind: str):
+        """Args: on_malformed: one of `ON_MALFORMED`; kind: "jsonl" for `jsonl_corpus`, ..."""
         self._stop = on_malformed == "stop"
         self._skipped = skipped
-        self._remedy = remedy or 'mend it, or leave such records out with on_malformed="skip"'
+        self._setting = f"{kind}_corpus.on_malformed"
 
-    def __call__(self, reason: str, place: str, detail: str = "") -> None:
+    def __call__(self, reason: str, place: str, detail: str = "", remedy: str = "mend it") -> None:
         """Args: reason: short and countable; place: file and line or record; detail: the rest."""
         if self._stop:
-            raise DataError(f"{place}: {reason}{f' ({detail})' if detail else ''}; {self._remedy}")
+            raise DataError(
+                f"{place}: {reason}{f' ({detail})' if detail else ''}; {remedy}, or leave such"
+                f' records out with {self._setting}="skip"'
+            )
         self._skipped[reason] += 1
 
 
@@ -124,7 +129,11 @@ def decode(raw: bytes) -> str:
 
 
 def decoded_document(
-    text: bytes, identity: bytes | int | None, source: bytes | str, place: str, malformed: Malformed
+    text: bytes,
+    identity: bytes | int | float | None,
+    source: bytes | str,
+    place: str,
+    malformed: Malformed,
 ) -> Document | None:
     """Builds a document from fields as binary formats hold them, or reports it as malformed."""
     try:
@@ -133,7 +142,30 @@ def decoded_document(
         text = decode(text)
     except UnicodeDecodeError as error:
         return malformed("invalid UTF-8", place, str(error))
-    return make_document(text, source, None if identity in (None, "") else str(identity))
+    try:
+        return make_document(text, source, identity_text(identity))
+    except ValueError as error:
+        return malformed("the id is no string or integer", place, str(error))
+
+
+def identity_text(value: Any) -> str | None:
+    """Returns an id as a string, or None for a value that is none: null, NaN or "".
+
+    Integers with gaps are floats to pandas; such ids are integers again, up to 2**53, beyond which
+    two of them may have become one.
+
+    Raises:
+      ValueError: it can be no id; says why.
+    """
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) > 2**53:
+            raise ValueError(f"it is {value!r}, too large for a float to tell integers apart")
+        return str(int(value))
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"it is a {type(value).__name__}")
+    return str(value)
 
 
 def is_unicode(text: str) -> bool:

@@ -9,9 +9,11 @@ import gin
 
 from dr_keras.data.corpora import base, files
 from dr_keras.data.documents import Document, make_document
+from dr_keras.data.formats.kinds import TEXT_SETTINGS
 from dr_keras.errors import ConfigurationError
 
-SUFFIXES = (".jsonl", ".ndjson")
+_ABSENT = object()
+_REMEDY = f"set {TEXT_SETTINGS['jsonl']}"
 
 
 @gin.configurable
@@ -26,13 +28,14 @@ def jsonl_corpus(
     max_line_bytes: int = 8 << 20,
     max_documents: int | None = None,
 ) -> base.Corpus:
-    """A corpus of JSON Lines files, compressed (.gz) or not.
+    """A corpus of JSON Lines files, compressed (.gz, .bz2, .zst) or not.
 
     Args:
       path: file, glob, directory, or a list of these, local or through `tf.io.gfile`.
-      text_field: the field that holds the text, a string.
-      id_field: the field of the id (string or integer); lines without it, or None, get the hash
-        of source and text.
+      text_field: the field that holds the text, a string; "data.text" is the field "text" of the
+        object under "data", and likewise for the others.
+      id_field: the field of the id (string or integer; 12.0 is 12); lines without it, or None, get
+        the hash of source and text.
       source_field: the field of the source; lines without it, or None, get `source`.
       source: source of lines that name none; None for the name of the file.
       name: name of the corpus; None for the name of the first path.
@@ -48,7 +51,7 @@ def jsonl_corpus(
         raise ConfigurationError(
             f"jsonl_corpus.max_line_bytes must be at least 1, not {max_line_bytes}"
         )
-    paths = files.find_files(path, SUFFIXES)
+    paths = files.find_files(path, "jsonl")
     fields = (text_field, id_field, source_field)
     read = functools.partial(_read, paths, fields, source, on_malformed, max_line_bytes)
     settings = {"kind": "jsonl", "paths": paths, "text_field": text_field}
@@ -63,7 +66,7 @@ def _read(
     max_line_bytes: int,
     skipped: collections.Counter,
 ) -> Iterator[Document]:
-    malformed = base.Malformed(on_malformed, skipped)
+    malformed = base.Malformed(on_malformed, skipped, "jsonl")
     for path in paths:
         default_source = source or files.stem(path)
         for number, line in files.read_lines(path, max_line_bytes):
@@ -97,21 +100,36 @@ def read_document(
     text_field, id_field, source_field = fields
     if not isinstance(record, dict):
         return malformed("not a JSON object", place, f"it is a {type(record).__name__}")
-    if text_field not in record:
+    text = field_value(record, text_field)
+    if text is _ABSENT:
         present = ", ".join(map(repr, list(record)[:10])) or "none"
-        return malformed(f"no field {text_field!r}", place, f"its fields: {present}")
-    text = record[text_field]
+        return malformed(f"no field {text_field!r}", place, f"its fields: {present}", _REMEDY)
     if not isinstance(text, str):
         detail = f"it is a {type(text).__name__}"
-        return malformed(f"field {text_field!r} is not a string", place, detail)
-    identity = record.get(id_field) if id_field else None
-    if isinstance(identity, bool) or not isinstance(identity, str | int | None):
-        detail = f"it is a {type(identity).__name__}"
-        return malformed(f"field {id_field!r} is no string or integer", place, detail)
-    source = record.get(source_field) if source_field else None
+        return malformed(f"field {text_field!r} is not a string", place, detail, _REMEDY)
+    identity = field_value(record, id_field) if id_field else None
+    try:
+        identity = base.identity_text(None if identity is _ABSENT else identity)
+    except ValueError as error:
+        return malformed(f"field {id_field!r} is no string or integer", place, str(error))
+    source = field_value(record, source_field) if source_field else None
     if not isinstance(source, str) or not source:
         source = default_source
-    identity = None if identity in (None, "") else str(identity)
     if not base.is_unicode(text + source + (identity or "")):
         return malformed("invalid Unicode", place, "a surrogate without its partner")
     return make_document(text, source, identity)
+
+
+def field_value(record: dict, field: str) -> object:
+    """Returns the value under a key, or under a path of keys such as "data.text", or `_ABSENT`.
+
+    A key that is written like the path comes first.
+    """
+    if field in record:
+        return record[field]
+    value: object = record
+    for key in field.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return _ABSENT
+        value = value[key]
+    return value

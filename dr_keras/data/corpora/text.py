@@ -9,9 +9,8 @@ import gin
 
 from dr_keras.data.corpora import base, files
 from dr_keras.data.documents import Document, make_document
+from dr_keras.data.formats import names
 from dr_keras.errors import ConfigurationError
-
-SUFFIXES = (".txt", ".text", ".md", ".rst")
 
 
 @gin.configurable
@@ -23,9 +22,9 @@ def text_corpus(
     on_malformed: str = "stop",
     max_document_bytes: int = 64 << 20,
     max_documents: int | None = None,
-    suffixes: Sequence[str] = SUFFIXES,
+    suffixes: Sequence[str] = names.TEXT,
 ) -> base.Corpus:
-    """A corpus of UTF-8 text files, compressed (.gz) or not.
+    """A corpus of UTF-8 text files, compressed (.gz, .bz2, .zst) or not.
 
     Args:
       path: file, glob, directory, or a list of these, local or through `tf.io.gfile`.
@@ -35,7 +34,7 @@ def text_corpus(
       on_malformed: "stop" at invalid UTF-8 or an overlong document, or "skip" it and count it.
       max_document_bytes: a longer document is malformed; it is not read into memory.
       max_documents: stop after so many.
-      suffixes: which files of a directory are text.
+      suffixes: how the names of the files of a directory end that are text.
 
     Raises:
       DataError: a path names nothing (at once); a document is malformed (when read).
@@ -45,7 +44,7 @@ def text_corpus(
         raise ConfigurationError(
             f"text_corpus.max_document_bytes must be at least 1, not {max_document_bytes}"
         )
-    paths = files.find_files(path, tuple(suffixes))
+    paths = files.find_files(path, "text", tuple(suffixes))
     limits = (split_on_blank_lines, max_document_bytes)
     read = functools.partial(_read, paths, source, on_malformed, *limits)
     settings = {"kind": "text", "paths": paths, "split_on_blank_lines": split_on_blank_lines}
@@ -60,7 +59,7 @@ def _read(
     max_document_bytes: int,
     skipped: collections.Counter,
 ) -> Iterator[Document]:
-    malformed = base.Malformed(on_malformed, skipped)
+    malformed = base.Malformed(on_malformed, skipped, "text")
     for path in paths:
         folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
         for start, lines in _documents(path, split_on_blank_lines, max_document_bytes):

@@ -142,7 +142,7 @@ def _read(
                 "set is prepared"
             ) from error
         check_split(builder, full_name, split)
-    malformed = base.Malformed(on_malformed, skipped)
+    malformed = base.Malformed(on_malformed, skipped, "tfds")
     place = f"TFDS data set {full_name!r}, split {split!r}"
     stored = [feature for feature in features if feature not in (None, "tfds_id")]
     number = 0

@@ -11,11 +11,12 @@ from google.protobuf.message import DecodeError
 
 from dr_keras.data.corpora import base, files
 from dr_keras.data.documents import Document
+from dr_keras.data.formats import kinds
 from dr_keras.errors import DataError
 
-SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".tfrecord.zlib")
 COMPRESSIONS = ("auto", "", "GZIP", "ZLIB")
 
+_REMEDY = f"set {kinds.TEXT_SETTINGS['tfrecord']}"
 _FRAME_BYTES = 16  # a record's length (8), its checksum (4), the checksum of the record (4)
 _ANY_HEADER = zlib.MAX_WBITS | 32  # of zlib: gzip or zlib, whichever the data begins with
 
@@ -45,7 +46,8 @@ def tfrecord_corpus(
       source_feature: the bytes feature of the source; records without it, or None, get `source`.
       source: source of records that name none; None for the name of the file.
       name: name of the corpus; None for the name of the first path.
-      compression: "" for none, "GZIP", "ZLIB", or "auto": by the name (.gz, .zlib).
+      compression: "" for none, "GZIP", "ZLIB", or "auto": by what the file begins with or its name
+        (.gz, .zlib).
       on_malformed: "stop" at a malformed record with its file and number (from 1), or "skip" and
         count it. Damage to a file itself always stops.
       max_documents: stop after so many.
@@ -55,7 +57,7 @@ def tfrecord_corpus(
     """
     base.check_choice("tfrecord_corpus.on_malformed", on_malformed, base.ON_MALFORMED)
     base.check_choice("tfrecord_corpus.compression", compression, COMPRESSIONS)
-    paths = files.find_files(path, SUFFIXES)
+    paths = files.find_files(path, "tfrecord")
     features = (feature, id_feature, source_feature)
     read = functools.partial(_read, paths, features, source, compression, on_malformed)
     settings = {"kind": "tfrecord", "paths": paths, "feature": feature}
@@ -70,7 +72,7 @@ def _read(
     on_malformed: str,
     skipped: collections.Counter,
 ) -> Iterator[Document]:
-    malformed = base.Malformed(on_malformed, skipped)
+    malformed = base.Malformed(on_malformed, skipped, "tfrecord")
     for path in paths:
         default_source = source or files.stem(path)
         for number, record in read_records(path, compression):
@@ -86,10 +88,12 @@ def _read(
 
 
 def read_records(path: str, compression: str) -> Iterator[tuple[int, bytes]]:
-    if compression == "auto":
-        endings = {".gz": "GZIP", ".gzip": "GZIP", ".zlib": "ZLIB"}
-        bare = files.without_shard(path).lower()
-        compression = next((kind for end, kind in endings.items() if bare.endswith(end)), "")
+    """Yields (number from 1, record) of a file.
+
+    Raises:
+      DataError: it is cut short or damaged.
+    """
+    compression = compression_of(path, compression)
     number, length, reason, cause = 0, 0, "", None
     try:
         for record in tf.data.TFRecordDataset(path, compression).as_numpy_iterator():
@@ -108,6 +112,23 @@ def read_records(path: str, compression: str) -> Iterator[tuple[int, bytes]]:
         ) from cause
 
 
+def compression_of(path: str, setting: str) -> str:
+    """Returns what `tfrecord_corpus.compression` means for a file, as TensorFlow calls it.
+
+    Raises:
+      DataError: the file cannot be read, or is compressed in a way that TFRecord files never are.
+    """
+    if setting != "auto":
+        return setting
+    found = kinds.tfrecord_compression(path)
+    if found not in ("", "gzip", "zlib"):
+        raise DataError(
+            f"{path}: a TFRecord file compressed by {found}; only gzip and zlib are read:"
+            " decompress it first"
+        )
+    return found.upper()
+
+
 def _payload_bytes(path: str, compression: str) -> int | None:
     """Returns the number of bytes once decompressed, or None if the compressed data is not whole.
 
@@ -117,7 +138,7 @@ def _payload_bytes(path: str, compression: str) -> int | None:
     if not compression:
         return tf.io.gfile.stat(path).length
     length, inflate = 0, zlib.decompressobj(_ANY_HEADER)
-    for chunk in files.read_chunks(path):
+    for chunk in files.read_chunks(path, decompress=False):
         while chunk:
             if inflate.eof:  # gzip files may be joined end to end
                 inflate = zlib.decompressobj(_ANY_HEADER)
@@ -141,10 +162,10 @@ def read_document(
     (feature, id_feature, _), (texts, ids, sources) = features, values
     if not texts:
         present = ", ".join(sorted(map(repr, found))[:10]) or "none"
-        return malformed(f"no feature {feature!r}", place, f"its features: {present}")
+        return malformed(f"no feature {feature!r}", place, f"its features: {present}", _REMEDY)
     if len(texts) > 1 or not isinstance(texts[0], bytes):
         detail = f"{len(texts)} x {type(texts[0]).__name__}"
-        return malformed(f"feature {feature!r} is not one byte string", place, detail)
+        return malformed(f"feature {feature!r} is not one byte string", place, detail, _REMEDY)
     if len(ids) > 1 or (ids and isinstance(ids[0], float)):
         return malformed(f"feature {id_feature!r} is not one byte string or integer", place)
     identity = ids[0] if ids else None

@@ -27,6 +27,7 @@ from dr_keras.filtering.corpus_filter import MANIFEST, check_settings
 from dr_keras.filtering.drift import has_drifted, kolmogorov_smirnov
 from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.filtering.shards import job, scoring, summary
+from dr_keras.filtering.shards.records import identifying
 from dr_keras.filtering.shards.runners import Runner, in_process
 from dr_keras.filtering.shards.scoring import SHARD_BYTES, Input, Progress
 from dr_keras.filtering.shards.work import Deciding, Work
@@ -141,7 +142,7 @@ def filter_files(
         "format": "dr_keras filtered files",
         "schema_version": 1,
         "input": source.describe(),
-        "fields": source.fields,
+        "fields": identifying(source.fields),
         "rater": score_facts.get("rater", {"path": None, "fingerprint": None}),
         "scores": _relative(score_file, output_dir),
         "settings": {

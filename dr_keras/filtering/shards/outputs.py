@@ -3,7 +3,7 @@
 A writer's file is renamed into place by `publish` only once it is whole.
 """
 
-import gzip
+from collections.abc import Iterator
 import json
 import os
 import uuid
@@ -12,7 +12,9 @@ import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
-from dr_keras.data.corpora import files
+from dr_keras.data.corpora import tfrecord
+from dr_keras.data.formats.compression import SUFFIXES, compressed_writer
+from dr_keras.data.formats.reading import file_compression
 from dr_keras.data.tokenizers.base import utf8
 from dr_keras.filtering.score_files import GFileWriter
 from dr_keras.filtering.shards import records
@@ -48,15 +50,12 @@ class Output:
 
 
 class Lines(Output):
-    """Lines of bytes; compressed where the name ends in .gz."""
+    """Lines of bytes, compressed by one of `compression.READABLE`."""
 
-    def __init__(self, final: str, temporary: str):
+    def __init__(self, final: str, temporary: str, compression: str = ""):
         super().__init__(final, temporary)
         self._raw = GFileWriter(self.path)
-        self._file = self._raw
-        if final.endswith(".gz"):
-            # no time and no name, so that the same records give the same bytes
-            self._file = gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0)
+        self._file = compressed_writer(self._raw, compression)
 
     def write(self, whole: bytes) -> None:
         self._file.write(whole + b"\n")
@@ -87,12 +86,12 @@ class TFRecords(Output):
 
 
 class Parquet(Output):
-    """Rows with all the columns of the input file."""
+    """Rows with all the columns of the input file, stored as they are there."""
 
-    def __init__(self, final: str, temporary: str, schema: pyarrow.Schema):
+    def __init__(self, final: str, temporary: str, schema: pyarrow.Schema, stored: dict):
         super().__init__(final, temporary)
         self._file = GFileWriter(self.path)
-        self._tables = pyarrow.parquet.ParquetWriter(self._file, schema)
+        self._tables = pyarrow.parquet.ParquetWriter(self._file, schema, **stored)
         self._batch: pyarrow.RecordBatch | None = None
         self._rows: list[int] = []
         self._pending: list[pyarrow.RecordBatch] = []
@@ -106,8 +105,9 @@ class Parquet(Output):
         self.records += 1
 
     def _take(self) -> None:
-        if self._rows:
-            self._pending.append(self._batch.take(pyarrow.array(self._rows, pyarrow.int32())))
+        # slices, because pyarrow takes rows of some types of columns only
+        for first, count in _runs(self._rows):
+            self._pending.append(self._batch.slice(first, count))
         self._rows = []
         if sum(batch.num_rows for batch in self._pending) >= _ROWS:
             self._flush()
@@ -124,26 +124,24 @@ class Parquet(Output):
         self._file.close()
 
 
+def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
+    """Yields (first, how many) of rows that follow each other."""
+    first = 0
+    for place in range(1, len(rows) + 1):
+        if place == len(rows) or rows[place] != rows[place - 1] + 1:
+            yield rows[first], place - first
+            first = place
+
+
 def kept_output(shard: Shard, fields: dict, folder: str, temporary: str) -> Output:
     """The file for the records of a shard that are kept: <folder>/kept-00000-of-00012.<suffix>."""
     path = os.path.join(folder, f"kept-{shard.name}")
     if shard.kind == "parquet":
-        return Parquet(f"{path}.parquet", temporary, records.parquet_schema(shard.path))
+        schema, stored = records.parquet_format(shard.path)
+        return Parquet(f"{path}.parquet", temporary, schema, stored)
     if shard.kind == "jsonl":
-        gz = ".gz" if shard.path.lower().endswith(".gz") else ""
-        return Lines(f"{path}.jsonl{gz}", temporary)
-    compression = tfrecord_compression(shard.path, fields["compression"])
-    suffix = {"": "", "GZIP": ".gz", "ZLIB": ".zlib"}[compression]
+        compression = file_compression(shard.path)
+        return Lines(f"{path}.jsonl{SUFFIXES[compression]}", temporary, compression)
+    compression = tfrecord.compression_of(shard.path, fields["compression"])
+    suffix = SUFFIXES[compression.lower()]
     return TFRecords(f"{path}.tfrecord{suffix}", temporary, compression)
-
-
-def tfrecord_compression(path: str, setting: str) -> str:
-    """What `tfrecord_corpus.compression` means for this file."""
-    if setting != "auto":
-        return setting
-    name = files.without_shard(path).lower()
-    if name.endswith((".gz", ".gzip")):
-        return "GZIP"
-    return "ZLIB" if name.endswith(".zlib") else ""
-
-

@@ -15,7 +15,8 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from dr_keras.data.corpora import files
-from dr_keras.data.prepare import corpus_from_path
+from dr_keras.data.formats.reading import file_compression
+from dr_keras.data.prepare import find_corpus_files
 from dr_keras.errors import ConfigurationError, DataError
 
 KINDS = ("jsonl", "parquet", "tfrecord")
@@ -66,21 +67,12 @@ def find_inputs(paths: Sequence[str]) -> tuple[str, list[str]]:
     """The kind of the files that paths, globs and folders name, and the files, each once.
 
     Raises:
-      DataError: a path names nothing.
+      DataError: a path names nothing that can be read.
       ConfigurationError: files of several kinds.
     """
-    found: dict[str, None] = {}
-    kinds = set()
-    for path in paths:
-        facts = corpus_from_path(path).describe()
-        kinds.add(facts["kind"])
-        found.update(dict.fromkeys(facts["paths"]))
-    if len(kinds) > 1:
-        raise ConfigurationError(
-            f"The input holds files of several kinds ({', '.join(sorted(kinds))}): filter the files"
-            " of each kind by themselves."
-        )
-    return kinds.pop(), list(found)
+    found = find_corpus_files(paths)
+    found.say()
+    return found.kind, found.paths
 
 
 def input_files(paths: Sequence[str]) -> list[InputFile]:
@@ -103,7 +95,7 @@ def plan(kind: str, inputs: Sequence[InputFile], shard_bytes: int) -> list[Shard
     for file in inputs:
         if kind == "parquet":
             ranges += _row_groups(file, shard_bytes)
-        elif kind == "jsonl" and not file.path.lower().endswith(".gz"):
+        elif kind == "jsonl" and not file_compression(file.path):
             ranges += _byte_ranges(file, shard_bytes)
         else:
             ranges.append((file.path, None, None, file.size))

@@ -4,6 +4,7 @@ What cannot be read comes as a `Malformed`, and reading goes on; damage to a fil
 such stops the job, because nobody knows what is lost.
 """
 
+import collections
 from collections.abc import Iterator
 import dataclasses
 import inspect
@@ -25,6 +26,7 @@ _CORPORA = {
     "parquet": parquet.parquet_corpus,
     "tfrecord": tfrecord.tfrecord_corpus,
 }
+_UNITS = {"jsonl": "line", "parquet": "row", "tfrecord": "record"}
 _ROWS = 256  # of Parquet in memory at a time: documents can be long
 
 
@@ -57,7 +59,8 @@ class Malformed:
 
 def fields_of(kind: str) -> dict:
     """The arguments that say where text, id and source are: what gin binds for such a corpus
-    (`jsonl_corpus.text_field`, ...), else its defaults.
+    (`jsonl_corpus.text_field`, ...), else its defaults; but `on_malformed` is "skip" if unbound,
+    because files get a list of what could not be read.
 
     Raises:
       ConfigurationError: a setting is bound that makes no sense here.
@@ -71,9 +74,18 @@ def fields_of(kind: str) -> dict:
             f"{kind}_corpus.max_documents is set, but files are filtered whole: leave it out, or"
             f" filter the corpus with `filter_corpus.corpus = @{kind}_corpus()` instead of --input."
         )
-    for unused in ("path", "name", "on_malformed"):
+    on_malformed = gin.get_bindings(f"{kind}_corpus").get("on_malformed", "skip")
+    base.check_choice(f"{kind}_corpus.on_malformed", on_malformed, base.ON_MALFORMED)
+    values["on_malformed"] = on_malformed
+    for unused in ("path", "name"):
         values.pop(unused, None)
     return values
+
+
+def identifying(fields: dict) -> dict:
+    """The fields by which scores and unfinished jobs are known: what is done about malformed
+    records changes no document."""
+    return {name: value for name, value in fields.items() if name != "on_malformed"}
 
 
 def read(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
@@ -84,13 +96,36 @@ def read(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
       fields: see `fields_of`.
 
     Raises:
-      DataError: the file is damaged, or lacks the column of the text.
+      DataError: the file is damaged, or lacks the column of the text; a record is malformed, where
+        gin binds `on_malformed = "stop"`.
     """
-    for item in _READERS[shard.kind](shard, fields):
+    stops = fields["on_malformed"] == "stop"
+    for number, item in enumerate(_READERS[shard.kind](shard, fields), 1):
+        if stops and isinstance(item, Malformed):
+            place = f"{shard.path}, {_UNITS[shard.kind]} {_before(shard) + number}"
+            stop = base.Malformed("stop", collections.Counter(), shard.kind)
+            stop(item.reason, place, item.detail)
         if isinstance(item, Record) and (not item.document.text or item.document.text.isspace()):
             yield Malformed("empty text", f"id {item.document.id}")
         else:
             yield item
+
+
+def _before(shard: Shard) -> int:
+    """Lines or rows of the file before the shard: counted only for the message of an error."""
+    if not shard.start:
+        return 0
+    if shard.kind == "parquet":
+        with files.SeekableFile(shard.path) as raw:
+            metadata = pyarrow.parquet.ParquetFile(raw).metadata
+        return sum(metadata.row_group(group).num_rows for group in range(shard.start))
+    lines, left = 1, shard.start - 1  # a line begins at 0 and after every newline
+    for chunk in files.read_chunks(shard.path, decompress=False):
+        lines += chunk.count(b"\n", 0, left)
+        left -= len(chunk)
+        if left <= 0:
+            break
+    return lines
 
 
 class _Complaint:
@@ -99,7 +134,7 @@ class _Complaint:
     def __init__(self):
         self._found: Malformed | None = None
 
-    def __call__(self, reason: str, place: str, detail: str = "") -> None:
+    def __call__(self, reason: str, place: str, detail: str = "", remedy: str = "") -> None:
         self._found = Malformed(reason, detail)
 
     def or_record(self, document: Document | None, whole: object) -> Record | Malformed:
@@ -198,10 +233,7 @@ def _parquet(shard: Shard, fields: dict) -> Iterator[Record | Malformed]:
     default_source = fields["source"] or files.stem(shard.path)
     complaint = _Complaint()
     for batch in parquet_batches(shard):
-        present = parquet.check_columns(shard.path, batch.schema, names)
-        values = {column: parquet.column_values(batch.column(column)) for column in present}
-        nothing = [None] * batch.num_rows
-        rows = zip(*(values.get(column, nothing) for column in names))
+        rows = zip(*parquet.read_columns(shard.path, batch, names))
         for row, (text, identity, source) in enumerate(rows):
             if text is None:
                 yield Malformed(f"null in column {names[0]!r}")
@@ -221,16 +253,26 @@ def parquet_batches(shard: Shard) -> Iterator[pyarrow.RecordBatch]:
             if groups:
                 yield from file.iter_batches(_ROWS, row_groups=groups)
     except (pyarrow.ArrowException, OSError, tf.errors.OpError) as error:
-        raise DataError(
-            f"{shard.path}: cut short, damaged, or not a Parquet file ({error}); write or copy it"
-            " again"
-        ) from error
+        raise parquet.damaged(shard.path, error) from error
 
 
-def parquet_schema(path: str) -> pyarrow.Schema:
-    """The columns of a Parquet file, with the file's own metadata."""
+def parquet_format(path: str) -> tuple[pyarrow.Schema, dict]:
+    """The columns of a Parquet file, with the file's own metadata, and how they are stored: the
+    arguments `compression` and `use_dictionary` of `pyarrow.parquet.ParquetWriter`."""
     with files.SeekableFile(path) as raw:
-        return pyarrow.parquet.ParquetFile(raw).schema_arrow
+        file = pyarrow.parquet.ParquetFile(raw)
+        schema, metadata = file.schema_arrow, file.metadata
+    if not metadata.num_row_groups:
+        return schema, {}
+    group = metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    codecs = {c.path_in_schema: c.compression.replace("UNCOMPRESSED", "NONE") for c in columns}
+    return schema, {
+        "compression": codecs,
+        "use_dictionary": [
+            c.path_in_schema for c in columns if any("DICTIONARY" in e for e in c.encodings)
+        ],
+    }
 
 
 _READERS = {"jsonl": _jsonl, "tfrecord": _tfrecord, "parquet": _parquet}

@@ -15,7 +15,7 @@ from dr_keras.filtering.shards.existing_scores import ExistingScores
 from dr_keras.filtering.shards.plan import (
     InputFile, Shard, find_inputs, identity, input_files, plan,
 )  # fmt: skip
-from dr_keras.filtering.shards.records import fields_of
+from dr_keras.filtering.shards.records import fields_of, identifying
 from dr_keras.filtering.shards.runners import Runner, in_process
 from dr_keras.filtering.shards.work import SCORED, Scorer, Work
 
@@ -114,7 +114,7 @@ def scoring_facts(work: Work, rater: Callable | None, shard_bytes: int) -> dict:
     """What must be the same in every run of a job that scores."""
     return {
         "rater": getattr(rater, "fingerprint", None),
-        "fields": work.fields,
+        "fields": identifying(work.fields),
         "windows_per_batch": work.windows_per_batch,
         "step_bytes": work.step_bytes,
         "shard_bytes": shard_bytes,
@@ -192,7 +192,7 @@ def finish_scores(
         "format": "dr_keras scores",
         "schema_version": 1,
         "input": source.describe(),
-        "fields": source.fields,
+        "fields": identifying(source.fields),
         "input_fingerprint": totals["input_fingerprint"],
         "documents": written["documents"],
         "bytes": totals["counts"]["bytes"],
@@ -263,7 +263,9 @@ def existing_manifest(
         reason = "it was written by another rater"
     elif ours is None:
         reason = "its rater has no fingerprint to know it by"
-    elif manifest.get("input") != source.describe() or manifest.get("fields") != source.fields:
+    elif manifest.get("input") != source.describe() or manifest.get("fields") != identifying(
+        source.fields
+    ):
         reason = "it belongs to another corpus, or the corpus has changed"
     else:
         return manifest

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.formats.kinds import TEXT_SETTINGS
 from dr_keras.errors import DataError
 from dr_keras.filtering import score_files
 from dr_keras.filtering.score_files import number
@@ -54,8 +55,8 @@ def require_documents(facts: Sequence[dict], work: Work, shards: Sequence[Shard]
             detail = f" ({first['detail']})" if first["detail"] else ""
             raise DataError(
                 f"{first['file']}: not one record of the input can be used; the first one:"
-                f" {first['reason']}{detail}. Name the fields of the text, as in --gin_param"
-                " \"jsonl_corpus.text_field = 'content'\"."
+                f" {first['reason']}{detail}. Name the field of the text, as in --gin_param"
+                f" \"{TEXT_SETTINGS[shard.kind]} = 'content'\"."
             )
     raise DataError(f"{shards[0].path}: the input holds no documents.")
 

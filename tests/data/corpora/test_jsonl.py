@@ -89,6 +89,30 @@ def test_missing_paths_are_refused_at_once(tmp_path):
         jsonl_corpus([])
 
 
+def test_fields_of_objects_by_a_path(tmp_path):
+    path = write(
+        tmp_path / "x.jsonl",
+        {"data": {"text": "a", "id": 7, "where": {"url": "u"}}},
+        {"data": {"text": "b"}, "data.text": "B"},  # a key that is written like the path
+        {"data": {"text": "c", "where": "here"}},
+    )
+    corpus = jsonl_corpus(path, "data.text", "data.id", "data.where.url")
+    assert [(d.text, d.source) for d in corpus.documents()] == [("a", "u"), ("B", "x"), ("c", "x")]
+    assert next(corpus.documents()).id == "7"
+    message = "line 1: no field 'data.body' .its fields: 'data'.; set jsonl_corpus.text_field, or"
+    with pytest.raises(DataError, match=message):
+        list(jsonl_corpus(path, "data.body").documents())
+    with pytest.raises(DataError, match="line 1: field 'data.where' is not a string .it is a dict"):
+        list(jsonl_corpus(path, "data.where").documents())
+
+
+def test_integers_that_pandas_made_floats(tmp_path):
+    ids = [12.0, None, -3.0]
+    path = write(tmp_path / "x.jsonl", *({"text": f"t{n}", "id": id} for n, id in enumerate(ids)))
+    found = [d.id for d in jsonl_corpus(path).documents()]
+    assert found == ["12", document_id("x", "t1"), "-3"]
+
+
 MALFORMED = [
     (b"{'text': 1}", "not JSON", "Expecting property name"),
     (b'{"text": "cut sho', "not JSON", "Unterminated string"),
@@ -99,6 +123,8 @@ MALFORMED = [
     (b'{"text": null}', "field 'text' is not a string", "NoneType"),
     (b'{"text": 3}', "field 'text' is not a string", "int"),
     (b'{"text": "a", "id": [1]}', "field 'id' is no string or integer", "list"),
+    (b'{"text": "a", "id": 1.5}', "field 'id' is no string or integer", "float"),
+    (b'{"text": "a", "id": 1e300}', "field 'id' is no string or integer", "too large"),
     (b'{"text": "a", "id": true}', "field 'id' is no string or integer", "bool"),
     (b'{"text": "a\xff"}', "invalid UTF-8", "byte 12 of the line"),
     (b'{"text": "\\ud800"}', "invalid Unicode", "surrogate"),

@@ -62,9 +62,11 @@ def test_compression_by_name_and_shards_in_a_directory(tmp_path, name, compressi
 
 def test_compression_by_option(tmp_path):
     path = write(tmp_path / "x.tfrecord", {"text": b"a"}, compression="GZIP")
-    assert [d.text for d in tfrecord_corpus(path, compression="GZIP").documents()] == ["a"]
+    for compression in ("GZIP", "auto"):  # the file says it, where its name does not
+        corpus = tfrecord_corpus(path, compression=compression)
+        assert [d.text for d in corpus.documents()] == ["a"]
     with pytest.raises(DataError, match="x.tfrecord, record 1: .*set tfrecord_corpus.compression"):
-        list(tfrecord_corpus(path).documents())
+        list(tfrecord_corpus(path, compression="").documents())
     with pytest.raises(ConfigurationError, match="compression must be one of 'auto', ''"):
         tfrecord_corpus(path, compression="zip")
 
@@ -116,7 +118,10 @@ def test_a_damaged_file_names_the_record(tmp_path):
     "record, reason, detail",
     [
         (b"\xff\xff\xff", "not a tf.train.Example", ""),
-        ({"body": b"x", "n": 1}, "no feature 'text'", "its features: 'body', 'n'"),
+        (
+            {"body": b"x", "n": 1}, "no feature 'text'",
+            "its features: 'body', 'n'.; set tfrecord_corpus.feature, or leave",
+        ),
         ({"text": []}, "no feature 'text'", ""),
         ({"text": 3}, "feature 'text' is not one byte string", "1 x int"),
         ({"text": [b"a", b"b"]}, "feature 'text' is not one byte string", "2 x bytes"),

@@ -1,5 +1,6 @@
 """Corpora and raters for the tests of shards: the score of a text can be told by hand."""
 
+import bz2
 import glob
 import gzip
 import json
@@ -53,8 +54,17 @@ def rows(count, first=0):
     ]
 
 
+def opened(path, mode):
+    """A file of bytes, through the compression that its name says."""
+    suffix = os.path.splitext(path)[1]
+    if suffix == ".zst":
+        return (pyarrow.input_stream if mode == "rb" else pyarrow.output_stream)(
+            str(path), compression="zstd"
+        )
+    return {".gz": gzip.open, ".bz2": bz2.open}.get(suffix, open)(path, mode)
+
+
 def write_jsonl(path, records):
-    opened = gzip.open if str(path).endswith(".gz") else open
     with opened(path, "wb") as file:
         for n, record in enumerate(records):
             # as users write it: escapes or not, blanks or not

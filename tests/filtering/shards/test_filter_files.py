@@ -22,6 +22,8 @@ ROWS = corpora.rows(N)
 WRITERS = {
     "jsonl": corpora.write_jsonl,
     "jsonl.gz": corpora.write_jsonl,
+    "json.bz2": corpora.write_jsonl,
+    "jl.zst": corpora.write_jsonl,
     "parquet": corpora.write_parquet,
     "tfrecord": corpora.write_tfrecord,
 }
@@ -41,8 +43,7 @@ def kept_records(folder, suffix):
         return [row for path in paths for row in pyarrow.parquet.read_table(path).to_pylist()]
     if suffix == "tfrecord":
         return [r for path in paths for r in tf.data.TFRecordDataset(path).as_numpy_iterator()]
-    opened = corpora.gzip.open if suffix.endswith(".gz") else open
-    return [line for path in paths for line in opened(path, "rb").read().splitlines()]
+    return [line for path in paths for line in corpora.opened(path, "rb").read().splitlines()]
 
 
 def write_two_files(folder, suffix):
@@ -60,17 +61,19 @@ def test_kept_records_are_whole_and_decided_as_their_ids_say(tmp_path, suffix):
     manifest = filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
     keep = expected_ids()
     chosen = [row for row in ROWS if row["id"] in keep]
-    found = kept_records(out, suffix)
+    packed = suffix.partition(".")[2]  # kept files are called .jsonl, and compressed alike
+    found = kept_records(out, suffix if not packed else f"jsonl.{packed}")
     if suffix == "parquet":
         assert found == chosen
     elif suffix == "tfrecord":
         assert found == [corpora.example(row) for row in chosen]
     else:
-        opened = corpora.gzip.open if suffix.endswith(".gz") else open
         lines = [
-            line for name in "ab" for line in opened(tmp_path / f"{name}.{suffix}", "rb")
+            line
+            for name in "ab"
+            for line in corpora.opened(tmp_path / f"{name}.{suffix}", "rb").read().splitlines()
         ]
-        assert found == [line[:-1] for line, row in zip(lines, ROWS) if row["id"] in keep]
+        assert found == [line for line, row in zip(lines, ROWS) if row["id"] in keep]
     dropped = [json.loads(line) for line in corpora.lines(out, "dropped")]
     assert [row["id"] for row in dropped] == [r["id"] for r in ROWS if r["id"] not in keep]
     assert set(dropped[0]) == {"id", "source", "score", "percentile", "reason"}
@@ -365,7 +368,8 @@ def test_a_corpus_without_a_usable_record_says_why_and_can_be_mended(tmp_path):
     path, out = str(tmp_path / "c.jsonl"), str(tmp_path / "out")
     with open(path, "w") as file:
         file.write('{"content": "1 a"}\n{"content": "2 b"}\n')
-    with pytest.raises(DataError, match="not one record .* no field 'text' .*'content'.*Name the"):
+    message = "not one record .* no field 'text' .*'content'.*Name the .*jsonl_corpus.text_field"
+    with pytest.raises(DataError, match=message):
         filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
     gin.parse_config("jsonl_corpus.text_field = 'content'")
     manifest = filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
@@ -383,3 +387,65 @@ def test_a_folder_that_holds_something_else_is_left_alone(filtered, tmp_path):
     with pytest.raises(DataError, match="holds kept-mine.jsonl, which no unfinished job here"):
         filter_files(path, corpora.NumberRater(), output_dir=str(tmp_path), **SETTINGS)
     assert (tmp_path / "kept-mine.jsonl").read_text() == "mine"
+
+
+def test_errors_name_the_setting_of_the_kind(tmp_path):
+    corpora.write_tfrecord(tmp_path / "a.tfrecord", ROWS[:3])
+    gin.parse_config("tfrecord_corpus.feature = 'body'")
+    with pytest.raises(DataError, match="no feature 'body'.*\"tfrecord_corpus.feature = 'content'"):
+        filter_files(
+            str(tmp_path / "a.tfrecord"), corpora.NumberRater(), output_dir=str(tmp_path / "out"),
+            **SETTINGS,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "none", "mixed"])
+def test_kept_parquet_is_stored_as_it_came(tmp_path, codec):
+    rows = [{"id": row["id"], "text": row["text"], "n": row["meta"]["n"]} for row in ROWS[:90]]
+    table = pyarrow.Table.from_pylist(rows)
+    views = table.column("text").cast(pyarrow.string_view())
+    table = table.set_column(1, "text", views)  # pyarrow cannot take rows of such columns
+    table = table.append_column("tags", pyarrow.array([["a", "b"], None, []] * 30))
+    table = table.append_column("twice", [range(90)]).append_column("twice", [range(90, 180)])
+    table = table.append_column("level", pyarrow.array(list("xyz") * 30).dictionary_encode())
+    table = table.replace_schema_metadata({"made": "by hand"})
+    columns = ("id", "text", "n", "tags.list.element", "twice", "level")
+    mixed = dict(zip(columns, ("zstd", "snappy", "none", "gzip", "brotli", "lz4")))
+    path, out = str(tmp_path / "a.parquet"), str(tmp_path / "out")
+    pyarrow.parquet.write_table(
+        table, path, 40, compression=mixed if codec == "mixed" else codec, use_dictionary=["id"]
+    )
+    settings = {**SETTINGS, "shard_bytes": 1 << 30}
+    filter_files(path, corpora.NumberRater(), output_dir=out, **settings)
+    with pyarrow.parquet.ParquetFile(os.path.join(out, "kept-00000-of-00001.parquet")) as file:
+        kept, stored = file.read(), file.metadata.row_group(0)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        before, schema = file.metadata.row_group(0), file.schema_arrow
+    assert kept.schema.equals(schema, check_metadata=True)
+    for number in range(before.num_columns):
+        old, new = before.column(number), stored.column(number)
+        assert (new.path_in_schema, new.compression) == (old.path_in_schema, old.compression)
+        assert ("RLE_DICTIONARY" in new.encodings) == ("RLE_DICTIONARY" in old.encodings)
+    numbers = [int(id[1:]) for id in kept.column("id").to_pylist()]
+    assert len(numbers) > 20 and numbers == sorted(numbers)
+    assert kept.column(4).to_pylist() == numbers
+    assert kept.column(5).to_pylist() == [90 + n for n in numbers]
+    assert kept.column("text").to_pylist() == [ROWS[n]["text"] for n in numbers]
+    assert kept.column("tags").to_pylist() == [[["a", "b"], None, []][n % 3] for n in numbers]
+
+
+def test_on_malformed_stops_files_too(tmp_path):
+    path, out = str(tmp_path / "a.jsonl"), str(tmp_path / "out")
+    corpora.write_jsonl(path, ROWS[:200])
+    with open(path, "ab") as file:
+        file.write(b'{"text": " "}\n\n{"text": 5}\n')
+    manifest = filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
+    assert manifest["errors"] == {"empty text": 1, "field 'text' is not a string": 1}
+    gin.parse_config("jsonl_corpus.on_malformed = 'skip'")
+    again = filter_files(path, corpora.NumberRater(), output_dir=f"{out}2", **SETTINGS)
+    assert again["errors"] == manifest["errors"] and again["fields"] == manifest["fields"]
+    gin.parse_config("jsonl_corpus.on_malformed = 'stop'")
+    message = "a.jsonl, line 203: field 'text' is not a string .it is a int.; mend it, or leave"
+    with pytest.raises(DataError, match=message):
+        filter_files(path, corpora.NumberRater(), output_dir=f"{out}3", **SETTINGS)
+    assert not os.path.exists(f"{out}3/manifest.json")

@@ -161,3 +161,55 @@ def test_files_of_one_kind(tmp_path):
         plan.find_inputs([a, str(tmp_path / "c.tfrecord")])
     with pytest.raises(DataError, match="no such file or directory"):
         plan.find_inputs([str(tmp_path / "no.jsonl")])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "tfrecord"])
+def test_a_malformed_record_stops_with_its_place_in_the_file(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    made = corpora.rows(90)
+    for wrong in (0, 1, 47, 89):
+        rows = [dict(row) for row in made]
+        if kind == "tfrecord":
+            with corpora.tf.io.TFRecordWriter(str(path)) as writer:
+                for n, row in enumerate(rows):
+                    writer.write(b"\xff" if n == wrong else corpora.example(row))
+        else:
+            rows[wrong]["text"] = None
+            write = corpora.write_jsonl if kind == "jsonl" else corpora.write_parquet
+            write(path, rows)
+        fields = {**records.fields_of(kind), "on_malformed": "stop"}
+        unit = {"jsonl": "line", "parquet": "row", "tfrecord": "record"}[kind]
+        for shard_bytes in (1 << 30, 700, 100):
+            with pytest.raises(DataError, match=f"a.{kind}, {unit} {wrong + 1}: "):
+                for shard in shards_of(path, kind, shard_bytes):
+                    list(records.read(shard, fields))
+
+
+def test_what_gin_says_about_malformed_records_is_checked():
+    assert records.fields_of("jsonl")["on_malformed"] == "skip"
+    gin.parse_config("jsonl_corpus.on_malformed = 'stop'")
+    assert records.fields_of("jsonl")["on_malformed"] == "stop"
+    gin.parse_config("jsonl_corpus.on_malformed = 'ignore'")
+    with pytest.raises(ConfigurationError, match="jsonl_corpus.on_malformed must be one of 'stop'"):
+        records.fields_of("jsonl")
+
+
+def test_compressed_lines_are_never_cut_whatever_the_name_says(tmp_path):
+    made = corpora.rows(90)
+    corpora.write_jsonl(tmp_path / "a.jsonl.gz", made)
+    (tmp_path / "a.jsonl.gz").rename(tmp_path / "a.jsonl")
+    assert len(shards_of(tmp_path / "a.jsonl", "jsonl", 100)) == 1
+    found = read_all(tmp_path / "a.jsonl", "jsonl", 100)
+    assert [r.document.id for r in found] == [r["id"] for r in made]
+
+
+def test_places_in_shards_that_begin_with_a_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [b'{"text": %d}' % n for n in range(4)]  # of one length: shards end where lines do
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    fields = {**records.fields_of("jsonl"), "on_malformed": "stop"}
+    shards = shards_of(path, "jsonl", len(lines[0]) + 1)
+    assert len(shards) == 4
+    for number, shard in enumerate(shards, 1):
+        with pytest.raises(DataError, match=f"a.jsonl, line {number}: field 'text' is not a str"):
+            list(records.read(shard, fields))
