@@ -8,7 +8,6 @@ drives the usual `keras.callbacks`, one "batch" a meta-step and one "epoch" ever
 from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
-from typing import Any
 
 import gin
 import keras
@@ -21,8 +20,8 @@ from dr_keras.distribution.placement import OneDevice
 from dr_keras.distribution.strategies import placement_of
 from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError
 from dr_keras.meta import checks, layer_checks, pytrees
-from dr_keras.meta.estimators import NestedTape
-from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.estimators import Estimator, NestedTape
+from dr_keras.meta.inner_optimizers import InnerOptimizer, adam
 from dr_keras.meta.interruption import Interruption
 from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.population import Population
@@ -107,9 +106,9 @@ class MetaTrainer:
         rater: keras.Model,
         inner_model: Callable[[], keras.Model],
         per_example_loss: Callable,
-        inner_optimizer: Any = None,
+        inner_optimizer: InnerOptimizer | None = None,
         outer_optimizer: OuterAdam | None = None,
-        estimator: Callable | None = None,
+        estimator: Estimator | None = None,
         unroll_length: int = 2,
         advance_updates: int = 0,
         population_size: int = 8,
