@@ -33,7 +33,7 @@ class ArtefactError(DrKerasError):
     """A directory is not an exported rater, or only part of one."""
 
 
-# How autograph begins its account of an error in a traced function, and Keras that of one in a layer.
+# How autograph begins its account of an error in a traced function, and Keras that in a layer.
 _WRAPPINGS = ("in user code:", "Exception encountered when calling")
 
 

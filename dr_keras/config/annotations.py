@@ -9,6 +9,8 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from gin import config as gin_config
+
 # A list will do for all of these, and a tuple.
 MANY = (
     list,
@@ -28,13 +30,8 @@ def hints_of(function: Callable) -> dict[str, Any]:
     """
     of_class = inspect.isclass(function)
     try:
-        construct = function
-        if of_class:  # the nearest of both, as Python and gin have it
-            defining = [base for base in function.__mro__ if {"__init__", "__new__"} & {*vars(base)}]
-            construct = defining[0].__init__ if "__init__" in vars(defining[0]) else (
-                defining[0].__new__
-            )
-        found = typing.get_type_hints(construct, include_extras=False)
+        construct = gin_config._find_class_construction_fn(function) if of_class else function
+        found = typing.get_type_hints(construct)
     except Exception:  # whatever evaluating somebody's annotations may raise
         found = {}
     return {**found, "return": function} if of_class else found

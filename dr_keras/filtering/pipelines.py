@@ -199,8 +199,8 @@ def _check_regroupable(spec, place: str = "element") -> None:
     if isinstance(spec, (tf.data.DatasetSpec, tf.OptionalSpec, tf.TensorArraySpec)):
         kind = type(spec).__name__.removesuffix("Spec")
         raise ConfigurationError(
-            f"{place} is of type {kind}, which cannot be grouped into batches: map it to tensors first"
-            " (windows by flat_map and batch), or leave it out."
+            f"{place} is of type {kind}, which cannot be grouped into batches: map it to tensors"
+            " first (windows by flat_map and batch), or leave it out."
         )
 
 
@@ -230,7 +230,8 @@ def take(batch, rows: tf.Tensor):
     def of_part(part):
         if part is None:
             return None
-        return _sparse_rows(part, rows) if isinstance(part, tf.SparseTensor) else tf.gather(part, rows)
+        gather = _sparse_rows if isinstance(part, tf.SparseTensor) else tf.gather
+        return gather(part, rows)
 
     return tf.nest.map_structure(of_part, batch)
 

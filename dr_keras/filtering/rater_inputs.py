@@ -132,8 +132,8 @@ def _check_dtype(pair: _Pair) -> None:
     if names and not given.is_integer:
         raise ConfigurationError(
             f"The rater reads '{pair.name}' as {wanted.name}, and is given {given.name} of shape"
-            f" {pair.given.shape}, which it would misread: with `key`, name the part that it learned"
-            " on, or map the dataset to whole numbers first."
+            f" {pair.given.shape}, which it would misread: with `key`, name the part that it"
+            " learned on, or map the dataset to whole numbers first."
         )
 
 

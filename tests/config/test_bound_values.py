@@ -147,7 +147,7 @@ def refusal(*bindings, gin_files=()):
 )
 def test_the_quick_start_with_a_wrong_value(binding, message):
     found = refusal(binding, gin_files="experiments/quickstart.gin")
-    assert found.startswith(f"--gin_param number 1: {binding.partition(' ')[0]} = ") or "[1]" in found
+    assert found.startswith(f"--gin_param number 1: {binding.partition(' ')[0]}")
     assert message in found and "\n" not in found
 
 
