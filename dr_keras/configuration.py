@@ -1,7 +1,8 @@
 """Strict gin configuration.
 
 `parse` makes the bindings of gin files and of the command line, and refuses what gin would let
-pass: a macro that nothing uses, one that has no value, includes in a circle. Every refusal is a
+pass: a macro that nothing uses, one that has no value, includes in a circle, a value that does not
+fit the annotation of its argument (`dr_keras.config.bound_values`). Every refusal is a
 `ConfigurationError` with the file, the line and the nearest valid name.
 
 A gin file is named by its path or by its name among those that come with dr_keras
@@ -24,6 +25,7 @@ from gin import config as gin_config
 
 import dr_keras
 from dr_keras import gin_files as files
+from dr_keras.config.bound_values import MACRO, check_bound_values
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.gin_files import Binding, Origin, nearest, packaged_folder, packaged_gin_files
 from dr_keras.run_configuration import (
@@ -46,7 +48,6 @@ __all__ = [
     "write_operative_config",
 ]
 
-_MACRO = "gin.macro"
 # How gin begins its message about a name it does not know.
 _UNKNOWN = "No configurable matching"
 
@@ -65,8 +66,8 @@ def parse(
       gin_files: paths, or names among the packaged files; later ones win.
       gin_params: bindings as text, `"name.argument = value"`; they win over the files.
       search: further folders in which files and their includes are looked up.
-      complete: whether every macro must have a value and a use, and the configuration is then
-        finalised (locked). False is for a fragment that others include.
+      complete: whether every macro must have a value and a use and every value must fit, and the
+        configuration is then finalised (locked). False is for a fragment that others include.
 
     Raises:
       ConfigurationError: anything that is wrong with the configuration.
@@ -98,7 +99,9 @@ def _parse(gin_files: list[str], gin_params: list[str], search: list[str], compl
         _make_bindings(lambda text=text: gin.parse_config(text), str(origin), text)
         bindings += files.scan_text(text, origin)
     if complete:
-        _require_complete(_origins(bindings))
+        origins = _origins(bindings)
+        _require_complete(origins)
+        check_bound_values(gin_config._CONFIG, origins, _shown_key)
         _make_bindings(gin.finalize, "the configuration as a whole")
 
 
@@ -206,7 +209,7 @@ def _origins(bindings: Sequence[Binding]) -> dict[tuple[str, str, str], Origin]:
             configurable = gin_config._REGISTRY.get_match(selector)
             key = (scope, configurable.selector if configurable else selector, argument)
         else:
-            key = (f"{scope}/{selector}" if scope else selector, _MACRO, "value")
+            key = (f"{scope}/{selector}" if scope else selector, MACRO, "value")
         origins[key] = origin
     return origins
 
@@ -218,7 +221,7 @@ def _require_complete(origins: dict[tuple[str, str, str], Origin]) -> None:
     keeps its old value or has none.
     """
     config = gin_config._CONFIG
-    bound = {scope for scope, selector in config if selector == _MACRO}
+    bound = {scope for scope, selector in config if selector == MACRO}
     used: dict[str, str] = {}
     problems = []
     for (scope, selector), arguments in config.items():
@@ -226,7 +229,7 @@ def _require_complete(origins: dict[tuple[str, str, str], Origin]) -> None:
             name = _shown_key(scope, selector, argument)
             origin = origins.get((scope, selector, argument))
             at = f"{origin}: " if origin else ""
-            for reference in gin_config.iterate_references(value, to=_wrapper(_MACRO)):
+            for reference in gin_config.iterate_references(value, to=_wrapper(MACRO)):
                 macro = reference.config_key[0]
                 used.setdefault(macro, f"{at}{name}")
             if _is_required_marker(value):
@@ -237,7 +240,7 @@ def _require_complete(origins: dict[tuple[str, str, str], Origin]) -> None:
     for macro in sorted(set(used) - bound):
         problems.append(f"{used[macro]} uses %{macro}, which has no value.{nearest(macro, bound)}")
     for macro in sorted(bound - set(used)):
-        origin = origins.get((macro, _MACRO, "value"))
+        origin = origins.get((macro, MACRO, "value"))
         at = f"{origin}: " if origin else ""
         others = nearest(macro, set(used) - {macro})
         problems.append(f"{at}{macro} is given a value, and nothing uses it.{others}")
@@ -246,7 +249,7 @@ def _require_complete(origins: dict[tuple[str, str, str], Origin]) -> None:
 
 
 def _shown_key(scope: str, selector: str, argument: str) -> str:
-    if selector == _MACRO:
+    if selector == MACRO:
         return scope
     shortest = gin_config._REGISTRY.minimal_selector(selector)
     return f"{scope}/{shortest}.{argument}" if scope else f"{shortest}.{argument}"

@@ -31,3 +31,27 @@ class WorkerLostError(DrKerasError, RuntimeError):
 
 class ArtefactError(DrKerasError):
     """A directory is not an exported rater, or only part of one."""
+
+
+# How autograph begins its account of an error in a traced function, and Keras that in a layer.
+_WRAPPINGS = ("in user code:", "Exception encountered when calling")
+
+
+def as_raised(error: Exception) -> Exception:
+    """The DrKerasError inside of what TensorFlow or Keras made of it, or `error` itself.
+
+    What is raised while a function is traced comes out as another error, whose message is the
+    traceback of that function; what is raised in a layer has the layer's arguments in its message.
+    """
+    text = " ".join(str(error).split())
+    if not any(wrapping in text for wrapping in _WRAPPINGS):
+        return error
+    inner, seen = error, set()
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        said = " ".join(str(inner).split())
+        if isinstance(inner, DrKerasError) and not any(wrap in said for wrap in _WRAPPINGS):
+            # an error that happens to have been handled before is not quoted
+            return inner if said in text else error
+        inner = inner.__cause__ or inner.__context__
+    return error

@@ -19,7 +19,7 @@ from dr_keras.data.streams import BatchStream
 from dr_keras.errors import DataError
 from dr_keras.filtering.fractions import oversized_batch
 from dr_keras.meta.checks import at_least
-from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.inner_optimizers import InnerOptimizer, adam
 from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
@@ -55,7 +55,7 @@ class MetaEvaluation:
         validation: ExampleSet,
         inner_model: Callable[[], keras.Model],
         per_example_loss: Callable,
-        optimizer=None,
+        optimizer: InnerOptimizer | None = None,
         updates: int = 60,
         repeats: int = 1,
         batch_size: int = 32,

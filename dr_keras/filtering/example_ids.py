@@ -35,6 +35,9 @@ def content_ids(features) -> tf.Tensor:
     Args:
       features: nested structure of tensors or ragged tensors [N, ...].
 
+    Raises:
+      ConfigurationError: a part is something else, such as a sparse tensor.
+
     Returns:
       string [N]; examples of the same content have the same id.
     """
@@ -44,6 +47,11 @@ def content_ids(features) -> tf.Tensor:
 
 
 def _hashed(part) -> tf.Tensor:
+    if not isinstance(part, (tf.Tensor, tf.RaggedTensor)):
+        raise ConfigurationError(
+            f"The rater reads a {type(part).__name__}, whose content names no example: give `ids`,"
+            " a field or a function to strings or whole numbers."
+        )
     if isinstance(part, tf.RaggedTensor):
         # rows have no bytes of their own to hash: hash what they hold, join, hash again
         names = part.with_flat_values(_fingerprint(part.flat_values))

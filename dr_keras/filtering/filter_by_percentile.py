@@ -91,6 +91,7 @@ def filter_by_percentile(
                 if ids is None
                 else id_strings(pipelines.selector(ids)(batch))
             )
+            names = pipelines.one_an_example(names, batch, "ids")
             keep, probability = drawn(names, percentile, batch_size, oversized, seed)
             facts = {}
             if emit_scores:

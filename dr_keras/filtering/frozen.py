@@ -19,7 +19,7 @@ from tensorflow.python.framework.convert_to_constants import (
 )
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.problem import model_inputs
+from dr_keras.filtering import rater_inputs
 
 
 # Calls and control flow count as stateful by name once they read a variable, whatever is left of
@@ -126,25 +126,19 @@ def freeze_outputs(
 
 
 def _call(rater: Callable, features):
-    if not isinstance(rater, keras.Model):
-        return rater(features)
-    if not getattr(rater, "inputs", None):  # a subclassed model knows itself what it reads
-        return rater(features, training=False)
-    if isinstance(features, dict):
-        features = model_inputs(rater, features)
-    elif isinstance(rater.input, dict) and len(rater.input) == 1 and tf.is_tensor(features):
-        features = {name: features for name in rater.input}
-    given, inputs = len(tf.nest.flatten(features)), len(rater.inputs)
-    if given != inputs:  # Keras would take the first ones, whatever they are
-        raise ConfigurationError(
-            f"The rater has {inputs} inputs, {[tensor.name for tensor in rater.inputs]}, and is"
-            f" given {given} parts: with `key`, choose those that it takes."
-        )
-    return rater(features, training=False)
+    features = rater_inputs.matched(rater, features)
+    rater_inputs.check_features(rater, features)
+    return rater(features, training=False) if isinstance(rater, keras.Model) else rater(features)
 
 
 def _one_each(name: str, values) -> tf.Tensor:
-    values = tf.cast(tf.convert_to_tensor(values), tf.float32)
+    values = tf.convert_to_tensor(values)
+    if not (values.dtype.is_floating or values.dtype.is_integer or values.dtype.is_bool):
+        raise ConfigurationError(
+            f"The rater gives {values.dtype.name} for '{name}', but one real number an example is"
+            " needed: floats, whole numbers or truth values."
+        )
+    values = tf.cast(values, tf.float32)
     if values.shape.rank == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape.rank != 1:

@@ -11,6 +11,7 @@ import os
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.filtering import rater_inputs
 from dr_keras.filtering.frozen import FrozenRater, freeze_outputs
 
 Rater = Callable | str | os.PathLike
@@ -83,7 +84,7 @@ class ScoredBatches:
         @tf.autograph.experimental.do_not_convert  # errors come out as they were raised
         def spread(*parts):  # tf.data spreads a tuple over arguments; put it together again
             batch = parts if is_tuple else parts[0]
-            return step(batch, self.frozen(self.select(batch)))
+            return step(batch, self._outputs(batch))
 
         mapped = self.dataset.map(spread, num_parallel_calls=num_parallel_calls, deterministic=True)
         options = tf.data.Options()
@@ -96,6 +97,49 @@ class ScoredBatches:
             policy = tf.data.experimental.ExternalStatePolicy.IGNORE
             options.experimental_external_state_policy = policy
         return mapped.with_options(options)
+
+    def _outputs(self, batch) -> dict[str, tf.Tensor]:
+        """The rater's outputs, of as many rows as the batch has."""
+        features = self.select(batch)
+        widths = rater_inputs.width_conditions(self.frozen.owner, features)
+        with tf.control_dependencies([tf.Assert(*condition) for condition in widths]):
+            outputs = self.frozen(features)
+        return {
+            name: one_an_example(values, batch, "scores" if name == "score" else f"{name}s")
+            for name, values in outputs.items()
+        }
+
+
+def one_an_example(values: tf.Tensor, batch, what: str) -> tf.Tensor:
+    """`values` [N], checked to be as many as the examples of `batch`; at run time where need be.
+
+    Raises:
+      ConfigurationError: there are more or fewer, and shapes show it.
+    """
+    known, rows = _rows(batch)
+    given = values.shape[0]
+    if None in (known, given):
+        count = tf.shape(values)[0]
+        said = [f"There must be one an example. Number of {what}:", count, "of examples:", rows]
+        with tf.control_dependencies([tf.Assert(tf.equal(count, rows), said)]):
+            return tf.ensure_shape(tf.identity(values), [known or given])
+    if known != given:
+        raise ConfigurationError(
+            f"There are {given} {what} for a batch of {known} examples, and one an example is"
+            " needed: the rater, and functions given for keys, must keep to the rows of what they"
+            " are handed."
+        )
+    return values
+
+
+def _rows(batch) -> tuple[int | None, tf.Tensor]:
+    """The number of a batch's examples: as far as it is static, and as int32 scalar."""
+    part = next(part for part in tf.nest.flatten(batch) if part is not None)
+    if isinstance(part, tf.SparseTensor):
+        return part.shape[0], tf.cast(part.dense_shape[0], tf.int32)
+    if isinstance(part, tf.RaggedTensor):
+        return part.shape[0], tf.cast(part.nrows(), tf.int32)
+    return part.shape[0], tf.shape(part)[0]
 
 
 def scored_batches(
@@ -122,6 +166,7 @@ def scored_batches(
       ConfigurationError: the rater cannot score the elements, or does not give one score an
         example.
     """
+    _check_regroupable(dataset.element_spec)
     first_error = None
     for choice in _readings(dataset.element_spec) if batched is None else [bool(batched)]:
         try:
@@ -140,6 +185,23 @@ def scored_batches(
         " that it takes; with `batched`, say whether elements are batches. It said:"
         f" {type(first_error).__name__}: {said[:300]}"
     ) from first_error
+
+
+def _check_regroupable(spec, place: str = "element") -> None:
+    """Refuses, by name, parts of elements that have no rows to choose from."""
+    parts = []
+    if isinstance(spec, dict):
+        parts = [(f"{place}[{name!r}]", part) for name, part in spec.items()]
+    elif isinstance(spec, (tuple, list)):
+        parts = [(f"{place}[{number}]", part) for number, part in enumerate(spec)]
+    for where, part in parts:
+        _check_regroupable(part, where)
+    if isinstance(spec, (tf.data.DatasetSpec, tf.OptionalSpec, tf.TensorArraySpec)):
+        kind = type(spec).__name__.removesuffix("Spec")
+        raise ConfigurationError(
+            f"{place} is of type {kind}, which cannot be grouped into batches: map it to tensors"
+            " first (windows by flat_map and batch), or leave it out."
+        )
 
 
 def _freeze_for(
@@ -163,7 +225,31 @@ def _readings(element_spec) -> list[bool]:
 
 
 def take(batch, rows: tf.Tensor):
-    """The given rows (int [n]) of every part of a batch."""
-    return tf.nest.map_structure(
-        lambda part: None if part is None else tf.gather(part, rows), batch
+    """The given rows (int [n], none of them twice) of every part of a batch."""
+
+    def of_part(part):
+        if part is None:
+            return None
+        gather = _sparse_rows if isinstance(part, tf.SparseTensor) else tf.gather
+        return gather(part, rows)
+
+    return tf.nest.map_structure(of_part, batch)
+
+
+def _sparse_rows(part: tf.SparseTensor, rows: tf.Tensor) -> tf.SparseTensor:
+    """`tf.gather` for sparse tensors, which TensorFlow does not have."""
+    rows = tf.cast(rows, tf.int64)
+    count = tf.shape(rows, tf.int64)
+    numbers = tf.range(1, count[0] + 1)
+    places = tf.scatter_nd(rows[:, tf.newaxis], numbers, part.dense_shape[:1])  # 0: left out
+    places = tf.gather(places, part.indices[:, 0]) - 1
+    taken = places >= 0
+    indices = tf.concat([places[:, tf.newaxis], part.indices[:, 1:]], axis=1)
+    found = tf.SparseTensor(
+        tf.boolean_mask(indices, taken),
+        tf.boolean_mask(part.values, taken),
+        tf.concat([count, part.dense_shape[1:]], axis=0),
     )
+    found = tf.sparse.reorder(found)
+    found.set_shape([rows.shape[0], *part.shape[1:]])
+    return found

@@ -6,7 +6,7 @@ of updates done (int32 scalar), and bias corrections and schedules follow it.
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Protocol
 
 import gin
 import tensorflow as tf
@@ -28,7 +28,7 @@ class InnerOptimizer(Protocol):
 class _Optimizer:
     """Fields and steps that all inner optimizers share."""
 
-    learning_rate: Any = 1e-3  # a number or a schedule of age
+    learning_rate: float | schedules.Schedule = 1e-3
     clip_norm: float | None = None  # global norm of the inner gradient; None: not clipped
 
     def _rate(self, theta, age):

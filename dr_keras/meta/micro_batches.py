@@ -5,7 +5,8 @@ and a rater gives each example a score of its own, so that a loop over parts of 
 same numbers with the activations of one part.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import math
 
 import tensorflow as tf
 
@@ -13,29 +14,42 @@ from dr_keras.differentiation.recomputing_scan import recomputing_scan
 from dr_keras.errors import ConfigurationError
 
 
-def check_parts(parts: int, examples, non_trainable: list, kind: str) -> None:
-    """Raises ConfigurationError where `parts` cannot divide the batch, or would change values.
+def check_parts(parts: int, sizes: Mapping[str, int], non_trainable: list, estimator) -> None:
+    """Raises ConfigurationError where `parts` cannot divide a batch, or would change values.
 
     Args:
       parts: how many.
-      examples: pytree of tensors [B, ...].
-      non_trainable: of the inner model; statistics over a batch are floating.
-      kind: of batch, for the message: "inner" or "outer".
+      sizes: kind of batch, "inner" or "outer" -> examples in it.
+      non_trainable: tensors or variables of the inner model; statistics over a batch are floating.
+      estimator: whose setting it is, for the message.
     """
     if parts == 1:
         return
-    size = tf.nest.flatten(examples)[0].shape[0]
-    if size % parts:
-        raise ConfigurationError(
-            f"micro_batches is {parts}, which does not divide the {kind} batch of {size} examples."
-        )
-    statistics = sum(leaf.dtype.is_floating for leaf in tf.nest.flatten(non_trainable))
+    name = f"{type(estimator).__name__}.micro_batches"
+    leaves = tf.nest.flatten(non_trainable)
+    statistics = sum(tf.as_dtype(leaf.dtype).is_floating for leaf in leaves)
     if statistics:
         raise ConfigurationError(
-            f"micro_batches is {parts}, but the inner model keeps {statistics} statistics over its"
+            f"{name} is {parts}, but the inner model keeps {statistics} statistics over its"
             " batches (BatchNormalization does): in parts it would be another model. Leave"
             " micro_batches at 1, or use a normalisation within examples."
         )
+    for kind, size in sizes.items():
+        if size % parts:
+            common = math.gcd(*sizes.values())
+            near = _nearest_divisors(common, parts)
+            raise ConfigurationError(
+                f"{name} is {parts}, which does not divide the {kind} batch of {size}"
+                f" examples (MetaTrainer.{kind}_batch_size): make it {' or '.join(map(str, near))},"
+                f" or the batch a multiple of {parts}."
+            )
+
+
+def _nearest_divisors(size: int, parts: int) -> list[int]:
+    """The next smaller divisor of `size`, and the next greater one if there is one."""
+    divisors = [number for number in range(1, size + 1) if size % number == 0]
+    below = [number for number in divisors if number < parts][-1:]
+    return below + [number for number in divisors if number > parts][:1]
 
 
 def over_parts(

@@ -6,7 +6,6 @@ old ones) have the same say. Global-norm clipping comes first, decoupled weight 
 """
 
 import dataclasses
-from typing import Any
 
 import gin
 import tensorflow as tf
@@ -27,7 +26,7 @@ class OuterAdam:
       weight_decay: decoupled, times the learning rate (the paper: 0.1).
     """
 
-    learning_rate: Any = 1e-3
+    learning_rate: float | schedules.Schedule = 1e-3
     warmup: int = 100
     clip_norm: float | None = 0.01
     weight_decay: float = 0.1

@@ -6,9 +6,17 @@ while an older one decays; the outer schedule counts meta-steps.
 
 import dataclasses
 import math
+from typing import Protocol
 
 import gin
 import tensorflow as tf
+
+
+class Schedule(Protocol):
+    """A learning rate that depends on an age."""
+
+    def __call__(self, age: tf.Tensor, dtype=tf.float32) -> tf.Tensor:
+        """Learning rate, a scalar of `dtype`, for the update at `age` (int32 scalar)."""
 
 
 @gin.configurable

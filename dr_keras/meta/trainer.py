@@ -8,7 +8,6 @@ drives the usual `keras.callbacks`, one "batch" a meta-step and one "epoch" ever
 from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
-from typing import Any
 
 import gin
 import keras
@@ -19,11 +18,12 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.distribution.placement import OneDevice
 from dr_keras.distribution.strategies import placement_of
-from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError
+from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError, as_raised
 from dr_keras.meta import checks, layer_checks, pytrees
-from dr_keras.meta.estimators import NestedTape
-from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.estimators import Estimator, NestedTape
+from dr_keras.meta.inner_optimizers import InnerOptimizer, adam
 from dr_keras.meta.interruption import Interruption
+from dr_keras.meta.micro_batches import check_parts
 from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.population import Population
 from dr_keras.meta.problem import InnerState, inner_losses, inner_update, keras_problem
@@ -99,7 +99,8 @@ class MetaTrainer:
         tf.distribute; None: one device. It decides nothing about the result but rounding.
 
     Raises:
-      ConfigurationError: a setting out of its range.
+      ConfigurationError: a setting out of its range, or batches that the estimator's
+        `micro_batches` do not divide.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class MetaTrainer:
         rater: keras.Model,
         inner_model: Callable[[], keras.Model],
         per_example_loss: Callable,
-        inner_optimizer: Any = None,
+        inner_optimizer: InnerOptimizer | None = None,
         outer_optimizer: OuterAdam | None = None,
-        estimator: Callable | None = None,
+        estimator: Estimator | None = None,
         unroll_length: int = 2,
         advance_updates: int = 0,
         population_size: int = 8,
@@ -153,7 +154,11 @@ class MetaTrainer:
         checks.at_least("population_size", population_size, 1)
         self.placement.check_population(population_size)
         self._group = self.placement.group(population_size)
-        if self._group is not None:
+        if self._group is None:
+            sizes = {"inner": inner_batch_size, "outer": outer_batch_size}
+            state = self.inner_model.non_trainable_variables
+            check_parts(self.micro_batches, sizes, state, self.estimator)
+        else:
             check_split(
                 self._group,
                 self.estimator,
@@ -424,8 +429,8 @@ class MetaTrainer:
                 callback_list.on_train_batch_begin(step)
                 try:
                     logs = self._one_step(step, train, inner_streams, outer_streams)
-                except Exception as error:  # autograph hides what type it was
-                    raise layer_checks.missing_derivative(error) or error
+                except Exception as error:
+                    raise layer_checks.missing_derivative(error) or as_raised(error)
                 step += 1
                 for name, value in logs.items():
                     sums[name] = sums.get(name, 0.0) + value

@@ -150,8 +150,8 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
     eta, rater_state = rater_specs(setup)
     estimator, length = trainer.estimator, trainer.unroll_length
     parts = trainer.micro_batches
-    for kind, size in (("inner", trainer.inner_batch_size), ("outer", trainer.outer_batch_size)):
-        check_parts(parts, batch_specs(setup.features, size), state.non_trainable, kind)
+    batches = {"inner": trainer.inner_batch_size, "outer": trainer.outer_batch_size}
+    check_parts(parts, batches, state.non_trainable, estimator)
     problem = keras_problem(
         setup.rater, trainer.inner_model, trainer.per_example_loss, None, 1.0, rater_state
     )

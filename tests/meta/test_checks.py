@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.errors import ConfigurationError
+from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.meta.checks import at_least, probe_batch
+from dr_keras.meta.estimators import Recompute
 
 
 def constant_rater(outputs: int):
@@ -133,3 +134,37 @@ def test_whole_numbers_of_at_least_one(value):
 @pytest.mark.parametrize("value", [1, 7, np.int64(3)])
 def test_good_numbers_pass(value):
     at_least("size", value, 1)
+
+
+@pytest.mark.parametrize(
+    "parts, batches, message",
+    [
+        (5, (32, 32), "inner batch of 32 examples (MetaTrainer.inner_batch_size): make it 4 or 8,"),
+        (16, (32, 24), "outer batch of 24 examples (MetaTrainer.outer_batch_size): make it 8,"),
+        (3, (7, 21), "inner batch of 7 examples (MetaTrainer.inner_batch_size): make it 1 or 7,"),
+        (99, (8, 8), "make it 8, or the batch a multiple of 99."),
+    ],
+)
+def test_parts_that_do_not_divide_the_batches_are_refused_before_anything_is_traced(
+    parts, batches, message, regression_trainer
+):
+    sizes = dict(zip(("inner_batch_size", "outer_batch_size"), batches))
+    with pytest.raises(ConfigurationError) as caught:
+        regression_trainer(estimator=Recompute(micro_batches=parts), **sizes)
+    said = str(caught.value)
+    assert said.startswith(f"Recompute.micro_batches is {parts}, which does not divide the ")
+    assert message in said
+
+
+def test_an_error_of_a_traced_function_reaches_the_user_as_it_was_raised(
+    regression_trainer, regression_sets
+):
+    def loss(outputs, batch):
+        if not tf.executing_eagerly():
+            raise DataError("the loss does not like these examples")
+        return tf.reduce_mean(tf.square(outputs - batch["target"]), axis=-1)
+
+    trainer = regression_trainer(per_example_loss=loss, population_size=1, unroll_length=1)
+    with pytest.raises(DataError) as caught:
+        trainer.fit(*regression_sets, 1)
+    assert str(caught.value) == "the loss does not like these examples"

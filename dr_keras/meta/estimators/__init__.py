@@ -19,9 +19,18 @@ An estimator is a callable
 It has no tf.function and no variables of its own: the trainer wraps and compiles it once.
 """
 
+from typing import Protocol
+
 from dr_keras.meta.estimators.first_order import FirstOrder
 from dr_keras.meta.estimators.mixed_mode import MixedMode
 from dr_keras.meta.estimators.nested_tape import NestedTape
 from dr_keras.meta.estimators.recompute import Recompute
 
-__all__ = ["FirstOrder", "MixedMode", "NestedTape", "Recompute"]
+__all__ = ["Estimator", "FirstOrder", "MixedMode", "NestedTape", "Recompute"]
+
+
+class Estimator(Protocol):
+    """What `MetaTrainer` takes for an estimator; see above."""
+
+    def __call__(self, problem, state, eta: list, inner_batches: dict, outer_batch: dict) -> tuple:
+        """(outer_loss, meta_gradient, new_state, metrics)."""

@@ -387,8 +387,8 @@ class _Run:
         return cotangent, total
 
     def __call__(self, outer_batch):
-        check_parts(self.parts, self.batch(0), self.state.non_trainable, "inner")
-        check_parts(self.parts, outer_batch, self.state.non_trainable, "outer")
+        sizes = {"inner": self.batch_size, "outer": next(iter(outer_batch.values())).shape[0]}
+        check_parts(self.parts, sizes, self.state.non_trainable, self.estimator)
         leaves, saved, records, first_gradient = self.forward()
         final = self.unflat(leaves, self.length)
         outer_loss, cotangent = outer_gradient(self.problem, final, outer_batch, self.parts)
