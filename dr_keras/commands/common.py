@@ -13,9 +13,11 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 
-from dr_keras import configuration
+from dr_keras import system_errors
+from dr_keras.commands import streams
 from dr_keras.errors import ConfigurationError, DrKerasError
 
 EXIT_USER_ERROR = 2
@@ -109,6 +111,8 @@ def argument_parser(description: str, *, base_dir: bool = True, gin: bool = True
 
 def parse_gin(arguments: argparse.Namespace) -> None:
     """Parses the gin files and bindings of `arguments`; see `configuration.parse`."""
+    from dr_keras import configuration  # here, so that dr-keras-doctor runs without gin
+
     configuration.parse(arguments.gin_files, arguments.gin_params)
 
 
@@ -117,30 +121,55 @@ def run(
 ) -> int:
     """Runs `main(argv)` and returns the exit status of the process.
 
-    Errors a user can act on become `error: ...` on standard error and status 2, Ctrl-C becomes one
-    line and status 130, SIGTERM leaves as an exception would, with status 143 (so that claims on
-    shared work are given up and half-written files removed), and a reader that went away
-    (`... | head`) is no error. Everything else is a defect and keeps its traceback.
+    Errors a user can act on, those of the operating system among them (`system_errors`), become
+    `error: ...` on standard error and status 2, Ctrl-C becomes one line and status 130, SIGTERM
+    leaves as an exception would, with status 143 (so that claims on shared work are given up and
+    half-written files removed), and a reader that went away (`... | head`) is no error. Everything
+    else is a defect and keeps its traceback. With DR_KERAS_TRACEBACK=1 all errors show theirs.
     """
+    streams.prepare()
     try:
         _require_tensorflow_backend()
-        with _terminated_as_an_exception():
+        _require_utf8(sys.argv[1:] if argv is None else argv)
+        with _terminated_as_an_exception(), _flushed_output():
             return main(argv) or 0
-    except DrKerasError as error:
-        return _report(str(error))
-    except (RuntimeError, TypeError) as error:
-        # gin raises these for an argument that nobody set.
-        missing = _missing_binding(str(error))
-        if missing is None:
-            raise
-        return _report(missing)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes standard output once more at exit, which would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except Exception as error:
+        if streams.is_of_output(error):
+            streams.give_up_output()
+            if isinstance(error, BrokenPipeError):
+                return 0
+        message = _for_the_user(error)
+        if message is None:
+            raise
+        if os.environ.get("DR_KERAS_TRACEBACK"):
+            traceback.print_exception(error)
+        return _report(message)
+
+
+def _for_the_user(error: Exception) -> str | None:
+    """What to tell a user, who can act on it; None of a defect."""
+    if isinstance(error, DrKerasError):
+        return str(error)
+    if isinstance(error, RuntimeError | TypeError):
+        # gin raises these for an argument that nobody set.
+        missing = _missing_binding(str(error))
+        if missing is not None:
+            return missing
+    return system_errors.explained(error)
+
+
+@contextlib.contextmanager
+def _flushed_output() -> Iterator[None]:
+    """What is still to be printed goes out while its failure can be told, `--help` included."""
+    try:
+        yield
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager
@@ -164,8 +193,10 @@ def _terminated_as_an_exception() -> Iterator[None]:
 
 
 def _report(message: str) -> int:
-    sys.stdout.flush()
-    print(f"error: {_GIN_CALL_NOTE.sub('', message)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # Nobody is left to hear of it.
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        print(f"error: {_GIN_CALL_NOTE.sub('', message)}", file=sys.stderr, flush=True)
     return EXIT_USER_ERROR
 
 
@@ -197,3 +228,14 @@ def _require_tensorflow_backend() -> None:
             f"KERAS_BACKEND is set to {backend!r}, and dr_keras runs on TensorFlow only. "
             "Unset it, or set KERAS_BACKEND=tensorflow."
         )
+
+
+def _require_utf8(argv: Sequence[str]) -> None:
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(
+                f"{ascii(argument)} is not UTF-8, and TensorFlow opens no file by such a name:"
+                " rename it, or make a link to it."
+            ) from None

@@ -10,14 +10,15 @@ restores under any strategy with as many members.
 """
 
 import hashlib
-import os
 import pathlib
 import re
+import shutil
 
 import gin
 import keras
 import tensorflow as tf
 
+from dr_keras import whole_files
 from dr_keras.errors import CheckpointError
 
 _STATE = re.compile(r"state-(\d+)\.index$")
@@ -144,13 +145,17 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         step = int(self._trainer.meta_step.numpy())
         final = rater_path(self.base_dir, step)
-        temporary = final.with_name(f"unfinished-{final.name}")
-        self._trainer.rater.save_weights(temporary, overwrite=True)
-        # First the checksum: weights with their final name always have it.
-        _checksum_path(final).write_text(_checksum(temporary) + "\n", encoding="ascii")
-        os.replace(temporary, final)
+        with whole_files.replacing(final) as temporary:
+            self._trainer.rater.save_weights(temporary, overwrite=True)
+            # First the checksum: weights with their final name always have it.
+            whole_files.write_text(_checksum_path(final), _checksum(temporary) + "\n")
         # The bundle's data file is written before its index, and only an index is looked for.
-        tf.train.Checkpoint(**state).write(str(self.folder / f"state-{step}"))
+        path = str(self.folder / f"state-{step}")
+        try:
+            tf.train.Checkpoint(**state).write(path)
+        except BaseException:
+            shutil.rmtree(f"{path}_temp", ignore_errors=True)
+            raise
         for old in _steps(self.folder, _STATE)[: -self.keep]:
             index = self.folder / f"state-{old}.index"
             index.unlink(missing_ok=True)
