@@ -51,7 +51,9 @@ _HDF5 = re.compile(r"name = '(?P<path>[^']*)'(?:.|\n)*errno = (?P<number>\d+), e
 _OPERATIONS = re.compile(r"^.*\}\} | \[Op:.*$|^\s*\(\d+\) [A-Za-z_ ]+: ")
 _FILE = re.compile(r"(?P<path>.+); (?P<says>[^;]+)")
 _NO_FOLDER = re.compile(r"(?P<path>\S.*) is not a directory")
-_SCHEME = re.compile(r"File system scheme '(?P<scheme>.*)' not implemented \(file: '(?P<path>.*)'\)")
+_SCHEME = re.compile(
+    r"File system scheme '(?P<scheme>.*)' not implemented \(file: '(?P<path>.*)'\)"
+)
 _REMOTE = re.compile(r"\b(?!https?:)[a-z][a-z0-9+.-]*://[^\s,;'\")]+")
 _REMOTE_REMEDIES = {
     "PermissionDeniedError": "check your credentials for it",

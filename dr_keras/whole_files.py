@@ -5,6 +5,7 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
+from typing import ContextManager
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.gin_files import is_remote
@@ -23,8 +24,16 @@ def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> No
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes `content` to `path`, in place of what was there, and makes its folder."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path) as temporary, _opened(temporary) as file:
         file.write(content)
+
+
+def _opened(path: str) -> ContextManager:
+    if not is_remote(path):
+        return open(path, "wb")
+    import tensorflow as tf  # Only a remote path is worth the seconds that this takes.
+
+    return tf.io.gfile.GFile(path, "wb")
 
 
 @contextlib.contextmanager
@@ -63,7 +72,7 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _replacing_remotely(path: str) -> Iterator[str]:
-    import tensorflow as tf  # Only a remote path is worth the seconds that this takes.
+    import tensorflow as tf
 
     folder, name = os.path.split(path)
     temporary = f"{folder}/unfinished-{uuid.uuid4().hex[:12]}-{name}"

@@ -7,6 +7,7 @@ after it has parsed its arguments.
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -66,8 +67,23 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         arguments = super().parse_args(args, namespace)
+        if getattr(arguments, "base_dir", None):
+            _require_folder(arguments.base_dir)
         _import_tensorflow_quietly()
         return arguments
+
+
+def _require_folder(path: str) -> None:
+    """Raises OSError, before any work, if `path` is no folder and cannot be made."""
+    if "://" in path:
+        return
+    there = os.path.abspath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), there)
+    if there != os.path.abspath(path) and not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), there)
 
 
 def argument_parser(description: str, *, base_dir: bool = True, gin: bool = True) -> ArgumentParser:
@@ -138,7 +154,7 @@ def run(
         return EXIT_INTERRUPTED
     except Exception as error:
         if streams.is_of_output(error):
-            streams.give_up_output()
+            streams.give_up(sys.stdout)
             if isinstance(error, BrokenPipeError):
                 return 0
         message = _for_the_user(error)
@@ -146,7 +162,7 @@ def run(
             raise
         if os.environ.get("DR_KERAS_TRACEBACK"):
             traceback.print_exception(error)
-        return _report(message)
+        return _report(_GIN_CALL_NOTE.sub("", message))
 
 
 def _for_the_user(error: Exception) -> str | None:
@@ -193,10 +209,11 @@ def _terminated_as_an_exception() -> Iterator[None]:
 
 
 def _report(message: str) -> int:
-    with contextlib.suppress(OSError):  # Nobody is left to hear of it.
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        print(f"error: {_GIN_CALL_NOTE.sub('', message)}", file=sys.stderr, flush=True)
+    for stream, text in (sys.stdout, ""), (sys.stderr, f"error: {message}\n"):
+        try:
+            print(text, end="", file=stream, flush=True)
+        except OSError:  # Nobody is left to hear of it.
+            streams.give_up(stream)
     return EXIT_USER_ERROR
 
 

@@ -1,10 +1,11 @@
-"""Standard output and error of a command: they take any text, and say themselves that they failed."""
+"""Standard output and error of a command: they take any text, and name themselves if they fail."""
 
 import contextlib
 import errno
 import io
 import os
 import sys
+from typing import TextIO
 
 from dr_keras import system_errors
 
@@ -66,11 +67,11 @@ def is_of_output(error: BaseException) -> bool:
     return getattr(system_errors.original(error), "filename", None) == STANDARD_OUTPUT
 
 
-def give_up_output() -> None:
-    """Standard output becomes /dev/null: Python flushes it at exit, which would fail once more."""
+def give_up(stream: TextIO) -> None:
+    """A standard stream becomes /dev/null: Python flushes it at exit, which would fail again."""
     with contextlib.suppress(OSError, io.UnsupportedOperation):
-        if sys.stdout.fileno() == 1:
-            _open_null(1)
+        if stream.fileno() in (1, 2):
+            _open_null(stream.fileno())
 
 
 def _open_null(descriptor: int) -> None:
