@@ -133,7 +133,10 @@ def parse_gin(arguments: argparse.Namespace) -> None:
 
 
 def run(
-    main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
+    main: Callable[[Sequence[str] | None], int | None],
+    argv: Sequence[str] | None = None,
+    *,
+    any_backend: bool = False,
 ) -> int:
     """Runs `main(argv)` and returns the exit status of the process.
 
@@ -142,10 +145,12 @@ def run(
     leaves as an exception would, with status 143 (so that claims on shared work are given up and
     half-written files removed), and a reader that went away (`... | head`) is no error. Everything
     else is a defect and keeps its traceback. With DR_KERAS_TRACEBACK=1 all errors show theirs.
+    `any_backend` leaves it to `main` what is said of another backend of Keras.
     """
     streams.prepare()
     try:
-        _require_tensorflow_backend()
+        if not any_backend:
+            _require_tensorflow_backend()
         _require_utf8(sys.argv[1:] if argv is None else argv)
         with _terminated_as_an_exception(), _flushed_output():
             return main(argv) or 0
