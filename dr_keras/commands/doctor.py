@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from dr_keras.commands import common
 from dr_keras.doctor import machine, probe
-from dr_keras.doctor.findings import PROBLEM, WARNING, Finding, findings
+from dr_keras.doctor.finding import PROBLEM, WARNING, Finding
+from dr_keras.doctor.findings import findings
 
 EXIT_PROBLEM = 1
 _ABOUT = 18  # columns for what a line is about

@@ -11,7 +11,7 @@ import test_findings
 
 from dr_keras.commands import doctor
 from dr_keras.doctor import machine, probe
-from dr_keras.doctor.findings import OK, PROBLEM, WARNING, Finding
+from dr_keras.doctor.finding import OK, PROBLEM, WARNING, Finding
 
 
 def test_the_facts_of_this_machine():

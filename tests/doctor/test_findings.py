@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from dr_keras.doctor.findings import CHECKS, OK, PROBLEM, WARNING, findings
+from dr_keras.doctor.finding import OK, PROBLEM, WARNING
+from dr_keras.doctor.findings import CHECKS, findings
 
 GOOD = {
     "python": {"version": "3.11.7", "executable": "/venv/bin/python"},
