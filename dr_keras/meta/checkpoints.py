@@ -16,6 +16,7 @@ import shutil
 
 import gin
 import keras
+import numpy as np
 import tensorflow as tf
 
 from dr_keras import whole_files
@@ -42,6 +43,14 @@ def rater_steps(base_dir) -> list[int]:
 
 def rater_path(base_dir, step: int) -> pathlib.Path:
     return pathlib.Path(base_dir) / "checkpoints" / f"rater-{step}.weights.h5"
+
+
+def _require_room(path: str, rater: keras.Model) -> None:
+    """Raises OSError where the weights have no room: HDF5 may end the process instead."""
+    sizes = [int(np.prod(weight.shape)) * 8 + 4096 for weight in rater.weights]
+    with open(path, "wb") as file:
+        for _ in range(0, sum(sizes), 1 << 20):
+            file.write(bytes(1 << 20))
 
 
 def _checksum_path(path: pathlib.Path) -> pathlib.Path:
@@ -146,6 +155,7 @@ class Checkpoints(keras.callbacks.Callback):
         step = int(self._trainer.meta_step.numpy())
         final = rater_path(self.base_dir, step)
         with whole_files.replacing(final) as temporary:
+            _require_room(temporary, self._trainer.rater)
             self._trainer.rater.save_weights(temporary, overwrite=True)
             # First the checksum: weights with their final name always have it.
             whole_files.write_text(_checksum_path(final), _checksum(temporary) + "\n")

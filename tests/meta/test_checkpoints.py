@@ -2,6 +2,7 @@
 
 import errno
 import pathlib
+import resource
 
 import keras
 import numpy as np
@@ -262,3 +263,20 @@ def test_a_disk_that_fills_up_leaves_no_half_of_a_checkpoint(saved, tmp_path, mo
         assert caught.value.filename == str(rater_path(tmp_path, 8))
     new = [] if what != "state" else ["rater-8.sha256", "rater-8.weights.h5"]
     assert files(tmp_path) == sorted([*before, *new])
+
+
+def test_a_limit_on_the_size_of_files_ends_in_an_error_and_not_in_hdf5(saved, tmp_path):
+    trainer, checkpoints = saved
+    before = files(tmp_path)
+    trainer.meta_step.assign(8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            checkpoints.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (caught.value.errno, caught.value.filename) == (
+        errno.EFBIG, str(rater_path(tmp_path, 8))
+    )  # fmt: skip
+    assert files(tmp_path) == before
