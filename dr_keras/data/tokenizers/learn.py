@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 import heapq
-import os
 import re
 
 import gin
