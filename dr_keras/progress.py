@@ -1,5 +1,6 @@
 """One line of progress: how far, how fast, how long still, and the number that matters."""
 
+import contextlib
 import sys
 import time
 from typing import TextIO
@@ -77,15 +78,19 @@ class Progress:
         spent = duration(time.monotonic() - self._begin)
         self._write(f"{self.label} {self._done}/{self.total} {self.unit} in {spent}", note)
         if self._terminal:
-            self._stream.write("\n")
-            self._stream.flush()
+            self._put("\n")
 
     def _write(self, line: str, note: str) -> None:
         line = f"{line}  {note}" if note else line
         if self._terminal:
             padding = " " * max(0, self._width - len(line))
-            self._stream.write(f"\r{line}{padding}")
+            self._put(f"\r{line}{padding}")
             self._width = len(line)
         else:
-            self._stream.write(f"{line}\n")
-        self._stream.flush()
+            self._put(f"{line}\n")
+
+    def _put(self, text: str) -> None:
+        # Work goes on where nobody can be told of it any more (`2>&1 | head`, a full disk).
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()

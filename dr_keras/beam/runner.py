@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineState
+from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.utils.shared import Shared
 
+from dr_keras import system_errors
 from dr_keras.beam.handler import RaterModelHandler
 from dr_keras.beam.transforms import NAMESPACE
 from dr_keras.errors import ConfigurationError, DrKerasError
@@ -43,6 +44,7 @@ def beam_runner(flags: Sequence[str]) -> Runner:
             "Beam's DaskRunner is not offered: it loses rows without saying so. Use DirectRunner"
             " (--direct_num_workers), FlinkRunner, SparkRunner or DataflowRunner."
         )
+    _require_known(name)
 
     def run(
         work: Work, shards: Sequence[Shard], scorer: Scorer | None, progress: ShardProgress
@@ -70,6 +72,19 @@ def beam_runner(flags: Sequence[str]) -> Runner:
     return run
 
 
+def _require_known(name: str) -> None:
+    """Asks Beam for the runner before any work is done, not when the pipeline is built."""
+    try:
+        create_runner(name or "DirectRunner")
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"--runner {name} cannot be loaded: {error}.") from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"Beam knows no runner {name!r}: use DirectRunner, FlinkRunner, SparkRunner,"
+            " DataflowRunner, or the module and class of one that is installed here."
+        ) from error
+
+
 class DoShard(beam.DoFn):
     """Does shards; counts documents, kept, dropped and errors, of all and by source."""
 
@@ -86,7 +101,14 @@ class DoShard(beam.DoFn):
             self._scorer = lambda documents: score_documents(rater, documents, windows)
 
     def process(self, shard: Shard):
-        facts = run_shard(shard, self._work, self._scorer)
+        try:
+            facts = run_shard(shard, self._work, self._scorer)
+        except Exception as error:
+            # Beam raises a copy with the step's name, which loses numbers and file names.
+            said = system_errors.explained(error)
+            if said is None:
+                raise
+            raise DrKerasError(said) from error
         Metrics.counter(NAMESPACE, "shards").inc()
         Metrics.counter(NAMESPACE, "errors").inc(sum(facts["errors"].values()))
         for name in ("documents", "kept", "dropped"):

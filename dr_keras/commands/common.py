@@ -7,15 +7,18 @@ after it has parsed its arguments.
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 
-from dr_keras import configuration
+from dr_keras import system_errors
+from dr_keras.commands import streams
 from dr_keras.errors import ConfigurationError, DrKerasError
 
 EXIT_USER_ERROR = 2
@@ -64,8 +67,23 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         arguments = super().parse_args(args, namespace)
+        if getattr(arguments, "base_dir", None):
+            _require_folder(arguments.base_dir)
         _import_tensorflow_quietly()
         return arguments
+
+
+def _require_folder(path: str) -> None:
+    """Raises OSError, before any work, if `path` is no folder and cannot be made."""
+    if "://" in path:
+        return
+    there = os.path.abspath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), there)
+    if there != os.path.abspath(path) and not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), there)
 
 
 def argument_parser(description: str, *, base_dir: bool = True, gin: bool = True) -> ArgumentParser:
@@ -109,38 +127,70 @@ def argument_parser(description: str, *, base_dir: bool = True, gin: bool = True
 
 def parse_gin(arguments: argparse.Namespace) -> None:
     """Parses the gin files and bindings of `arguments`; see `configuration.parse`."""
+    from dr_keras import configuration  # here, so that dr-keras-doctor runs without gin
+
     configuration.parse(arguments.gin_files, arguments.gin_params)
 
 
 def run(
-    main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
+    main: Callable[[Sequence[str] | None], int | None],
+    argv: Sequence[str] | None = None,
+    *,
+    any_backend: bool = False,
 ) -> int:
     """Runs `main(argv)` and returns the exit status of the process.
 
-    Errors a user can act on become `error: ...` on standard error and status 2, Ctrl-C becomes one
-    line and status 130, SIGTERM leaves as an exception would, with status 143 (so that claims on
-    shared work are given up and half-written files removed), and a reader that went away
-    (`... | head`) is no error. Everything else is a defect and keeps its traceback.
+    Errors a user can act on, those of the operating system among them (`system_errors`), become
+    `error: ...` on standard error and status 2, Ctrl-C becomes one line and status 130, SIGTERM
+    leaves as an exception would, with status 143 (so that claims on shared work are given up and
+    half-written files removed), and a reader that went away (`... | head`) is no error. Everything
+    else is a defect and keeps its traceback. With DR_KERAS_TRACEBACK=1 all errors show theirs.
+    `any_backend` leaves it to `main` what is said of another backend of Keras.
     """
+    streams.prepare()
     try:
-        _require_tensorflow_backend()
-        with _terminated_as_an_exception():
+        if not any_backend:
+            _require_tensorflow_backend()
+        _require_utf8(sys.argv[1:] if argv is None else argv)
+        with _terminated_as_an_exception(), _flushed_output():
             return main(argv) or 0
-    except DrKerasError as error:
-        return _report(str(error))
-    except (RuntimeError, TypeError) as error:
-        # gin raises these for an argument that nobody set.
-        missing = _missing_binding(str(error))
-        if missing is None:
-            raise
-        return _report(missing)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes standard output once more at exit, which would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except Exception as error:
+        if streams.is_of_output(error):
+            streams.give_up(sys.stdout)
+            if isinstance(error, BrokenPipeError):
+                return 0
+        message = _for_the_user(error)
+        if message is None:
+            raise
+        if os.environ.get("DR_KERAS_TRACEBACK"):
+            traceback.print_exception(error)
+        return _report(_GIN_CALL_NOTE.sub("", message))
+
+
+def _for_the_user(error: Exception) -> str | None:
+    """What to tell a user, who can act on it; None of a defect."""
+    if isinstance(error, DrKerasError):
+        return str(error)
+    if isinstance(error, RuntimeError | TypeError):
+        # gin raises these for an argument that nobody set.
+        missing = _missing_binding(str(error))
+        if missing is not None:
+            return missing
+    return system_errors.explained(error)
+
+
+@contextlib.contextmanager
+def _flushed_output() -> Iterator[None]:
+    """What is still to be printed goes out while its failure can be told, `--help` included."""
+    try:
+        yield
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager
@@ -164,8 +214,11 @@ def _terminated_as_an_exception() -> Iterator[None]:
 
 
 def _report(message: str) -> int:
-    sys.stdout.flush()
-    print(f"error: {_GIN_CALL_NOTE.sub('', message)}", file=sys.stderr, flush=True)
+    for stream, text in (sys.stdout, ""), (sys.stderr, f"error: {message}\n"):
+        try:
+            print(text, end="", file=stream, flush=True)
+        except OSError:  # Nobody is left to hear of it.
+            streams.give_up(stream)
     return EXIT_USER_ERROR
 
 
@@ -197,3 +250,14 @@ def _require_tensorflow_backend() -> None:
             f"KERAS_BACKEND is set to {backend!r}, and dr_keras runs on TensorFlow only. "
             "Unset it, or set KERAS_BACKEND=tensorflow."
         )
+
+
+def _require_utf8(argv: Sequence[str]) -> None:
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(
+                f"{ascii(argument)} is not UTF-8, and TensorFlow opens no file by such a name:"
+                " rename it, or make a link to it."
+            ) from None

@@ -44,8 +44,9 @@ class _RunFiles(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         step = (epoch + 1) * self.every
         line = {"step": step, "loss": float(logs["loss"]), f"{self.part}_loss": logs["test_loss"]}
-        self.metrics.write(json.dumps(line) + "\n")
-        self.metrics.flush()
+        with whole_files.writing(self.metrics.name):
+            self.metrics.write(json.dumps(line) + "\n")
+            self.metrics.flush()
         with self.writer.as_default(step=step):
             tf.summary.scalar("train/loss", line["loss"])
             tf.summary.scalar(f"{self.part}/loss", logs["test_loss"])

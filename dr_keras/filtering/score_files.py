@@ -1,6 +1,7 @@
 """Score files: what a rater said about each document of a corpus.
 
-Parquet where the name ends in .parquet, else JSON lines; one row a document in the corpus' order:
+Parquet where the name ends in .parquet, else JSON lines (gzipped where it ends in .gz); one row a
+document in the corpus' order:
 
     id          string   the document's id
     source      string   its source
@@ -16,19 +17,22 @@ change without scoring again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import dataclasses
+import gzip
 import io
 import itertools
 import json
 import math
 import os
-import uuid
+import zlib
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
+from dr_keras import whole_files
 from dr_keras.data.corpora.files import SeekableFile
 from dr_keras.errors import DataError
 
@@ -86,16 +90,41 @@ class ScoreWriter:
 
     def __init__(self, path: str):
         self.path = os.fspath(path)
-        self._temporary = f"{self.path}.tmp-{uuid.uuid4().hex[:8]}"
         self._parquet = is_parquet(self.path)
         self._pending: list[pyarrow.Table] = []
 
     def __enter__(self) -> "ScoreWriter":
-        make_parent(self.path)
-        self._file = GFileWriter(self._temporary)
-        if self._parquet:
-            self._tables = pyarrow.parquet.ParquetWriter(self._file, SCHEMA, compression="zstd")
+        with contextlib.ExitStack() as stack:
+            raw = GFileWriter(stack.enter_context(whole_files.replacing(self.path)))
+            stack.push(self._forget_manifest)
+            stack.callback(raw.close)
+            if self._parquet:
+                self._file = pyarrow.parquet.ParquetWriter(raw, SCHEMA, compression="zstd")
+            elif self.path.lower().endswith(".gz"):
+                # no time and no name, so that the same scores give the same bytes
+                self._file = gzip.GzipFile("", "wb", fileobj=raw, mtime=0)
+            else:
+                self._file = raw
+            stack.push(self._finish)
+            self._exit = stack.pop_all()
         return self
+
+    def __exit__(self, *raised) -> None:
+        self._exit.__exit__(*raised)
+
+    def _finish(self, kind, *_) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._file.close()
+        except Exception:
+            if kind is None:  # else the exception before it says more
+                raise
+
+    def _forget_manifest(self, kind, *_) -> None:
+        # an old manifest must not vouch for the new scores
+        if kind is None and tf.io.gfile.exists(self.path + MANIFEST_SUFFIX):
+            tf.io.gfile.remove(self.path + MANIFEST_SUFFIX)
 
     def write(self, ids: Sequence[str], sources: Sequence[str], columns: dict) -> None:
         """Adds documents; `columns` holds score, percentile and windows, each [n]."""
@@ -113,22 +142,8 @@ class ScoreWriter:
 
     def _flush(self) -> None:
         if self._pending:
-            self._tables.write_table(pyarrow.concat_tables(self._pending))
+            self._file.write_table(pyarrow.concat_tables(self._pending))
         self._pending = []
-
-    def __exit__(self, kind, *_) -> None:
-        if self._parquet:
-            if kind is None:
-                self._flush()
-            self._tables.close()
-        self._file.close()
-        if kind is None:
-            # an old manifest must not vouch for the new scores
-            if tf.io.gfile.exists(self.path + MANIFEST_SUFFIX):
-                tf.io.gfile.remove(self.path + MANIFEST_SUFFIX)
-            tf.io.gfile.rename(self._temporary, self.path, overwrite=True)
-        else:
-            tf.io.gfile.remove(self._temporary)
 
 
 class GFileWriter(io.RawIOBase):
@@ -153,9 +168,12 @@ class GFileWriter(io.RawIOBase):
         return self._written
 
     def close(self) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        try:
             self._file.close()
-        super().close()
+        finally:  # else it is closed, and fails, once more when it is collected
+            super().close()
 
 
 def is_parquet(path: str) -> bool:
@@ -185,20 +203,9 @@ def number(value) -> float | None:
     return float(str(np.float32(value))) if math.isfinite(value) else None
 
 
-def make_parent(path: str) -> None:
-    """Makes the folder that `path` is to lie in."""
-    parent = os.path.dirname(path)
-    if parent:
-        tf.io.gfile.makedirs(parent)
-
-
 def write_json(path: str, content: dict) -> None:
     """Writes JSON under a temporary name and renames it."""
-    make_parent(path)
-    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
-    with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-    tf.io.gfile.rename(temporary, path, overwrite=True)
+    whole_files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_manifest(path: str) -> dict | None:
@@ -240,7 +247,7 @@ def iterate_scores(path: str) -> Iterator[Scores]:
     if not tf.io.gfile.exists(path):
         raise DataError(f"{path} does not exist: name a file that score_corpus wrote.")
     rows = 0
-    for chunk in _parquet_chunks(path) if is_parquet(path) else _json_chunks(path):
+    for chunk in _chunks(path):
         rows += len(chunk)
         yield chunk
     manifest = read_manifest(path)
@@ -251,21 +258,35 @@ def iterate_scores(path: str) -> Iterator[Scores]:
         )
 
 
-def _json_chunks(path: str) -> Iterator[Scores]:
-    with tf.io.gfile.GFile(path, "r") as file:
-        lines = enumerate(file, start=1)
-        while rows := [
-            _parse(line, f"{path}, line {number}")
-            for number, line in itertools.islice(lines, _ROWS)
-        ]:
-            ids, sources, score, percentile, windows = zip(*rows)
-            yield Scores(
-                list(ids),
-                list(sources),
-                _floats(score),
-                _floats(percentile),
-                np.array(windows, np.int32),
-            )
+def _chunks(path: str) -> Iterator[Scores]:
+    """By what the file is, whatever its name."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        first = file.read(4)
+    if is_parquet(path) or first == b"PAR1":
+        return _parquet_chunks(path)
+    return _json_chunks(path, gzipped=first.startswith(b"\x1f\x8b"))
+
+
+def _json_chunks(path: str, gzipped: bool) -> Iterator[Scores]:
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            lines = enumerate(gzip.GzipFile(fileobj=file) if gzipped else file, start=1)
+            while rows := [
+                _parse(line, f"{path}, line {number}")
+                for number, line in itertools.islice(lines, _ROWS)
+            ]:
+                ids, sources, score, percentile, windows = zip(*rows)
+                yield Scores(
+                    list(ids),
+                    list(sources),
+                    _floats(score),
+                    _floats(percentile),
+                    np.array(windows, np.int32),
+                )
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}: cut short or damaged ({error}); copy it or score again."
+        ) from error
 
 
 def _parquet_chunks(path: str) -> Iterator[Scores]:
@@ -304,7 +325,7 @@ def _from_batch(batch: pyarrow.RecordBatch, present: list[str]) -> Scores:
     )
 
 
-def _parse(line: str, place: str) -> tuple:
+def _parse(line: bytes, place: str) -> tuple:
     try:
         record = json.loads(line)
         score, percentile = record["score"], record.get("percentile")

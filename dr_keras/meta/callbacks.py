@@ -66,7 +66,8 @@ class MetricsFile(TrainerCallback):
     def _write(self, kind, logs, **more):
         record = {"kind": kind, "meta_step": int(self.trainer.meta_step.numpy())}
         record |= {name: _jsonable(value) for name, value in (logs or {}).items()} | more
-        self._file.write(json.dumps(record) + "\n")
+        with whole_files.writing(self._path):
+            self._file.write(json.dumps(record) + "\n")
 
     def on_train_batch_end(self, batch, logs=None):
         record = self.trainer.last_record

@@ -10,14 +10,16 @@ restores under any strategy with as many members.
 """
 
 import hashlib
-import os
 import pathlib
 import re
+import shutil
 
 import gin
 import keras
+import numpy as np
 import tensorflow as tf
 
+from dr_keras import whole_files
 from dr_keras.errors import CheckpointError
 
 _STATE = re.compile(r"state-(\d+)\.index$")
@@ -41,6 +43,14 @@ def rater_steps(base_dir) -> list[int]:
 
 def rater_path(base_dir, step: int) -> pathlib.Path:
     return pathlib.Path(base_dir) / "checkpoints" / f"rater-{step}.weights.h5"
+
+
+def _require_room(path: str, rater: keras.Model) -> None:
+    """Raises OSError where the weights have no room: HDF5 may end the process instead."""
+    sizes = [int(np.prod(weight.shape)) * 8 + 4096 for weight in rater.weights]
+    with open(path, "wb") as file:
+        for _ in range(0, sum(sizes), 1 << 20):
+            file.write(bytes(1 << 20))
 
 
 def _checksum_path(path: pathlib.Path) -> pathlib.Path:
@@ -144,13 +154,18 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         step = int(self._trainer.meta_step.numpy())
         final = rater_path(self.base_dir, step)
-        temporary = final.with_name(f"unfinished-{final.name}")
-        self._trainer.rater.save_weights(temporary, overwrite=True)
-        # First the checksum: weights with their final name always have it.
-        _checksum_path(final).write_text(_checksum(temporary) + "\n", encoding="ascii")
-        os.replace(temporary, final)
+        with whole_files.replacing(final) as temporary:
+            _require_room(temporary, self._trainer.rater)
+            self._trainer.rater.save_weights(temporary, overwrite=True)
+            # First the checksum: weights with their final name always have it.
+            whole_files.write_text(_checksum_path(final), _checksum(temporary) + "\n")
         # The bundle's data file is written before its index, and only an index is looked for.
-        tf.train.Checkpoint(**state).write(str(self.folder / f"state-{step}"))
+        path = str(self.folder / f"state-{step}")
+        try:
+            tf.train.Checkpoint(**state).write(path)
+        except BaseException:
+            shutil.rmtree(f"{path}_temp", ignore_errors=True)
+            raise
         for old in _steps(self.folder, _STATE)[: -self.keep]:
             index = self.folder / f"state-{old}.index"
             index.unlink(missing_ok=True)

@@ -210,7 +210,7 @@ def append_line(path: Path, line: Mapping) -> None:
         if whole != text:
             path.write_bytes(whole)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with whole_files.writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 

@@ -1,5 +1,6 @@
 """Files on Beam: the same files as without it, whatever happens to workers and bundles."""
 
+import errno
 import json
 import os
 import signal
@@ -119,6 +120,31 @@ def test_the_command_passes_beams_flags_on(letters, local, tmp_path, capsys):
 def test_runners_that_lose_rows_are_refused():
     with pytest.raises(ConfigurationError, match="DaskRunner is not offered: it loses rows"):
         beam_runner(["--runner=DaskRunner"])
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("NoSuchRunner", "error: Beam knows no runner 'NoSuchRunner': use DirectRunner, Flink"),
+        ("no.such.Runner", "error: --runner no.such.Runner cannot be loaded: No module named 'no'"),
+    ],
+)
+def test_unknown_runners_are_refused_before_work(letters, tmp_path, capsys, name, message):
+    assert filter_corpus.main(_command(letters, tmp_path / "out", "--runner", name)) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(message) and printed.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_on_a_worker_is_one_line(letters, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "out/kept-1")
+
+    monkeypatch.setattr("dr_keras.beam.runner.run_shard", full)
+    assert filter_corpus.main(_command(letters, tmp_path / "out")) == 2
+    printed = capsys.readouterr().err
+    assert "error: out/kept-1: No space left on device; make room on that disk" in printed
+    assert "manifest.json" not in os.listdir(tmp_path / "out")
 
 
 def _run(arguments):

@@ -1,6 +1,8 @@
 """Checkpoints: whole or not there, damaged ones named, the newest few kept."""
 
+import errno
 import pathlib
+import resource
 
 import keras
 import numpy as np
@@ -226,3 +228,55 @@ def test_any_flipped_byte_in_rater_weights_is_noticed(saved, tmp_path):
 def test_weights_of_another_architecture_are_refused(saved, tmp_path):
     with pytest.raises(CheckpointError, match="damaged or belongs to another rater"):
         load_rater_weights(wider_model(), tmp_path, 4)
+
+
+def _raise_in_mid_write(monkeypatch, trainer, what):
+    """The disk is full once half of a file is written."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def save_weights(path, overwrite):
+        pathlib.Path(path).write_bytes(b"half")
+        raise full
+
+    def write(self, path):
+        pathlib.Path(f"{path}_temp").mkdir()
+        pathlib.Path(f"{path}_temp", "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
+        raise full
+
+    if what == "rater":
+        monkeypatch.setattr(trainer.rater, "save_weights", save_weights)
+    elif what == "checksum":
+        monkeypatch.setattr("dr_keras.meta.checkpoints._checksum", lambda path: 1 / 0)
+    else:
+        monkeypatch.setattr(tf.train.Checkpoint, "write", write)
+
+
+@pytest.mark.parametrize("what", ["rater", "checksum", "state"])
+def test_a_disk_that_fills_up_leaves_no_half_of_a_checkpoint(saved, tmp_path, monkeypatch, what):
+    trainer, checkpoints = saved
+    before = files(tmp_path)
+    trainer.meta_step.assign(8)
+    _raise_in_mid_write(monkeypatch, trainer, what)
+    with pytest.raises((OSError, ZeroDivisionError)) as caught:
+        checkpoints.save()
+    if what == "rater":
+        assert caught.value.filename == str(rater_path(tmp_path, 8))
+    new = [] if what != "state" else ["rater-8.sha256", "rater-8.weights.h5"]
+    assert files(tmp_path) == sorted([*before, *new])
+
+
+def test_a_limit_on_the_size_of_files_ends_in_an_error_and_not_in_hdf5(saved, tmp_path):
+    trainer, checkpoints = saved
+    before = files(tmp_path)
+    trainer.meta_step.assign(8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            checkpoints.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (caught.value.errno, caught.value.filename) == (
+        errno.EFBIG, str(rater_path(tmp_path, 8))
+    )  # fmt: skip
+    assert files(tmp_path) == before

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 import heapq
-import os
 import re
 
 import gin
 import numpy as np
 import tensorflow as tf
 
+from dr_keras import system_errors, whole_files
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.splits import PARTS, part_of, split_fractions, unit_hash
 from dr_keras.data.tokenizers.base import utf8
@@ -221,14 +221,8 @@ def _dataset(texts: Iterable[str]) -> tf.data.Dataset:
 
 
 def _write(path: str, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it, so that it is never half there."""
-    folder = os.path.dirname(path)
     try:
-        if folder:
-            tf.io.gfile.makedirs(folder)
-        temporary = f"{path}.tmp"
-        with tf.io.gfile.GFile(temporary, "wb") as file:
-            file.write(content)
-        tf.io.gfile.rename(temporary, path, overwrite=True)
-    except tf.errors.OpError as error:
-        raise ConfigurationError(f"{path} cannot be written ({error.message}).") from error
+        whole_files.write_bytes(path, content)
+    except (OSError, tf.errors.OpError) as error:
+        said = system_errors.explained(error) or str(error)
+        raise ConfigurationError(f"The vocabulary cannot be written: {said}") from error

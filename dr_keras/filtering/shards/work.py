@@ -266,11 +266,11 @@ class _ShardRun:
 
     def abandon(self) -> None:
         for output in self._outputs:
-            try:
-                output.close()
-                tf.io.gfile.remove(output.path)
-            except (tf.errors.OpError, OSError, ValueError, pyarrow.ArrowException):
-                pass  # what is left lies in the folder of temporary files
+            for step in (output.close, lambda: tf.io.gfile.remove(output.path)):
+                try:
+                    step()
+                except (tf.errors.OpError, OSError, ValueError, pyarrow.ArrowException):
+                    pass  # what is left lies in the folder of temporary files
 
 
 def _size(record: Record) -> int:

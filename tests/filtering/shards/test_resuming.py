@@ -63,15 +63,17 @@ def test_a_stopped_run_goes_on_where_it_was(whole, tmp_path, reference):
 @pytest.mark.parametrize("reference", ["corpus", "artefact"])
 def test_a_run_may_end_after_any_of_its_renames(tmp_path, monkeypatch, reference):
     corpora.write_jsonl(tmp_path / "c.jsonl", corpora.rows(60))
-    real = tf.io.gfile.rename
     left = 0
 
-    def rename(*arguments, **named):
-        nonlocal left
-        real(*arguments, **named)
-        left -= 1
-        if left == 0:
-            raise KeyboardInterrupt
+    def stopping(real):
+        def rename(*arguments, **named):
+            nonlocal left
+            real(*arguments, **named)
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+
+        return rename
 
     def run(name):
         return filter_files(
@@ -79,7 +81,8 @@ def test_a_run_may_end_after_any_of_its_renames(tmp_path, monkeypatch, reference
             reference=reference, score_file=str(tmp_path / f"{name}.parquet"), **SETTINGS,
         )  # fmt: skip
 
-    monkeypatch.setattr(tf.io.gfile, "rename", rename)
+    monkeypatch.setattr(tf.io.gfile, "rename", stopping(tf.io.gfile.rename))
+    monkeypatch.setattr(os, "replace", stopping(os.replace))  # of JSON and score files
     run("whole")
     renames = -left
     assert renames > 15

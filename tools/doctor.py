@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Is this machine fit for dr_keras? Looks and says what to do; see --help.
+
+The same as the console script dr-keras-doctor, from a checkout.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dr_keras.commands.doctor import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
