@@ -101,6 +101,8 @@ def _meta_train(
     )
     checkpoints = Checkpoints(base_dir)
     checkpoints.set_trainer(trainer)
+    if strategy.is_chief:
+        checkpoints.remove_leftovers()
     step = checkpoints.restore() or 0
     validate = _meta_evaluation(setup).beside_random if evaluate else None
     writing = []

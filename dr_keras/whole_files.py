@@ -2,6 +2,9 @@
 
 import os
 import pathlib
+import uuid
+
+UNFINISHED = "unfinished-"
 
 
 def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> None:
@@ -19,7 +22,13 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes `content` to `path`, in place of what was there, and makes its folder."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes that share a folder must not write into each other's file.
-    temporary = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
+    # Processes that share a folder, on several machines too, must not write into each other's file.
+    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:12]}-{path.name}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Removes what killed processes left of files in `folder`, where nobody else writes now."""
+    for path in pathlib.Path(folder).glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)

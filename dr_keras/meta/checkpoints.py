@@ -13,14 +13,18 @@ import hashlib
 import os
 import pathlib
 import re
+import shutil
 
 import gin
 import keras
 import tensorflow as tf
 
+from dr_keras import whole_files
 from dr_keras.errors import CheckpointError
 
 _STATE = re.compile(r"state-(\d+)\.index$")
+# Of a bundle that is being written, or removed, and may have no index yet or any more.
+_STATE_FILE = re.compile(r"(state-\d+)(_temp$|\.(index|data-).*)")
 _RATER = re.compile(r"rater-(\d+)\.weights\.h5$")
 
 # What h5py and TensorFlow's reader raise, depending on where a file was cut or overwritten.
@@ -98,6 +102,20 @@ class Checkpoints(keras.callbacks.Callback):
     def set_trainer(self, trainer) -> None:
         self._trainer = trainer
 
+    def remove_leftovers(self) -> None:
+        """Removes what a process that was killed had half written or half removed.
+
+        Only the process that writes the run may call it, and only while it writes nothing.
+        """
+        whole_files.remove_unfinished(self.base_dir)
+        whole_files.remove_unfinished(self.folder)
+        whole = {f"state-{step}" for step in _steps(self.folder, _STATE)}
+        for path in list(self.folder.iterdir()) if self.folder.is_dir() else []:
+            found = _STATE_FILE.match(path.name)
+            if not found or (found[1] in whole and ".tempstate" not in path.name):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def restore(self) -> int | None:
         """Restores the newest state into the trainer; its meta-step, or None without one.
 
@@ -147,7 +165,7 @@ class Checkpoints(keras.callbacks.Callback):
         temporary = final.with_name(f"unfinished-{final.name}")
         self._trainer.rater.save_weights(temporary, overwrite=True)
         # First the checksum: weights with their final name always have it.
-        _checksum_path(final).write_text(_checksum(temporary) + "\n", encoding="ascii")
+        whole_files.write_text(_checksum_path(final), _checksum(temporary) + "\n")
         os.replace(temporary, final)
         # The bundle's data file is written before its index, and only an index is looked for.
         tf.train.Checkpoint(**state).write(str(self.folder / f"state-{step}"))
