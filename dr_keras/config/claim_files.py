@@ -54,8 +54,12 @@ class LocalFiles:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             return False
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(mine) + "\n")
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(json.dumps(mine) + "\n")
+        except BaseException:  # a claim without a name would be in everybody's way
+            path.unlink(missing_ok=True)
+            raise
         return True
 
     def give_up(self, name: str, mine: dict) -> None:

@@ -89,7 +89,8 @@ class Claims:
             done.set()
             if thread.is_alive():
                 thread.join()
-            self._files.give_up(name, mine)
+            with contextlib.suppress(*self.errors):  # the work is done; the claim grows old
+                self._files.give_up(name, mine)
 
     def _touch(self, name: str, mine: dict, done: threading.Event) -> None:
         while not done.wait(self._stale_after / 10):

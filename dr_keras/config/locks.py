@@ -66,7 +66,7 @@ def alone(
     Raises:
       error: another is there; says who, where, since when, and what to do.
     """
-    path = os.fspath(path)
+    path = os.fspath(path).removeprefix("file://")
     key = path.rstrip("/") if is_remote(path) else os.path.realpath(path)
     us = holders.this_process(doing)
     give_up_at = time.monotonic() + (WAIT if wait is None else wait)
@@ -173,6 +173,8 @@ def _lock_local(
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise
+        with contextlib.suppress(OSError):  # of no use to anybody
+            os.unlink(path)
         return True
 
     def release() -> None:

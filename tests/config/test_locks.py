@@ -36,7 +36,7 @@ def test_the_second_is_told_who_is_there(elsewhere, tmp_path, is_file):
     path = tmp_path / "made" / "x"
     with elsewhere(path, is_file) as first:
         os.symlink(tmp_path / "made", tmp_path / "link")
-        for name in (path, tmp_path / "link" / "x", f"{path.parent}/./x"):
+        for name in (path, tmp_path / "link" / "x", f"{path.parent}/./x", f"file://{path}"):
             said = refused(name, is_file=is_file)
         assert re.fullmatch(
             rf"\S+ is being written to by the first run, process {first.pid} on"
@@ -182,8 +182,8 @@ def test_a_mount_without_locks_has_claims(elsewhere, tmp_path, monkeypatch):
         first.wait()
         entered(tmp_path)
     with locks.alone(tmp_path, "work", DataError):
-        assert ".dr_keras.claim" in os.listdir(tmp_path)
-    assert ".dr_keras.claim" not in os.listdir(tmp_path)
+        assert os.listdir(tmp_path) == [".dr_keras.claim"]
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
@@ -195,6 +195,25 @@ def test_where_nothing_can_be_written_nothing_is_locked(tmp_path, monkeypatch, n
     entered(tmp_path)
     leave_claim(tmp_path)  # somebody else may write here, and does
     assert "process 4711 on another" in refused(tmp_path, wait=0.1)
+
+
+def test_a_claim_that_cannot_be_written_is_in_nobodys_way(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dr_keras.config.claim_files.json.dumps", full)
+        entered(tmp_path)
+    assert os.listdir(tmp_path) == []
+    entered(tmp_path)
+
+
+def test_a_lock_that_cannot_be_given_up_does_not_undo_the_work(tmp_path, monkeypatch):
+    def gone(*arguments):
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr("dr_keras.config.claim_files.LocalFiles.give_up", gone)
+    entered(tmp_path)
 
 
 def test_a_file_in_the_folders_place_is_for_others_to_name(tmp_path):
