@@ -15,6 +15,7 @@ goes on with the next call.
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
+import os
 import pathlib
 
 import gin
@@ -32,7 +33,7 @@ from dr_keras.evaluation import evidence_results, flops
 from dr_keras.evaluation.baselines.candidates import window_candidates
 from dr_keras.evaluation.baselines.perplexity import cross_perplexity
 from dr_keras.evaluation.baselines.study import ARMS, LEAST_DAMAGED, Baselines
-from dr_keras.evaluation.claims import Claims
+from dr_keras.config.claims import Claims
 from dr_keras.evaluation.evidence_cells import Cells, Measures, thinned
 from dr_keras.evaluation.language_model_training import LanguageModelTrainer, count_targets
 from dr_keras.evaluation.tasks import Task
@@ -121,7 +122,7 @@ def evidence(
     """
     study = Study(
         pathlib.Path(base_dir), sizes, seeds, core_arms, more_arms, online_arms, sweep_sizes,
-        shorter_runs, Claims(pathlib.Path(base_dir) / "claims", stale_after), say,
+        shorter_runs, Claims(os.path.join(base_dir, "claims"), stale_after), say,
     )  # fmt: skip
     if discard_fraction is None and not sweep:
         raise ConfigurationError(

@@ -10,6 +10,7 @@
 """
 
 from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import json
 import pathlib
 
@@ -18,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from dr_keras import run_configuration, whole_files
+from dr_keras.config import locks
 from dr_keras.distribution import strategies
 from dr_keras.distribution.placement import OneDevice
 from dr_keras.distribution.strategies import placement_of
@@ -66,7 +68,8 @@ def meta_train(
 
     Raises:
       ConfigurationError: bad settings, or base_dir holds a run with others.
-      CheckpointError: a damaged checkpoint, or other data than the run began with.
+      CheckpointError: a damaged checkpoint, other data than the run began with, or another process
+        that trains in base_dir.
       NonFiniteError: a loss or meta-gradient is not finite and on_nonfinite is "stop".
       WorkerLostError: another worker does not answer any more.
     """
@@ -75,6 +78,19 @@ def meta_train(
     base_dir = pathlib.Path(base_dir)
     if base_dir.exists() and not base_dir.is_dir():
         raise CheckpointError(f"base_dir {base_dir} is a file: name a directory.")
+    with contextlib.ExitStack() as stack:
+        if strategy.is_chief:  # of several workers of one run
+            stack.enter_context(locks.alone(base_dir, "meta-training", CheckpointError))
+        return _meta_train(
+            base_dir, setup, meta_steps, steps_per_epoch, evaluate, strategy, callbacks,
+            callback_fns,
+        )
+
+
+def _meta_train(
+    base_dir, setup, meta_steps, steps_per_epoch, evaluate, strategy, callbacks, callback_fns
+) -> MetaTrainer:
+    """`meta_train`, where nobody else writes to the run."""
     if strategy.is_chief:
         run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
     setup = setup or experiment()
@@ -85,6 +101,8 @@ def meta_train(
     )
     checkpoints = Checkpoints(base_dir)
     checkpoints.set_trainer(trainer)
+    if strategy.is_chief:
+        checkpoints.remove_leftovers()
     step = checkpoints.restore() or 0
     validate = _meta_evaluation(setup).beside_random if evaluate else None
     writing = []

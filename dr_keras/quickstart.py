@@ -20,11 +20,12 @@ import gin
 import numpy as np
 
 from dr_keras import quickstart_report, run_configuration
+from dr_keras.config import locks
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.prepare import split_documents, text_data
-from dr_keras.errors import ConfigurationError
+from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.evaluation import arms, verdict
 from dr_keras.evaluation.cells import run_cell
 from dr_keras.evaluation.comparison import compare
@@ -86,6 +87,7 @@ class _Material:
 
 
 @gin.configurable(denylist=["base_dir", "title"])
+@locks.alone_at("base_dir", "a quick start", CheckpointError)
 def compare_filtered(
     base_dir,
     corpus: Corpus = gin.REQUIRED,
@@ -115,6 +117,10 @@ def compare_filtered(
 
     Returns:
       The results as written to results.json.
+
+    Raises:
+      ConfigurationError: a setting out of its range, or base_dir holds a run with others.
+      CheckpointError: another process works in base_dir.
     """
     if not seeds:
         raise ConfigurationError("compare_filtered.seeds is empty: name at least one seed.")

@@ -23,6 +23,7 @@ import numpy as np
 
 from dr_keras import run_configuration, whole_files
 from dr_keras.analysis import retraining_report
+from dr_keras.config import locks
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.splits import unit_hash
 from dr_keras.errors import CheckpointError, ConfigurationError
@@ -42,6 +43,7 @@ REFERENCE = "unfiltered"
 
 
 @gin.configurable(denylist=["base_dir", "say"])
+@locks.alone_at("base_dir", "a retraining study", CheckpointError)
 def retraining_study(
     base_dir,
     discard_fractions: Sequence[float] = (0.1, 0.25, 0.5),
@@ -73,6 +75,7 @@ def retraining_study(
 
     Raises:
       ConfigurationError: a setting out of its range.
+      CheckpointError: another process works in base_dir.
     """
     _check(discard_fractions, candidate, seeds)
     base_dir = pathlib.Path(base_dir)

@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import os
+import pathlib
 import uuid
 from collections.abc import Iterator
 from typing import ContextManager
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.gin_files import is_remote
+
+UNFINISHED = "unfinished-"
 
 
 def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> None:
@@ -58,7 +61,7 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
     if os.path.exists(path) and not os.path.isfile(path):
         raise ConfigurationError(f"{path} is a device or a pipe: name a file.")
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f"unfinished-{uuid.uuid4().hex[:12]}-{name}")
+    temporary = os.path.join(folder, f"{UNFINISHED}{uuid.uuid4().hex[:12]}-{name}")
     with writing(path):
         os.makedirs(folder or ".", exist_ok=True)
         try:
@@ -75,7 +78,7 @@ def _replacing_remotely(path: str) -> Iterator[str]:
     import tensorflow as tf
 
     folder, name = os.path.split(path)
-    temporary = f"{folder}/unfinished-{uuid.uuid4().hex[:12]}-{name}"
+    temporary = f"{folder}/{UNFINISHED}{uuid.uuid4().hex[:12]}-{name}"
     tf.io.gfile.makedirs(folder)
     try:
         yield temporary
@@ -95,3 +98,9 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = os.fspath(path)
         raise
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Removes what killed processes left of files in `folder`, where nobody else writes now."""
+    for path in pathlib.Path(folder).glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)

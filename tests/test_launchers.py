@@ -122,6 +122,8 @@ def test_the_tests_add_what_they_need_and_pytest_has_the_last_word(machine):
     ran = "ran: -m pytest -n 2 --dist loadfile -m long -k adam"
     assert result.stdout.splitlines()[0] == ran
     assert result.returncode == 1
+    result = machine.run("test", "--kill", "tests/meta")
+    assert result.stdout.splitlines()[0] == ran.replace("long -k adam", "kill tests/meta")
     machine.run("quickstart")
     assert machine.done() == [], "the tests' environment serves for running, too"
 

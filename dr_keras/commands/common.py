@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dr_keras import system_errors
 from dr_keras.commands import streams
-from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.errors import ConfigurationError, DrKerasError, as_raised
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -172,6 +172,7 @@ def run(
 
 def _for_the_user(error: Exception) -> str | None:
     """What to tell a user, who can act on it; None of a defect."""
+    error = as_raised(error)
     if isinstance(error, DrKerasError):
         return str(error)
     if isinstance(error, RuntimeError | TypeError):

@@ -53,17 +53,20 @@ def _default_folder(path: str | None) -> pathlib.Path:
 
 def _remove(base_dir: pathlib.Path) -> None:
     """Removes a run folder, and nothing that is none."""
-    from dr_keras.errors import ConfigurationError
+    from dr_keras.config import locks
+    from dr_keras.errors import CheckpointError, ConfigurationError
     from dr_keras.run_configuration import PARSED_CONFIG
 
     if not base_dir.exists():
         return
-    if any(base_dir.iterdir()) and not (base_dir / PARSED_CONFIG).exists():
+    holds_anything = any(not locks.is_lock(path.name) for path in base_dir.iterdir())
+    if holds_anything and not (base_dir / PARSED_CONFIG).exists():
         raise ConfigurationError(
             f"--fresh: {base_dir} holds something else than a run; name another --base_dir or"
             " empty it yourself."
         )
-    shutil.rmtree(base_dir)
+    with locks.alone(base_dir, "a quick start", CheckpointError):
+        shutil.rmtree(base_dir)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

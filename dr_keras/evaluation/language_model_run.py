@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from dr_keras import whole_files
+from dr_keras.config import locks
 from dr_keras.data.examples import Parts
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.evaluation.language_model_training import LanguageModelTrainer, TrainingRecord
@@ -58,6 +59,7 @@ class _RunFiles(keras.callbacks.Callback):
 
 
 @gin.configurable(denylist=["base_dir"])
+@locks.alone_at("base_dir", "language-model training", CheckpointError)
 def train_language_model(
     base_dir,
     data: Callable[[], Parts] | Parts = gin.REQUIRED,
@@ -78,7 +80,7 @@ def train_language_model(
 
     Raises:
         ConfigurationError: `base_dir` holds a run with another configuration; no such part.
-        CheckpointError: the record of the finished run is damaged.
+        CheckpointError: the record of the finished run is damaged, or another process trains there.
         DataError: the data cannot be used.
         NonFiniteError: the loss became NaN or infinite.
     """

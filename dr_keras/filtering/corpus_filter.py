@@ -20,6 +20,7 @@ import uuid
 import gin
 import tensorflow as tf
 
+from dr_keras.config import locks
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document, fingerprint
 from dr_keras.data.tokenizers.base import utf8
@@ -36,6 +37,7 @@ _TEMPORARY = ".tmp-filter-"
 
 
 @gin.configurable(denylist=["rater", "scores", "progress"])
+@locks.alone_at("output_dir", "filtering of a corpus", DataError)
 def filter_corpus(
     corpus: Corpus = gin.REQUIRED,
     rater: Callable | None = None,
@@ -69,7 +71,8 @@ def filter_corpus(
 
     Raises:
       ConfigurationError: a setting is out of its range, or neither rater nor scores were given.
-      DataError: the folder holds a filtered corpus; the scores are not those of this corpus.
+      DataError: the folder holds a filtered corpus, or another process filters into it; the
+        scores are not those of this corpus.
     """
     output_dir = os.fspath(output_dir)
     oversized = fractions.oversized_batch(batch_size, discard_fraction)

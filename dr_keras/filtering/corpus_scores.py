@@ -9,6 +9,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.config import locks
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document, fingerprint
 from dr_keras.data.tokenizers.base import utf8
@@ -61,6 +62,7 @@ def survey(corpus: Corpus) -> Survey:
 
 
 @gin.configurable(denylist=["progress", "overwrite"])
+@locks.alone_at("output", "scoring of a corpus", DataError, is_file=True)
 def score_corpus(
     corpus: Corpus = gin.REQUIRED,
     rater: Callable = gin.REQUIRED,
@@ -90,8 +92,8 @@ def score_corpus(
       The manifest.
 
     Raises:
-      DataError: see `survey`; or other scores lie at `output`; or the rater gives something other
-        than one score a text.
+      DataError: see `survey`; or other scores lie at `output`, or another process makes them; or
+        the rater gives something other than one score a text.
     """
     output = os.fspath(output)
     found = survey(corpus)

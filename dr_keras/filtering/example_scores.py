@@ -8,12 +8,14 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.config import locks
 from dr_keras.data.datasets import Corpus, examples_from_dataset
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import score_files
 
 
 @gin.configurable(denylist=["rater", "output", "overwrite", "progress"])
+@locks.alone_at("output", "scoring of examples", DataError, is_file=True)
 def score_examples(
     rater: Callable,
     output: str,
@@ -41,7 +43,8 @@ def score_examples(
 
     Raises:
       ConfigurationError: something exists at `output`, or the corpus is none.
-      DataError: the examples cannot be used, or do not have what the rater reads.
+      DataError: the examples cannot be used, or do not have what the rater reads; another process
+        writes `output`.
     """
     output = os.fspath(output)
     if tf.io.gfile.exists(output) and not overwrite:

@@ -23,6 +23,8 @@ from dr_keras import whole_files
 from dr_keras.errors import CheckpointError
 
 _STATE = re.compile(r"state-(\d+)\.index$")
+# Of a bundle that is being written, or removed, and may have no index yet or any more.
+_STATE_FILE = re.compile(r"(state-\d+)(_temp$|\.(index|data-).*)")
 _RATER = re.compile(r"rater-(\d+)\.weights\.h5$")
 
 # What h5py and TensorFlow's reader raise, depending on where a file was cut or overwritten.
@@ -107,6 +109,20 @@ class Checkpoints(keras.callbacks.Callback):
 
     def set_trainer(self, trainer) -> None:
         self._trainer = trainer
+
+    def remove_leftovers(self) -> None:
+        """Removes what a process that was killed had half written or half removed.
+
+        Only the process that writes the run may call it, and only while it writes nothing.
+        """
+        whole_files.remove_unfinished(self.base_dir)
+        whole_files.remove_unfinished(self.folder)
+        whole = {f"state-{step}" for step in _steps(self.folder, _STATE)}
+        for path in list(self.folder.iterdir()) if self.folder.is_dir() else []:
+            found = _STATE_FILE.match(path.name)
+            if not found or (found[1] in whole and ".tempstate" not in path.name):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def restore(self) -> int | None:
         """Restores the newest state into the trainer; its meta-step, or None without one.

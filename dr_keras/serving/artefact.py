@@ -37,6 +37,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.config import locks
 from dr_keras.errors import ArtefactError, ConfigurationError
 from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.serving import metadata as metadata_file
@@ -47,6 +48,8 @@ from dr_keras.serving import warmup
 CORE_COPY = os.path.join(metadata_file.ASSETS, "core", "1")
 # Of the name of a version, leading zeros included; Python refuses to read numbers of thousands.
 _MOST_DIGITS = 100
+# Seconds that another export may take to rename its version.
+_WAIT = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,14 +148,10 @@ def write_artefact(
         raise ArtefactError(
             f"{directory} cannot be made ({error.message}): name another directory."
         ) from error
-    if version is None:
-        version = max(versions(directory), default=0) + 1
-    final = os.path.join(directory, str(int(version)))
-    if tf.io.gfile.exists(final):
-        raise ArtefactError(f"{final} exists already: choose another version, or remove it first.")
+    _free_path(directory, version)  # raises before the work where it is taken
     references = References(reference, document_reference or reference)
     # servers look at integer names only
-    temporary = os.path.join(directory, f"tmp-{version}-{uuid.uuid4().hex[:8]}")
+    temporary = os.path.join(directory, f"tmp-{uuid.uuid4().hex[:12]}")
     try:
         endpoints = rater_kind.endpoints(references) | _metadata_endpoints(facts)
         _save(temporary, endpoints, rater_kind.trackables)
@@ -165,11 +164,24 @@ def write_artefact(
             tf.io.gfile.copy(source, target)
         warmup.write_requests(temporary, rater_kind.warmup_requests())
         metadata_file.write(temporary, facts)
-        tf.io.gfile.rename(temporary, final)
+        # Of two exports at a time both get a version, the one that is done first the lower.
+        with locks.alone(directory, "an export", ArtefactError, wait=_WAIT):
+            final = _free_path(directory, version)
+            tf.io.gfile.rename(temporary, final)
     finally:
         if tf.io.gfile.exists(temporary):
             tf.io.gfile.rmtree(temporary)
     return final
+
+
+def _free_path(directory: str, version: int | None) -> str:
+    """Path of a version that does not exist; None takes the next one."""
+    if version is None:
+        version = max(versions(directory), default=0) + 1
+    path = os.path.join(directory, str(int(version)))
+    if tf.io.gfile.exists(path):
+        raise ArtefactError(f"{path} exists already: choose another version, or remove it first.")
+    return path
 
 
 def versions(directory: str | os.PathLike) -> list[int]:

@@ -164,6 +164,7 @@ def test_two_worker_processes_write_the_same_files(letters, local, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.kill
 def test_a_worker_that_is_killed_in_mid_run(letters, local, tmp_path):
     """No output that looks whole; the run after it gives the identical corpus."""
     out = tmp_path / "out"

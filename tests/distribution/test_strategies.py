@@ -232,6 +232,7 @@ def test_two_workers_learn_the_rater_of_one_device(members, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.kill
 @pytest.mark.parametrize("resume_as", ["worker", "one_device"])
 def test_a_killed_worker_ends_the_run_and_it_resumes(resume_as, tmp_path):
     chief, worker = both_workers(tmp_path, "--steps", 40, "--pause", 0.5)

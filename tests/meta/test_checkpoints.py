@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, damaged ones named, the newest few kept."""
 
 import errno
+import os
 import pathlib
 import resource
 
@@ -183,6 +184,64 @@ def test_half_a_state_without_its_index_is_not_looked_at(saved, regression_train
     (tmp_path / "checkpoints" / "unfinished-rater-8.weights.h5").write_bytes(b"half")
     assert rater_steps(tmp_path) == [4, 6]
     assert restore_in_new(regression_trainer, tmp_path) == 6
+
+
+def test_what_a_kill_left_is_removed_and_what_is_whole_stays(saved, tmp_path):
+    folder, before = tmp_path / "checkpoints", files(tmp_path)
+    (tmp_path / "unfinished-1a2b-metrics.jsonl").write_bytes(b"half")
+    for name in (
+        "unfinished-rater-8.weights.h5", "unfinished-1a2b-rater-8.sha256",
+        "state-8.data-00000-of-00001", "state-2.data-00000-of-00001",
+        "state-8.index.tempstate123", "state-6.index.tempstate123",
+    ):  # fmt: skip
+        (folder / name).write_bytes(b"half")
+    (folder / "state-8_temp").mkdir()
+    (folder / "state-8_temp" / "part-00000-of-00001.index").write_bytes(b"half")
+    (folder / "notes.txt").write_text("mine")
+    saved[1].remove_leftovers()
+    assert files(tmp_path) == ["notes.txt", *before]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoints"]
+    assert saved[1].restore() == 6
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_kill_between_any_two_steps_of_a_save(
+    saved, regression_trainer, tmp_path, monkeypatch, place
+):
+    """What is there afterwards is whole, and the same save done again gives the same files."""
+    trainer, checkpoints = saved
+    trainer.meta_step.assign(8)
+    left = place
+
+    def killed_after(real):
+        def call(*arguments, **named):
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            return real(*arguments, **named)
+
+        return call
+
+    monkeypatch.setattr(os, "replace", killed_after(os.replace))
+    monkeypatch.setattr(trainer.rater, "save_weights", killed_after(trainer.rater.save_weights))
+    monkeypatch.setattr(tf.train.Checkpoint, "write", killed_after(tf.train.Checkpoint.write))
+    monkeypatch.setattr(pathlib.Path, "unlink", killed_after(pathlib.Path.unlink))
+    checkpoints.keep = 2
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save()
+    monkeypatch.undo()
+    for step in rater_steps(tmp_path):
+        load_rater_weights(trainer.rater, tmp_path, step)
+    whole = files(tmp_path, "state-8.index")
+    assert restore_in_new(regression_trainer, tmp_path) == (8 if whole else 6)
+    checkpoints.remove_leftovers()
+    checkpoints.save()
+    assert files(tmp_path, "state-*") == [
+        f"state-{step}.{suffix}" for step in (6, 8)
+        for suffix in ("data-00000-of-00001", "index")
+    ]  # fmt: skip
+    assert rater_steps(tmp_path) == [4, 6, 8] and not files(tmp_path, "unfinished*")
 
 
 # --------------------------------------------------------------------------------- rater weights

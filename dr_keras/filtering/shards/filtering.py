@@ -21,6 +21,7 @@ import os
 
 import tensorflow as tf
 
+from dr_keras.config import locks
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import fractions, score_files as files_of_scores
 from dr_keras.filtering.corpus_filter import MANIFEST, check_settings
@@ -38,6 +39,7 @@ WORK = "_work"
 _logger = logging.getLogger(__name__)
 
 
+@locks.alone_at("output_dir", "filtering of files", DataError)
 def filter_files(
     input: str | Sequence[str],
     rater: Callable | None = None,
@@ -90,7 +92,7 @@ def filter_files(
     Raises:
       ConfigurationError: a setting is out of its range; an unfinished run differs from this one.
       DataError: the input is missing, damaged or holds no documents; the folder holds a filtered
-        corpus; the scores are not those of this corpus.
+        corpus, or another process filters into it; the scores are not those of this corpus.
     """
     output_dir = os.fspath(output_dir)
     oversized = fractions.oversized_batch(batch_size, discard_fraction)

@@ -7,6 +7,7 @@ import os
 
 import tensorflow as tf
 
+from dr_keras.config import locks
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import score_files as files_of_scores
 from dr_keras.filtering.corpus_scores import score_documents
@@ -81,7 +82,8 @@ def score_files(
 
     Raises:
       ConfigurationError: an unfinished run differs from this one.
-      DataError: the input is missing, damaged, or holds no documents; other scores lie at `output`.
+      DataError: the input is missing, damaged, or holds no documents; other scores lie at
+        `output`, or another process makes them.
     """
     source = open_input(input, shard_bytes)
     output = output or default_score_file(source, rater)
@@ -91,15 +93,16 @@ def score_files(
         )
     output = os.fspath(output)
     folder = f"{output}.unfinished"
-    existing = None if overwrite else existing_manifest(output, source, rater, folder)
-    if existing is not None:
-        return existing
-    work = scoring_work(source, rater, folder, windows_per_batch, step_bytes)
-    job.begin(folder, scoring_facts(work, rater, shard_bytes), source.files, fresh)
-    facts = make_scores(work, source, scorer_for(rater, work), runner, progress)
-    manifest = finish_scores(output, work, source, rater, facts)
-    tf.io.gfile.rmtree(folder)
-    return manifest
+    with locks.alone(output, "scoring of files", DataError, is_file=True):
+        existing = None if overwrite else existing_manifest(output, source, rater, folder)
+        if existing is not None:
+            return existing
+        work = scoring_work(source, rater, folder, windows_per_batch, step_bytes)
+        job.begin(folder, scoring_facts(work, rater, shard_bytes), source.files, fresh)
+        facts = make_scores(work, source, scorer_for(rater, work), runner, progress)
+        manifest = finish_scores(output, work, source, rater, facts)
+        tf.io.gfile.rmtree(folder)
+        return manifest
 
 
 def scoring_work(

@@ -170,6 +170,7 @@ def exported(tmp_path_factory):
     return folder, settings
 
 
+@pytest.mark.kill
 def test_two_workers_and_one_that_is_killed(exported, tmp_path):
     folder, settings = exported
     rater = load_rater(str(folder / "export"))
@@ -227,6 +228,7 @@ def _start(folder, out, workers=None):
 
 
 @pytest.mark.long
+@pytest.mark.kill
 @pytest.mark.parametrize("workers", [None, 2])
 def test_killed_at_ten_random_points_and_resumed(exported, tmp_path, workers):
     folder, _ = exported
