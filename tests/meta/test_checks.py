@@ -131,5 +131,8 @@ def test_whole_numbers_of_at_least_one(value):
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(3)])
-def test_good_numbers_pass(value):
+def test_good_numbers_pass_down_to_the_least(value):
     at_least("size", value, 1)
+    at_least("size", value, value)
+    with pytest.raises(ConfigurationError, match=f"size is {value}: .* of at least {value + 1}"):
+        at_least("size", value, value + 1)
