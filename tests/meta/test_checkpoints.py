@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, damaged ones named, the newest few kept."""
 
+import os
 import pathlib
 
 import keras
@@ -226,3 +227,27 @@ def test_any_flipped_byte_in_rater_weights_is_noticed(saved, tmp_path):
 def test_weights_of_another_architecture_are_refused(saved, tmp_path):
     with pytest.raises(CheckpointError, match="damaged or belongs to another rater"):
         load_rater_weights(wider_model(), tmp_path, 4)
+
+
+def test_weights_have_their_name_only_whole_and_with_their_checksum(
+    saved, regression_trainer, tmp_path, monkeypatch
+):
+    trainer, checkpoints = saved
+    trainer.meta_step.assign(8)
+    real, final = os.replace, str(rater_path(tmp_path, 8))
+
+    def replace(source, target):
+        assert rater_steps(tmp_path) == [4, 6]
+        real(source, target)
+        if os.fspath(target) == final:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save()
+    other = regression_trainer(rater_seed=5).rater
+    load_rater_weights(other, tmp_path, 8)
+    for a, b in zip(trainer.rater.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    # the state was still to come: the run goes on from the one before
+    assert restore_in_new(regression_trainer, tmp_path) == 6

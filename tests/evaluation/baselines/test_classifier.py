@@ -11,6 +11,7 @@ from dr_keras.evaluation.baselines.classifier import (
     classifier_arm, cross_classifier_scores, fit_logistic,
 )
 from dr_keras.evaluation.baselines.ngrams import NgramFeatures, SparseRows
+from dr_keras.evaluation.baselines.selection import folds_of
 import pool
 
 
@@ -109,8 +110,12 @@ def test_outer_text_is_known_from_training_text():
     assert budget["held_out_auc"] == result.held_out_auc
     assert budget["classifier"]["outer_examples"] == 40
     # scores come from the other fold's texts alone: a candidate's own text does not teach its model
-    again = cross_classifier_scores(found, outer)
-    assert np.array_equal(again.scores, result.scores)
+    pool_texts[0] = "of other words altogether"
+    again = cross_classifier_scores(pool.candidates(160, pool_texts), outer)
+    fold = folds_of(found.documents, 2, 0)
+    same = again.scores == result.scores
+    assert same[fold == fold[0]].sum() == same[fold == fold[0]].size - 1 and not same[0]
+    assert not same[fold != fold[0]].any()
 
 
 def test_same_text_on_both_sides_cannot_be_told_apart():
@@ -118,6 +123,23 @@ def test_same_text_on_both_sides_cannot_be_told_apart():
     words = [f"w{k}" for k in range(30)]
     found, outer = (pool.candidates(200, texts(words, 200, rng)) for _ in range(2))
     assert 0.4 < cross_classifier_scores(found, outer).held_out_auc < 0.6
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_no_classifier_scores_what_it_learned(folds):
+    """Where every text has a feature of its own, all that a model can know of is what it saw."""
+
+    def own_feature(texts):
+        columns = np.array([int(text) for text in texts])
+        return SparseRows(np.arange(len(texts)), columns, np.ones(len(texts)), (len(texts), 90))
+
+    found = pool.candidates(60, [str(n) for n in range(60)])
+    outer = pool.candidates(30, [str(n) for n in range(60, 90)])
+    result = cross_classifier_scores(found, outer, own_feature, folds)
+    fold = folds_of(found.documents, folds, 0)
+    for number in range(folds):  # nothing but the bias of one model
+        assert len(set(result.scores[fold == number].tolist())) == 1
+    assert result.held_out_auc == pytest.approx(0.5)
 
 
 def test_buckets_are_bound_by_gin():
