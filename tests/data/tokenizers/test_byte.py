@@ -45,6 +45,7 @@ def test_text_comes_back(text):
 
 
 @hypothesis.given(st.lists(st.integers(-5, 300)))
+@hypothesis.example([-1, 0, 1, 2, 257, 258])
 def test_decode_gives_the_bytes_and_passes_over_ids_of_none(ids):
     found = bytes(ord("\n") if id == 1 else id - 2 for id in ids if 1 <= id <= 257)
     assert byte_tokenizer().decode(ids) == found.decode("utf-8", "replace")

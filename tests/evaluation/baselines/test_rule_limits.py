@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from dr_keras.evaluation.baselines.c4_rules import C4_RULES
+from dr_keras.evaluation.baselines.c4_rules import C4_RULES, bad_words_rule, repeated_spans
 from dr_keras.evaluation.baselines.gopher_rules import GOPHER_RULES
 from dr_keras.evaluation.baselines.texts import Text
 
@@ -174,3 +174,43 @@ def test_what_the_rules_say_about_themselves_has_their_numbers():
     assert not {name: rule for name, rule in said.items() if rule not in RULES[name].about}
     about = RULES["gopher_word_count"].about
     assert "50" in about.split() and "100,000" in about.split()
+
+
+@pytest.mark.parametrize("word", "the be to of and that have with".split())
+def test_each_stop_word_counts(word):
+    rule = RULES["gopher_stop_words"]
+    assert rule.measure(Text(f"{word} {word.upper()}, {word}x")) == 2
+
+
+@pytest.mark.parametrize("joint, pieces", [("\n", "lines"), ("\n\n", "paragraphs")])
+def test_repetition_by_number_is_not_that_by_characters(joint, pieces):
+    text = Text(joint.join(["a", "four", "a"]))
+    of_one = pieces[:-1]
+    assert RULES[f"gopher_repeated_{pieces}"].measure(text) == 1 / 3
+    assert RULES[f"gopher_repeated_{of_one}_characters"].measure(text) == 1 / 6
+
+
+@pytest.mark.parametrize("name, text", [("gopher_hashes", "## #"), ("gopher_ellipses", "… ... …")])
+def test_symbols_without_any_word_count_as_beside_one(name, text):
+    assert RULES[name].measure(Text(text)) == 3
+
+
+def test_one_bad_word_is_too_many_and_a_phrase_counts_once():
+    rule = bad_words_rule(["oh", "no", "oh no"])
+    assert rule.measure(Text("Oh no")) == 1 and rule.broken(Text("Oh no"))
+    assert not rule.broken(Text("nobody"))
+
+
+def test_only_the_last_line_of_a_passage_may_be_unfinished():
+    rule = C4_RULES["c4_terminal_punctuation"]
+    assert rule.measure(Text("not ended\nIt ends.\ncut", passage=True)) == 9 / 17
+    assert rule.measure(Text("It ends.\nnot ended\nIt ends.", passage=True)) == 9 / 25
+    assert rule.measure(Text("not ended\ncut", passage=True)) == 1
+    assert rule.measure(Text("cut", passage=True)) == 0
+
+
+def test_spans_are_of_three_sentences_and_no_more():
+    first = "A one. B two. C three. D four."
+    assert repeated_spans([first, "B two. C three. D four. E five. F six."]) == [0, 1 / 3]
+    # two sentences in a row are none
+    assert repeated_spans([first, "A one. B two. X three. C three. D four."]) == [0, 0]
