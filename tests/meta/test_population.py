@@ -182,3 +182,9 @@ def test_a_member_is_saved_under_these_names():
 def test_a_lifetime_may_be_as_short_as_one_meta_step():
     population = population_of(1, lifetime=2, updates=2)
     assert [step for step in range(4) if population.lifetime_ends(0, step)] == [1, 2, 3]
+    assert population_of(1, lifetime=1, updates=1).lifetime_ends(0, 1)
+
+
+def test_a_population_begins_with_nothing_done():
+    for member in population_of(2, lifetime=4).members:
+        assert (int(member.contributions), int(member.generation), int(member.state.age)) == (0, 0, 0)

@@ -1,11 +1,10 @@
 """An export that breaks off leaves no version, and a version that can be seen is whole."""
 
-import os
-
 import pytest
 import tensorflow as tf
 
 from dr_keras.data.tokenizers import byte_tokenizer
+from dr_keras.serving import warmup
 from dr_keras.serving.artefact import versions, write_artefact
 from dr_keras.serving.loading import load_rater
 from dr_keras.serving.text_signatures import TextKind
@@ -51,5 +50,5 @@ def test_a_version_is_whole_from_the_moment_that_it_has_its_name(
     assert versions(tmp_path) == [1]
     found = load_rater(tmp_path)
     assert found.score_texts(["some text"])["score"].shape == (1,)
-    warm = tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests"
-    assert not kind.warmup_requests() or os.path.getsize(warm) > 0
+    warm = tmp_path / "1" / warmup.PATH
+    assert kind.warmup_requests() and warm.exists() == warmup.available()
