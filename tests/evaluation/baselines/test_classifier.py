@@ -1,5 +1,6 @@
 """n-gram features and the classifier, against sums worked out by hand."""
 
+import inspect
 import math
 
 import gin
@@ -140,6 +141,52 @@ def test_no_classifier_scores_what_it_learned(folds):
     for number in range(folds):  # nothing but the bias of one model
         assert len(set(result.scores[fold == number].tolist())) == 1
     assert result.held_out_auc == pytest.approx(0.5)
+
+
+def test_the_held_out_chance_and_the_facts_by_hand():
+    def one_feature(texts):
+        return sparse([[float(bool(text))] for text in texts])
+
+    # every outer text has the feature, and 15 of 40 candidates have it as strongly
+    texts = ["y"] * 15 + [""] * 25
+    found = pool.candidates(40, texts)
+    result = cross_classifier_scores(found, pool.candidates(20, ["y"] * 20), one_feature)
+    fold = folds_of(found.documents, 2, 0)
+    has = np.array([bool(text) for text in texts])
+    # the chance is 1 against those without the feature, and one half where they are alike
+    expected = [1 - has[fold == n].mean() / 2 for n in (0, 1)]
+    assert result.held_out_auc == pytest.approx(np.mean(expected), abs=1e-12)
+    facts = result.facts
+    assert (facts["folds"], facts["penalty"], facts["buckets"]) == (2, 1e-4, 1)
+    assert facts["outer_examples"] == 20 and set(facts) == {
+        "folds", "penalty", "buckets", "outer_examples", "steps", "gradient"
+    }  # fmt: skip
+    assert all(1 < steps < 300 for steps in facts["steps"])  # done, and not at once
+    assert all(0 < gradient <= 1e-4 for gradient in facts["gradient"])
+
+
+def test_settings_where_none_are_bound():
+    """Published figures go by them."""
+
+    def defaults(function):
+        found = inspect.signature(function).parameters.values()
+        return {p.name: p.default for p in found if p.default is not p.empty}
+
+    assert defaults(fit_logistic) == {"penalty": 1e-4, "steps": 300, "tolerance": 1e-4}
+    assert defaults(cross_classifier_scores) == {
+        "features": None, "folds": 2, "penalty": 1e-4, "steps": 300, "seed": 0
+    }  # fmt: skip
+    assert defaults(classifier_arm) == {"seed": 0, "arm": "classifier"}
+
+
+def test_acceleration_reaches_the_minimum_in_few_steps():
+    rng = np.random.default_rng(2)
+    table = rng.normal(size=(60, 8)) * np.geomspace(1, 0.05, 8)  # steep in some directions only
+    table /= np.linalg.norm(table, axis=1).max()
+    positive = table[:, -1] + table[:, -2] > 0
+    model = fit_logistic(sparse(table), positive, 1e-4, steps=20_000, tolerance=1e-7)
+    assert model.gradient <= 1e-7
+    assert model.steps < 1_500  # 723; without acceleration over 20,000
 
 
 def test_buckets_are_bound_by_gin():
