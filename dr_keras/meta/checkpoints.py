@@ -9,6 +9,7 @@ file has its final name only when it is whole. A state is kept by member, not by
 restores under any strategy with as many members.
 """
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -22,6 +23,8 @@ from dr_keras.errors import CheckpointError
 
 _STATE = re.compile(r"state-(\d+)\.index$")
 _RATER = re.compile(r"rater-(\d+)\.weights\.h5$")
+
+_HDF5_OVERHEAD = 1 << 13
 
 # What h5py and TensorFlow's reader raise, depending on where a file was cut or overwritten.
 _DAMAGE = (OSError, ValueError, LookupError, RuntimeError, TypeError)
@@ -50,6 +53,24 @@ def _checksum_path(path: pathlib.Path) -> pathlib.Path:
 def _checksum(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _save_weights(model: keras.Model, path: pathlib.Path) -> None:
+    """Writes the weights; raises OSError where there is no room for them."""
+    # HDF5 ends the process with a segmentation fault where the disk is full: room is asked for
+    # first, for the values and what HDF5 keeps about each and about its groups.
+    size = sum(variable.value.dtype.size * variable.value.shape.num_elements()
+               for variable in model.variables)  # fmt: skip
+    size += _HDF5_OVERHEAD * (1 + len(model.variables) + len(model._flatten_layers()))
+    with open(path, "wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                path.unlink()
+                raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+    model.save_weights(path, overwrite=True)
 
 
 def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
@@ -145,7 +166,7 @@ class Checkpoints(keras.callbacks.Callback):
         step = int(self._trainer.meta_step.numpy())
         final = rater_path(self.base_dir, step)
         temporary = final.with_name(f"unfinished-{final.name}")
-        self._trainer.rater.save_weights(temporary, overwrite=True)
+        _save_weights(self._trainer.rater, temporary)
         # First the checksum: weights with their final name always have it.
         _checksum_path(final).write_text(_checksum(temporary) + "\n", encoding="ascii")
         os.replace(temporary, final)

@@ -251,3 +251,18 @@ def test_weights_have_their_name_only_whole_and_with_their_checksum(
         np.testing.assert_array_equal(a, b)
     # the state was still to come: the run goes on from the one before
     assert restore_in_new(regression_trainer, tmp_path) == 6
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(
+    saved, regression_trainer, tmp_path, no_room_beyond
+):
+    trainer, checkpoints = saved
+    trainer.meta_step.assign(8)
+    folder = tmp_path / "checkpoints"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    # without room for the weights, and with room for all but a few of their bytes
+    for room in (500, rater_path(tmp_path, 6).stat().st_size - 10):
+        with pytest.raises(OSError, match="unfinished-rater-8"), no_room_beyond(room):
+            checkpoints.save()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert restore_in_new(regression_trainer, tmp_path) == 6
