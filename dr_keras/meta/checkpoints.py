@@ -24,7 +24,7 @@ from dr_keras.errors import CheckpointError
 _STATE = re.compile(r"state-(\d+)\.index$")
 _RATER = re.compile(r"rater-(\d+)\.weights\.h5$")
 
-_HDF5_OVERHEAD = 1 << 13
+_HDF5_OVERHEAD = 1 << 13  # bytes an object; it takes 1 to 2 KiB
 
 # What h5py and TensorFlow's reader raise, depending on where a file was cut or overwritten.
 _DAMAGE = (OSError, ValueError, LookupError, RuntimeError, TypeError)
