@@ -67,3 +67,21 @@ def stacked_as():
         return found
 
     return convert
+
+
+@pytest.fixture
+def no_room_beyond():
+    """A context in which this process can make no file larger than so many bytes: a full disk."""
+    import contextlib
+    import resource
+
+    @contextlib.contextmanager
+    def limited(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

@@ -63,6 +63,10 @@ def test_experiment_is_complete_but_for_what_only_its_user_has(name, tmp_path, m
 
 def test_the_quick_start_needs_nothing():
     configuration.parse("experiments/quickstart.gin")
+    assert gin.config_is_locked() and open_macros() == set()
+    # open_macros would have said so
+    configuration.parse("experiments/paper_c4.gin", complete=False)
+    assert open_macros() == {"VOCABULARY_FILE"}
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -110,9 +110,11 @@ def cases(rater: keras.Model, options) -> dict[str, tuple[Callable | tf.data.Dat
     def one_batch(part: np.ndarray) -> np.ndarray:
         return score({"tokens": tf.constant(part)}).numpy()
 
-    def unsorted() -> None:
-        for part in np.split(mixed, options.batches):
+    def unsorted() -> list[np.ndarray]:
+        return [
             one_batch(part[:, : np.count_nonzero(part, axis=1).max()])
+            for part in np.split(mixed, options.batches)
+        ]
 
     return {
         "bare": (lambda: [score(batch).numpy() for batch in batches], count),

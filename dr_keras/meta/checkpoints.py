@@ -9,14 +9,15 @@ file has its final name only when it is whole. A state is kept by member, not by
 restores under any strategy with as many members.
 """
 
+import errno
 import hashlib
+import os
 import pathlib
 import re
 import shutil
 
 import gin
 import keras
-import numpy as np
 import tensorflow as tf
 
 from dr_keras import whole_files
@@ -26,6 +27,8 @@ _STATE = re.compile(r"state-(\d+)\.index$")
 # Of a bundle that is being written, or removed, and may have no index yet or any more.
 _STATE_FILE = re.compile(r"(state-\d+)(_temp$|\.(index|data-).*)")
 _RATER = re.compile(r"rater-(\d+)\.weights\.h5$")
+
+_HDF5_OVERHEAD = 1 << 13  # bytes an object; it takes 1 to 2 KiB
 
 # What h5py and TensorFlow's reader raise, depending on where a file was cut or overwritten.
 _DAMAGE = (OSError, ValueError, LookupError, RuntimeError, TypeError)
@@ -47,14 +50,6 @@ def rater_path(base_dir, step: int) -> pathlib.Path:
     return pathlib.Path(base_dir) / "checkpoints" / f"rater-{step}.weights.h5"
 
 
-def _require_room(path: str, rater: keras.Model) -> None:
-    """Raises OSError where the weights have no room: HDF5 may end the process instead."""
-    sizes = [int(np.prod(weight.shape)) * 8 + 4096 for weight in rater.weights]
-    with open(path, "wb") as file:
-        for _ in range(0, sum(sizes), 1 << 20):
-            file.write(bytes(1 << 20))
-
-
 def _checksum_path(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name.replace(".weights.h5", ".sha256"))
 
@@ -62,6 +57,23 @@ def _checksum_path(path: pathlib.Path) -> pathlib.Path:
 def _checksum(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _save_weights(model: keras.Model, path: str) -> None:
+    """Writes the weights; raises OSError where there is no room for them."""
+    # HDF5 ends the process with a segmentation fault where the disk is full: room is asked for
+    # first, for the values and what HDF5 keeps about each and about its groups.
+    size = sum(variable.value.dtype.size * variable.value.shape.num_elements()
+               for variable in model.variables)  # fmt: skip
+    size += _HDF5_OVERHEAD * (1 + len(model.variables) + len(model._flatten_layers()))
+    with open(path, "wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise
+    model.save_weights(path, overwrite=True)
 
 
 def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
@@ -171,8 +183,7 @@ class Checkpoints(keras.callbacks.Callback):
         step = int(self._trainer.meta_step.numpy())
         final = rater_path(self.base_dir, step)
         with whole_files.replacing(final) as temporary:
-            _require_room(temporary, self._trainer.rater)
-            self._trainer.rater.save_weights(temporary, overwrite=True)
+            _save_weights(self._trainer.rater, temporary)
             # First the checksum: weights with their final name always have it.
             whole_files.write_text(_checksum_path(final), _checksum(temporary) + "\n")
         # The bundle's data file is written before its index, and only an index is looked for.

@@ -1,10 +1,12 @@
 """What a user without Beam sees; and that nothing else of dr_keras imports it."""
 
+import configparser
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+from packaging.requirements import Requirement
 import pytest
 
 from dr_keras.commands import filter_corpus
@@ -34,4 +36,25 @@ def test_the_runner_flag_says_what_to_install(tmp_path, monkeypatch, capsys):
 
 
 def test_beam_is_there_for_the_other_tests():
-    pytest.importorskip("apache_beam", reason="Apache Beam is absent: pip install 'dr_keras[beam]'")
+    beam = pytest.importorskip(
+        "apache_beam", reason="Apache Beam is absent: pip install 'dr_keras[beam]'"
+    )
+    from apache_beam.ml.inference.base import ModelHandler
+
+    import dr_keras.beam as ours
+
+    assert issubclass(ours.RaterModelHandler, ModelHandler)
+    assert all(issubclass(kind, beam.PTransform) for kind in (ours.RateTexts, ours.FilterTexts))
+    names = {path.name for path in Path(__file__).parent.glob("test_beam_*.py")}
+    assert {"test_beam_files.py", "test_beam_transforms.py"} <= names  # which conftest.py names
+
+
+@pytest.mark.skipif(not (ROOT / "setup.cfg").exists(), reason="no setup.cfg beside the tests")
+def test_beam_is_one_that_the_extras_allow():
+    beam = pytest.importorskip("apache_beam", reason="Apache Beam is absent")
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for extra in ("beam", "test"):
+        lines = setup["options.extras_require"][extra].splitlines()
+        (needed,) = [line for line in lines if line.startswith("apache-beam")]
+        assert beam.__version__ in Requirement(needed).specifier, extra

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import random
 
@@ -90,3 +91,12 @@ def test_fingerprint_sees_text_source_and_count():
     prints = {docs.fingerprint([d]) for d in [base, *others]}
     assert len(prints) == 6
     assert docs.fingerprint([docs.Document("1", "a", "s", "k", level=0.5)]) in prints
+
+
+def test_ids_and_keys_never_change():
+    """Users' score files and splits go by them."""
+    assert docs.document_id("s", "a  b") == "eae83beb362e79d536aaf0b9"
+    assert docs.content_key("a  b") == hashlib.sha256(b"a b").hexdigest()
+    document = docs.make_document("a", "s")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        document.id = "other"

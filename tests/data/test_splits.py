@@ -50,9 +50,12 @@ FIXED = {
 
 def test_a_larger_outer_set_moves_documents_only_out_of_train():
     larger = splits.split_fractions(train=0.7, outer=0.2)
+    moved = 0
     for key in KEYS[:3000]:
         before, after = splits.part_of(key), splits.part_of(key, larger)
         assert before == after or (before, after) == ("train", "outer")
+        moved += before != after
+    assert moved / 3000 == pytest.approx(0.15, abs=0.03)
 
 
 def test_fractions_follow_gin():
@@ -87,3 +90,18 @@ def test_choices_by_hash_are_even_and_independent():
     assert all(0 <= u < 1 for u in first)
     both = sum(u < 0.5 and v < 0.5 for u, v in zip(first, second))
     assert both / len(KEYS) == pytest.approx(0.25, abs=0.015)
+
+
+def test_shares_may_be_off_by_no_more_than_rounding():
+    for off in (-9e-7, 9e-7):
+        assert splits.split_fractions(train=0.85 + off)["train"] == 0.85 + off
+    for off in (-1.1e-6, 1.1e-6):
+        with pytest.raises(ConfigurationError, match="must add up to 1"):
+            splits.split_fractions(train=0.85 + off)
+
+
+def test_a_border_belongs_to_the_part_after_it(monkeypatch):
+    shares = {"train": 0.25, "outer": 0.25, "validation": 0.25, "test": 0.25}
+    for position, part in ((0.0, "test"), (0.25, "validation"), (0.5, "outer"), (0.75, "train")):
+        monkeypatch.setattr(splits, "unit_hash", lambda *names, position=position: position)
+        assert splits.part_of("any", shares) == part

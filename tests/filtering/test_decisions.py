@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.filtering import decisions
 from dr_keras.filtering.decisions import decide, uniform_hash
 from dr_keras.filtering.keep_probability import keep_probability
 from dr_keras.filtering.reference import ReferenceDistribution
@@ -78,3 +79,24 @@ def test_probabilities_are_those_of_the_formula():
     decisions = decide(IDS[:100], SCORES[:100], 0.5, 16)
     expected = keep_probability(decisions.percentile, 16, 32).numpy()
     np.testing.assert_array_equal(decisions.probability, expected)
+
+
+def test_defaults_are_a_batch_of_64_and_seed_0():
+    found = decide(IDS[:300], SCORES[:300], 0.5)
+    told = decide(IDS[:300], SCORES[:300], 0.5, batch_size=64, seed=0, method="keep_probability")
+    np.testing.assert_array_equal(found.probability, told.probability)
+    np.testing.assert_array_equal(found.keep, told.keep)
+    for other in (dict(batch_size=63), dict(batch_size=65), dict(seed=1)):
+        differs = decide(IDS[:300], SCORES[:300], 0.5, **other)
+        assert (differs.probability != found.probability).any() or (differs.keep != found.keep).any()
+
+
+def test_ids_that_are_not_unicode_have_a_draw():
+    assert uniform_hash(["\ud800", b"?", "?"], 1).tolist() == [uniform_hash(["?"], 1)[0]] * 3
+    assert uniform_hash([17, "17"], 1).tolist() == [uniform_hash(["17"], 1)[0]] * 2
+
+
+def test_what_has_no_chance_is_dropped_even_by_the_lowest_draw(monkeypatch):
+    monkeypatch.setattr(decisions, "uniform_hash", lambda ids, seed: np.zeros(len(ids)))
+    keep, probability = decisions.drawn(["a", "b", "c"], [np.nan, 0.0, 0.5], 8, 16, 0)
+    assert keep.tolist() == [False, False, True] and probability[:2].tolist() == [0, 0]

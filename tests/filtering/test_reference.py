@@ -91,3 +91,15 @@ def test_json_round_trip_is_exact():
 def test_what_is_no_distribution_is_refused(make, message):
     with pytest.raises(DataError, match=message):
         make()
+
+
+def test_the_size_of_the_sample_is_unknown_unless_told():
+    assert ReferenceDistribution(np.array([0.0, 1.0])).sample_size == 0
+
+
+@pytest.mark.parametrize("as_given", [np.asarray, tf.constant])
+def test_percentiles_between_the_first_and_the_last_two_quantiles(as_given):
+    reference = ReferenceDistribution(np.array([0, 4, 5, 13], np.float32))
+    scores = as_given(np.array([1, 3, 4.5, 7, 11], np.float32))
+    expected = np.array([0.25, 0.75, 1.5, 2.25, 2.75]) / 3
+    np.testing.assert_allclose(reference.percentile(scores), expected, atol=1e-6)

@@ -339,3 +339,42 @@ def test_a_limit_on_the_size_of_files_ends_in_an_error_and_not_in_hdf5(saved, tm
         errno.EFBIG, str(rater_path(tmp_path, 8))
     )  # fmt: skip
     assert files(tmp_path) == before
+
+
+def test_weights_have_their_name_only_whole_and_with_their_checksum(
+    saved, regression_trainer, tmp_path, monkeypatch
+):
+    trainer, checkpoints = saved
+    trainer.meta_step.assign(8)
+    real, final = os.replace, str(rater_path(tmp_path, 8))
+
+    def replace(source, target):
+        assert rater_steps(tmp_path) == [4, 6]
+        real(source, target)
+        if os.fspath(target) == final:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save()
+    other = regression_trainer(rater_seed=5).rater
+    load_rater_weights(other, tmp_path, 8)
+    for a, b in zip(trainer.rater.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    # the state was still to come: the run goes on from the one before
+    assert restore_in_new(regression_trainer, tmp_path) == 6
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(
+    saved, regression_trainer, tmp_path, no_room_beyond
+):
+    trainer, checkpoints = saved
+    trainer.meta_step.assign(8)
+    folder = tmp_path / "checkpoints"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    # without room for the weights, and with room for all but a few of their bytes
+    for room in (500, rater_path(tmp_path, 6).stat().st_size - 10):
+        with pytest.raises(OSError, match="rater-8"), no_room_beyond(room):
+            checkpoints.save()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert restore_in_new(regression_trainer, tmp_path) == 6

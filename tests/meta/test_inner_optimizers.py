@@ -1,5 +1,7 @@
 """Inner optimizers and schedules against Keras' own, NumPy, and at their corners."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -175,3 +177,13 @@ def test_cosine_without_room_to_decay_is_finite():
     assert rates(cosine_rate(1.0, decay_steps=3, warmup=3), [0, 2, 3, 4]) == pytest.approx(
         [1 / 3, 1.0, 1.0, 0.1]
     )
+
+
+def test_defaults():
+    """Runs whose configuration leaves them out go by them."""
+    common = {"learning_rate": 1e-3, "clip_norm": None}
+    own = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "epsilon_root": 1e-12}
+    assert dataclasses.asdict(sgd()) == common
+    assert dataclasses.asdict(momentum()) == common | {"beta": 0.9, "nesterov": False}
+    assert dataclasses.asdict(adam()) == common | own | {"weight_decay": 0.0}
+    assert dataclasses.asdict(adamw()) == common | own | {"weight_decay": 0.1}

@@ -47,6 +47,11 @@ class HasUnusedWeight(keras.layers.Layer):
         return x
 
 
+class UsesItRounded(HasUnusedWeight):
+    def call(self, x):
+        return x + tf.reduce_sum(tf.round(100 * self.spare))
+
+
 class NormalisesLocally(keras.layers.Layer):
     """TensorFlow's local response normalisation has a first derivative and no second."""
 
@@ -77,7 +82,13 @@ def test_a_rater_without_derivative_is_found(regression_trainer, regression_sets
 
 
 def test_weights_that_nothing_depends_on_are_fine(regression_trainer, regression_sets):
-    models_fit(regression_trainer(inner_model=model_of(HasUnusedWeight)), *regression_sets)
+    trainer = regression_trainer(inner_model=model_of(HasUnusedWeight))
+    assert sum("spare" in v.path for v in trainer.inner_model.trainable_variables) == 1
+    models_fit(trainer, *regression_sets)
+    # the same weight, once the result depends on it
+    trainer = regression_trainer(inner_model=model_of(UsesItRounded))
+    with pytest.raises(ConfigurationError, match="spare' of the inner model 'mine' changes the"):
+        models_fit(trainer, *regression_sets)
 
 
 def test_a_missing_second_derivative_is_explained(regression_trainer, regression_sets):

@@ -1,5 +1,7 @@
 """The outer Adam: one for each member, averaged updates, clip, decay and warm-up."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -89,3 +91,11 @@ def test_the_trainer_averages_the_members_updates(regression_trainer, regression
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-5, atol=1e-6)
     # The members disagree, so that averaging is not the same as taking one of them.
     assert np.abs(directions[0][0] - directions[1][0]).max() > 1e-3
+
+
+def test_defaults_are_the_papers():
+    assert dataclasses.asdict(OuterAdam()) == {
+        "learning_rate": 1e-3,  # not published
+        "warmup": 100, "clip_norm": 0.01, "weight_decay": 0.1,
+        "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8,
+    }  # fmt: skip

@@ -161,3 +161,30 @@ def test_initial_values_depend_on_the_seed_alone():
 def test_impossible_populations_are_refused(size, lifetime, updates, message):
     with pytest.raises(ConfigurationError, match=message):
         population_of(size, lifetime, updates)
+
+
+def test_first_lives_are_shorter_in_turn():
+    _, restarts = scheduled(size=4, lifetime=8, updates=1, meta_steps=9)
+    # member i begins as if it had lived i quarters of a life
+    assert restarts == [(2, 3), (4, 2), (6, 1), (8, 0)]
+
+
+def test_a_member_is_saved_under_these_names():
+    """Checkpoints of earlier versions restore by them."""
+    found = population_of(2, lifetime=4).variables()
+    assert set(found) == {"0", "1"}
+    assert set(found["0"]) == {
+        "theta", "non_trainable", "slots", "age", "outer_slots", "contributions", "generation"
+    }  # fmt: skip
+    assert set(found["0"]["slots"]) == set(found["0"]["outer_slots"]) == {"m", "v"}
+
+
+def test_a_lifetime_may_be_as_short_as_one_meta_step():
+    population = population_of(1, lifetime=2, updates=2)
+    assert [step for step in range(4) if population.lifetime_ends(0, step)] == [1, 2, 3]
+    assert population_of(1, lifetime=1, updates=1).lifetime_ends(0, 1)
+
+
+def test_a_population_begins_with_nothing_done():
+    for member in population_of(2, lifetime=4).members:
+        assert (int(member.contributions), int(member.generation), int(member.state.age)) == (0, 0, 0)

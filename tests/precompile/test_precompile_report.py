@@ -5,6 +5,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import gin
 from hypothesis import given, strategies as st
 import pytest
 
@@ -234,8 +235,18 @@ def test_a_topology_that_the_compiler_does_not_know():
         tpu.Topology("v99:2x2")
 
 
-def test_names_of_the_packaged_study_parse():
-    configuration.parse(
-        ["experiments/paper_c4.gin", "models/language_model_50m.gin"],
-        ["VOCABULARY_FILE = 'none'"],
-    )
+def test_names_of_the_packaged_study_make_the_models_that_they_say():
+    expected = {"50m": (512, 10, 8), "150m": (768, 18, 12), "400m": (1280, 18, 10)}
+    found = {}
+    for size in expected:
+        configuration.parse(
+            ["experiments/paper_c4.gin", f"models/language_model_{size}.gin"],
+            ["VOCABULARY_FILE = 'none'"],
+        )
+        assert gin.query_parameter("%VOCABULARY_FILE") == "none"
+        found[size] = tuple(
+            gin.query_parameter(f"language_model.{name}")
+            for name in ("width", "layer_count", "heads")
+        )
+        gin.clear_config()
+    assert found == expected

@@ -81,13 +81,15 @@ def repeated_share(pieces: Sequence[str], by_characters: bool) -> float:
 def top_ngram_share(words: Sequence[str], n: int) -> float:
     """Share of the words' characters in the commonest n-gram; 0 where none occurs twice.
 
-    Of n-grams that are as common, the longest counts.
+    Of n-grams that are as common, the longest counts. One that overlaps itself can make no more
+    than the whole.
     """
     counts = Counter(zip(*(words[k:] for k in range(n))))
     if not counts:
         return 0.0
     often, longest = max((times, sum(map(len, gram))) for gram, times in counts.items())
-    return share(often * longest, sum(map(len, words))) if often > 1 else 0.0
+    total = sum(map(len, words))
+    return share(min(often * longest, total), total) if often > 1 else 0.0
 
 
 def repeated_ngram_share(words: Sequence[str], n: int) -> float:

@@ -45,8 +45,10 @@ def test_text_comes_back(text):
 
 
 @hypothesis.given(st.lists(st.integers(-5, 300)))
-def test_decode_never_raises(ids):
-    byte_tokenizer().decode(ids)
+@hypothesis.example([-1, 0, 1, 2, 257, 258])
+def test_decode_gives_the_bytes_and_passes_over_ids_of_none(ids):
+    found = bytes(ord("\n") if id == 1 else id - 2 for id in ids if 1 <= id <= 257)
+    assert byte_tokenizer().decode(ids) == found.decode("utf-8", "replace")
 
 
 def test_decode_shows_document_ends_and_cut_characters():

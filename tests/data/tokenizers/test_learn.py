@@ -10,7 +10,7 @@ from dr_keras.data.documents import make_document
 from dr_keras.data.splits import part_of
 from dr_keras.data.tokenizers import learn, tokenizer_from_config
 from dr_keras.data.tokenizers.learn import describe_vocabulary, learn_vocabulary
-from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.errors import ConfigurationError, DataError, DrKerasError
 
 SUBJECTS = ["the cat", "a dog", "one bird", "the old man", "every child", "my friend"]
 VERBS = ["sees", "follows", "remembers", "paints", "describes"]
@@ -133,3 +133,12 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
     assert output.read_text().startswith("[PAD]\n")
     with pytest.raises(ConfigurationError, match="is a directory"):
         learn_vocabulary(corpus_of(TEXTS), str(tmp_path), "wordpiece", 100)
+
+
+def test_a_full_disk_leaves_the_old_vocabulary(tmp_path, no_room_beyond):
+    output = tmp_path / "words.txt"
+    for before in (None, "old\n"):
+        with pytest.raises(DrKerasError, match="words.txt"), no_room_beyond(100):
+            learn_vocabulary(corpus_of(TEXTS), str(output), "wordpiece", 100, overwrite=True)
+        assert (output.read_text() if output.exists() else None) == before
+        output.write_text("old\n")

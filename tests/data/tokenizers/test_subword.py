@@ -112,8 +112,14 @@ def test_tensor_encode_is_encode_cut_and_padded(tokenizer, texts, length):
 @hypothesis.settings(
     deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
-def test_decode_never_raises(tokenizer, ids):
-    assert isinstance(tokenizer.decode(ids), str)
+def test_decode_goes_by_documents_and_passes_over_ids_of_none(tokenizer, ids):
+    known = [id for id in ids if 0 < id < tokenizer.vocabulary_size]
+    documents = [[]]
+    for id in known:
+        documents.append([]) if id == tokenizer.end_id else documents[-1].append(id)
+    found = tokenizer.decode(ids)
+    assert found == tokenizer.decode(known) == "\n".join(map(tokenizer.decode, documents))
+    assert found.count("\n") == known.count(tokenizer.end_id)
 
 
 def test_text_after_a_nul_is_kept(wordpiece):

@@ -1,5 +1,6 @@
 """n-gram features and the classifier, against sums worked out by hand."""
 
+import inspect
 import math
 
 import gin
@@ -11,6 +12,7 @@ from dr_keras.evaluation.baselines.classifier import (
     classifier_arm, cross_classifier_scores, fit_logistic,
 )
 from dr_keras.evaluation.baselines.ngrams import NgramFeatures, SparseRows
+from dr_keras.evaluation.baselines.selection import folds_of
 import pool
 
 
@@ -109,8 +111,12 @@ def test_outer_text_is_known_from_training_text():
     assert budget["held_out_auc"] == result.held_out_auc
     assert budget["classifier"]["outer_examples"] == 40
     # scores come from the other fold's texts alone: a candidate's own text does not teach its model
-    again = cross_classifier_scores(found, outer)
-    assert np.array_equal(again.scores, result.scores)
+    pool_texts[0] = "of other words altogether"
+    again = cross_classifier_scores(pool.candidates(160, pool_texts), outer)
+    fold = folds_of(found.documents, 2, 0)
+    same = again.scores == result.scores
+    assert same[fold == fold[0]].sum() == same[fold == fold[0]].size - 1 and not same[0]
+    assert not same[fold != fold[0]].any()
 
 
 def test_same_text_on_both_sides_cannot_be_told_apart():
@@ -118,6 +124,69 @@ def test_same_text_on_both_sides_cannot_be_told_apart():
     words = [f"w{k}" for k in range(30)]
     found, outer = (pool.candidates(200, texts(words, 200, rng)) for _ in range(2))
     assert 0.4 < cross_classifier_scores(found, outer).held_out_auc < 0.6
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_no_classifier_scores_what_it_learned(folds):
+    """Where every text has a feature of its own, all that a model can know of is what it saw."""
+
+    def own_feature(texts):
+        columns = np.array([int(text) for text in texts])
+        return SparseRows(np.arange(len(texts)), columns, np.ones(len(texts)), (len(texts), 90))
+
+    found = pool.candidates(60, [str(n) for n in range(60)])
+    outer = pool.candidates(30, [str(n) for n in range(60, 90)])
+    result = cross_classifier_scores(found, outer, own_feature, folds)
+    fold = folds_of(found.documents, folds, 0)
+    for number in range(folds):  # nothing but the bias of one model
+        assert len(set(result.scores[fold == number].tolist())) == 1
+    assert result.held_out_auc == pytest.approx(0.5)
+
+
+def test_the_held_out_chance_and_the_facts_by_hand():
+    def one_feature(texts):
+        return sparse([[float(bool(text))] for text in texts])
+
+    # every outer text has the feature, and 15 of 40 candidates have it as strongly
+    texts = ["y"] * 15 + [""] * 25
+    found = pool.candidates(40, texts)
+    result = cross_classifier_scores(found, pool.candidates(20, ["y"] * 20), one_feature)
+    fold = folds_of(found.documents, 2, 0)
+    has = np.array([bool(text) for text in texts])
+    # the chance is 1 against those without the feature, and one half where they are alike
+    expected = [1 - has[fold == n].mean() / 2 for n in (0, 1)]
+    assert result.held_out_auc == pytest.approx(np.mean(expected), abs=1e-12)
+    facts = result.facts
+    assert (facts["folds"], facts["penalty"], facts["buckets"]) == (2, 1e-4, 1)
+    assert facts["outer_examples"] == 20 and set(facts) == {
+        "folds", "penalty", "buckets", "outer_examples", "steps", "gradient"
+    }  # fmt: skip
+    assert all(1 < steps < 300 for steps in facts["steps"])  # done, and not at once
+    assert all(0 < gradient <= 1e-4 for gradient in facts["gradient"])
+
+
+def test_settings_where_none_are_bound():
+    """Published figures go by them."""
+
+    def defaults(function):
+        found = inspect.signature(function).parameters.values()
+        return {p.name: p.default for p in found if p.default is not p.empty}
+
+    assert defaults(fit_logistic) == {"penalty": 1e-4, "steps": 300, "tolerance": 1e-4}
+    assert defaults(cross_classifier_scores) == {
+        "features": None, "folds": 2, "penalty": 1e-4, "steps": 300, "seed": 0
+    }  # fmt: skip
+    assert defaults(classifier_arm) == {"seed": 0, "arm": "classifier"}
+
+
+def test_acceleration_reaches_the_minimum_in_few_steps():
+    rng = np.random.default_rng(2)
+    table = rng.normal(size=(60, 8)) * np.geomspace(1, 0.05, 8)  # steep in some directions only
+    table /= np.linalg.norm(table, axis=1).max()
+    positive = table[:, -1] + table[:, -2] > 0
+    model = fit_logistic(sparse(table), positive, 1e-4, steps=20_000, tolerance=1e-7)
+    assert model.gradient <= 1e-7
+    assert model.steps < 1_500  # 723; without acceleration over 20,000
 
 
 def test_buckets_are_bound_by_gin():

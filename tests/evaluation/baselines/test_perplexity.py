@@ -96,6 +96,13 @@ def test_arm_keeps_lowest_middle_or_highest():
     assert kept["lowest"].budget()["nats_per_token"] == 2.5
 
 
+def test_the_middle_is_kept_unless_told():
+    # the best of the three in the paper
+    chosen = perplexity_arm(window_candidates(pool.windows(4, each=1)), [4.0, 1.0, 3.0, 2.0], 0.5)
+    assert chosen.rows.tolist() == [2, 3] and chosen.arm == "perplexity_middle"
+    assert chosen.budget()["keep"] == "middle"
+
+
 def test_the_scoring_models_size_is_bound_under_a_scope():
     gin.parse_config("""
         language_model.vocabulary_size = 20
