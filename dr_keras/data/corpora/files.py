@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from dr_keras.data.formats.own_outputs import without_outputs
 from dr_keras.errors import ConfigurationError, DataError
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -42,7 +43,8 @@ def find_files(path: Paths, suffixes: Sequence[str]) -> list[str]:
 def _expand(path: str, suffixes: Sequence[str]) -> list[str]:
     try:
         if tf.io.gfile.isdir(path):
-            files = [file for file in _walk(path) if _has_suffix(file, suffixes)]
+            found = _data_among(list(_walk(path)), path)
+            files = [file for file in found if _has_suffix(file, suffixes)]
             if not files:
                 raise DataError(
                     f"{path}: no file in this directory ends in {', '.join(suffixes)} (or these "
@@ -54,6 +56,7 @@ def _expand(path: str, suffixes: Sequence[str]) -> list[str]:
             return [path]
         matches = tf.io.gfile.glob(path) if _GLOB.search(path) else []
         files = sorted(file for file in matches if not tf.io.gfile.isdir(file))
+        files = _data_among(files, path)
     except tf.errors.OpError as error:
         raise DataError(f"{path}: cannot be looked up ({reason(error)})") from error
     if not files:
@@ -63,6 +66,18 @@ def _expand(path: str, suffixes: Sequence[str]) -> list[str]:
             else f"{path}: no such file or directory; check the path"
         )
     return files
+
+
+def _data_among(files: list[str], path: str) -> list[str]:
+    """What is no output of dr_keras. Raises DataError where a path names nothing else."""
+    left, passed = without_outputs(files)
+    if passed and not left:
+        first, what = next(iter(passed.items()))
+        raise DataError(
+            f"{path}: there is nothing but what dr_keras wrote ({first}: {what}); name the files"
+            " that hold the corpus"
+        )
+    return left
 
 
 def _walk(directory: str) -> Iterator[str]:
