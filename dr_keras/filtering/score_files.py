@@ -11,8 +11,8 @@ Parquet where the name ends in .parquet, else JSON lines; one row a document in 
 
 Beside it, `<file>.manifest.json` says which corpus and which rater (fingerprints), how many
 documents, and the rater's reference distribution. Both are written under temporary names and
-renamed, the manifest last: its presence means that the scores are complete. A threshold can so
-change without scoring again.
+renamed, the manifest last: its presence means that the scores are complete. Until then there is a
+folder `<file>.unfinished`. A threshold can so change without scoring again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,9 +30,9 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from dr_keras.data.corpora.files import SeekableFile
+from dr_keras.data.formats.own_outputs import MANIFEST_SUFFIX, UNFINISHED_SUFFIX
 from dr_keras.errors import DataError
 
-MANIFEST_SUFFIX = ".manifest.json"
 PARQUET_SUFFIXES = (".parquet", ".pq")
 COLUMNS = ("id", "source", "score", "percentile", "windows")
 SCHEMA = pyarrow.schema(
@@ -79,6 +79,8 @@ class Scores:
 class ScoreWriter:
     """Writes a score file; a context manager that leaves no half-written file.
 
+    The file is marked as unfinished until `write_manifest` has been called for it.
+
     Args:
       path: where the file is to be; its folder is made where it is missing. The suffix says which
         format it gets.
@@ -92,6 +94,9 @@ class ScoreWriter:
 
     def __enter__(self) -> "ScoreWriter":
         make_parent(self.path)
+        mark = self.path + UNFINISHED_SUFFIX
+        self._mark = None if tf.io.gfile.exists(mark) else mark  # else it is of a job that goes on
+        tf.io.gfile.makedirs(mark)
         self._file = GFileWriter(self._temporary)
         if self._parquet:
             self._tables = pyarrow.parquet.ParquetWriter(self._file, SCHEMA, compression="zstd")
@@ -129,6 +134,8 @@ class ScoreWriter:
             tf.io.gfile.rename(self._temporary, self.path, overwrite=True)
         else:
             tf.io.gfile.remove(self._temporary)
+            if self._mark is not None:
+                tf.io.gfile.rmtree(self._mark)
 
 
 class GFileWriter(io.RawIOBase):
@@ -201,16 +208,27 @@ def write_json(path: str, content: dict) -> None:
     tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
+def write_manifest(path: str, manifest: dict) -> None:
+    """Says that the score file at `path` is complete, and what it is about."""
+    write_json(path + MANIFEST_SUFFIX, manifest)
+    if tf.io.gfile.exists(path + UNFINISHED_SUFFIX):
+        tf.io.gfile.rmtree(path + UNFINISHED_SUFFIX)
+
+
 def read_manifest(path: str) -> dict | None:
     """The manifest beside a score file, or None. Raises DataError where it is damaged."""
-    manifest = os.fspath(path) + MANIFEST_SUFFIX
-    if not tf.io.gfile.exists(manifest):
+    return read_json(os.fspath(path) + MANIFEST_SUFFIX, "score the corpus again")
+
+
+def read_json(path: str, remedy: str = "remove it") -> dict | None:
+    """What a JSON file holds, or None where there is none. Raises DataError where it is damaged."""
+    if not tf.io.gfile.exists(path):
         return None
     try:
-        with tf.io.gfile.GFile(manifest, "r") as file:
+        with tf.io.gfile.GFile(path, "r") as file:
             return json.loads(file.read())
     except ValueError as error:
-        raise DataError(f"{manifest} is not JSON ({error}): score the corpus again.") from error
+        raise DataError(f"{path} is not JSON ({error}): {remedy}.") from error
 
 
 def read_scores(path: str) -> Scores:
