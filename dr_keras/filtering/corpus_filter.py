@@ -5,6 +5,7 @@
     <output_dir>/dropped-00000.jsonl ...  id, source, score, percentile, reason
     <output_dir>/scores.jsonl             the scores, unless existing ones were named
     <output_dir>/manifest.json            what was done; its presence means done
+    <output_dir>/_work/                   only until then
 
 Everything is written under a temporary name and renamed, the manifest last. Whether a document
 stays depends on its id, its score, the settings and the reference distribution alone, so a second
@@ -15,14 +16,16 @@ from collections.abc import Callable
 import json
 import math
 import os
-import uuid
 
 import gin
 import tensorflow as tf
 
 from dr_keras.config import locks
+from dr_keras.corpus_jobs import overwriting
+from dr_keras.corpus_jobs.identity import TEXTS, Fingerprint, check_scored_texts
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document, fingerprint
+from dr_keras.data.formats.own_outputs import JOB, MANIFEST, WORK, paths_of
 from dr_keras.data.tokenizers.base import utf8
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import fractions, score_files
@@ -32,8 +35,8 @@ from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.filtering.score_files import Scores, number
 
 REFERENCES = ("corpus", "artefact")
-MANIFEST = "manifest.json"
-_TEMPORARY = ".tmp-filter-"
+_DOCUMENTS = {"layout": "documents"}  # tells a job from those of `shards.filtering`
+_TEMPORARY = ".tmp-filter-"  # what was `_work` in earlier versions
 
 
 @gin.configurable(denylist=["rater", "scores", "progress"])
@@ -70,13 +73,17 @@ def filter_corpus(
       these sizes), `skipped`, `files`.
 
     Raises:
-      ConfigurationError: a setting is out of its range, or neither rater nor scores were given.
+      ConfigurationError: a setting is out of its range, or neither rater nor scores were given, or
+        the output would be written over the corpus.
       DataError: the folder holds a filtered corpus, or another process filters into it; the
         scores are not those of this corpus.
     """
     output_dir = os.fspath(output_dir)
+    output_dir = output_dir.rstrip("/") or output_dir
     oversized = fractions.oversized_batch(batch_size, discard_fraction)
     check_settings(rater, scores, output_dir, method, reference, shard_bytes)
+    read = [*paths_of(corpus.describe()), *([] if scores is None else [scores])]
+    overwriting.refuse_overwriting(overwriting.of_filter(output_dir), read)
     _remove_leftovers(output_dir)
     if scores is None:
         scores = os.path.join(output_dir, "scores.jsonl")
@@ -92,15 +99,16 @@ def filter_corpus(
         method,
         _reference(reference, rater, table, scores),
     )
-    temporary = os.path.join(output_dir, f"{_TEMPORARY}{uuid.uuid4().hex[:8]}")
-    tf.io.gfile.makedirs(temporary)
+    work = os.path.join(output_dir, WORK)
+    score_files.write_json(os.path.join(work, JOB), _DOCUMENTS)
     try:
-        facts, files = _write(corpus, table, decisions, temporary, shard_bytes, scores)
-        for name in files:
-            target = os.path.join(output_dir, name)
-            tf.io.gfile.rename(os.path.join(temporary, name), target, overwrite=True)
-    finally:
-        tf.io.gfile.rmtree(temporary)
+        facts, files = _write(corpus, table, decisions, work, shard_bytes, scores)
+    except BaseException:
+        tf.io.gfile.rmtree(work)
+        raise
+    for name in files:
+        target = os.path.join(output_dir, name)
+        tf.io.gfile.rename(os.path.join(work, name), target, overwrite=True)
     counts = facts["counts"]
     manifest = {
         "format": "dr_keras filtered corpus",
@@ -125,6 +133,7 @@ def filter_corpus(
         "files": files,
     }
     score_files.write_json(os.path.join(output_dir, MANIFEST), manifest)
+    tf.io.gfile.rmtree(work)
     return manifest
 
 
@@ -172,6 +181,7 @@ def _write(
     dropped = _Shards(directory, "dropped", shard_bytes)
     counts = {"documents": 0, "kept": 0, "dropped": 0, "bytes": 0, "kept_bytes": 0}
     by_source: dict[str, dict[str, int]] = {}
+    contents = Fingerprint()
 
     def sorted_out():
         for document in corpus.documents():
@@ -199,6 +209,7 @@ def _write(
                 tally["bytes"] += size
                 tally["kept" if stays else "dropped"] += 1
                 tally["kept_bytes"] += size * stays
+            contents.add(document)
             yield document
 
     try:
@@ -206,8 +217,10 @@ def _write(
     finally:
         kept.close()
         dropped.close()
-    scored = (table.manifest or {}).get("corpus_fingerprint", digest)
-    if scored != digest:
+    recorded = table.manifest or {}
+    check_scored_texts(recorded, contents, scores)
+    scored = recorded.get("corpus_fingerprint", digest)
+    if TEXTS not in recorded and scored != digest:  # scores of an earlier version
         raise DataError(
             f"The corpus '{corpus.name}' is not the one that {scores} is about (fingerprint"
             f" {digest[:12]} and not {scored[:12]}): score it again."
@@ -260,6 +273,7 @@ def _reference(
 
 def check_settings(rater, scores, output_dir, method, reference, shard_bytes) -> None:
     """Raises ConfigurationError or DataError for what must be wrong before anything is read."""
+    overwriting.require_name(output_dir, "output_dir", "folder")
     if rater is None and scores is None:
         raise ConfigurationError("filter_corpus needs a rater or a score file: name one of them.")
     if method not in METHODS:
@@ -287,12 +301,17 @@ def _check_rater(table: Scores, rater, scores: str) -> None:
 
 
 def _remove_leftovers(output_dir: str) -> None:
-    """What a run that was killed left behind; a folder with a manifest is never touched."""
-    if not tf.io.gfile.isdir(output_dir):
-        return
-    for name in map(lambda name: name.rstrip("/"), tf.io.gfile.listdir(output_dir)):
-        path = os.path.join(output_dir, name)
-        if name.startswith(_TEMPORARY):
-            tf.io.gfile.rmtree(path)
-        elif name.startswith(("kept-", "dropped-")) and name.endswith(".jsonl"):
-            tf.io.gfile.remove(path)
+    """What a run that was killed left behind. Raises DataError where others may have written it."""
+    work, others = os.path.join(output_dir, WORK), overwriting.shard_outputs(output_dir)
+    mark = score_files.read_json(os.path.join(work, JOB))
+    earlier = [] if not tf.io.gfile.isdir(output_dir) else tf.io.gfile.listdir(output_dir)
+    earlier = [name for name in earlier if name.startswith(_TEMPORARY)]
+    if (others or mark) and mark != _DOCUMENTS and not earlier:
+        raise DataError(
+            f"{output_dir} holds {(others or [WORK])[0]}, which no unfinished job on this corpus"
+            " accounts for: choose another folder, or remove it."
+        )
+    for name in (*earlier, *([WORK] if mark else [])):
+        tf.io.gfile.rmtree(os.path.join(output_dir, name))
+    for name in others:
+        tf.io.gfile.remove(os.path.join(output_dir, name))

@@ -10,8 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.config import locks
+from dr_keras.corpus_jobs import overwriting
+from dr_keras.corpus_jobs.identity import WITH_SOURCES, Fingerprint
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document, fingerprint
+from dr_keras.data.formats.own_outputs import UNFINISHED_SUFFIX, paths_of
 from dr_keras.data.tokenizers.base import utf8
 from dr_keras.errors import DataError
 from dr_keras.filtering import score_files
@@ -27,11 +30,13 @@ class Survey:
       documents: their number, every copy counted.
       size: bytes of text.
       fingerprint: see `data.documents.fingerprint`.
+      contents: sums that do not know what the corpus is called.
     """
 
     documents: int
     size: int
     fingerprint: str
+    contents: dict[str, str]
 
 
 def survey(corpus: Corpus) -> Survey:
@@ -42,6 +47,7 @@ def survey(corpus: Corpus) -> Survey:
     """
     counts = [0, 0]
     contents: dict[str, bytes] = {}
+    sums = Fingerprint()
 
     def counted() -> Iterator[Document]:
         for document in corpus.documents():
@@ -55,10 +61,11 @@ def survey(corpus: Corpus) -> Survey:
                 )
             counts[0] += 1
             counts[1] += len(data)
+            sums.add(document)
             yield document
 
     digest = fingerprint(counted())
-    return Survey(counts[0], counts[1], digest)
+    return Survey(counts[0], counts[1], digest, sums.to_dict())
 
 
 @gin.configurable(denylist=["progress", "overwrite"])
@@ -92,16 +99,20 @@ def score_corpus(
       The manifest.
 
     Raises:
+      ConfigurationError: `output` is empty, or lies on a file of the corpus.
       DataError: see `survey`; or other scores lie at `output`, or another process makes them; or
         the rater gives something other than one score a text.
     """
     output = os.fspath(output)
+    overwriting.require_name(output, "output")
+    overwriting.refuse_overwriting(overwriting.of_scores(output), paths_of(corpus.describe()))
     found = survey(corpus)
     facts = {
         "format": "dr_keras scores",
         "schema_version": 1,
         "corpus": corpus.describe(),
         "corpus_fingerprint": found.fingerprint,
+        **found.contents,
         "documents": found.documents,
         "bytes": found.size,
         "rater": {
@@ -137,7 +148,7 @@ def score_corpus(
         "reference": reference.to_dict() if reference is not None else None,
         "file": {"name": os.path.basename(output), "bytes": tf.io.gfile.stat(output).length},
     }
-    score_files.write_json(output + score_files.MANIFEST_SUFFIX, manifest)
+    score_files.write_manifest(output, manifest)
     return manifest
 
 
@@ -185,9 +196,12 @@ def _existing(output: str, facts: dict, overwrite: bool) -> dict | None:
     if overwrite or not tf.io.gfile.exists(output):
         return None
     manifest = score_files.read_manifest(output)
+    known = WITH_SOURCES if manifest and manifest.get(WITH_SOURCES) else "corpus_fingerprint"
+    if manifest is None and tf.io.gfile.exists(output + UNFINISHED_SUFFIX):
+        return None  # of a run that ended before the manifest
     if manifest is None:  # a user's file, or scores whose manifest was lost
         reason = "it has no manifest"
-    elif manifest.get("corpus_fingerprint") != facts["corpus_fingerprint"]:
+    elif manifest.get(known) != facts[known]:
         reason = "it belongs to another corpus"
     elif manifest["rater"]["fingerprint"] != facts["rater"]["fingerprint"]:
         reason = "it was written by another rater"

@@ -88,5 +88,5 @@ def score_examples(
         "reference": rater.reference.to_dict() if hasattr(rater, "reference") else None,
         "file": {"name": os.path.basename(output), "bytes": tf.io.gfile.stat(output).length},
     }
-    score_files.write_json(output + score_files.MANIFEST_SUFFIX, manifest)
+    score_files.write_manifest(output, manifest)
     return manifest

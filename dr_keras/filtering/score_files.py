@@ -12,8 +12,8 @@ document in the corpus' order:
 
 Beside it, `<file>.manifest.json` says which corpus and which rater (fingerprints), how many
 documents, and the rater's reference distribution. Both are written under temporary names and
-renamed, the manifest last: its presence means that the scores are complete. A threshold can so
-change without scoring again.
+renamed, the manifest last: its presence means that the scores are complete. Until then there is a
+folder `<file>.unfinished`. A threshold can so change without scoring again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,9 +34,9 @@ import tensorflow as tf
 
 from dr_keras import whole_files
 from dr_keras.data.corpora.files import SeekableFile
+from dr_keras.data.formats.own_outputs import MANIFEST_SUFFIX, UNFINISHED_SUFFIX
 from dr_keras.errors import DataError
 
-MANIFEST_SUFFIX = ".manifest.json"
 PARQUET_SUFFIXES = (".parquet", ".pq")
 COLUMNS = ("id", "source", "score", "percentile", "windows")
 SCHEMA = pyarrow.schema(
@@ -83,6 +83,8 @@ class Scores:
 class ScoreWriter:
     """Writes a score file; a context manager that leaves no half-written file.
 
+    The file is marked as unfinished until `write_manifest` has been called for it.
+
     Args:
       path: where the file is to be; its folder is made where it is missing. The suffix says which
         format it gets.
@@ -96,6 +98,7 @@ class ScoreWriter:
     def __enter__(self) -> "ScoreWriter":
         with contextlib.ExitStack() as stack:
             raw = GFileWriter(stack.enter_context(whole_files.replacing(self.path)))
+            self._mark(stack)
             stack.push(self._forget_manifest)
             stack.callback(raw.close)
             if self._parquet:
@@ -108,6 +111,13 @@ class ScoreWriter:
             stack.push(self._finish)
             self._exit = stack.pop_all()
         return self
+
+    def _mark(self, stack: contextlib.ExitStack) -> None:
+        mark = self.path + UNFINISHED_SUFFIX
+        if tf.io.gfile.exists(mark):  # of a job that goes on
+            return
+        tf.io.gfile.makedirs(mark)
+        stack.push(lambda kind, *_: tf.io.gfile.rmtree(mark) if kind is not None else None)
 
     def __exit__(self, *raised) -> None:
         self._exit.__exit__(*raised)
@@ -208,16 +218,27 @@ def write_json(path: str, content: dict) -> None:
     whole_files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def write_manifest(path: str, manifest: dict) -> None:
+    """Says that the score file at `path` is complete, and what it is about."""
+    write_json(path + MANIFEST_SUFFIX, manifest)
+    if tf.io.gfile.exists(path + UNFINISHED_SUFFIX):
+        tf.io.gfile.rmtree(path + UNFINISHED_SUFFIX)
+
+
 def read_manifest(path: str) -> dict | None:
     """The manifest beside a score file, or None. Raises DataError where it is damaged."""
-    manifest = os.fspath(path) + MANIFEST_SUFFIX
-    if not tf.io.gfile.exists(manifest):
+    return read_json(os.fspath(path) + MANIFEST_SUFFIX, "score the corpus again")
+
+
+def read_json(path: str, remedy: str = "remove it") -> dict | None:
+    """What a JSON file holds, or None where there is none. Raises DataError where it is damaged."""
+    if not tf.io.gfile.exists(path):
         return None
     try:
-        with tf.io.gfile.GFile(manifest, "r") as file:
+        with tf.io.gfile.GFile(path, "r") as file:
             return json.loads(file.read())
     except ValueError as error:
-        raise DataError(f"{manifest} is not JSON ({error}): score the corpus again.") from error
+        raise DataError(f"{path} is not JSON ({error}): {remedy}.") from error
 
 
 def read_scores(path: str) -> Scores:

@@ -8,6 +8,7 @@ from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import make_document
 from dr_keras.errors import DataError
 from dr_keras.filtering import score_files
+from dr_keras.filtering.corpus_filter import filter_corpus
 from dr_keras.filtering.corpus_scores import score_corpus, survey
 from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.filtering.score_files import read_scores
@@ -85,6 +86,26 @@ def test_existing_scores_of_the_same_rater_and_corpus_are_left_alone(tmp_path):
     os.remove(path + ".manifest.json")
     with pytest.raises(DataError, match="no manifest"):
         score_corpus(corpus_of(TEXTS), again, path)
+
+
+def test_what_a_corpus_is_called_decides_nothing(tmp_path):
+    path = str(tmp_path / "scores.jsonl")
+    first = score_corpus(corpus_of(TEXTS, name="data"), LengthRater(), path)
+    again = LengthRater()
+    assert score_corpus(corpus_of(TEXTS, name="."), again, path) == first and again.calls == []
+    changed = [*TEXTS[:-1], "BAD"]
+    with pytest.raises(DataError, match="another corpus"):
+        score_corpus(corpus_of(changed, name="data"), again, path)
+    with pytest.raises(DataError, match="not the one that .*: a text changed under its id"):
+        filter_corpus(
+            corpus_of(changed), scores=path, output_dir=str(tmp_path / "out"), discard_fraction=0.5
+        )
+    for sums in ("text_fingerprint", "input_fingerprint"):  # scores of an earlier version
+        del first[sums]
+    score_files.write_json(path + ".manifest.json", first)
+    assert score_corpus(corpus_of(TEXTS, name="data"), again, path) == first and again.calls == []
+    with pytest.raises(DataError, match="another corpus"):
+        score_corpus(corpus_of(changed, name="data"), again, path)
 
 
 def test_any_function_of_texts_is_a_rater(tmp_path):

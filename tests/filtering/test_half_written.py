@@ -2,7 +2,6 @@
 
 import os
 
-import pyarrow.parquet
 import pytest
 import tensorflow as tf
 

@@ -133,8 +133,9 @@ def test_whole_numbers_of_at_least_one(value):
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(3)])
 def test_good_numbers_pass_down_to_the_least(value):
-    at_least("size", value, 1)
-<<<<<<< HEAD
+    at_least("size", value, value)
+    with pytest.raises(ConfigurationError, match=f"size is {value}: .* of at least {value + 1}"):
+        at_least("size", value, value + 1)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +170,3 @@ def test_an_error_of_a_traced_function_reaches_the_user_as_it_was_raised(
     with pytest.raises(DataError) as caught:
         trainer.fit(*regression_sets, 1)
     assert str(caught.value) == "the loss does not like these examples"
-=======
-    at_least("size", value, value)
-    with pytest.raises(ConfigurationError, match=f"size is {value}: .* of at least {value + 1}"):
-        at_least("size", value, value + 1)
->>>>>>> bites

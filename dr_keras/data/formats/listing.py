@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from dr_keras.data.formats import kinds, names, reading, walking
+from dr_keras.data.formats.own_outputs import without_outputs
 from dr_keras.errors import ConfigurationError, DataError
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -159,14 +160,6 @@ def find_files(path: Paths, kind: str, text_suffixes: tuple[str, ...] = names.TE
     return read
 
 
-def passed_over_reason(path: str) -> str:
-    """Returns why a file of a folder is never looked into, or "".
-
-    The one place for what folders hold beside corpora, such as what dr_keras itself wrote there.
-    """
-    return ""
-
-
 def listed(reasons: dict[str, str]) -> str:
     """Returns "a.csv, b.csv and 7 more (a table); c (empty)": files by why they are not read."""
     by_reason: dict[str, list[str]] = {}
@@ -207,10 +200,9 @@ def _meet(path: Paths) -> _Met:
         how, files = walking.expand(entry)
         if how != "name":
             met.entries[entry] = []
+            files, outputs = without_outputs(files)
+            met.outputs.update(outputs)
         for file in files:
-            if how != "name" and (reason := passed_over_reason(file)):
-                met.outputs[file] = reason
-                continue
             local = reading.local_path(file)
             name = first.setdefault(file if local is None else os.path.realpath(local), file)
             if name in met.files:

@@ -1,7 +1,9 @@
 """Reading files, local ones and what `tf.io.gfile` reaches, compressed or not."""
 
 import io
+import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import tensorflow as tf
 
@@ -20,6 +22,15 @@ def local_path(path: str) -> str | None:
     """Returns the path as the operating system knows it, or None for a file of another system."""
     path = path.removeprefix("file://")
     return None if "://" in path else path
+
+
+def place(path: str | os.PathLike) -> str:
+    """Returns a path in the one form that does not depend on how it was typed.
+
+    Links are not followed: a file's own name is what its default source is made of.
+    """
+    local = local_path(os.fspath(path))
+    return os.fspath(path).rstrip("/") if local is None else os.path.abspath(local)
 
 
 def shown(path: str) -> str:
@@ -68,6 +79,12 @@ class SeekableFile(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def open_binary(path: str | os.PathLike) -> BinaryIO:
+    """Opens a file to read and seek in. Small local files are opened quicker without TensorFlow."""
+    local = local_path(os.fspath(path))
+    return SeekableFile(os.fspath(path)) if local is None else open(local, "rb")
 
 
 def read_chunks(path: str, decompress: bool = True, size: int = _CHUNK) -> Iterator[bytes]:

@@ -22,19 +22,20 @@ import os
 import tensorflow as tf
 
 from dr_keras.config import locks
+from dr_keras.corpus_jobs import overwriting
+from dr_keras.corpus_jobs.identity import digest, input_files
+from dr_keras.data.formats.own_outputs import ERRORS, MANIFEST, WORK
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import fractions, score_files as files_of_scores
-from dr_keras.filtering.corpus_filter import MANIFEST, check_settings
+from dr_keras.filtering.corpus_filter import check_settings
 from dr_keras.filtering.drift import has_drifted, kolmogorov_smirnov
 from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.filtering.shards import job, scoring, summary
 from dr_keras.filtering.shards.records import identifying
 from dr_keras.filtering.shards.runners import Runner, in_process
 from dr_keras.filtering.shards.scoring import SHARD_BYTES, Input, Progress
+from dr_keras.filtering.shards.plan import Shard
 from dr_keras.filtering.shards.work import Deciding, Work
-
-ERRORS = "errors.jsonl"
-WORK = "_work"
 
 _logger = logging.getLogger(__name__)
 
@@ -90,15 +91,22 @@ def filter_files(
       `errors` (reason -> count), `repeated_ids`, `files`.
 
     Raises:
-      ConfigurationError: a setting is out of its range; an unfinished run differs from this one.
+      ConfigurationError: a setting is out of its range; an unfinished run differs from this one;
+        the output would be written over the input.
       DataError: the input is missing, damaged or holds no documents; the folder holds a filtered
         corpus, or another process filters into it; the scores are not those of this corpus.
     """
     output_dir = os.fspath(output_dir)
+    output_dir = output_dir.rstrip("/") or output_dir
     oversized = fractions.oversized_batch(batch_size, discard_fraction)
     check_settings(rater, scores, output_dir, method, reference, shard_bytes)
+    overwriting.require_name(score_file, "score_file")
     source = scoring.open_input(input, shard_bytes)
     folder = os.path.join(output_dir, WORK)
+    outputs = overwriting.of_filter(output_dir)
+    outputs += [] if score_file is None else overwriting.of_scores(os.fspath(score_file))
+    read = [*source.paths(), *([] if scores is None else [os.fspath(scores)])]
+    overwriting.refuse_overwriting(outputs, read)
     _check_folder(output_dir, folder, fresh)
     stored = _stored_reference(rater, scores) if reference == "artefact" else None
     settings = {
@@ -119,7 +127,7 @@ def filter_files(
 
     if scores is None:
         score_file = score_file or scoring.default_score_file(source, rater)
-        score_file = score_file or os.path.join(output_dir, "scores.parquet")
+        score_file = os.fspath(score_file or os.path.join(output_dir, "scores.parquet"))
         found = scoring.existing_manifest(score_file, source, rater, folder)
         existing = score_file if found is not None else None
     else:
@@ -139,7 +147,7 @@ def filter_files(
             work, folder=output_dir, scoring=False, deciding=deciding(distribution)
         )
         done = scoring.run_phase(work, source.shards, None, runner, progress, "filtering")
-        _check_same(scored, done)
+        _check_same(source.shards, scored, done)
     manifest = {
         "format": "dr_keras filtered files",
         "schema_version": 1,
@@ -178,11 +186,12 @@ def _scores(
     """The facts of the phase "scored" and those about the score file."""
     if existing is not None and not job.is_finished(work, source.shards, work.phase):
         facts = scoring.take_existing(existing, work, source, progress)
-        return facts, files_of_scores.read_manifest(existing) or {}
-    scorer = None if rater is None else scoring.scorer_for(rater, work)
-    facts = scoring.make_scores(work, source, scorer, runner, progress)
+    else:
+        scorer = None if rater is None else scoring.scorer_for(rater, work)
+        facts = scoring.make_scores(work, source, scorer, runner, progress)
     if existing is None:
         return facts, scoring.finish_scores(score_file, work, source, rater, facts)
+    scoring.check_texts(existing, work, source, facts)
     return facts, files_of_scores.read_manifest(existing) or {}
 
 
@@ -191,10 +200,10 @@ def _results(work: Work, source: Input, done: list[dict], settings: dict) -> dic
     counts = totals["counts"]
     exact = fractions.exact_fraction(settings["discard_fraction"])
     files = {
-        os.path.basename(path): facts
+        name: facts
         for shard in done
-        for path, facts in shard["files"].items()
-        if os.path.dirname(path) == work.folder
+        for name, facts in shard["files"].items()
+        if "/" not in name
     }
     return {
         **totals,
@@ -264,16 +273,16 @@ def _describe_scores(scores: str | None, rater: Callable | None) -> dict | None:
             f"{scores} was written by another rater than the one given (fingerprint {theirs[:12]}"
             f" and not {ours[:12]}): leave one of them out, or score again."
         )
-    stat = tf.io.gfile.stat(scores)
-    return {"path": scores, "size": int(stat.length), "modified": int(stat.mtime_nsec)}
+    (file,) = input_files([scores])
+    return {"name": file.name, "size": file.size, "sha256": digest(file)}
 
 
 def _check_folder(output_dir: str, folder: str, fresh: bool) -> None:
     """Only what this job wrote may lie where it writes."""
     if not tf.io.gfile.isdir(output_dir):
         return
-    names = [name.rstrip("/") for name in tf.io.gfile.listdir(output_dir)]
-    ours = [name for name in names if name.startswith(("kept-", "dropped-")) or name == ERRORS]
+    ours = overwriting.shard_outputs(output_dir)
+    ours += [ERRORS] if tf.io.gfile.exists(os.path.join(output_dir, ERRORS)) else []
     if fresh:
         for name in ours:
             tf.io.gfile.remove(os.path.join(output_dir, name))
@@ -284,13 +293,12 @@ def _check_folder(output_dir: str, folder: str, fresh: bool) -> None:
         )
 
 
-def _check_same(scored: list[dict], done: list[dict]) -> None:
-    for before, now in zip(scored, done):
+def _check_same(shards: Sequence[Shard], scored: list[dict], done: list[dict]) -> None:
+    for shard, before, now in zip(shards, scored, done):
         if before["content"] != now["content"]:
-            path = next(iter(now["files"]))
             raise DataError(
-                f"The documents of {path} changed between scoring and filtering: leave the input"
-                " alone while it is filtered, and start over (--fresh)."
+                f"The documents of {shard.where} changed between scoring and filtering: leave the"
+                " input alone while it is filtered, and start over (--fresh)."
             )
 
 

@@ -1,25 +1,63 @@
-"""What a job on files works on: the input files, cut into shards that are done one by one.
+"""What a job on files works on: the input files, cut or gathered into shards.
 
-A shard is a whole file, or a range of a large one: of bytes for uncompressed JSON lines, of row
-groups for Parquet. TFRecord and compressed files have no places to begin in their middle.
+A shard is a range of a large file (of bytes for uncompressed JSON lines, of row groups for
+Parquet), a whole file, or several small files that are alike. TFRecord and compressed files have no
+places to begin in their middle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
-import hashlib
+import itertools
 import math
-import os
 
 import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
-from dr_keras.data.corpora import files
-from dr_keras.data.formats.reading import file_compression
+from dr_keras.corpus_jobs.identity import InputFile, input_files
+from dr_keras.data.formats.kinds import tfrecord_compression
+from dr_keras.data.formats.reading import file_compression, open_binary
 from dr_keras.data.prepare import find_corpus_files
 from dr_keras.errors import ConfigurationError, DataError
 
+__all__ = ["KINDS", "InputFile", "Piece", "Shard", "find_inputs", "input_files", "plan"]
+
 KINDS = ("jsonl", "parquet", "tfrecord")
+# Small files are gathered until they hold this share of `shard_bytes`, so that several workers
+# still find enough shards to share, or until there are so many of them.
+GATHERED_SHARE = 8
+GATHERED_FILES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A file, or a range of one.
+
+    Attributes:
+      kind: one of `KINDS`.
+      file: the whole file.
+      start, end: byte offsets (jsonl; the piece has the lines that begin in [start, end)) or row
+        groups (parquet); None for a whole file.
+      size: bytes of input, for progress.
+    """
+
+    kind: str
+    file: InputFile
+    start: int | None
+    end: int | None
+    size: int
+
+    @property
+    def path(self) -> str:
+        return self.file.path
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def first_of_file(self) -> bool:
+        return not self.start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,20 +67,15 @@ class Shard:
     Attributes:
       index: its place among the shards of the job, from 0.
       count: how many there are.
-      path: the input file.
       kind: one of `KINDS`.
-      start, end: byte offsets (jsonl; the shard has the lines that begin in [start, end)) or row
-        groups (parquet); None for a whole file.
-      size: bytes of input, for progress.
+      pieces: what is read, in order; several only where whole files were gathered, which can then
+        be written into one file as they are.
     """
 
     index: int
     count: int
-    path: str
     kind: str
-    start: int | None
-    end: int | None
-    size: int
+    pieces: tuple[Piece, ...]
 
     @property
     def name(self) -> str:
@@ -50,17 +83,20 @@ class Shard:
         return f"{self.index:05d}-of-{self.count:05d}"
 
     @property
-    def first_of_file(self) -> bool:
-        return not self.start
+    def path(self) -> str:
+        """The first input file: what is written is in its form."""
+        return self.pieces[0].path
 
+    @property
+    def size(self) -> int:
+        """Bytes of input, for progress."""
+        return sum(piece.size for piece in self.pieces)
 
-@dataclasses.dataclass(frozen=True)
-class InputFile:
-    """A file and how to tell that it changed: bytes and time of its last change, ns."""
-
-    path: str
-    size: int
-    modified: int
+    @property
+    def where(self) -> str:
+        """The input files, for messages."""
+        others = f" (or one of {len(self.pieces) - 1} files after it)" * (len(self.pieces) > 1)
+        return f"{self.path}{others}"
 
 
 def find_inputs(paths: Sequence[str]) -> tuple[str, list[str]]:
@@ -75,47 +111,60 @@ def find_inputs(paths: Sequence[str]) -> tuple[str, list[str]]:
     return found.kind, found.paths
 
 
-def input_files(paths: Sequence[str]) -> list[InputFile]:
-    """Size and age of every file, as found now."""
-    result = []
-    for path in paths:
-        try:
-            stat = tf.io.gfile.stat(path)
-        except tf.errors.OpError as error:
-            raise DataError(f"{path}: cannot be read ({files.reason(error)})") from error
-        result.append(InputFile(path, int(stat.length), int(stat.mtime_nsec)))
-    return result
-
-
 def plan(kind: str, inputs: Sequence[InputFile], shard_bytes: int) -> list[Shard]:
-    """Cuts files into shards of about `shard_bytes`, always in the same way."""
+    """Cuts and gathers files into shards of at most about `shard_bytes`, always in the same way."""
     if shard_bytes < 1:
         raise ConfigurationError(f"shard_bytes is {shard_bytes}: it must be at least 1.")
-    ranges: list[tuple] = []
-    for file in inputs:
-        if kind == "parquet":
-            ranges += _row_groups(file, shard_bytes)
-        elif kind == "jsonl" and not file_compression(file.path):
-            ranges += _byte_ranges(file, shard_bytes)
+    gathered = list(_gather((_pieces(kind, file, shard_bytes) for file in inputs), shard_bytes))
+    count = len(gathered)
+    return [Shard(index, count, kind, pieces) for index, pieces in enumerate(gathered)]
+
+
+def _pieces(kind: str, file: InputFile, shard_bytes: int) -> tuple[list[Piece], object]:
+    """A file in pieces, and what must agree where files are gathered."""
+    form: object
+    ranges = [(None, None, file.size)]
+    if kind == "parquet":
+        ranges, form = _row_groups(file, shard_bytes)
+    elif kind == "tfrecord":
+        form = tfrecord_compression(file.path)
+    else:
+        form = file_compression(file.path)
+        ranges = ranges if form else _byte_ranges(file, shard_bytes)
+    return [Piece(kind, file, *bounds) for bounds in ranges], form
+
+
+def _gather(pieces: Iterator[tuple], shard_bytes: int) -> Iterator[tuple[Piece, ...]]:
+    """Small files that follow each other and are alike, together; all else by itself."""
+    gathered: list[Piece] = []
+    size, form = 0, None
+    for found, its_form in itertools.chain(pieces, (([], None),)):
+        fits = (
+            len(found) == 1
+            and its_form == form
+            and (size + found[0].size) * GATHERED_SHARE <= shard_bytes
+            and len(gathered) < GATHERED_FILES
+        )
+        if gathered and not fits:
+            yield tuple(gathered)
+            gathered, size = [], 0
+        if len(found) == 1:
+            gathered, size, form = [*gathered, *found], size + found[0].size, its_form
         else:
-            ranges.append((file.path, None, None, file.size))
-    count = len(ranges)
-    return [
-        Shard(index, count, path, kind, start, end, size)
-        for index, (path, start, end, size) in enumerate(ranges)
-    ]
+            yield from ((piece,) for piece in found)
 
 
 def _byte_ranges(file: InputFile, shard_bytes: int) -> list[tuple]:
     pieces = max(1, math.ceil(file.size / shard_bytes))
     edges = [file.size * piece // pieces for piece in range(pieces + 1)]
-    return [(file.path, a, b, b - a) for a, b in zip(edges, edges[1:])]
+    return [(a, b, b - a) for a, b in zip(edges, edges[1:])]
 
 
-def _row_groups(file: InputFile, shard_bytes: int) -> list[tuple]:
+def _row_groups(file: InputFile, shard_bytes: int) -> tuple[list[tuple], object]:
     try:
-        with files.SeekableFile(file.path) as raw:
-            metadata = pyarrow.parquet.ParquetFile(raw).metadata
+        with open_binary(file.path) as raw:
+            opened = pyarrow.parquet.ParquetFile(raw)
+            metadata, schema = opened.metadata, opened.schema_arrow
     except (pyarrow.ArrowException, OSError, tf.errors.OpError) as error:
         raise DataError(
             f"{file.path}: cut short, damaged, or not a Parquet file ({error}); write or copy it"
@@ -125,12 +174,17 @@ def _row_groups(file: InputFile, shard_bytes: int) -> list[tuple]:
     for group in range(metadata.num_row_groups):
         size += metadata.row_group(group).total_byte_size
         if size >= shard_bytes or group == metadata.num_row_groups - 1:
-            ranges.append((file.path, first, group + 1, size))
+            ranges.append((first, group + 1, size))
             first, size = group + 1, 0
-    return ranges or [(file.path, 0, 0, 0)]
+    return ranges or [(0, 0, 0)], _parquet_form(metadata, schema)
 
 
-def identity(inputs: Sequence[InputFile]) -> str:
-    """Eight hex digits that change when a file is added, removed or changed."""
-    facts = repr([(os.path.basename(f.path), f.size, f.modified) for f in inputs])
-    return hashlib.sha256(facts.encode()).hexdigest()[:8]
+def _parquet_form(metadata: pyarrow.parquet.FileMetaData, schema: pyarrow.Schema) -> tuple:
+    """Columns, the notes of who wrote them, and codecs: what a file of kept rows takes over."""
+    notes = dict(schema.metadata or {})
+    notes.pop(b"pandas", None)  # also counts the rows, so no two files agree
+    codecs: tuple = ()
+    if metadata.num_row_groups:
+        group = metadata.row_group(0)
+        codecs = tuple(group.column(n).compression for n in range(group.num_columns))
+    return schema.remove_metadata(), notes, codecs

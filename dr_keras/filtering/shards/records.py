@@ -1,4 +1,4 @@
-"""Reading the records of a shard: each with its document, and whole, so that it can be kept whole.
+"""Reading the records of a piece: each with its document, and whole, so that it can be kept whole.
 
 What cannot be read comes as a `Malformed`, and reading goes on; damage to a file as
 such stops the job, because nobody knows what is lost.
@@ -18,8 +18,9 @@ from google.protobuf.message import DecodeError
 
 from dr_keras.data.corpora import base, files, jsonl, parquet, tfrecord
 from dr_keras.data.documents import Document
+from dr_keras.data.formats.reading import open_binary
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.filtering.shards.plan import Shard
+from dr_keras.filtering.shards.plan import Piece
 
 _CORPORA = {
     "jsonl": jsonl.jsonl_corpus,
@@ -27,7 +28,9 @@ _CORPORA = {
     "tfrecord": tfrecord.tfrecord_corpus,
 }
 _UNITS = {"jsonl": "line", "parquet": "row", "tfrecord": "record"}
+_UNUSED = ("path", "name", "max_documents")  # where files are read whole
 _ROWS = 256  # of Parquet in memory at a time: documents can be long
+_SMALL = 1 << 20  # bytes that threads are not worth starting for
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,21 +68,25 @@ def fields_of(kind: str) -> dict:
     Raises:
       ConfigurationError: a setting is bound that makes no sense here.
     """
-    corpus = _CORPORA[kind]
-    parameters = inspect.signature(corpus).parameters.values()
-    values = {p.name: p.default for p in parameters if p.default is not p.empty}
-    values.update(gin.get_bindings(f"{kind}_corpus"))
-    if values.pop("max_documents") is not None:
+    bound = gin.get_bindings(f"{kind}_corpus")
+    if bound.pop("max_documents", None) is not None:
         raise ConfigurationError(
             f"{kind}_corpus.max_documents is set, but files are filtered whole: leave it out, or"
             f" filter the corpus with `filter_corpus.corpus = @{kind}_corpus()` instead of --input."
         )
-    on_malformed = gin.get_bindings(f"{kind}_corpus").get("on_malformed", "skip")
-    base.check_choice(f"{kind}_corpus.on_malformed", on_malformed, base.ON_MALFORMED)
-    values["on_malformed"] = on_malformed
-    for unused in ("path", "name"):
-        values.pop(unused, None)
+    for unused in _UNUSED:
+        bound.pop(unused, None)
+    values = {**default_fields(kind), **bound}
+    base.check_choice(f"{kind}_corpus.on_malformed", values["on_malformed"], base.ON_MALFORMED)
     return values
+
+
+def default_fields(kind: str) -> dict:
+    """What `fields_of` says where gin binds nothing."""
+    parameters = inspect.signature(_CORPORA[kind]).parameters.values()
+    values = {p.name: p.default for p in parameters if p.default is not p.empty}
+    values["on_malformed"] = "skip"  # what cannot be read is listed
+    return {name: value for name, value in values.items() if name not in _UNUSED}
 
 
 def identifying(fields: dict) -> dict:
@@ -88,11 +95,11 @@ def identifying(fields: dict) -> dict:
     return {name: value for name, value in fields.items() if name != "on_malformed"}
 
 
-def read(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
-    """Yields one thing for every line, record or row of a shard, in order; None for a blank line.
+def read(piece: Piece, fields: dict) -> Iterator[Record | Malformed | None]:
+    """Yields one thing for every line, record or row of a piece, in order; None for a blank line.
 
     Args:
-      shard: what to read.
+      piece: what to read.
       fields: see `fields_of`.
 
     Raises:
@@ -100,10 +107,10 @@ def read(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
         gin binds `on_malformed = "stop"`.
     """
     stops = fields["on_malformed"] == "stop"
-    for number, item in enumerate(_READERS[shard.kind](shard, fields), 1):
+    for number, item in enumerate(_READERS[piece.kind](piece, fields), 1):
         if stops and isinstance(item, Malformed):
-            place = f"{shard.path}, {_UNITS[shard.kind]} {_before(shard) + number}"
-            stop = base.Malformed("stop", collections.Counter(), shard.kind)
+            place = f"{piece.path}, {_UNITS[piece.kind]} {_before(piece) + number}"
+            stop = base.Malformed("stop", collections.Counter(), piece.kind)
             stop(item.reason, place, item.detail)
         if isinstance(item, Record) and (not item.document.text or item.document.text.isspace()):
             yield Malformed("empty text", f"id {item.document.id}")
@@ -111,16 +118,16 @@ def read(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
             yield item
 
 
-def _before(shard: Shard) -> int:
-    """Lines or rows of the file before the shard: counted only for the message of an error."""
-    if not shard.start:
+def _before(piece: Piece) -> int:
+    """Lines or rows of the file before the piece: counted only for the message of an error."""
+    if not piece.start:
         return 0
-    if shard.kind == "parquet":
-        with files.SeekableFile(shard.path) as raw:
+    if piece.kind == "parquet":
+        with open_binary(piece.path) as raw:
             metadata = pyarrow.parquet.ParquetFile(raw).metadata
-        return sum(metadata.row_group(group).num_rows for group in range(shard.start))
-    lines, left = 1, shard.start - 1  # a line begins at 0 and after every newline
-    for chunk in files.read_chunks(shard.path, decompress=False):
+        return sum(metadata.row_group(group).num_rows for group in range(piece.start))
+    lines, left = 1, piece.start - 1  # a line begins at 0 and after every newline
+    for chunk in files.read_chunks(piece.path, decompress=False):
         lines += chunk.count(b"\n", 0, left)
         left -= len(chunk)
         if left <= 0:
@@ -141,12 +148,12 @@ class _Complaint:
         return self._found if document is None else Record(document, whole)
 
 
-def _jsonl(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
+def _jsonl(piece: Piece, fields: dict) -> Iterator[Record | Malformed | None]:
     names = fields["text_field"], fields["id_field"], fields["source_field"]
-    default_source = fields["source"] or files.stem(shard.path)
+    default_source = fields["source"] or files.stem(piece.path)
     limit = fields["max_line_bytes"]
     complaint = _Complaint()
-    for line in _lines(shard, limit):
+    for line in _lines(piece, limit):
         if line is None:
             yield Malformed("line too long", f"more than max_line_bytes = {limit}")
             continue
@@ -160,25 +167,25 @@ def _jsonl(shard: Shard, fields: dict) -> Iterator[Record | Malformed | None]:
         except (ValueError, RecursionError) as error:
             yield Malformed("not JSON", str(error))
         else:
-            document = jsonl.read_document(record, names, default_source, shard.path, complaint)
+            document = jsonl.read_document(record, names, default_source, piece.path, complaint)
             yield complaint.or_record(document, line)
 
 
-def _lines(shard: Shard, max_line_bytes: int) -> Iterator[bytes | None]:
-    """The lines that begin in the shard, without their ends; None for one that is too long."""
-    if shard.start is None:
-        for _, line in files.read_lines(shard.path, max_line_bytes):
+def _lines(piece: Piece, max_line_bytes: int) -> Iterator[bytes | None]:
+    """The lines that begin in the piece, without their ends; None for one that is too long."""
+    if piece.start is None:
+        for _, line in files.read_lines(piece.path, max_line_bytes):
             yield line
         return
     kept: list[bytes] = []
     length = 0
-    skipping = shard.start > 0  # the rest of a line of the shard before
-    offset = shard.start - skipping
+    skipping = piece.start > 0  # the rest of a line of the piece before
+    offset = piece.start - skipping
 
     def line() -> bytes | None:
         return b"".join(kept).removesuffix(b"\r") if length <= max_line_bytes else None
 
-    for chunk in _chunks_from(shard.path, offset) if shard.end > shard.start else ():
+    for chunk in _chunks_from(piece.path, offset) if piece.end > piece.start else ():
         place = 0
         while place < len(chunk):
             newline = chunk.find(b"\n", place)
@@ -197,7 +204,7 @@ def _lines(shard: Shard, max_line_bytes: int) -> Iterator[bytes | None]:
                 kept.clear()
                 length = 0
             skipping = False
-            if offset + place >= shard.end:
+            if offset + place >= piece.end:
                 return
         offset += len(chunk)
     if length:
@@ -214,52 +221,53 @@ def _chunks_from(path: str, start: int) -> Iterator[bytes]:
         raise DataError(f"{path}: cannot be read ({files.reason(error)})") from error
 
 
-def _tfrecord(shard: Shard, fields: dict) -> Iterator[Record | Malformed]:
+def _tfrecord(piece: Piece, fields: dict) -> Iterator[Record | Malformed]:
     names = fields["feature"], fields["id_feature"], fields["source_feature"]
-    default_source = fields["source"] or files.stem(shard.path)
+    default_source = fields["source"] or files.stem(piece.path)
     complaint = _Complaint()
-    for _, whole in tfrecord.read_records(shard.path, fields["compression"]):
+    for _, whole in tfrecord.read_records(piece.path, fields["compression"]):
         try:
             example = tf.train.Example.FromString(whole)
         except DecodeError:
             yield Malformed("not a tf.train.Example")
             continue
-        document = tfrecord.read_document(example, names, default_source, shard.path, complaint)
+        document = tfrecord.read_document(example, names, default_source, piece.path, complaint)
         yield complaint.or_record(document, whole)
 
 
-def _parquet(shard: Shard, fields: dict) -> Iterator[Record | Malformed]:
+def _parquet(piece: Piece, fields: dict) -> Iterator[Record | Malformed]:
     names = fields["text_column"], fields["id_column"], fields["source_column"]
-    default_source = fields["source"] or files.stem(shard.path)
+    default_source = fields["source"] or files.stem(piece.path)
     complaint = _Complaint()
-    for batch in parquet_batches(shard):
-        rows = zip(*parquet.read_columns(shard.path, batch, names))
+    for batch in parquet_batches(piece):
+        rows = zip(*parquet.read_columns(piece.path, batch, names))
         for row, (text, identity, source) in enumerate(rows):
             if text is None:
                 yield Malformed(f"null in column {names[0]!r}")
                 continue
             document = base.decoded_document(
-                text, identity, source or default_source, shard.path, complaint
+                text, identity, source or default_source, piece.path, complaint
             )
             yield complaint.or_record(document, (batch, row))
 
 
-def parquet_batches(shard: Shard) -> Iterator[pyarrow.RecordBatch]:
-    """The rows of a shard of a Parquet file, with all columns."""
+def parquet_batches(piece: Piece) -> Iterator[pyarrow.RecordBatch]:
+    """The rows of a piece of a Parquet file, with all columns."""
     try:
-        with files.SeekableFile(shard.path) as raw:
+        with open_binary(piece.path) as raw:
             file = pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True)
-            groups = list(range(shard.start, shard.end))
+            groups = list(range(piece.start, piece.end))
             if groups:
-                yield from file.iter_batches(_ROWS, row_groups=groups)
+                threads = piece.size > _SMALL
+                yield from file.iter_batches(_ROWS, row_groups=groups, use_threads=threads)
     except (pyarrow.ArrowException, OSError, tf.errors.OpError) as error:
-        raise parquet.damaged(shard.path, error) from error
+        raise parquet.damaged(piece.path, error) from error
 
 
 def parquet_format(path: str) -> tuple[pyarrow.Schema, dict]:
     """The columns of a Parquet file, with the file's own metadata, and how they are stored: the
     arguments `compression` and `use_dictionary` of `pyarrow.parquet.ParquetWriter`."""
-    with files.SeekableFile(path) as raw:
+    with open_binary(path) as raw:
         file = pyarrow.parquet.ParquetFile(raw)
         schema, metadata = file.schema_arrow, file.metadata
     if not metadata.num_row_groups:

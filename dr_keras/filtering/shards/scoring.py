@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import json
+import functools
 import os
 
 import tensorflow as tf
 
 from dr_keras.config import locks
+from dr_keras.corpus_jobs import overwriting
+from dr_keras.corpus_jobs.identity import (
+    Fingerprint, InputFile, changes, check_scored_texts, input_files, short_name,
+)  # fmt: skip
+from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX
+from dr_keras.data.formats.reading import place
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import score_files as files_of_scores
 from dr_keras.filtering.corpus_scores import score_documents
 from dr_keras.filtering.shards import job, summary
 from dr_keras.filtering.shards.existing_scores import ExistingScores
-from dr_keras.filtering.shards.plan import (
-    InputFile, Shard, find_inputs, identity, input_files, plan,
-)  # fmt: skip
-from dr_keras.filtering.shards.records import fields_of, identifying
+from dr_keras.filtering.shards.plan import Shard, find_inputs, plan
+from dr_keras.filtering.shards.records import default_fields, fields_of, identifying
 from dr_keras.filtering.shards.runners import Runner, in_process
 from dr_keras.filtering.shards.work import SCORED, Scorer, Work
 
@@ -37,7 +41,10 @@ class Input:
     shards: list[Shard]
 
     def describe(self) -> list[dict]:
-        return [dataclasses.asdict(file) for file in self.files]
+        return [file.to_dict() for file in self.files]
+
+    def paths(self) -> list[str]:
+        return [file.path for file in self.files]
 
 
 def open_input(paths: str | Sequence[str], shard_bytes: int) -> Input:
@@ -81,18 +88,21 @@ def score_files(
       The manifest, which also lies beside the score file.
 
     Raises:
-      ConfigurationError: an unfinished run differs from this one.
+      ConfigurationError: an unfinished run differs from this one; `output` is empty, or lies on a
+        file of the input.
       DataError: the input is missing, damaged, or holds no documents; other scores lie at
         `output`, or another process makes them.
     """
+    overwriting.require_name(output, "output")
     source = open_input(input, shard_bytes)
-    output = output or default_score_file(source, rater)
+    output = default_score_file(source, rater) if output is None else output
     if output is None:
         raise ConfigurationError(
             f"No scores can be written beside {source.files[0].path}: name a file with --output."
         )
     output = os.fspath(output)
-    folder = f"{output}.unfinished"
+    overwriting.refuse_overwriting(overwriting.of_scores(output), source.paths())
+    folder = output + UNFINISHED_SUFFIX
     with locks.alone(output, "scoring of files", DataError, is_file=True):
         existing = None if overwrite else existing_manifest(output, source, rater, folder)
         if existing is not None:
@@ -100,9 +110,7 @@ def score_files(
         work = scoring_work(source, rater, folder, windows_per_batch, step_bytes)
         job.begin(folder, scoring_facts(work, rater, shard_bytes), source.files, fresh)
         facts = make_scores(work, source, scorer_for(rater, work), runner, progress)
-        manifest = finish_scores(output, work, source, rater, facts)
-        tf.io.gfile.rmtree(folder)
-        return manifest
+        return finish_scores(output, work, source, rater, facts)
 
 
 def scoring_work(
@@ -181,22 +189,34 @@ def run_phase(
 def finish_scores(
     output: str, work: Work, source: Input, rater: Callable | None, facts: list[dict]
 ) -> dict:
-    """Joins the scores, and writes the manifest last."""
+    """Joins the scores, and writes the manifest last.
+
+    Raises:
+      DataError: a file is not what it was when the job began.
+    """
+    now = input_files(source.paths())
+    touched = [file.path for file, before in zip(now, source.files) if file != before]
+    if touched:
+        raise DataError(
+            f"{touched[0]} was written to while it was scored ({len(touched)} such files): leave"
+            " the input alone, and start over (--fresh)."
+        )
     # a run that ends between the two knows by this that the file is its own
-    files_of_scores.write_json(os.path.join(work.work, _OWN_FILE), {"path": output})
+    files_of_scores.write_json(os.path.join(work.work, _OWN_FILE), _own_file(output, work.work))
     written = summary.write_scores(output, work, source.shards)
     totals = summary.totals(facts)
     errors = None
     if totals["errors"]:
-        errors = f"{output}.errors.jsonl"
+        errors = output + ERRORS_SUFFIX
         summary.write_errors(errors, work, source.shards, facts)
+    digests = {name: value for shard in facts for name, value in shard["inputs"].items() if value}
     reference = getattr(rater, "document_reference", None)
     manifest = {
         "format": "dr_keras scores",
         "schema_version": 1,
-        "input": source.describe(),
+        "input": [{**file, "sha256": digests[file["name"]]} for file in source.describe()],
         "fields": identifying(source.fields),
-        "input_fingerprint": totals["input_fingerprint"],
+        **Fingerprint(totals).to_dict(),
         "documents": written["documents"],
         "bytes": totals["counts"]["bytes"],
         "windows": sum(shard["windows"] for shard in facts),
@@ -214,25 +234,36 @@ def finish_scores(
         "reference": reference.to_dict() if reference is not None else None,
         "file": {"name": os.path.basename(output), "bytes": tf.io.gfile.stat(output).length},
     }
-    files_of_scores.write_json(output + files_of_scores.MANIFEST_SUFFIX, manifest)
+    files_of_scores.write_manifest(output, manifest)
     return manifest
 
 
 def default_score_file(source: Input, rater: Callable | None) -> str | None:
     """`_scores/<name>-<rater>-<input>.parquet` in the folder of the first input file, or None.
 
-    A rater without a fingerprint, or a folder that cannot be written to, has no such place. Names
-    of folders that begin with an underscore are passed over when a folder is read as a corpus.
+    A rater without a fingerprint, or a folder that cannot be written to, has no such place. Scores
+    that were copied there with their corpus, or begun, keep their name. Names of folders that begin
+    with an underscore are passed over when a folder is read as a corpus.
     """
     fingerprint = getattr(rater, "fingerprint", None)
     if not fingerprint:
         return None
     first = source.files[0].path
     folder = os.path.join(os.path.dirname(first), SCORE_FOLDER)
-    name = os.path.basename(first).split(".")[0]
-    path = os.path.join(folder, f"{name}-{fingerprint[:8]}-{identity(source.files)}.parquet")
+    begins = f"{os.path.basename(first).split('.')[0]}-{fingerprint[:8]}-"
+    path = os.path.join(folder, f"{begins}{short_name(source.files)}.parquet")
     if tf.io.gfile.exists(path):
         return path
+    listed = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    for name in sorted(name.rstrip("/") for name in listed if name.startswith(begins)):
+        copied = os.path.join(folder, name.removesuffix(UNFINISHED_SUFFIX))
+        if name.endswith(".parquet"):
+            manifest = files_of_scores.read_manifest(copied) or {}
+            if _rater_of(manifest) == fingerprint and not _differences(manifest, source):
+                return copied
+        elif copied != os.path.join(folder, name) and not tf.io.gfile.exists(copied):
+            if job.is_about(os.path.join(folder, name), source.files):
+                return copied
     probe = f"{path}.tmp-probe"
     try:
         tf.io.gfile.makedirs(folder)
@@ -262,14 +293,13 @@ def existing_manifest(
         if _is_own_file(output, folder):
             return None
         reason = "it has no manifest"
-    elif manifest.get("rater", {}).get("fingerprint") != ours:
+    elif _rater_of(manifest) != ours:
         reason = "it was written by another rater"
     elif ours is None:
         reason = "its rater has no fingerprint to know it by"
-    elif manifest.get("input") != source.describe() or manifest.get("fields") != identifying(
-        source.fields
-    ):
-        reason = "it belongs to another corpus, or the corpus has changed"
+    elif differences := _differences(manifest, source):
+        differ = "; ".join(differences[:8])
+        reason = f"it belongs to another corpus, or the corpus has changed: {differ}"
     else:
         return manifest
     raise DataError(
@@ -278,12 +308,33 @@ def existing_manifest(
     )
 
 
+def _rater_of(manifest: dict) -> str | None:
+    return manifest.get("rater", {}).get("fingerprint")
+
+
+def _differences(manifest: dict, source: Input) -> list[str]:
+    """In what the input and the way to read it differ from those of a score file's manifest."""
+    if "fields" not in manifest or "input" not in manifest:
+        return ["it is not about files of records"]
+    # an earlier version did not know all of today's settings, and read as their defaults say
+    fields = identifying({**default_fields(source.kind), **manifest["fields"]})
+    now = identifying(source.fields)
+    found = [
+        f"{name} (was {fields.get(name)!r}, is {now.get(name)!r})"
+        for name in sorted({*fields, *now})
+        if fields.get(name) != now.get(name)
+    ]
+    return found or changes(manifest["input"], source.files)
+
+
+def _own_file(output: str, folder: str) -> dict:
+    """How a job names a score file: from its own folder, as the two are moved together."""
+    return {"path": os.path.relpath(place(output), place(folder))}
+
+
 def _is_own_file(output: str, folder: str) -> bool:
-    path = os.path.join(folder, _OWN_FILE)
-    if not tf.io.gfile.exists(path):
-        return False
-    with tf.io.gfile.GFile(path, "r") as file:
-        return json.loads(file.read()) == {"path": output}
+    found = files_of_scores.read_json(os.path.join(folder, _OWN_FILE))
+    return found == _own_file(output, folder)
 
 
 def take_existing(path: str, work: Work, source: Input, progress: Progress | None) -> list[dict]:
@@ -304,6 +355,17 @@ def take_existing(path: str, work: Work, source: Input, progress: Progress | Non
     facts = make_scores(work, source, scores, in_process, progress)
     scores.check_all_used()
     return facts
+
+
+def check_texts(path: str, work: Work, source: Input, facts: list[dict]) -> None:
+    """Raises DataError where scores that exist are not about the texts of the phase "scored"."""
+    manifest = files_of_scores.read_manifest(path) or {}
+    changed = functools.partial(changes, manifest.get("input", []), source.files)
+    try:
+        check_scored_texts(manifest, Fingerprint(summary.totals(facts)), path, changed)
+    except DataError:
+        tf.io.gfile.rmtree(work.work)  # nothing of the job is worth keeping
+        raise
 
 
 def _content_of(files: list[dict]) -> list[tuple]:

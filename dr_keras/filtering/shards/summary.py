@@ -6,6 +6,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.corpus_jobs.identity import Fingerprint
 from dr_keras.data.formats.kinds import TEXT_SETTINGS
 from dr_keras.errors import DataError
 from dr_keras.filtering import score_files
@@ -13,7 +14,7 @@ from dr_keras.filtering.score_files import number
 from dr_keras.filtering.shards.keys import keys_of
 from dr_keras.filtering.shards.outputs import Lines
 from dr_keras.filtering.shards.plan import Shard
-from dr_keras.filtering.shards.work import TALLY, Fingerprint, Work, read_part
+from dr_keras.filtering.shards.work import TALLY, Work, read_part
 
 # A source may be an address that no two documents share; then a list of all helps nobody.
 MAXIMUM_SOURCES = 1000
@@ -30,7 +31,7 @@ def all_scores(work: Work, shards: Sequence[Shard]) -> np.ndarray:
 
 
 def totals(facts: Sequence[dict]) -> dict:
-    """Counts, malformed records by reason and the fingerprint of all shards together."""
+    """Counts, malformed records by reason and the fingerprints of all shards together."""
     fingerprint = Fingerprint()
     errors: dict[str, int] = {}
     for shard in facts:
@@ -40,7 +41,7 @@ def totals(facts: Sequence[dict]) -> dict:
     return {
         "counts": {name: sum(shard[name] for shard in facts) for name in TALLY},
         "errors": dict(sorted(errors.items())),
-        "input_fingerprint": fingerprint.hex(),
+        **fingerprint.to_dict(),
     }
 
 
@@ -53,8 +54,9 @@ def require_documents(facts: Sequence[dict], work: Work, shards: Sequence[Shard]
             with tf.io.gfile.GFile(work.errors_path(shard), "r") as file:
                 first = json.loads(next(iter(file)))
             detail = f" ({first['detail']})" if first["detail"] else ""
+            path = shard.pieces[first["piece"]].path
             raise DataError(
-                f"{first['file']}: not one record of the input can be used; the first one:"
+                f"{path}: not one record of the input can be used; the first one:"
                 f" {first['reason']}{detail}. Name the field of the text, as in --gin_param"
                 f" \"{TEXT_SETTINGS[shard.kind]} = 'content'\"."
             )
@@ -151,7 +153,7 @@ def _repeated_ids(keys, contents, work: Work, shards: Sequence[Shard]) -> dict |
 def write_errors(
     path: str, work: Work, shards: Sequence[Shard], facts: Sequence[dict]
 ) -> dict[str, int]:
-    """Joins the malformed records of the shards; positions become those in the files.
+    """Joins the malformed records of the shards, with the files and the positions in them.
 
     Returns:
       The facts of the file, which is there even if it is empty.
@@ -159,12 +161,17 @@ def write_errors(
     output = Lines(path, work.temporary)
     before = 0
     for shard, found in zip(shards, facts):
-        before = 0 if shard.first_of_file else before
+        starts = []
+        for piece, positions in zip(shard.pieces, found["positions"]):
+            starts.append(0 if piece.first_of_file else before)
+            before = starts[-1] + positions
+        if not found["errors"]:
+            continue
         with tf.io.gfile.GFile(work.errors_path(shard), "r") as file:
             for line in file:
                 error = json.loads(line)
-                error["position"] += before
-                output.write_json(error)
-        before += found["positions"]
+                piece, position = error.pop("piece"), error.pop("position")
+                place = {"file": shard.pieces[piece].path, "position": starts[piece] + position}
+                output.write_json({**place, **error})
     output.close()
     return output.publish()

@@ -7,7 +7,6 @@ writes the same bytes, so a retried or repeated task does no harm.
 
 from collections.abc import Callable, Iterator
 import dataclasses
-import hashlib
 import itertools
 import os
 
@@ -16,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
+from dr_keras.corpus_jobs.identity import Fingerprint, digest
 from dr_keras.data.corpora.files import SeekableFile
 from dr_keras.data.documents import Document
 from dr_keras.data.tokenizers.base import utf8
@@ -97,6 +97,15 @@ class Work:
     def facts_path(self, shard: Shard, phase: str | None = None) -> str:
         return os.path.join(self.work, phase or self.phase, f"{shard.name}.json")
 
+    def output_path(self, name: str) -> str:
+        """Where an output lies that a shard's facts name: those know no folders, which may move."""
+        return os.path.join(self.work if "/" in name else self.folder, name)
+
+    def output_name(self, path: str) -> str:
+        """What a shard's facts call an output."""
+        in_work = path.startswith(self.work)
+        return path.removeprefix(self.work).lstrip("/") if in_work else os.path.basename(path)
+
     def make_folders(self) -> None:
         for path in (self.temporary, *(self._below(n) for n in ("scores", "errors", self.phase))):
             tf.io.gfile.makedirs(path)
@@ -122,9 +131,9 @@ def run_shard(
       progress: called with bytes of input done since the last call, about.
 
     Returns:
-      `documents`, `positions` (lines, records or rows), `bytes`, `windows`, `content` (see
-      `_Fingerprint`), `errors` (reason -> count), `sources` (source -> tally), `files` (path ->
-      records and bytes).
+      `documents`, `positions` (lines, records or rows of each piece), `bytes`, `windows`, `content`
+      (see `Fingerprint`), `inputs` (name -> SHA-256 of the file, None where another shard has it),
+      `errors` (reason -> count), `sources` (source -> tally), `files` (name -> records and bytes).
 
     Raises:
       DataError: the input is damaged, or is not what it was when it was scored.
@@ -147,7 +156,10 @@ class _ShardRun:
 
     def __init__(self, shard: Shard, work: Work):
         self._shard, self._work = shard, work
-        self._positions = self._row = self._windows = 0
+        self._positions = [0] * len(shard.pieces)
+        self._documents = [0] * len(shard.pieces)
+        self._digests: dict[str, str | None] = {}
+        self._row = self._windows = 0
         self._reasons: dict[str, int] = {}
         self._sources: dict[str, dict[str, int]] = {}
         self._fingerprint = Fingerprint()
@@ -174,15 +186,19 @@ class _ShardRun:
         return output
 
     def documents(self) -> Iterator[Record]:
-        for item in read(self._shard, self._work.fields):
-            self._positions += 1
-            if isinstance(item, Record):
-                yield item
-            elif isinstance(item, Malformed):
-                self._reasons[item.reason] = self._reasons.get(item.reason, 0) + 1
-                # the position becomes one in the file when all shards are known
-                error = {"file": self._shard.path, "position": self._positions}
-                self._errors.write_json({**error, **dataclasses.asdict(item)})
+        for place, piece in enumerate(self._shard.pieces):
+            known = self._work.scoring and piece.first_of_file
+            self._digests[piece.name] = digest(piece.file) if known else None
+            for item in read(piece, self._work.fields):
+                self._positions[place] += 1
+                if isinstance(item, Record):
+                    self._documents[place] += 1
+                    yield item
+                elif isinstance(item, Malformed):
+                    self._reasons[item.reason] = self._reasons.get(item.reason, 0) + 1
+                    # becomes file and position in it when all shards are known
+                    error = {"piece": place, "position": self._positions[place]}
+                    self._errors.write_json({**error, **dataclasses.asdict(item)})
 
     def take(self, records: list[Record], scorer: Scorer | None) -> None:
         documents = [record.document for record in records]
@@ -232,23 +248,29 @@ class _ShardRun:
 
     def _stored(self, ids: list[str]) -> np.ndarray:
         rows = self._scores.slice(self._row, len(ids))
+        known = rows.column("id").to_pylist()
+        if known != ids:
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(known, ids))
+            raise DataError(self._changed(self._row + len(list(same))))
         self._row += len(ids)
-        if rows.column("id").to_pylist() != ids:
-            raise DataError(self._changed())
         return rows.column("score").to_numpy().astype(np.float32)
 
-    def _changed(self) -> str:
+    def _changed(self, row: int) -> str:
+        ends = list(itertools.accumulate(self._documents))
+        piece = self._shard.pieces[min(np.searchsorted(ends, row, "right"), len(ends) - 1)]
         return (
-            f"{self._shard.path} is not what it was when it was scored: leave it alone while it is"
+            f"{piece.path} is not what it was when it was scored: leave it alone while it is"
             " filtered, and start over (--fresh)."
         )
 
     def finish(self) -> dict:
         if self._scores is not None and self._row != self._scores.num_rows:
-            raise DataError(self._changed())
+            raise DataError(self._changed(self._row))
         for output in self._outputs:
             output.close()
-        files = {output.final: output.publish() for output in self._outputs}
+        files = {
+            self._work.output_name(output.final): output.publish() for output in self._outputs
+        }
         totals = {
             name: sum(tally[name] for tally in self._sources.values()) for name in TALLY
         }
@@ -256,7 +278,8 @@ class _ShardRun:
             **totals,
             "positions": self._positions,
             "windows": self._windows,
-            "content": self._fingerprint.hex(),
+            "content": self._fingerprint.to_dict(),
+            "inputs": self._digests,
             "errors": self._reasons,
             "sources": self._sources,
             "files": files,
@@ -304,24 +327,6 @@ def read_part(path: str, columns: list[str] | None = None) -> pyarrow.Table:
     """The scores of a shard, null as NaN in `to_numpy`."""
     with SeekableFile(path) as raw:
         return pyarrow.parquet.ParquetFile(raw).read(columns)
-
-
-class Fingerprint:
-    """A SHA-256 sum over documents (id, text, source) that knows no order and no shards."""
-
-    def __init__(self, value: str = ""):
-        self._sum = int(value, 16) if value else 0
-
-    def add(self, document: Document) -> None:
-        data = "\0".join((document.id, document.source, document.text))
-        digest = hashlib.sha256(data.encode("utf-8", "surrogatepass")).digest()
-        self._sum = (self._sum + int.from_bytes(digest)) % 2**256
-
-    def merge(self, other: "Fingerprint") -> None:
-        self._sum = (self._sum + other._sum) % 2**256
-
-    def hex(self) -> str:
-        return f"{self._sum:064x}"
 
 
 def _steps(records: Iterator[Record], step_bytes: int) -> Iterator[list[Record]]:

@@ -1,0 +1,187 @@
+"""By what a corpus is known: its files' names, sizes, times and bytes, and its documents.
+
+Names are relative to the folder that all files have in common, so a corpus is the same by an
+absolute or relative path, as `file://`, from another directory, and after a move or a copy. Files
+of the same names, sizes and times are taken to be the same. Where only times differ, as after a
+copy, a digest of the bytes decides.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import hashlib
+import os
+
+import tensorflow as tf
+
+from dr_keras.data.corpora import files
+from dr_keras.data.documents import Document, update_digest
+from dr_keras.data.formats.reading import local_path, place
+from dr_keras.errors import DataError
+
+# in manifests: sums over documents with, and without, their sources
+WITH_SOURCES, TEXTS = "input_fingerprint", "text_fingerprint"
+
+
+@dataclasses.dataclass(frozen=True)
+class InputFile:
+    """A file and how to tell that it changed.
+
+    Attributes:
+      path: as it was found.
+      size: bytes.
+      modified: time of its last change, ns.
+      name: its path below the folder that all files of the input have in common.
+    """
+
+    path: str
+    size: int
+    modified: int
+    name: str
+
+    def to_dict(self) -> dict:
+        """JSON-able."""
+        return dict(vars(self))
+
+
+def input_files(paths: Sequence[str]) -> list[InputFile]:
+    """Size and age of every file, as found now. Raises DataError where one cannot be read."""
+    return [InputFile(path, *_stat(path), name) for path, name in zip(paths, relative_names(paths))]
+
+
+def _stat(path: str) -> tuple[int, int]:
+    """Size and time. TensorFlow's time is in whole seconds: two writes may share one."""
+    local = local_path(path)
+    try:
+        if local is not None:
+            stat = os.stat(local)
+            return stat.st_size, stat.st_mtime_ns
+        stat = tf.io.gfile.stat(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: cannot be read ({files.reason(error)})") from error
+    return int(stat.length), int(stat.mtime_nsec)
+
+
+def same_time(recorded: int, now: int) -> bool:
+    """Whether two times of a file agree; earlier versions recorded whole seconds."""
+    return recorded == now or (recorded % 10**9 == 0 and recorded == now - now % 10**9)
+
+
+def relative_names(paths: Sequence[str]) -> list[str]:
+    """What paths are called below the folder that they have in common."""
+    split = [place(path).split("/") for path in paths]
+    common = os.path.commonprefix([parts[:-1] for parts in split])
+    return ["/".join(parts[len(common) :]) for parts in split]
+
+
+def short_name(inputs: Sequence[InputFile]) -> str:
+    """Eight hex digits that change when a file is added, removed or changed."""
+    facts = repr([(os.path.basename(f.path), f.size, f.modified) for f in inputs])
+    return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def digest(file: InputFile) -> str:
+    """Hex SHA-256 of the bytes of a file. Raises DataError where it cannot be read."""
+    return _digest(place(file.path), file.size, file.modified)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _digest(path: str, size: int, modified: int) -> str:
+    del size, modified  # they say which state of the file was read
+    if local_path(path) is not None:
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    found = hashlib.sha256()
+    for chunk in files.read_chunks(path, decompress=False):
+        found.update(chunk)
+    return found.hexdigest()
+
+
+def changes(recorded: Sequence[Mapping], now: Sequence[InputFile]) -> list[str]:
+    """In what files differ from those on record; empty where they are the same.
+
+    Args:
+      recorded: of each file what `InputFile.to_dict` says, and `sha256` where it is known; records
+        of before there were names have none.
+      now: the files. Only of those whose time differs are the bytes read.
+    """
+    paths = [file["path"] for file in recorded]
+    names = [file.get("name") for file in recorded]
+    names = relative_names(paths) if None in names else names
+    old, new = dict(zip(names, recorded)), {file.name: file for file in now}
+    found = [f"input {file.path} (is new)" for name, file in new.items() if name not in old]
+    found += [f"input {old[name]['path']} (is missing)" for name in old if name not in new]
+    for name, file in new.items():
+        before = old.get(name)
+        if before is None:
+            continue
+        if before["size"] != file.size:
+            size = f"{before['size']} bytes then, {file.size} now"
+            found.append(f"input {file.path} (has changed: {size})")
+        elif same_time(before["modified"], file.modified):
+            continue
+        elif before.get("sha256") != digest(file):
+            found.append(f"input {file.path} (was written to since)")
+    if not found and list(old) != list(new):
+        found.append("the order of the input files")
+    return found
+
+
+class Fingerprint:
+    """SHA-256 sums over documents that know no order and no shards.
+
+    Args:
+      values: those of documents seen before, as `to_dict` gives them.
+    """
+
+    def __init__(self, values: Mapping[str, str] | None = None):
+        values = values or {}
+        self._sums = {name: int(values.get(name, "0"), 16) for name in (WITH_SOURCES, TEXTS)}
+
+    def add(self, document: Document) -> None:
+        self._add(WITH_SOURCES, document.id, document.source, document.text)
+        self._add(TEXTS, document.id, document.text)
+
+    def _add(self, name: str, *parts: str) -> None:
+        found = hashlib.sha256()
+        update_digest(found, "\0".join(parts[:-1]) + "\0")
+        update_digest(found, parts[-1])
+        value = int.from_bytes(found.digest())
+        self._sums[name] = (self._sums[name] + value) % 2**256
+
+    def merge(self, other: "Fingerprint") -> None:
+        for name, value in other._sums.items():
+            self._sums[name] = (self._sums[name] + value) % 2**256
+
+    def to_dict(self) -> dict[str, str]:
+        """`input_fingerprint` of ids, sources and texts, `text_fingerprint` of ids and texts."""
+        return {name: f"{value:064x}" for name, value in self._sums.items()}
+
+
+def check_scored_texts(
+    manifest: Mapping, found: Fingerprint, scores: str, changed: Callable[[], list[str]] = list
+) -> None:
+    """Raises DataError where scores are of other texts than those that were read.
+
+    Args:
+      manifest: that of the scores. One without either fingerprint vouches for nothing.
+      found: of the documents read.
+      scores: the score file.
+      changed: gives the files that are known to have changed, see `changes`.
+    """
+    ours = found.to_dict()
+    name = next((name for name in (TEXTS, WITH_SOURCES) if manifest.get(name)), None)
+    if name is None or manifest[name] == ours[name]:
+        return
+    files = changed()
+    where = f"; since then: {'; '.join(files[:8])}" if files else ""
+    raise DataError(
+        f"The corpus is not the one that {scores} is about: a text changed under its id, or copies"
+        f" are missing ({name} {ours[name][:12]} and not {manifest[name][:12]}{where}). Score it"
+        " again (score_corpus --overwrite)."
+    )
