@@ -114,7 +114,7 @@ class ScoreWriter:
 
     def _mark(self, stack: contextlib.ExitStack) -> None:
         mark = self.path + UNFINISHED_SUFFIX
-        if tf.io.gfile.exists(mark):  # of a job that goes on
+        if tf.io.gfile.exists(mark):  # it is of a job that goes on
             return
         tf.io.gfile.makedirs(mark)
         stack.push(lambda kind, *_: tf.io.gfile.rmtree(mark) if kind is not None else None)

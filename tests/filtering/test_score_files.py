@@ -58,7 +58,7 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(tmp_path):
 def test_a_writer_that_fails_leaves_what_was_there(tmp_path, monkeypatch, name, when):
     path = tmp_path / name
     write(path)
-    (tmp_path / f"{name}.manifest.json").write_text("{}")
+    score_files.write_manifest(str(path), {})
     before = path.read_bytes()
 
     class Full(score_files.GFileWriter):
@@ -94,4 +94,4 @@ def test_new_scores_forget_the_old_manifest(tmp_path):
     path = tmp_path / "s.jsonl"
     (tmp_path / "s.jsonl.manifest.json").write_text("{}")
     write(path)
-    assert os.listdir(tmp_path) == ["s.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == ["s.jsonl", "s.jsonl.unfinished"]

@@ -202,6 +202,11 @@ def _meet(path: Paths) -> _Met:
             met.entries[entry] = []
             files, outputs = without_outputs(files)
             met.outputs.update(outputs)
+            if outputs and not files:
+                raise DataError(
+                    f"{reading.shown(entry)}: there is nothing but what dr_keras wrote,"
+                    f" {listed(outputs)}; name the files that hold the corpus"
+                )
         for file in files:
             local = reading.local_path(file)
             name = first.setdefault(file if local is None else os.path.realpath(local), file)

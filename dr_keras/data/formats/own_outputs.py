@@ -21,6 +21,7 @@ import re
 
 import tensorflow as tf
 
+from dr_keras.data.formats import reading
 from dr_keras.whole_files import UNFINISHED
 
 MANIFEST = "manifest.json"
@@ -67,9 +68,10 @@ class _Folder:
     def __init__(self, folder: str):
         self._folder = folder
         self._in_work = _is_work(folder)
+        local = reading.local_path(folder)
         try:
-            listed = tf.io.gfile.listdir(folder or ".")
-        except tf.errors.OpError:
+            listed = tf.io.gfile.listdir(folder) if local is None else os.listdir(local or ".")
+        except (OSError, tf.errors.OpError):
             listed = []  # whoever reads the files says why that cannot be
         self._names = {name.rstrip("/") for name in listed}
         found = self._marked(MANIFEST, "dr_keras filtered") or {}

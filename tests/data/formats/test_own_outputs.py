@@ -93,12 +93,12 @@ def test_folder_and_glob_find_the_same(tmp_path):
     make(tmp_path, "c.jsonl", *OUTPUTS, "d.jsonl", "d.jsonl.manifest.json", manifest=FINISHED,
          d={"format": "dr_keras scores"})  # fmt: skip
     expected = [str(tmp_path / "c.jsonl")]
-    assert find_files(str(tmp_path), [".jsonl"]) == expected
-    assert find_files(str(tmp_path / "*.jsonl"), [".jsonl"]) == expected
+    assert find_files(str(tmp_path), "jsonl") == expected
+    assert find_files(str(tmp_path / "*.jsonl"), "jsonl") == expected
     kept = str(tmp_path / "kept-00000-of-00001.jsonl")
-    assert find_files(str(tmp_path / "kept-*"), [".jsonl"]) == [kept]
-    assert find_files(kept, [".jsonl"]) == [kept]
+    assert find_files(str(tmp_path / "kept-*"), "jsonl") == [kept]
+    assert find_files(kept, "jsonl") == [kept]
     os.remove(tmp_path / "c.jsonl")
     for path in (str(tmp_path / "d*.jsonl"), str(tmp_path / "dropped-*")):
-        with pytest.raises(DataError, match="nothing but what dr_keras wrote .*d[.r].*jsonl: "):
-            find_files(path, [".jsonl"])
+        with pytest.raises(DataError, match="nothing but what dr_keras wrote, .*d[.r].*jsonl \("):
+            find_files(path, "jsonl")

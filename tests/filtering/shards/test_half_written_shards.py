@@ -71,14 +71,18 @@ def records(path):
 def test_files_are_whole_when_they_get_their_names(tmp_path, suffix, monkeypatch):
     path, out = tmp_path / f"c.{suffix}", tmp_path / "out"
     WRITERS[suffix](path, corpora.rows(120))
-    real, seen = tf.io.gfile.rename, {}
+    seen = {}
 
-    def rename(source, target, overwrite=False):
-        if not target.endswith(".json"):
-            seen[os.path.basename(target)] = records(source)
-        real(source, target, overwrite)
+    def watched(real):
+        def rename(source, target, **options):
+            if not target.endswith(".json"):
+                seen[os.path.basename(target)] = records(source)
+            real(source, target, **options)
 
-    monkeypatch.setattr(tf.io.gfile, "rename", rename)
+        return rename
+
+    monkeypatch.setattr(tf.io.gfile, "rename", watched(tf.io.gfile.rename))
+    monkeypatch.setattr(os, "replace", watched(os.replace))
     manifest = filter_files(
         str(path), corpora.NumberRater(high=120.0), output_dir=str(out),
         score_file=str(tmp_path / "s.parquet"), **SETTINGS,

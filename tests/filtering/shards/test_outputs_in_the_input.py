@@ -97,16 +97,20 @@ def test_scores_in_the_folder_of_the_corpus(data, tmp_path, monkeypatch, engine)
             return score_files(str(data), Rater(), str(scores), shard_bytes=1500)
         return score_corpus(jsonl_corpus(str(data)), Rater(), str(scores))
 
-    real, left = tf.io.gfile.rename, 0
+    left = 0
 
-    def rename(*arguments, **named):
-        nonlocal left
-        real(*arguments, **named)
-        left -= 1
-        if left == 0:
-            raise KeyboardInterrupt
+    def counted(real):
+        def rename(*arguments, **named):
+            nonlocal left
+            real(*arguments, **named)
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(tf.io.gfile, "rename", rename)
+        return rename
+
+    monkeypatch.setattr(tf.io.gfile, "rename", counted(tf.io.gfile.rename))
+    monkeypatch.setattr(os, "replace", counted(os.replace))
     run(tmp_path / "elsewhere.jsonl")
     left, scores = -left - 1, data / "s.jsonl"
     with pytest.raises(KeyboardInterrupt):

@@ -22,8 +22,16 @@ WRITERS = {
 }
 
 
-def files_of(*sizes, suffix="jsonl"):
-    return [plan.InputFile(f"/c/{n:03d}.{suffix}", s, 0, f"{n}") for n, s in enumerate(sizes)]
+@pytest.fixture
+def files_of(tmp_path):
+    def make(*sizes, suffix="jsonl"):
+        paths = [tmp_path / f"{len(sizes)}-{n:03d}.{suffix}" for n in range(len(sizes))]
+        for path, size in zip(paths, sizes):
+            path.touch()
+            os.truncate(path, size)
+        return plan.input_files([str(path) for path in paths])
+
+    return make
 
 
 def shape(kind, files, shard_bytes):
@@ -33,7 +41,7 @@ def shape(kind, files, shard_bytes):
     return [len(shard.pieces) for shard in shards]
 
 
-def test_how_files_are_gathered():
+def test_how_files_are_gathered(files_of):
     assert shape("jsonl", files_of(*[100] * 10), 3200) == [4, 4, 2]
     assert shape("jsonl", files_of(100, 900, 100, 100), 3200) == [1, 1, 2]  # order is kept
     assert shape("jsonl", files_of(100, 5000, 100), 3200) == [1, 1, 1, 1]  # a cut file is alone
@@ -41,9 +49,11 @@ def test_how_files_are_gathered():
     assert shape("tfrecord", files_of(*[401] * 3, suffix="tfrecord"), 3200) == [1, 1, 1]
 
 
-def test_only_files_of_one_form_are_gathered():
+def test_only_files_of_one_form_are_gathered(tmp_path):
     names = ["a.jsonl", "b.jsonl", "c.jsonl.gz", "d.jsonl.gz", "e.jsonl"]
-    files = [plan.InputFile(f"/c/{name}", 9, 0, name) for name in names]
+    for name in names:
+        (tmp_path / name).touch()
+    files = plan.input_files([str(tmp_path / name) for name in names])
     shards = plan.plan("jsonl", files, 1 << 20)
     assert [[piece.name[0] for piece in shard.pieces] for shard in shards] == [
         ["a", "b"], ["c", "d"], ["e"]
