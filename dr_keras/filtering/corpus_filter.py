@@ -26,7 +26,7 @@ from dr_keras.corpus_jobs.identity import TEXTS, Fingerprint, check_scored_texts
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document, fingerprint
 from dr_keras.data.formats.own_outputs import JOB, MANIFEST, WORK, paths_of
-from dr_keras.data.tokenizers.base import utf8
+from dr_keras.data.tokenizers.base import utf8, utf8_size
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import fractions, score_files
 from dr_keras.filtering.corpus_scores import Progress, score_corpus
@@ -202,7 +202,7 @@ def _write(
                 reason = reason_to_drop(table.score[row], decisions.probability[row])
                 about = {"id": document.id, "source": document.source}
                 dropped.write({**about, **rating, "reason": reason})
-            size = len(utf8(document.text))
+            size = utf8_size(document.text)
             source = by_source.setdefault(document.source, dict.fromkeys(counts, 0))
             for tally in (counts, source):
                 tally["documents"] += 1

@@ -15,7 +15,7 @@ from dr_keras.corpus_jobs.identity import WITH_SOURCES, Fingerprint
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document, fingerprint
 from dr_keras.data.formats.own_outputs import UNFINISHED_SUFFIX, paths_of
-from dr_keras.data.tokenizers.base import utf8
+from dr_keras.data.tokenizers.base import utf8, utf8_size
 from dr_keras.errors import DataError
 from dr_keras.filtering import score_files
 
@@ -137,7 +137,7 @@ def score_corpus(
                     entry["scored"] += 1
                     entry["mean_score"] += (score - entry["mean_score"]) / entry["scored"]
             failed += int(np.sum(~np.isfinite(columns["score"])))
-            done += sum(len(utf8(d.text)) for d in documents)
+            done += sum(utf8_size(d.text) for d in documents)
             if progress is not None:
                 progress(done, found.size)
     reference = getattr(rater, "document_reference", None)

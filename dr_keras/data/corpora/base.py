@@ -123,7 +123,7 @@ class Malformed:
         self._skipped[reason] += 1
 
 
-def decode(raw: bytes) -> str:
+def decode(raw: bytes | bytearray) -> str:
     """Decodes UTF-8; a byte order mark is dropped. Raises UnicodeDecodeError."""
     return raw.decode("utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8")
 
@@ -170,8 +170,10 @@ def identity_text(value: Any) -> str | None:
 
 def is_unicode(text: str) -> bool:
     """Whether the text can be written as UTF-8: JSON can smuggle in lone surrogates."""
+    step = 1 << 20  # a large text is not copied as a whole
     try:
-        text.encode("utf-8")
+        for start in range(0, 0 if text.isascii() else len(text), step):
+            text[start : start + step].encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

@@ -115,7 +115,7 @@ def read_document(
     source = field_value(record, source_field) if source_field else None
     if not isinstance(source, str) or not source:
         source = default_source
-    if not base.is_unicode(text + source + (identity or "")):
+    if not all(map(base.is_unicode, (text, source, identity or ""))):
         return malformed("invalid Unicode", place, "a surrogate without its partner")
     return make_document(text, source, identity)
 

@@ -62,37 +62,44 @@ def _read(
     malformed = base.Malformed(on_malformed, skipped, "text")
     for path in paths:
         folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
-        for start, lines in _documents(path, split_on_blank_lines, max_document_bytes):
+        for start, raw in _documents(path, split_on_blank_lines, max_document_bytes):
             place = f"{path}, line {start}"
-            if lines is None:
+            if raw is None:
                 detail = f"more than max_document_bytes = {max_document_bytes}"
                 malformed("document too long", place, detail)
                 continue
-            raw = b"\n".join(lines)
             try:
                 text = base.decode(raw)
             except UnicodeDecodeError as error:
                 line = start + raw.count(b"\n", 0, error.start)
                 malformed("invalid UTF-8", f"{path}, line {line}", str(error))
                 continue
+            raw.clear()  # before what is done with the document: it may be a large one
             yield make_document(text, source or folder or files.stem(path))
 
 
 def _documents(
     path: str, split_on_blank_lines: bool, max_bytes: int
-) -> Iterator[tuple[int, list[bytes] | None]]:
-    """Yields (number of the first line, lines), or None for lines if there are too many bytes."""
-    start, lines, length = 1, [], 0
+) -> Iterator[tuple[int, bytearray | None]]:
+    """Yields (number of the first line, content), or None for content that has too many bytes."""
+    start, content, length = 1, bytearray(), 0
     for number, line in files.read_lines(path, max_bytes):
         if split_on_blank_lines and line is not None and not line.strip():
             if length:
-                yield start, lines
-            start, lines, length = number + 1, [], 0
+                yield start, _without_last_newline(content)
+            start, content, length = number + 1, bytearray(), 0
             continue
         length += max_bytes + 2 if line is None else len(line) + 1
         if length > max_bytes + 1:  # the end of the last line does not count
-            lines = None
-        elif lines is not None:
-            lines.append(line)
+            content = None
+        elif content is not None:
+            content += line
+            content += b"\n"
     if length or not split_on_blank_lines:  # an empty file is an empty document, and counted
-        yield start, lines
+        yield start, _without_last_newline(content)
+
+
+def _without_last_newline(content: bytearray | None) -> bytearray | None:
+    if content:
+        del content[-1]
+    return content

@@ -152,11 +152,10 @@ def read_lines(path: str, max_line_bytes: int) -> Iterator[tuple[int, bytes | No
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
             length += len(piece)
-            if length > max_line_bytes:
-                yield number, None
-            else:
-                yield number, b"".join((*kept, piece)).removesuffix(b"\r")
-            number, kept, length = number + 1, [], 0
+            whole = b"".join((*kept, piece)) if length <= max_line_bytes else None
+            kept, length = [], 0  # before what is done with the line: it may be a large one
+            yield number, whole if whole is None else whole.removesuffix(b"\r")
+            number += 1
         length += len(rest)
         if length <= max_line_bytes:
             kept.append(rest)

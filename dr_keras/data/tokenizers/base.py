@@ -60,6 +60,14 @@ def utf8(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
 
 
+def utf8_size(text: str) -> int:
+    """The number of bytes of `utf8(text)`, for which a large text is not copied."""
+    if text.isascii():
+        return len(text)
+    step = 1 << 20
+    return sum(len(utf8(text[start : start + step])) for start in range(0, len(text), step))
+
+
 def asset_config(path: str, content: bytes) -> dict:
     """How a tokenizer's config names a file: by its base name and its SHA-256."""
     return {"file": os.path.basename(path), "sha256": hashlib.sha256(content).hexdigest()}

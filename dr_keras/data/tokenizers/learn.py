@@ -11,7 +11,7 @@ import tensorflow as tf
 from dr_keras import system_errors, whole_files
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.splits import PARTS, part_of, split_fractions, unit_hash
-from dr_keras.data.tokenizers.base import utf8
+from dr_keras.data.tokenizers.base import utf8, utf8_size
 from dr_keras.data.tokenizers.subword import (
     SubwordTokenizer,
     sentencepiece_tokenizer,
@@ -97,7 +97,7 @@ def describe_vocabulary(tokenizer: SubwordTokenizer, texts: list[str]) -> dict[s
       cannot spell.
     """
     ids = np.concatenate([np.zeros(0, np.int32), *tokenizer.encode(texts)])
-    size = sum(len(utf8(text)) for text in texts)
+    size = sum(utf8_size(text) for text in texts)
     return {
         "bytes_per_token": size / max(len(ids), 1),
         "unknown_share": float((ids == tokenizer.unknown_id).mean()) if len(ids) else 0.0,
@@ -147,7 +147,7 @@ def _sample(
             continue
         heapq.heappush(kept, (-unit_hash("vocabulary", document.key), *content))
         contents.add(content)
-        total += len(utf8(document.text))
+        total += utf8_size(document.text)
         while total - (highest := len(utf8(kept[0][2]))) >= max_bytes:
             contents.discard(heapq.heappop(kept)[1:])
             total -= highest

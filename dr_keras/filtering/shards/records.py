@@ -200,9 +200,9 @@ def _lines(piece: Piece, max_line_bytes: int) -> Iterator[bytes | None]:
             if newline < 0:
                 break
             if not skipping:
-                yield line()
-                kept.clear()
-                length = 0
+                whole, length = line(), 0
+                kept.clear()  # before what is done with the line: it may be a large one
+                yield whole
             skipping = False
             if offset + place >= piece.end:
                 return

@@ -18,7 +18,7 @@ import tensorflow as tf
 from dr_keras.corpus_jobs.identity import Fingerprint, digest
 from dr_keras.data.corpora.files import SeekableFile
 from dr_keras.data.documents import Document
-from dr_keras.data.tokenizers.base import utf8
+from dr_keras.data.tokenizers.base import utf8_size
 from dr_keras.errors import DataError
 from dr_keras.filtering import score_files
 from dr_keras.filtering.corpus_filter import reason_to_drop
@@ -239,7 +239,7 @@ class _ShardRun:
     def _tally(self, documents: list[Document], keep: list[bool] | None) -> None:
         for row, document in enumerate(documents):
             tally = self._sources.setdefault(document.source, dict.fromkeys(TALLY, 0))
-            size = len(utf8(document.text))
+            size = utf8_size(document.text)
             tally["documents"] += 1
             tally["bytes"] += size
             if keep is not None:
