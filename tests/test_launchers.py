@@ -157,8 +157,8 @@ def test_a_tensorflow_that_is_not_allowed_is_refused(machine, given):
     machine.add_python("python3", "3.12.4")
     result = machine.run("test", "--tensorflow", *given)
     assert result.returncode == 2 and machine.done() == []
-    wanted = f"error: --tensorflow {''.join(given)}: it must be {' or '.join(allowed_tensorflows())},"
-    assert wanted in result.stderr
+    allowed = " or ".join(allowed_tensorflows())
+    assert f"error: --tensorflow {''.join(given)}: it must be {allowed}," in result.stderr
 
 
 def test_the_tpu_compiler_is_installed_where_its_tests_run(machine):
@@ -343,6 +343,20 @@ def test_a_real_interpreter_without_dr_keras_is_told_apart(tmp_path):
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('dr_keras') is None)"
     installed = subprocess.run([sys.executable, "-c", code], cwd="/").returncode == 0
     assert (result.stdout == "yes\n") == installed, result.stderr
+
+
+def test_the_readme_begins_with_both_commands_what_they_need_and_how_long_they_take():
+    readme = (ROOT / "README.md").read_text()
+    top = readme.split("\n## ")[1]
+    for command in ("quickstart", "test"):
+        assert re.search(rf"^    \./tools/{command} .* \d+ minutes", top, re.M), command
+    for need in ("3.11, 3.12 or 3.13", "of free disk", "of memory", "package index"):
+        assert need in top, need
+    options = set(re.findall(r"tools/test (--[\w-]+)", readme))
+    assert {"--long", "--tensorflow", "--aot"} <= options
+    launcher = (ROOT / "tools" / "test").read_text()
+    for option in options:
+        assert re.search(rf"^#.*tools/test {option} ", launcher, re.M), option
 
 
 def test_ci_runs_the_tests():

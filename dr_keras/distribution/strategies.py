@@ -35,7 +35,7 @@ BINDINGS = (
 )
 
 # What makes an environment with dr_keras one for TPUs. tensorflow-tpu writes the folder that
-# tensorflow writes, so it must come last; newer versions of libtpu end the process at import.
+# tensorflow writes, so it must come last; with the newest libtpu its import ends the process.
 TPU_INSTALL = (
     "pip install 'tensorflow==2.20.*' 'tensorflow-text==2.20.*'",
     "pip install --no-deps --force-reinstall 'tensorflow-tpu==2.20.*' 'libtpu==0.0.17'",
