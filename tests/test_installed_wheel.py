@@ -1,8 +1,10 @@
 """The wheel, installed in an environment of its own and used from outside the checkout."""
 
 import configparser
+import email
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,6 +115,28 @@ def test_the_wheel_holds_the_modules_the_gin_files_and_nothing_else(wheel):
     held = {name for name in names if ".dist-info/" not in name}
     assert held == wanted
     assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_the_wheel_asks_for_what_has_been_tried(wheel):
+    """Bounds of what changes between versions; the suite passes at both ends of TensorFlow's."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    wanted = {}
+    for line in metadata.get_all("Requires-Dist"):
+        bounds, _, marker = line.partition(";")
+        project, bounds = re.match(r"([\w-]+(?:\[\w+\])?)(.*)", bounds.strip()).groups()
+        extra = re.search(r"""extra == ['"](\w+)['"]""", marker)
+        wanted[extra[1] if extra else None, project] = set(bounds.replace(" ", "").split(","))
+    assert wanted[None, "tensorflow"] == {">=2.20", "<2.22"}
+    assert wanted[None, "tensorflow-text"] == wanted[None, "tensorflow"]
+    for extra in ("serving", "test"):
+        assert wanted[extra, "tensorflow-serving-api"] == wanted[None, "tensorflow"]
+    assert wanted[None, "keras"] == {">=3.15", "<4"}
+    # Rotary positions replace a private method, the TPU's compiler has no public interface.
+    assert wanted[None, "keras-nlp"] == {">=0.32", "<0.33"}
+    assert wanted["aot", "jax[tpu]"] == {">=0.10.2", "<0.11"}
+    assert metadata["Requires-Python"].replace(" ", "") in (">=3.11,<3.14", "<3.14,>=3.11")
 
 
 def test_the_installed_package_finds_its_folders(installed, outside):

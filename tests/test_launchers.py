@@ -4,7 +4,9 @@ The stand-in is a shell script that answers what the launcher asks of an interpr
 installed and no network is used. PATH holds only it and the tools that any Unix has.
 """
 
+import fnmatch
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,8 +38,9 @@ case "$*" in
     mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
 '-m pip check') exit 0 ;;
 '-m pip '*install*)
-    for last; do :; done
-    echo "install $last" >>"$FAKE_LOG"
+    wanted=''
+    for last; do case $last in tensorflow*) wanted="$last " ;; esac; done
+    echo "install $wanted$last" >>"$FAKE_LOG"
     case $FAKE_PIP in
     fail) echo 'ERROR: no matching distribution' >&2; exit 1 ;;
     slow) echo 'Collecting tensorflow'; sleep 60 ;;
@@ -126,6 +129,57 @@ def test_the_tests_add_what_they_need_and_pytest_has_the_last_word(machine):
     assert result.stdout.splitlines()[0] == ran.replace("long -k adam", "kill tests/meta")
     machine.run("quickstart")
     assert machine.done() == [], "the tests' environment serves for running, too"
+
+
+def allowed_tensorflows():
+    """Minor versions that setup.cfg allows."""
+    text = (ROOT / "setup.cfg").read_text()
+    first, end = re.search(r"^    tensorflow>=2\.(\d+),<2\.(\d+)$", text, re.M).groups()
+    return [f"2.{minor}" for minor in range(int(first), int(end))]
+
+
+@pytest.mark.parametrize("tensorflow", allowed_tensorflows())
+def test_each_tensorflow_that_is_allowed_has_an_environment_of_its_own(machine, tensorflow):
+    machine.add_python("python3", "3.12.4", FAKE_INSTALLED="yes")
+    result = machine.run("test", "--tensorflow", tensorflow, "--long", "-k", "adam")
+    assert result.returncode == 0, result.stderr
+    requirement = f"tensorflow=={tensorflow}.*"
+    assert machine.done() == ["venv", f"install {requirement} {machine.checkout}[test]"]
+    assert result.stdout.splitlines()[:2] == [
+        "ran: -m pytest -n 2 --dist loadfile -m long -k adam",
+        f"with: {machine.checkout}/.venv-tf{tensorflow}/bin/python",
+    ]
+    assert not (machine.checkout / ".venv").exists()
+    machine.run("test", "--tensorflow", tensorflow)
+    assert machine.done() == [], "it is made once"
+
+
+@pytest.mark.parametrize("given", [[], ["2.19"], ["tests/meta"]])
+def test_a_tensorflow_that_is_not_allowed_is_refused(machine, given):
+    machine.add_python("python3", "3.12.4")
+    result = machine.run("test", "--tensorflow", *given)
+    assert result.returncode == 2 and machine.done() == []
+    allowed = " or ".join(allowed_tensorflows())
+    assert f"error: --tensorflow {''.join(given)}: it must be {allowed}," in result.stderr
+
+
+def test_the_tpu_compiler_is_installed_where_its_tests_run(machine):
+    machine.add_python("python3", "3.12.4", FAKE_INSTALLED="yes")
+    result = machine.run("test", "--aot", "-x")
+    assert machine.done() == ["venv", f"install {machine.checkout}[test,aot]"]
+    assert "about 4.2 GB" in result.stderr
+    assert result.stdout.splitlines()[:2] == [
+        "ran: -m pytest -n 2 --dist loadfile -m long tests/precompile -x",
+        f"with: {machine.checkout}/.venv-aot/bin/python",
+    ]
+
+
+def test_environments_of_the_checkout_are_not_committed():
+    names = [".venv", ".venv-aot", *(f".venv-tf{version}" for version in allowed_tensorflows())]
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    patterns = [line.strip("/") for line in lines if line.startswith("/")]
+    for name in [*names, *(f"{name}-install.log" for name in names)]:
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
 
 
 def test_a_change_of_setup_cfg_updates_the_environment(machine):
@@ -291,6 +345,20 @@ def test_a_real_interpreter_without_dr_keras_is_told_apart(tmp_path):
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('dr_keras') is None)"
     installed = subprocess.run([sys.executable, "-c", code], cwd="/").returncode == 0
     assert (result.stdout == "yes\n") == installed, result.stderr
+
+
+def test_the_readme_begins_with_both_commands_what_they_need_and_how_long_they_take():
+    readme = (ROOT / "README.md").read_text()
+    top = readme.split("\n## ")[1]
+    for command in ("quickstart", "test"):
+        assert re.search(rf"^    \./tools/{command} .* \d+ minutes", top, re.M), command
+    for need in ("3.11, 3.12 or 3.13", "of free disk", "of memory", "package index"):
+        assert need in top, need
+    options = set(re.findall(r"tools/test (--[\w-]+)", readme))
+    assert {"--long", "--tensorflow", "--aot"} <= options
+    launcher = (ROOT / "tools" / "test").read_text()
+    for option in options:
+        assert re.search(rf"^#.*tools/test {option} ", launcher, re.M), option
 
 
 def test_ci_runs_the_tests():

@@ -5,13 +5,28 @@
 # sets `python` to the interpreter to use. That is the active environment where dr_keras is already
 # installed with all that LEVEL needs; otherwise .venv in the checkout, which is made once and
 # brought up to date when setup.cfg changes. Needs `root`, the checkout. POSIX sh only.
+#
+#   own_environment NAME SIZE EXTRA REQUIREMENT
+#
+# before it makes that .venv-NAME, never the active environment, with one more extra of setup.cfg
+# or one more requirement of pip's; the other is ''. SIZE is its size on disk, in megabytes.
 
 venv=$root/.venv
 install_log=$root/.venv-install.log
-needed_megabytes=3500
+installed_megabytes=2500
+further_extra=''
+requirement=''
 supported='3.11, 3.12 or 3.13'
 
 say() { printf '%s\n' "$*" >&2; }
+
+own_environment() {
+    venv=$root/.venv-$1
+    install_log=$venv-install.log
+    installed_megabytes=$2
+    further_extra=$3
+    requirement=$4
+}
 
 fail() {
     say "error: $1"
@@ -80,7 +95,10 @@ find_base_python() {
 
 # What .venv must have been made from, and where.
 environment_stamp() {
-    { echo "$root"; cat "$root/setup.cfg" "$root/pyproject.toml"; } | cksum
+    {
+        echo "$root $further_extra $requirement"
+        cat "$root/setup.cfg" "$root/pyproject.toml"
+    } | cksum
 }
 
 is_current() {
@@ -113,12 +131,12 @@ run_pip() {
 
 install_project() {
     case $1 in
-    test) extras='[test]' ;;
+    test) extras="[test${further_extra:+,$further_extra}]" ;;
     *) extras='' ;;
     esac
     : >"$install_log"
     rm -f "$venv"/.dr_keras-runtime "$venv"/.dr_keras-test
-    run_pip --editable "$root$extras" || return 1
+    run_pip ${requirement:+"$requirement"} --editable "$root$extras" || return 1
     "$venv/bin/python" -m pip check >>"$install_log" 2>&1 || return 1
     environment_stamp >"$venv/.dr_keras-runtime"
     [ "$1" = runtime ] || environment_stamp >"$venv/.dr_keras-test"
@@ -126,12 +144,14 @@ install_project() {
 
 make_environment() {
     find_base_python
+    needed_megabytes=$((installed_megabytes + 1000))  # while pip unpacks
     free=$(df -Pk "$root" | awk 'NR == 2 {print int($4 / 1024)}')
     if [ "${free:-$needed_megabytes}" -lt "$needed_megabytes" ]; then
         fail "the environment needs $needed_megabytes MB of disk and $root has $free MB free." \
             "Free some, or move the checkout."
     fi
-    say "making $venv (once; about 2.5 GB, a minute or more) ..."
+    gigabytes=$((installed_megabytes / 1000)).$((installed_megabytes % 1000 / 100))
+    say "making $venv (once; about $gigabytes GB, a minute or more) ..."
     rm -rf "$venv"
     # Marked first, so that an environment left half made is known for what it is.
     mkdir "$venv" && echo "$root" >"$venv/.dr_keras-made-here" || exit 1
@@ -145,6 +165,7 @@ make_environment() {
 choose_environment() {
     level=$1
     for candidate in "${PYTHON:-}" python python3; do
+        [ "$venv" = "$root/.venv" ] || break
         if has_installed "$candidate" "$level"; then
             python=$(command -v "$candidate")
             say "using the active environment: $python"

@@ -34,6 +34,13 @@ BINDINGS = (
     "tpu_strategy.num_replicas",
 )
 
+# What makes an environment with dr_keras one for TPUs. tensorflow-tpu writes the folder that
+# tensorflow writes, so it must come last; with the newest libtpu its import ends the process.
+TPU_INSTALL = (
+    "pip install 'tensorflow==2.20.*' 'tensorflow-text==2.20.*'",
+    "pip install --no-deps --force-reinstall 'tensorflow-tpu==2.20.*' 'libtpu==0.0.17'",
+)
+
 # A process can join a cluster once, and a TPU is initialised once. Two MirroredStrategies on the
 # same devices number their reductions alike, and TensorFlow takes those of one for the other's.
 _joined: dict[tuple, WorkerReplicas] = {}
@@ -215,10 +222,29 @@ def tpu_strategy(
             resolver, experimental_device_assignment=assignment
         )
     except Exception as error:  # resolver, network and runtime each have their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ConfigurationError(
-            f"No TPU '{tpu}' can be used ({reason}): tpu_strategy needs a TPU and a TensorFlow"
-            " built for it (the package tensorflow-tpu)."
+            f"No TPU '{tpu}' can be used ({_reason(error)}): {_tpu_advice()}"
         ) from error
     _tpus[key] = Replicas(strategy)
     return _tpus[key]
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error that says what happened, without where in a graph it did."""
+    place = ("Graph execution error", "Detected at node", "<stack traces")
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(place)]
+    return (told or [type(error).__name__])[0][:200]
+
+
+def _tpu_advice() -> str:
+    if tf.config.list_physical_devices("TPU_SYSTEM"):
+        return (
+            "this TensorFlow is built for TPUs, and finds none. Run on a machine that has one"
+            " which no other process holds, or give tpu_strategy.tpu its name or address."
+        )
+    first, last = TPU_INSTALL
+    return (
+        f"tpu_strategy needs a TPU, and this TensorFlow ({tf.__version__}) is not built for it."
+        f" On the TPU's machine, in this order: {first}; {last}. See docs/distributed.md."
+    )

@@ -4,6 +4,7 @@ import keras
 import keras_hub
 import numpy as np
 
+from dr_keras.models.attention import change_queries_and_keys, with_changed_attention
 from dr_keras.models.recomputed_blocks import RecomputedBlocks
 
 # Standard deviation of embedding initialisation; GPT-2's value, also keras_hub's choice.
@@ -93,13 +94,11 @@ def _turn_queries_and_keys(block, sequence_length: int) -> None:
     As with learned positions, a longer input is an error. keras_hub's own RotaryEmbedding turns
     an input of any length, and by float32's angles under float64, too.
     """
-    attention = block._self_attention_layer
-    compute = attention._compute_attention  # the method that Keras invites to override
     exact = output_dtype(block.dtype_policy.name)  # sixteen bits tell no angles apart
-    half = attention.key_dim // 2
-    frequencies = (ROTARY_WAVELENGTH ** (-np.arange(half) / half)).astype(exact)
 
-    def compute_turned(query, key, *others, **named):  # both [B, S', heads, 2 half]
+    def turned_both(query, key):  # both [B, S', heads, 2 half]
+        half = query.shape[-1] // 2
+        frequencies = (ROTARY_WAVELENGTH ** (-np.arange(half) / half)).astype(exact)
         length = keras.ops.shape(query)[1]
         positions = keras.ops.slice(np.arange(sequence_length, dtype=exact), [0], [length])
         angles = positions[:, None, None] * frequencies  # [S', 1 (heads), half]
@@ -112,15 +111,16 @@ def _turn_queries_and_keys(block, sequence_length: int) -> None:
                 [first * cosine - second * sine, second * cosine + first * sine], axis=-1
             )
 
-        return compute(turned(query), turned(key), *others, **named)
+        return turned(query), turned(key)
 
-    attention._compute_attention = compute_turned
+    change_queries_and_keys(block, turned_both)
 
 
 class _Rotary:
     """What keras_hub's blocks with rotary positions share.
 
-    Each has a `build` of its own, because Keras reads names of arguments off its signature.
+    Each has a `build` and a `call` of its own, because Keras reads names of arguments off their
+    signatures.
     """
 
     def __init__(self, sequence_length: int, **kwargs):
@@ -139,6 +139,8 @@ class RotaryEncoder(_Rotary, keras_hub.layers.TransformerEncoder):
         super().build(inputs_shape)
         _turn_queries_and_keys(self, self.sequence_length)
 
+    call = with_changed_attention(keras_hub.layers.TransformerEncoder.call)
+
 
 @keras.saving.register_keras_serializable(package="dr_keras")
 class RotaryDecoder(_Rotary, keras_hub.layers.TransformerDecoder):
@@ -147,6 +149,8 @@ class RotaryDecoder(_Rotary, keras_hub.layers.TransformerDecoder):
     def build(self, decoder_sequence_shape, encoder_sequence_shape=None):
         super().build(decoder_sequence_shape, encoder_sequence_shape)
         _turn_queries_and_keys(self, self.sequence_length)
+
+    call = with_changed_attention(keras_hub.layers.TransformerDecoder.call)
 
 
 def transformer(

@@ -174,6 +174,11 @@ def _without_copies(hlo: bytes) -> bytes:
     return module.SerializeToString() if copies else hlo
 
 
+def _platform() -> str | None:
+    """What TensorFlow lowers for: None is its first device, whose compiler tensorflow-tpu lacks."""
+    return "TPU" if tf.config.list_physical_devices("TPU_SYSTEM") else None
+
+
 def lower(program: Program) -> bytes:
     """The program as a serialised HloModuleProto, as TensorFlow hands it to the compiler.
 
@@ -189,7 +194,7 @@ def lower(program: Program) -> bytes:
     compiled = tf.function(run, jit_compile=True, autograph=False)
     with explained(f"TensorFlow cannot lower {program.name}"):
         generate = compiled.experimental_get_compiler_ir(*tf.nest.flatten(trees))
-        return _without_copies(generate(stage="hlo_serialized"))
+        return _without_copies(generate(stage="hlo_serialized", platform_name=_platform()))
 
 
 class Lowered:

@@ -24,6 +24,7 @@ TINY = [
     "--gin_file=experiments/quickstart.gin",
     *(f"--gin_param={binding}" for binding in tiny_quickstart.ONE_UPDATE),
 ]
+WITHOUT_AOT = "jax[tpu] is not installed: ./tools/test --aot installs it and runs this"
 FACTS = {
     "program": "meta_step",
     "config": "c0ffee",
@@ -210,7 +211,7 @@ def test_what_a_user_does_wrong_is_one_line(capsys, arguments, message):
 
 @pytest.mark.long
 def test_a_real_compile_for_a_tpu(tmp_path):
-    pytest.importorskip("libtpu", reason="jax[tpu] is not installed: pip install 'dr_keras[aot]'")
+    pytest.importorskip("libtpu", reason=WITHOUT_AOT)
     path = tmp_path / "lines.jsonl"
     command = [sys.executable, "-m", "dr_keras.commands.precompile", *TINY, "--json", path]
     command += ["--topology", "v5e:2x2", "--save_hlo", tmp_path / "hlo"]
@@ -230,7 +231,7 @@ def test_a_real_compile_for_a_tpu(tmp_path):
 
 @pytest.mark.long
 def test_a_topology_that_the_compiler_does_not_know():
-    pytest.importorskip("libtpu", reason="jax[tpu] is not installed: pip install 'dr_keras[aot]'")
+    pytest.importorskip("libtpu", reason=WITHOUT_AOT)
     with pytest.raises(ConfigurationError, match="--topology v99:2x2: the TPU compiler knows no"):
         tpu.Topology("v99:2x2")
 
