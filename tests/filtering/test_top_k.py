@@ -33,7 +33,11 @@ def test_equals_numpy_on_fixed_scores(batch_size, discard_fraction, oversized, v
 @settings(max_examples=25, deadline=None)
 @given(
     scores=st.lists(
-        st.one_of(st.floats(width=32), st.sampled_from([0.0, -0.0, 1.0, 2.0])), max_size=40
+        # TensorFlow's kernels take subnormal numbers for 0, NumPy does not
+        st.one_of(
+            st.floats(width=32, allow_subnormal=False), st.sampled_from([0.0, -0.0, 1.0, 2.0])
+        ),
+        max_size=40,
     ),
     batch_size=st.integers(1, 9),
     thousandths=st.integers(0, 900),

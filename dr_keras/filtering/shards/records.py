@@ -266,7 +266,9 @@ def parquet_batches(piece: Piece) -> Iterator[pyarrow.RecordBatch]:
 
 def parquet_format(path: str) -> tuple[pyarrow.Schema, dict]:
     """The columns of a Parquet file, with the file's own metadata, and how they are stored: the
-    arguments `compression` and `use_dictionary` of `pyarrow.parquet.ParquetWriter`."""
+    arguments `compression`, `use_dictionary` and `write_statistics` of
+    `pyarrow.parquet.ParquetWriter`. (Extremes of long texts are not stored, but would cost several
+    copies of them.)"""
     with open_binary(path) as raw:
         file = pyarrow.parquet.ParquetFile(raw)
         schema, metadata = file.schema_arrow, file.metadata
@@ -279,6 +281,9 @@ def parquet_format(path: str) -> tuple[pyarrow.Schema, dict]:
         "compression": codecs,
         "use_dictionary": [
             c.path_in_schema for c in columns if any("DICTIONARY" in e for e in c.encodings)
+        ],
+        "write_statistics": [
+            c.path_in_schema for c in columns if c.statistics and c.statistics.has_min_max
         ],
     }
 

@@ -29,6 +29,7 @@ Progress = Callable[[str, int, int], None]
 SHARD_BYTES = 64 << 20
 SCORE_FOLDER = "_scores"
 _OWN_FILE = "score_file.json"
+_WAIT = 60.0  # seconds that another job may take to write its score file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +202,14 @@ def finish_scores(
             f"{touched[0]} was written to while it was scored ({len(touched)} such files): leave"
             " the input alone, and start over (--fresh)."
         )
+    # jobs with other outputs may share these scores: none sees them without their manifest
+    with locks.alone(output, "writing of scores", DataError, wait=_WAIT, is_file=True):
+        return _publish(output, work, source, rater, facts)
+
+
+def _publish(
+    output: str, work: Work, source: Input, rater: Callable | None, facts: list[dict]
+) -> dict:
     # a run that ends between the two knows by this that the file is its own
     files_of_scores.write_json(os.path.join(work.work, _OWN_FILE), _own_file(output, work.work))
     written = summary.write_scores(output, work, source.shards)
@@ -287,7 +296,8 @@ def existing_manifest(
     """
     if not tf.io.gfile.exists(output):
         return None
-    manifest = files_of_scores.read_manifest(output)
+    with locks.alone(output, "reading of scores", DataError, wait=_WAIT, is_file=True):
+        manifest = files_of_scores.read_manifest(output)
     ours = getattr(rater, "fingerprint", None)
     if manifest is None:
         if _is_own_file(output, folder):

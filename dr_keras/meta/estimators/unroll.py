@@ -387,8 +387,9 @@ class _Run:
         return cotangent, total
 
     def __call__(self, outer_batch):
-        sizes = {"inner": self.batch_size, "outer": next(iter(outer_batch.values())).shape[0]}
-        check_parts(self.parts, sizes, self.state.non_trainable, self.estimator)
+        if self.parts > 1:  # else nothing need have a batch, which a toy problem lacks
+            sizes = {"inner": self.batch_size, "outer": tf.nest.flatten(outer_batch)[0].shape[0]}
+            check_parts(self.parts, sizes, self.state.non_trainable, self.estimator)
         leaves, saved, records, first_gradient = self.forward()
         final = self.unflat(leaves, self.length)
         outer_loss, cotangent = outer_gradient(self.problem, final, outer_batch, self.parts)
