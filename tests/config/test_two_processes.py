@@ -1,7 +1,9 @@
 """Everything that writes to a folder of the user's: the second is told, before it does anything."""
 
+import concurrent.futures
 import functools
 import os
+import threading
 import types
 
 import pytest
@@ -11,6 +13,7 @@ from dr_keras.commands import filter_corpus as filter_command
 from dr_keras.commands import quickstart as quickstart_command
 from dr_keras.errors import CheckpointError, DataError
 from dr_keras.evaluation.language_model_run import train_language_model
+from dr_keras.filtering import score_files as score_files_module
 from dr_keras.filtering.corpus_filter import filter_corpus
 from dr_keras.filtering.corpus_scores import score_corpus
 from dr_keras.filtering.example_scores import score_examples
@@ -110,3 +113,38 @@ def test_a_killed_first_run_does_not_hinder_a_fresh_start(elsewhere, tmp_path):
         assert os.listdir(tmp_path / "run")
         quickstart_command._remove(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_jobs_that_share_a_score_file_never_see_it_without_its_manifest(
+    tmp_path, corpus, monkeypatch
+):
+    """Two filters with folders of their own write the scores of a corpus to the same place."""
+    between, go_on = threading.Event(), threading.Event()
+    real = score_files_module.write_manifest
+
+    def write_manifest(path, manifest):
+        between.set()
+        assert go_on.wait(60)
+        real(path, manifest)
+
+    class Rater:
+        fingerprint = "ab" * 32
+
+        def __call__(self, texts):
+            return [float(len(text)) for text in texts]
+
+    def run(folder):
+        return filter_files(
+            corpus, Rater(), output_dir=str(tmp_path / folder), discard_fraction=0.0,
+            score_file=str(tmp_path / "s.parquet"),
+        )  # fmt: skip
+
+    monkeypatch.setattr(score_files_module, "write_manifest", write_manifest)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run, "one")
+        assert between.wait(60)
+        second = pool.submit(run, "two")
+        with pytest.raises(concurrent.futures.TimeoutError):
+            second.result(0.5)  # it waits
+        go_on.set()
+        assert first.result(60)["counts"] == second.result(60)["counts"]

@@ -292,11 +292,11 @@ def existing_manifest(
       folder: that of the job; a file that the job itself left without a manifest is none.
 
     Raises:
-      DataError: there is one, of another rater or corpus.
+      DataError: there is one, of another rater or corpus; or another job makes it.
     """
-    if not tf.io.gfile.exists(output):
-        return None
     with locks.alone(output, "reading of scores", DataError, wait=_WAIT, is_file=True):
+        if not tf.io.gfile.exists(output):
+            return None
         manifest = files_of_scores.read_manifest(output)
     ours = getattr(rater, "fingerprint", None)
     if manifest is None:
