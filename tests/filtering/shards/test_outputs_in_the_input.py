@@ -51,25 +51,15 @@ def data(tmp_path):
 @pytest.mark.parametrize("engine", [files_engine, gin_engine])
 @pytest.mark.parametrize("output, pattern", [("out", ""), ("", ""), ("", "*.jsonl")])
 def test_killed_after_any_rename_it_reads_what_it_read(
-    data, tmp_path, monkeypatch, engine, output, pattern
+    data, tmp_path, renames, engine, output, pattern
 ):
     """Unfinished or finished, here or in a folder below: the originals and nothing else."""
     path = str(data / pattern) if pattern else str(data)
     out = str(data / output)
     engine(str(data / "c.jsonl"), Rater(), str(tmp_path / "expected"))
     expected = kept_ids(tmp_path / "expected")
-    real, left = tf.io.gfile.rename, 0
-
-    def rename(*arguments, **named):
-        nonlocal left
-        real(*arguments, **named)
-        left -= 1
-        if left == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(tf.io.gfile, "rename", rename)
     for stop in (1, 2, 3, 4, 5, 6, 8, 11, 14, 17, 20, 23, 26):
-        left = stop
+        renames.left = stop
         try:
             engine(path, Rater(), out)
         except KeyboardInterrupt:
@@ -78,7 +68,7 @@ def test_killed_after_any_rename_it_reads_what_it_read(
         assert [document.id for document in found] == [row["id"] for row in ROWS], stop
         if os.path.exists(os.path.join(out, "manifest.json")):
             break
-    left = 0
+    renames.left = 0
     if not os.path.exists(os.path.join(out, "manifest.json")):
         engine(path, Rater(), out)
     assert kept_ids(out) == expected
@@ -89,7 +79,7 @@ def test_killed_after_any_rename_it_reads_what_it_read(
 
 
 @pytest.mark.parametrize("engine", ["files", "gin"])
-def test_scores_in_the_folder_of_the_corpus(data, tmp_path, monkeypatch, engine):
+def test_scores_in_the_folder_of_the_corpus(data, tmp_path, renames, engine):
     """Also where the run ended between the scores and their manifest."""
 
     def run(scores):
@@ -97,22 +87,8 @@ def test_scores_in_the_folder_of_the_corpus(data, tmp_path, monkeypatch, engine)
             return score_files(str(data), Rater(), str(scores), shard_bytes=1500)
         return score_corpus(jsonl_corpus(str(data)), Rater(), str(scores))
 
-    left = 0
-
-    def counted(real):
-        def rename(*arguments, **named):
-            nonlocal left
-            real(*arguments, **named)
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-
-        return rename
-
-    monkeypatch.setattr(tf.io.gfile, "rename", counted(tf.io.gfile.rename))
-    monkeypatch.setattr(os, "replace", counted(os.replace))
     run(tmp_path / "elsewhere.jsonl")
-    left, scores = -left - 1, data / "s.jsonl"
+    renames.left, scores = -renames.left - 1, data / "s.jsonl"
     with pytest.raises(KeyboardInterrupt):
         run(scores)
     assert sorted(os.listdir(data)) == ["c.jsonl", "s.jsonl", "s.jsonl.unfinished"]

@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.filtering.shards import runners
@@ -61,19 +60,8 @@ def test_a_stopped_run_goes_on_where_it_was(whole, tmp_path, reference):
 
 
 @pytest.mark.parametrize("reference", ["corpus", "artefact"])
-def test_a_run_may_end_after_any_of_its_renames(tmp_path, monkeypatch, reference):
+def test_a_run_may_end_after_any_of_its_renames(tmp_path, renames, reference):
     corpora.write_jsonl(tmp_path / "c.jsonl", corpora.rows(60))
-    left = 0
-
-    def stopping(real):
-        def rename(*arguments, **named):
-            nonlocal left
-            real(*arguments, **named)
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-
-        return rename
 
     def run(name):
         return filter_files(
@@ -81,17 +69,15 @@ def test_a_run_may_end_after_any_of_its_renames(tmp_path, monkeypatch, reference
             reference=reference, score_file=str(tmp_path / f"{name}.parquet"), **SETTINGS,
         )  # fmt: skip
 
-    monkeypatch.setattr(tf.io.gfile, "rename", stopping(tf.io.gfile.rename))
-    monkeypatch.setattr(os, "replace", stopping(os.replace))  # of JSON and score files
     run("whole")
-    renames = -left
-    assert renames > 15
-    for stop in range(1, renames):  # the last one is the manifest's
-        name, left = f"out{stop}", stop
+    count = -renames.left
+    assert count > 15
+    for stop in range(1, count):  # the last one is the manifest's
+        name, renames.left = f"out{stop}", stop
         with pytest.raises(KeyboardInterrupt):
             run(name)
         assert "manifest.json" not in os.listdir(tmp_path / name)
-        left = 0
+        renames.left = 0
         run(name)
         assert corpora.output_bytes(tmp_path / name) == corpora.output_bytes(tmp_path / "whole")
 
