@@ -12,6 +12,8 @@ import os
 import re
 import sys
 
+from dr_keras import whole_files
+
 _THEN_AGAIN = "then run the same command again"
 _REMEDIES = {
     errno.ENOSPC: f"make room on that disk or name a place on another one, {_THEN_AGAIN}",
@@ -49,6 +51,7 @@ _OUT_OF_MEMORY = re.compile(r"OOM when allocating|out of memory|failed to alloca
 _HDF5 = re.compile(r"name = '(?P<path>[^']*)'(?:.|\n)*errno = (?P<number>\d+), error message = '")
 # TensorFlow's names of operations, before and after what it says.
 _OPERATIONS = re.compile(r"^.*\}\} | \[Op:.*$|^\s*\(\d+\) [A-Za-z_ ]+: ")
+_UNFINISHED = re.compile(rf"(?<![^/]){whole_files.UNFINISHED}[0-9a-f]{{12}}-")
 _FILE = re.compile(r"(?P<path>.+); (?P<says>[^;]+)")
 _NO_FOLDER = re.compile(r"(?P<path>\S.*) is not a directory")
 _SCHEME = re.compile(
@@ -142,4 +145,5 @@ def _plain(message: str) -> str:
 
 
 def _line(path: str, says: str, remedy: str) -> str:
+    path = _UNFINISHED.sub("", path)  # the name by which the user knows it
     return f"{path}: {says}; {remedy}" if path else f"{says}; {remedy}"

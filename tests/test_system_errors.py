@@ -206,3 +206,12 @@ def test_gin_does_not_hide_the_number(tmp_path):
     error = raised(outer, tmp_path / "no" / "x")
     assert error.errno is None, "gin keeps it now: system_errors.original is not needed any more"
     assert system_errors.explained(error).startswith(f"{tmp_path}/no/x: No such file")
+
+
+def test_the_name_of_a_file_that_is_being_written_is_not_the_users(tmp_path):
+    with limit(resource.RLIMIT_FSIZE, 1000):
+        error = raised(write, tmp_path / "unfinished-0123456789ab-s.jsonl")
+    said = system_errors.explained(error)
+    assert said.startswith(f"{tmp_path}/s.jsonl: File too large; ")
+    kept = OSError(errno.ENOSPC, "", "my-unfinished-0123456789ab-s.jsonl")  # a name of the user's
+    assert system_errors.explained(kept).startswith("my-unfinished-0123456789ab-s.jsonl: ")

@@ -240,14 +240,15 @@ def _parquet(piece: Piece, fields: dict) -> Iterator[Record | Malformed]:
     default_source = fields["source"] or files.stem(piece.path)
     complaint = _Complaint()
     for batch in parquet_batches(piece):
-        rows = zip(*parquet.read_columns(piece.path, batch, names))
-        for row, (text, identity, source) in enumerate(rows):
-            if text is None:
+        texts, identities, sources = parquet.read_columns(piece.path, batch, names)
+        for row, (identity, source) in enumerate(zip(identities, sources)):
+            if texts[row] is None:
                 yield Malformed(f"null in column {names[0]!r}")
                 continue
             document = base.decoded_document(
-                text, identity, source or default_source, piece.path, complaint
+                texts[row], identity, source or default_source, piece.path, complaint
             )
+            texts[row] = None  # before what is done with the document: it may be a large one
             yield complaint.or_record(document, (batch, row))
 
 
