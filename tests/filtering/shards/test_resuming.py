@@ -248,7 +248,9 @@ def _wait_for_shards(more, out, process):
     """Returns when so many more shards are done."""
 
     def done():
-        return len(list(out.glob("_work/*/*-of-*.json")))
+        # by name: other folders beside them come and go
+        folders = [out / "_work" / phase for phase in ("scored", "filtered")]
+        return sum(len(list(folder.glob("*-of-*.json"))) for folder in folders)
 
     before = done()
     while done() < before + more:
