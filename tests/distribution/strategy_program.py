@@ -261,7 +261,7 @@ def split(folder: pathlib.Path, members: int, name: str, jit: bool) -> None:
     settings = dict(
         population_size=members, unroll_length=3, advance_updates=1, jit_compile=jit,
         inner_model=plain_model,
-        lifetime=24,  # no member starts again after 20 meta-steps, when one is made to blow up
+        lifetime=25,  # no member starts again after 20 meta-steps, when one is made to blow up
     )  # fmt: skip
     # NestedTape knows no micro-batches, and dropout draws for each part of a batch anew.
     two, one = getattr(estimators, name)(), getattr(estimators, name)()
