@@ -4,8 +4,8 @@
     tools/bench_large_document.py --megabytes 50
     tools/bench_large_document.py --megabytes 50 --format parquet
 
-Each case runs in a process of its own and prints a JSON line: CPU seconds of the job, and how far its
-peak of resident memory lies above that of the loaded rater, which has scored a little text before.
+Each case runs in a process of its own and prints a JSON line: CPU seconds of the job, and how far
+its peak of resident memory lies above that of the loaded rater, which has scored a little text.
 The last line has the ratio of the medians. The cases take turns. The text is the prose of the
 Python installation, repeated; the rater is the one that ships.
 """
@@ -34,7 +34,9 @@ def write_corpus(path: Path, megabytes: float, documents: int) -> None:
 
     prose = "\n".join(pydoc_data.topics.topics.values()).encode("ascii", "ignore").decode()
     size = int(megabytes * 1e6) // documents
-    texts = ((prose * (size // len(prose) + 2))[n * 7919 % len(prose) :][:size] for n in range(documents))
+    prose *= size // len(prose) + 2
+    starts = (number * 7919 % (len(prose) - size) for number in range(documents))
+    texts = (prose[start : start + size] for start in starts)
     if path.suffix == ".parquet":
         import pyarrow
         import pyarrow.parquet

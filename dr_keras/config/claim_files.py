@@ -8,12 +8,12 @@ How far "one holder at a time" goes:
     `<name>.claim-<token>`, and then lists them: who sees no other holds the claim; who sees an
     earlier token withdraws; who sees a later one waits until that is gone, at most `settle`
     seconds. Of two, the one who writes last always sees the other, so there are never two holders
-    where a list shows every file that was written before it began, as GCS, S3 and HDFS do; there may
-    be none, and then the call is repeated. A store that lists late can give two.
+    where a list shows every file that was written before it began, as GCS, S3 and HDFS do; there
+    may be none, and then the call is repeated. A store that lists late can give two.
   - Everywhere, a holder that slept for longer than `stale_after` may wake up beside its successor.
 
-Both kinds `take` a claim (True where it is ours now), `touch` it and `give_up` one that is ours, and
-know its `holder`; `errors` is what they raise where files cannot be read or written.
+Both kinds `take` a claim (True where it is ours now), `touch` it and `give_up` one that is ours,
+and know its `holder`; `errors` is what they raise where files cannot be read or written.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 A local place is locked by the operating system (filelock), which gives the lock up when its process
 ends, however it ends. Beside the lock lies a claim (`claims`) that says who holds it; a claim alone
-locks what only `tf.io.gfile` reaches, and mounts that cannot lock files. So on another machine, too,
-the second is told, and a holder that died is followed: at once on its own machine, after
+locks what only `tf.io.gfile` reaches, and mounts that cannot lock files. So on another machine,
+too, the second is told, and a holder that died is followed: at once on its own machine, after
 `claims.STALE_AFTER` seconds on another.
 
     <folder>/.dr_keras.lock, .dr_keras.claim      a folder's

@@ -100,5 +100,5 @@ def test_folder_and_glob_find_the_same(tmp_path):
     assert find_files(kept, "jsonl") == [kept]
     os.remove(tmp_path / "c.jsonl")
     for path in (str(tmp_path / "d*.jsonl"), str(tmp_path / "dropped-*")):
-        with pytest.raises(DataError, match="nothing but what dr_keras wrote, .*d[.r].*jsonl \("):
+        with pytest.raises(DataError, match=r"nothing but what dr_keras wrote, .*d[.r].*jsonl \("):
             find_files(path, "jsonl")
