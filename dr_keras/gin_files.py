@@ -19,6 +19,7 @@ from gin import config as gin_config
 from gin import config_parser
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.whole_files import is_remote
 
 
 def packaged_folder(name: str) -> Path:
@@ -46,10 +47,6 @@ def nearest(name: str, names: Sequence[str]) -> str:
     """" Did you mean 'x'?" for the most similar of `names`, or nothing."""
     close = difflib.get_close_matches(name, sorted(set(names)), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def is_remote(path: str) -> bool:
-    return "://" in path
 
 
 def exists(path: str) -> bool:

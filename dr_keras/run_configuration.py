@@ -14,7 +14,8 @@ import gin
 
 from dr_keras import whole_files
 from dr_keras.errors import ConfigurationError
-from dr_keras.gin_files import exists, is_remote
+from dr_keras.gin_files import exists
+from dr_keras.whole_files import is_remote
 
 PARSED_CONFIG = "parsed_config.gin"
 

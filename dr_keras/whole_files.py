@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from typing import ContextManager
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.gin_files import is_remote
 
 UNFINISHED = "unfinished-"
+
+
+def is_remote(path: str) -> bool:
+    """Whether only `tf.io.gfile` reaches a path."""
+    return "://" in path
 
 
 def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> None:

@@ -18,7 +18,7 @@ import time
 from dr_keras.config import holders
 from dr_keras.config.claim_files import LocalFiles, RemoteFiles
 from dr_keras.errors import ConfigurationError
-from dr_keras.gin_files import is_remote
+from dr_keras.whole_files import is_remote
 
 STALE_AFTER = 600.0
 

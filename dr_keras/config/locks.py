@@ -29,7 +29,7 @@ import filelock
 from dr_keras.config import holders
 from dr_keras.config.claims import STALE_AFTER, Claims
 from dr_keras.errors import DrKerasError
-from dr_keras.gin_files import is_remote
+from dr_keras.whole_files import is_remote
 
 # Seconds that one who comes second waits, for somebody who is about to end.
 WAIT = 1.0

@@ -29,6 +29,7 @@ Made here are
 from collections.abc import Callable
 import dataclasses
 import json
+import logging
 import os
 from typing import Protocol
 import uuid
@@ -40,9 +41,7 @@ import tensorflow as tf
 from dr_keras.config import locks
 from dr_keras.errors import ArtefactError, ConfigurationError
 from dr_keras.filtering.reference import ReferenceDistribution
-from dr_keras.serving import metadata as metadata_file
-from dr_keras.serving import warmup
-
+from dr_keras.serving import folder, metadata as metadata_file, operations, warmup
 
 # Servers are given a folder of versions, hence the 1.
 CORE_COPY = os.path.join(metadata_file.ASSETS, "core", "1")
@@ -50,6 +49,8 @@ CORE_COPY = os.path.join(metadata_file.ASSETS, "core", "1")
 _MOST_DIGITS = 100
 # Seconds that another export may take to rename its version.
 _WAIT = 60.0
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,7 @@ def write_artefact(
             tf.io.gfile.copy(source, target)
         warmup.write_requests(temporary, rater_kind.warmup_requests())
         metadata_file.write(temporary, facts)
+        _warn_of_foreign_operations(temporary, rater_kind.requires)
         # Of two exports at a time both get a version, the one that is done first the lower.
         with locks.alone(directory, "an export", ArtefactError, wait=_WAIT):
             final = _free_path(directory, version)
@@ -172,6 +174,17 @@ def write_artefact(
         if tf.io.gfile.exists(temporary):
             tf.io.gfile.rmtree(temporary)
     return final
+
+
+def _warn_of_foreign_operations(directory: str, modules: list[str]) -> None:
+    """Whoever exports learns now what whoever loads would be told."""
+    graphs = folder.graph_folders(folder.sizes(directory, but=metadata_file.FILE_NAME))
+    for _, shown in operations.foreign(directory, graphs, modules):
+        _logger.warning(
+            "The graph of this rater has operations that load_rater refuses unless told (%s): load"
+            " it with load_rater(path, trusted=True), on the command line with --trust_rater.",
+            shown,
+        )
 
 
 def _free_path(directory: str, version: int | None) -> str:

@@ -13,7 +13,7 @@ import stat
 import tensorflow as tf
 
 from dr_keras.errors import ArtefactError
-from dr_keras.gin_files import is_remote
+from dr_keras.whole_files import is_remote
 
 FILE, FOLDER, NOTHING, LOOSE_LINK = "a file", "a folder", "nothing", "a link to nothing"
 GRAPH = "saved_model.pb"

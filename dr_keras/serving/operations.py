@@ -62,28 +62,38 @@ OF_MODULES = {
 
 
 def check(directory: str, graphs: Iterable[str], modules: Iterable[str]) -> None:
+    """Raises ArtefactError where `foreign` finds operations, or a graph cannot be read."""
+    for path, shown in foreign(directory, graphs, modules):
+        raise ArtefactError(
+            f"{path} has operations that no rater needs: {shown}. They may read and write files"
+            " or run programs here. If you trust whoever made it, load it with"
+            " load_rater(path, trusted=True), on the command line with --trust_rater."
+        )
+
+
+def foreign(
+    directory: str, graphs: Iterable[str], modules: Iterable[str]
+) -> Iterator[tuple[str, str]]:
     """Looks through graphs without running anything.
 
     Args:
       directory: of the rater.
       graphs: folders below it with a `saved_model.pb` each.
-      modules: whose operations the rater may have; keys of OF_MODULES.
+      modules: whose operations the rater may have; those that OF_MODULES does not know add none.
+
+    Yields:
+      The path of a graph that has operations which no rater needs, and their names.
 
     Raises:
-      ArtefactError: a graph has an operation that no rater needs, or cannot be read.
+      ArtefactError: a graph cannot be read.
     """
-    more = frozenset().union(*(OF_MODULES[module] for module in modules))
+    more = frozenset().union(*(OF_MODULES.get(module, frozenset()) for module in modules))
     for place in graphs:
         path = os.path.join(directory, place, folder.GRAPH)
         found = sorted(_unknown(_read(path), more))
         if found:
             shown = ", ".join(ascii(name)[1:-1][:60] for name in found[:10])
-            shown += f" and {len(found) - 10} more" if len(found) > 10 else ""
-            raise ArtefactError(
-                f"{path} has operations that no rater needs: {shown}. They may read and write files"
-                " or run programs here. If you trust whoever made it, load it with"
-                " load_rater(path, trusted=True), on the command line with --trust_rater."
-            )
+            yield path, shown + (f" and {len(found) - 10} more" if len(found) > 10 else "")
 
 
 def _read(path: str):

@@ -201,7 +201,7 @@ def test_remote_holders_never_meet(tmp_path):
 
     def come_and_go(worker):
         claims = Claims(folder, settle=0.5)
-        for _ in range(25):
+        while len(taken) < 12:  # how many tries that takes depends on the machine's load
             with claims.taken("x") as mine:
                 if mine:
                     inside.append(worker)
@@ -215,4 +215,4 @@ def test_remote_holders_never_meet(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(met) == {1} and len(taken) > 10
+    assert set(met) == {1} and len(taken) >= 12

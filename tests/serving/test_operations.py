@@ -6,15 +6,18 @@ import shutil
 from types import SimpleNamespace
 
 import gin
+import keras
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dr_keras.commands import filter_corpus, score_corpus, score_examples
+from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError
 from dr_keras.filtering.shards import runners, scoring
 from dr_keras.gin_files import packaged_folder
 from dr_keras.serving import artefact, loading, operations
+from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
 
 TEXT = "The keys of the dictionary are strings, and its values are lists of numbers."
@@ -252,3 +255,18 @@ def test_the_commands_say_whether_a_rater_is_trusted(monkeypatch, tmp_path, caps
             assert command.main([*flags, *more]) == 2
             gin.clear_config()  # a command has a process of its own
             assert f"R trusted={bool(more)}" in capsys.readouterr().err
+
+
+def test_who_exports_such_a_rater_is_told(new_rater, references, tmp_path, caplog):
+    inner = new_rater(0)
+    said = keras.layers.Lambda(lambda x: (tf.print("seen"), x)[1], output_shape=(16,))
+    tokens = keras.Input((16,), dtype="int32", name="tokens")
+    rater = keras.Model({"tokens": tokens}, inner({"tokens": said(tokens)}))
+    path = export_rater(rater, byte_tokenizer(), 16, tmp_path, references[0])
+    assert "operations that load_rater refuses unless told (PrintV2" in caplog.text
+    with pytest.raises(ArtefactError, match="operations that no rater needs: PrintV2"):
+        load_rater(path)
+    assert load_rater(path, trusted=True).trusted
+    caplog.clear()
+    export_rater(inner, byte_tokenizer(), 16, tmp_path / "other", references[0])
+    assert not caplog.text

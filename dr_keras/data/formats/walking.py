@@ -36,8 +36,8 @@ def expand(path: str) -> tuple[str, list[str]]:
     except UnicodeDecodeError as error:
         raise DataError(
             f"{place}: a name that is not UTF-8 lies there,"
-            f" {reading.shown(os.fsdecode(error.object))}, and globs cannot pass it over; rename it,"
-            " or name the files without a glob"
+            f" {reading.shown(os.fsdecode(error.object))}, and globs cannot pass it over; rename"
+            " it, or name the files without a glob"
         ) from error
     if not files:
         raise DataError(
