@@ -9,7 +9,12 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import gin  # noqa: E402
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# An example that takes long on a busy machine is no failure.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # On two cores, without the tests marked `long`.
 TARGET_SECONDS = 600
