@@ -40,7 +40,7 @@ def parsed_config() -> str:
 def write_operative_config(base_dir: str | os.PathLike, step: int) -> str:
     """Writes `<base_dir>/operative_config-<step>.gin` and returns its path."""
     path = _join(base_dir, f"operative_config-{step}.gin")
-    _write(path, operative_config())
+    whole_files.write_text(path, operative_config())
     return path
 
 
@@ -72,7 +72,7 @@ def check_same_config(
             raise ConfigurationError(_difference(base_dir, refused, known, given))
         if not changed:
             return
-    _write(path, text)
+    whole_files.write_text(path, text)
 
 
 def _difference(
@@ -115,15 +115,3 @@ def _read(path: str) -> str:
 
     with tf.io.gfile.GFile(path) as file:
         return file.read()
-
-
-def _write(path: str, text: str) -> None:
-    """Writes all of the file or nothing, and makes its folder."""
-    if is_remote(path):
-        import tensorflow as tf
-
-        tf.io.gfile.makedirs(os.path.dirname(path))
-        with tf.io.gfile.GFile(path, "w") as file:  # Remote stores show a file when it is closed.
-            file.write(text)
-        return
-    whole_files.write_text(path, text)

@@ -15,7 +15,7 @@ from dr_keras.errors import DataError
 
 _WHITESPACE = re.compile(r"\s+")
 _ASCII = re.compile(r"[\x00-\x7f]")
-# Characters of a text that are in memory a second time while it is hashed.
+# Characters of a text that are in memory a second time while it is hashed or encoded.
 _CHUNK = 1 << 20
 
 
@@ -74,11 +74,17 @@ def _chunks_for_nfkc(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+def pieces(text: str) -> Iterator[str]:
+    """A text in pieces of bounded length, for what would otherwise copy a large one as a whole."""
+    for start in range(0, len(text), _CHUNK):
+        yield text[start : start + _CHUNK]
+
+
 def update_digest(digest: "hashlib._Hash", text: str) -> None:
     """Feeds the UTF-8 bytes of a text to a digest; lone surrogates do no harm."""
-    for start in range(0, len(text), _CHUNK):
+    for piece in pieces(text):
         # surrogatepass: a lone surrogate is not valid Unicode but must not make hashing fail.
-        digest.update(text[start : start + _CHUNK].encode("utf-8", "surrogatepass"))
+        digest.update(piece.encode("utf-8", "surrogatepass"))
 
 
 def _sha256(text: str) -> "hashlib._Hash":

@@ -34,6 +34,7 @@ import tensorflow as tf
 
 from dr_keras import whole_files
 from dr_keras.data.corpora.files import SeekableFile
+from dr_keras.data.formats.compression import compressed_writer
 from dr_keras.data.formats.own_outputs import MANIFEST_SUFFIX, UNFINISHED_SUFFIX
 from dr_keras.errors import DataError
 
@@ -103,11 +104,9 @@ class ScoreWriter:
             stack.callback(raw.close)
             if self._parquet:
                 self._file = pyarrow.parquet.ParquetWriter(raw, SCHEMA, compression="zstd")
-            elif self.path.lower().endswith(".gz"):
-                # no time and no name, so that the same scores give the same bytes
-                self._file = gzip.GzipFile("", "wb", fileobj=raw, mtime=0)
             else:
-                self._file = raw
+                gz = self.path.lower().endswith(".gz")
+                self._file = compressed_writer(raw, "gzip" if gz else "")
             stack.push(self._finish)
             self._exit = stack.pop_all()
         return self

@@ -12,8 +12,9 @@ import stat
 
 import tensorflow as tf
 
+from dr_keras.data.formats.kinds import SPECIAL
+from dr_keras.data.formats.reading import local_path
 from dr_keras.errors import ArtefactError
-from dr_keras.whole_files import is_remote
 
 FILE, FOLDER, NOTHING, LOOSE_LINK = "a file", "a folder", "nothing", "a link to nothing"
 GRAPH = "saved_model.pb"
@@ -21,14 +22,7 @@ GRAPH = "saved_model.pb"
 _READ_BY_TENSORFLOW = ("saved_model.", "fingerprint.pb", "variables/variables.", "debug/saved_")
 _FOLDERS = ("", "variables", "debug")
 _PIECE = 1 << 20
-_SPECIAL = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: FOLDER,
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+_KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: FOLDER, **SPECIAL}
 
 
 def what_is(path: str) -> str:
@@ -36,17 +30,17 @@ def what_is(path: str) -> str:
 
     Nothing is opened, so a pipe that nobody writes to is no reason to wait.
     """
-    if is_remote(path) and not path.startswith("file://"):
+    local = local_path(path)
+    if local is None:
         if tf.io.gfile.isdir(path):
             return FOLDER
         return FILE if tf.io.gfile.exists(path) else NOTHING
-    path = path.removeprefix("file://")
     try:
-        return _SPECIAL.get(stat.S_IFMT(os.stat(path).st_mode), "no file")
+        return _KINDS.get(stat.S_IFMT(os.stat(local).st_mode), "no file")
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
             raise
-        return LOOSE_LINK if os.path.islink(path) else NOTHING
+        return LOOSE_LINK if os.path.islink(local) else NOTHING
 
 
 def read_small(path: str, most: int) -> bytes:

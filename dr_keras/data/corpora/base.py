@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from dr_keras.data.documents import Document, make_document
+from dr_keras.data.documents import Document, make_document, pieces
 from dr_keras.errors import ConfigurationError, DataError
 
 ON_MALFORMED = ("stop", "skip")
@@ -170,10 +170,9 @@ def identity_text(value: Any) -> str | None:
 
 def is_unicode(text: str) -> bool:
     """Whether the text can be written as UTF-8: JSON can smuggle in lone surrogates."""
-    step = 1 << 20  # a large text is not copied as a whole
     try:
-        for start in range(0, 0 if text.isascii() else len(text), step):
-            text[start : start + step].encode("utf-8")
+        for piece in () if text.isascii() else pieces(text):
+            piece.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

@@ -16,6 +16,14 @@ TEXT_SETTINGS = {
     "tfrecord": "tfrecord_corpus.feature",
 }
 
+# What is neither file nor folder, in words.
+SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
 _HEAD = 1 << 16
 _SAY_WHAT = (
     "name it .jsonl, .parquet, .tfrecord or .txt, whichever it is (.gz, .bz2 or .zst may follow),"
@@ -105,9 +113,7 @@ def irregular(path: str) -> str:
         return "a link to nothing" if os.path.islink(local) else ""
     except OSError as error:
         return f"not to be read ({error.strerror})"
-    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    kinds |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-    return kinds.get(stat.S_IFMT(mode), "")
+    return SPECIAL.get(stat.S_IFMT(mode), "")
 
 
 def _content(path: str, stored: bytes, compression: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.documents import pieces
 from dr_keras.errors import ArtefactError, DataError
 
 PAD_ID = 0
@@ -62,10 +63,7 @@ def utf8(text: str | bytes) -> bytes:
 
 def utf8_size(text: str) -> int:
     """The number of bytes of `utf8(text)`, for which a large text is not copied."""
-    if text.isascii():
-        return len(text)
-    step = 1 << 20
-    return sum(len(utf8(text[start : start + step])) for start in range(0, len(text), step))
+    return len(text) if text.isascii() else sum(len(utf8(piece)) for piece in pieces(text))
 
 
 def asset_config(path: str, content: bytes) -> dict:
