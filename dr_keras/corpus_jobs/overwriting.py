@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from dr_keras.data.formats import own_outputs
-from dr_keras.data.formats.reading import local_path, place
+from dr_keras.data.formats.reading import local_path, names_in, place
 from dr_keras.errors import ConfigurationError
 
 
@@ -76,5 +76,5 @@ def shard_outputs(output_dir: str) -> list[str]:
     """Names in a folder that begin as those of kept and dropped records do, sorted."""
     if not tf.io.gfile.isdir(output_dir):
         return []
-    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(output_dir))
-    return [name for name in names if name.startswith((own_outputs.KEPT, own_outputs.DROPPED))]
+    begin = (own_outputs.KEPT, own_outputs.DROPPED)
+    return [name for name in names_in(output_dir) if name.startswith(begin)]

@@ -26,6 +26,7 @@ from dr_keras.corpus_jobs.identity import TEXTS, Fingerprint, check_scored_texts
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document, fingerprint
 from dr_keras.data.formats.own_outputs import JOB, MANIFEST, WORK, paths_of
+from dr_keras.data.formats.reading import names_in
 from dr_keras.data.tokenizers.base import utf8, utf8_size
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import fractions, score_files
@@ -304,8 +305,8 @@ def _remove_leftovers(output_dir: str) -> None:
     """What a run that was killed left behind. Raises DataError where others may have written it."""
     work, others = os.path.join(output_dir, WORK), overwriting.shard_outputs(output_dir)
     mark = score_files.read_json(os.path.join(work, JOB))
-    earlier = [] if not tf.io.gfile.isdir(output_dir) else tf.io.gfile.listdir(output_dir)
-    earlier = [name for name in earlier if name.startswith(_TEMPORARY)]
+    names = names_in(output_dir) if tf.io.gfile.isdir(output_dir) else []
+    earlier = [name for name in names if name.startswith(_TEMPORARY)]
     if (others or mark) and mark != _DOCUMENTS and not earlier:
         raise DataError(
             f"{output_dir} holds {(others or [WORK])[0]}, which no unfinished job on this corpus"

@@ -39,6 +39,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.config import locks
+from dr_keras.data.formats.reading import names_in
 from dr_keras.errors import ArtefactError, ConfigurationError
 from dr_keras.filtering.reference import ReferenceDistribution
 from dr_keras.serving import folder, metadata as metadata_file, operations, warmup
@@ -214,7 +215,7 @@ def version_names(directory: str | os.PathLike) -> list[tuple[int, str]]:
     directory = os.fspath(directory)
     if not tf.io.gfile.isdir(directory):
         return []
-    names = [name.rstrip("/") for name in tf.io.gfile.listdir(directory)]
+    names = names_in(directory)
     numbers = [n for n in names if n.isascii() and n.isdigit() and len(n) <= _MOST_DIGITS]
     found = [(int(name), name) for name in numbers if int(name) < 2**63]
     return sorted(found, key=lambda version: (version[0], -len(version[1])))

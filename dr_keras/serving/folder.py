@@ -13,7 +13,7 @@ import stat
 import tensorflow as tf
 
 from dr_keras.data.formats.kinds import SPECIAL
-from dr_keras.data.formats.reading import local_path
+from dr_keras.data.formats.reading import local_path, names_in
 from dr_keras.errors import ArtefactError
 
 FILE, FOLDER, NOTHING, LOOSE_LINK = "a file", "a folder", "nothing", "a link to nothing"
@@ -99,8 +99,8 @@ def _refuse_others(directory: str, folder: str, expected: dict[str, int]) -> Non
         place = os.path.join(directory, folder, inner)
         if what_is(place) != FOLDER:
             continue
-        for entry in tf.io.gfile.listdir(place):
-            below = os.path.join(inner, entry.rstrip("/"))
+        for entry in names_in(place):
+            below = os.path.join(inner, entry)
             name = os.path.join(folder, below)
             if name in expected or name == "rater.json":
                 continue

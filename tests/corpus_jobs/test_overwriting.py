@@ -53,3 +53,10 @@ def test_an_empty_name_names_nothing(empty):
     with pytest.raises(ConfigurationError, match="output_dir is empty: name the folder to write"):
         overwriting.require_name(empty, "output_dir", "folder")
     overwriting.require_name(None, "output")
+
+
+def test_outputs_are_found_beside_names_that_are_not_utf8(tmp_path):
+    for name in (b"kept-1.jsonl", b"dropped-\xe9.jsonl", b"caf\xe9"):
+        open(os.fsencode(tmp_path) + b"/" + name, "wb").close()
+    found = overwriting.shard_outputs(str(tmp_path))
+    assert [os.fsencode(name) for name in found] == [b"dropped-\xe9.jsonl", b"kept-1.jsonl"]

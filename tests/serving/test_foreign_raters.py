@@ -378,6 +378,16 @@ def test_versions_are_found_by_the_names_they_have(tmp_path, names, highest):
 
 
 def test_numbers_of_thousands_of_digits_are_no_versions(tmp_path, monkeypatch):
-    names = ["9" * 5000 + "/", "2/", "9" * 5000]
-    monkeypatch.setattr(tf.io.gfile, "listdir", lambda _: names)
+    names = ["9" * 5000, "2"]
+    monkeypatch.setattr(artefact, "names_in", lambda _: names)
     assert artefact.versions(tmp_path) == [2]
+
+
+def test_names_that_are_not_utf8_beside_a_rater(copy):
+    odd = os.fsencode(copy) + b"/caf\xe9"
+    open(odd, "wb").close()
+    load_rater(copy)
+    os.rename(odd, os.fsencode(copy) + b"/variables/variables.caf\xe9")
+    assert "that its rater.json does not list" in refused(copy)
+    open(os.fsencode(copy.parent) + b"/caf\xe9", "wb").close()
+    assert artefact.versions(copy.parent) == [int(copy.name)]

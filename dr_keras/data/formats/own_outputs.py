@@ -68,12 +68,10 @@ class _Folder:
     def __init__(self, folder: str):
         self._folder = folder
         self._in_work = _is_work(folder)
-        local = reading.local_path(folder)
         try:
-            listed = tf.io.gfile.listdir(folder) if local is None else os.listdir(local or ".")
+            self._names = set(reading.names_in(folder))
         except (OSError, tf.errors.OpError):
-            listed = []  # whoever reads the files says why that cannot be
-        self._names = {name.rstrip("/") for name in listed}
+            self._names = set()  # whoever reads the files says why that cannot be
         found = self._marked(MANIFEST, "dr_keras filtered") or {}
         files = found.get("files")
         self._files = set(files) if isinstance(files, dict) else set()

@@ -33,6 +33,18 @@ def place(path: str | os.PathLike) -> str:
     return os.fspath(path).rstrip("/") if local is None else os.path.abspath(local)
 
 
+def names_in(folder: str) -> list[str]:
+    """Returns the names in a folder, sorted; those of local ones may be of any bytes.
+
+    Raises:
+      OSError, tf.errors.OpError: there is no such folder, or it cannot be read.
+    """
+    local = local_path(folder)
+    if local is not None:
+        return sorted(os.listdir(local or "."))  # TensorFlow's own fails at a name not in UTF-8
+    return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+
+
 def shown(path: str) -> str:
     """Returns a name as it can be printed on one line: bytes that are not UTF-8 as `\\xff`."""
     path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

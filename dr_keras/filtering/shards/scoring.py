@@ -13,7 +13,7 @@ from dr_keras.corpus_jobs.identity import (
     Fingerprint, InputFile, changes, check_scored_texts, input_files, short_name,
 )  # fmt: skip
 from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX
-from dr_keras.data.formats.reading import place
+from dr_keras.data.formats.reading import names_in, place
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.filtering import score_files as files_of_scores
 from dr_keras.filtering.corpus_scores import score_documents
@@ -263,8 +263,8 @@ def default_score_file(source: Input, rater: Callable | None) -> str | None:
     path = os.path.join(folder, f"{begins}{short_name(source.files)}.parquet")
     if tf.io.gfile.exists(path):
         return path
-    listed = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
-    for name in sorted(name.rstrip("/") for name in listed if name.startswith(begins)):
+    listed = names_in(folder) if tf.io.gfile.isdir(folder) else []
+    for name in (name for name in listed if name.startswith(begins)):
         copied = os.path.join(folder, name.removesuffix(UNFINISHED_SUFFIX))
         if name.endswith(".parquet"):
             manifest = files_of_scores.read_manifest(copied) or {}
