@@ -18,15 +18,15 @@ _WHERE = {
     "corpus_from_path": "dr_keras.data.prepare",
     "embedded_corpus": "dr_keras.data.corpora.embedded",
     "export_rater": "dr_keras.serving.export",
-    "filter_by_percentile": "dr_keras.filtering.filter_by_percentile",
-    "filter_corpus": "dr_keras.filtering.corpus_filter",
+    "filter_by_percentile": "dr_keras.pipelines.filter_by_percentile",
+    "filter_corpus": "dr_keras.corpus_jobs.corpus_filter",
     "language_model": "dr_keras.models.language_model",
     "load_rater": "dr_keras.serving.loading",
     "next_token_loss": "dr_keras.models.losses",
-    "reweight": "dr_keras.filtering.reweight",
+    "reweight": "dr_keras.pipelines.reweight",
     "text_data": "dr_keras.data.prepare",
     "text_rater": "dr_keras.models.rater",
-    "top_k": "dr_keras.filtering.top_k",
+    "top_k": "dr_keras.pipelines.top_k",
 }
 
 __all__ = sorted(_WHERE) + ["__version__"]

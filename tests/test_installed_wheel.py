@@ -2,16 +2,16 @@
 
 import configparser
 import email
+from importlib.metadata import version
 import json
 import os
+from pathlib import Path
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
-from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 
@@ -142,7 +142,7 @@ def test_the_wheel_asks_for_what_has_been_tried(wheel):
 def test_the_installed_package_finds_its_folders(installed, outside):
     code = (
         "import dr_keras, sys\n"
-        "from dr_keras import configuration\n"
+        "from dr_keras.config import configuration\n"
         "print(dr_keras.__file__)\n"
         "print(configuration.packaged_folder('gin'))\n"
         "print(configuration.packaged_folder('savedmodels'))\n"
@@ -175,7 +175,7 @@ def test_the_rater_that_ships_scores_a_string(installed, outside):
 
 def test_the_tests_of_the_gin_files_pass_outside_the_checkout(installed, outside):
     """They parse every packaged file, here by the installed package alone."""
-    for name in ("conftest.py", "test_gin_files.py"):
+    for name in ("conftest.py", "config/test_gin_files.py"):
         shutil.copy(ROOT / "tests" / name, outside)
     (outside / "pytest.ini").write_text("[pytest]\n")
     result = run([installed / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider"], outside)

@@ -6,13 +6,13 @@ installed and no network is used. PATH holds only it and the tools that any Unix
 
 import fnmatch
 import os
+from pathlib import Path
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 

@@ -40,11 +40,11 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import dr_keras  # noqa: E402
-from dr_keras.filtering import bucketing  # noqa: E402
-from dr_keras.filtering.fractions import oversized_batch  # noqa: E402
-from dr_keras.filtering.frozen import freeze  # noqa: E402
-from dr_keras.filtering.reference import ReferenceDistribution  # noqa: E402
 from dr_keras.models.rater import text_rater  # noqa: E402
+from dr_keras.rating.fractions import oversized_batch  # noqa: E402
+from dr_keras.rating.reference import ReferenceDistribution  # noqa: E402
+from dr_keras.serving import bucketing  # noqa: E402
+from dr_keras.serving.frozen import freeze  # noqa: E402
 
 VOCABULARY = 258
 YARDSTICK = {"length_sorted": "unsorted"}  # all others: bare

@@ -31,11 +31,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.g
 
 import numpy as np  # noqa: E402
 
+from dr_keras.corpus_jobs.filtering import filter_files  # noqa: E402
+from dr_keras.corpus_jobs.runners import in_processes  # noqa: E402
 from dr_keras.data.tokenizers import byte_tokenizer  # noqa: E402
-from dr_keras.filtering.reference import ReferenceDistribution  # noqa: E402
-from dr_keras.filtering.shards.filtering import filter_files  # noqa: E402
-from dr_keras.filtering.shards.runners import in_processes  # noqa: E402
 from dr_keras.models.rater import text_rater  # noqa: E402
+from dr_keras.rating.reference import ReferenceDistribution  # noqa: E402
 from dr_keras.serving.export import export_rater  # noqa: E402
 from dr_keras.serving.loading import load_rater  # noqa: E402
 
@@ -61,7 +61,7 @@ def make_corpus(path: Path, megabytes: float) -> int:
 def runner(workers: int, beam: bool):
     if not beam:
         return in_processes(workers, threads_per_worker=1)
-    from dr_keras.beam.runner import beam_runner
+    from dr_keras.corpus_jobs.beam.runner import beam_runner
 
     flags = ["--runner=DirectRunner", "--direct_running_mode=multi_processing"]
     return beam_runner([*flags, f"--direct_num_workers={workers}"])

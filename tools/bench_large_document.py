@@ -65,12 +65,11 @@ def resident() -> float:
 
 
 def run_case(path: Path, output: Path) -> dict:
-    import gin
-
     import dr_keras
+    from dr_keras.corpus_jobs.corpus_filter import filter_corpus
+    from dr_keras.corpus_jobs.filtering import filter_files
     from dr_keras.data.corpora.text import text_corpus
-    from dr_keras.filtering.corpus_filter import filter_corpus
-    from dr_keras.filtering.shards.filtering import filter_files
+    import gin
 
     gin.parse_config("jsonl_corpus.max_line_bytes = 1000000000")
     rater = dr_keras.load_rater("damaged_prose")

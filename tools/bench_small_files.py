@@ -27,8 +27,8 @@ import numpy as np  # noqa: E402
 import pyarrow  # noqa: E402
 import pyarrow.parquet  # noqa: E402
 
-from dr_keras.filtering.shards.filtering import filter_files  # noqa: E402
-from dr_keras.filtering.shards.scoring import score_files  # noqa: E402
+from dr_keras.corpus_jobs.filtering import filter_files  # noqa: E402
+from dr_keras.corpus_jobs.scoring import score_files  # noqa: E402
 from dr_keras.serving.loading import load_rater  # noqa: E402
 
 

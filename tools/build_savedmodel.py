@@ -4,8 +4,8 @@
 For the checkout, where savedmodels/ is part of the repository; no console script does this.
 """
 
-import sys
 from pathlib import Path
+import sys
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

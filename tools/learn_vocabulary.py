@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Learns a vocabulary from a corpus: see `--help`. Installed as dr-keras-learn-vocabulary."""
 
-import sys
 from pathlib import Path
+import sys
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -4,8 +4,8 @@
 The same as the console script dr-keras-train-language-model, from a checkout.
 """
 
-import sys
 from pathlib import Path
+import sys
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -4,11 +4,11 @@ Without --gin_file it is the one of the quick start, which tells damaged from cl
 call goes on where the first one stopped.
 """
 
+from collections.abc import Sequence
 import os
+from pathlib import Path
 import shutil
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from dr_keras.commands import common
 
@@ -29,10 +29,10 @@ def _main(argv: Sequence[str] | None = None) -> int:
         help="folder of the raters (default: the one that comes with dr_keras)",
     )
     arguments = parser.parse_args(argv)
-    from dr_keras.experiment import experiment
-    from dr_keras.export import export_run
-    from dr_keras.gin_files import packaged_folder
-    from dr_keras.meta_training import meta_train
+    from dr_keras.config.gin_files import packaged_folder
+    from dr_keras.runs.experiment import experiment
+    from dr_keras.runs.export import export_run
+    from dr_keras.runs.meta_training import meta_train
 
     arguments.gin_files = arguments.gin_files or ["experiments/quickstart.gin"]
     common.parse_gin(arguments)

@@ -6,6 +6,7 @@ after it has parsed its arguments.
 """
 
 import argparse
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import errno
 import os
@@ -15,11 +16,10 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
 
-from dr_keras import system_errors
 from dr_keras.commands import streams
 from dr_keras.errors import ConfigurationError, DrKerasError, as_raised
+from dr_keras.system import system_errors
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -127,7 +127,7 @@ def argument_parser(description: str, *, base_dir: bool = True, gin: bool = True
 
 def parse_gin(arguments: argparse.Namespace) -> None:
     """Parses the gin files and bindings of `arguments`; see `configuration.parse`."""
-    from dr_keras import configuration  # here, so that dr-keras-doctor runs without gin
+    from dr_keras.config import configuration  # here, so that dr-keras-doctor runs without gin
 
     configuration.parse(arguments.gin_files, arguments.gin_params)
 

@@ -68,8 +68,8 @@ def given(arguments: argparse.Namespace, *names: str) -> dict:
 
 def are_files_of_records(paths: Sequence[str] | None) -> bool:
     """Whether the input is files whose records are kept whole, and not text or a corpus of gin."""
+    from dr_keras.corpus_jobs.plan import KINDS
     from dr_keras.data.prepare import find_corpus_files
-    from dr_keras.filtering.shards.plan import KINDS
 
     return bool(paths) and find_corpus_files(paths).kind in KINDS
 
@@ -93,9 +93,8 @@ def refuse_workers(arguments: argparse.Namespace) -> None:
 
 def file_settings(arguments: argparse.Namespace, beam_flags: Sequence[str], command: str) -> dict:
     """The arguments of `score_files` that flags and gin give, those of `command` in gin first."""
-    import gin
-
     from dr_keras.serving.loading import load_rater
+    import gin
 
     bound = gin.get_bindings(command)
     for other in ("corpus", "progress"):
@@ -115,10 +114,10 @@ def file_settings(arguments: argparse.Namespace, beam_flags: Sequence[str], comm
 
 
 def _runner(arguments: argparse.Namespace, beam_flags: Sequence[str]):
-    from dr_keras.filtering.shards import runners
+    from dr_keras.corpus_jobs import runners
 
     if arguments.runner is not None:
-        from dr_keras.beam.runner import beam_runner
+        from dr_keras.corpus_jobs.beam.runner import beam_runner
 
         if arguments.workers is not None or arguments.threads_per_worker is not None:
             raise ConfigurationError(
@@ -139,7 +138,7 @@ class ShardProgress:
         self._lines = {}
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        from dr_keras.progress import Progress
+        from dr_keras.system.progress import Progress
 
         total_kb = max(1, round(total / 1000))
         if phase not in self._lines:

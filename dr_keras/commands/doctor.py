@@ -6,17 +6,17 @@ without a problem (warnings are none), 1 with one.
 """
 
 import argparse
+from collections.abc import Sequence
 import dataclasses
 import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
 
 from dr_keras.commands import common
-from dr_keras.doctor import machine, probe
-from dr_keras.doctor.finding import PROBLEM, WARNING, Finding
-from dr_keras.doctor.findings import findings
+from dr_keras.commands.doctor_checks import machine, probe
+from dr_keras.commands.doctor_checks.finding import PROBLEM, WARNING, Finding
+from dr_keras.commands.doctor_checks.findings import findings
 
 EXIT_PROBLEM = 1
 _ABOUT = 18  # columns for what a line is about

@@ -8,16 +8,16 @@ processes or machines that share --base_dir takes its part of the work. For inst
   --gin_file=experiments/evidence_minutes.gin --base_dir=runs/evidence
 """
 
+from collections.abc import Sequence
 import pathlib
 import sys
-from collections.abc import Sequence
 
 from dr_keras.commands import common
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
     arguments = common.argument_parser(__doc__).parse_args(argv)
-    from dr_keras import evidence  # after the quiet start-up
+    from dr_keras.studies import evidence  # after the quiet start-up
 
     common.parse_gin(arguments)
     base_dir = pathlib.Path(arguments.base_dir)

@@ -3,9 +3,9 @@
 Without --gin_file, the configuration that the run recorded is used.
 """
 
+from collections.abc import Sequence
 import os
 import sys
-from collections.abc import Sequence
 
 from dr_keras.commands import common
 
@@ -19,9 +19,9 @@ def _main(argv: Sequence[str] | None = None) -> int:
         help="which rater: best by meta-evaluation (the default), the latest, or a meta-step",
     )
     arguments = parser.parse_args(argv)
-    from dr_keras.export import export_run
-    from dr_keras.meta_training import choose_step
-    from dr_keras.run_configuration import PARSED_CONFIG
+    from dr_keras.config.run_configuration import PARSED_CONFIG
+    from dr_keras.runs.export import export_run
+    from dr_keras.runs.meta_training import choose_step
 
     step, reason = choose_step(arguments.base_dir, arguments.checkpoint)
     if not arguments.gin_files:

@@ -17,8 +17,15 @@ import sys
 
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import (
-    add_corpus_and_rater, are_files_of_records, corpus_of_text, file_settings, given, parse,
-    print_errors, print_sources, refuse_workers,
+    add_corpus_and_rater,
+    are_files_of_records,
+    corpus_of_text,
+    file_settings,
+    given,
+    parse,
+    print_errors,
+    print_sources,
+    refuse_workers,
 )  # fmt: skip
 from dr_keras.commands.score_corpus import ScoringProgress
 from dr_keras.errors import ConfigurationError
@@ -52,9 +59,9 @@ def _main(argv: Sequence[str] | None = None) -> int:
         " (Kolmogorov-Smirnov; 0.1 if not given)",
     )
     arguments, beam_flags = parse(parser, argv)
-    from dr_keras import experiment  # noqa: F401  makes every name known that gin files may use
-    from dr_keras.filtering.corpus_filter import filter_corpus
-    from dr_keras.filtering.shards.filtering import filter_files
+    from dr_keras.corpus_jobs.corpus_filter import filter_corpus
+    from dr_keras.corpus_jobs.filtering import filter_files
+    from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
     from dr_keras.serving.loading import load_rater
 
     common.parse_gin(arguments)

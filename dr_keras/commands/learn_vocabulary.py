@@ -6,8 +6,8 @@ The corpus may also come from gin (learn_vocabulary.corpus), and so may every ot
 the train part of the corpus is read, so that held-out text stays unseen.
 """
 
-import sys
 from collections.abc import Sequence
+import sys
 
 from dr_keras.commands import common
 

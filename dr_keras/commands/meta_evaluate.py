@@ -10,11 +10,11 @@ Without --gin_file, the configuration that the run recorded is used. Nothing is 
 rater that you prefer with `export_rater --checkpoint=STEP`.
 """
 
+from collections.abc import Sequence
 import math
 import os
 import statistics
 import sys
-from collections.abc import Sequence
 
 from dr_keras.commands import common
 
@@ -28,8 +28,8 @@ def _main(argv: Sequence[str] | None = None) -> int:
         help="meta-steps of the raters to judge, with commas between (default: all that are kept)",
     )
     arguments = parser.parse_args(argv)
-    from dr_keras.meta_training import choose_step, meta_evaluate
-    from dr_keras.run_configuration import PARSED_CONFIG
+    from dr_keras.config.run_configuration import PARSED_CONFIG
+    from dr_keras.runs.meta_training import choose_step, meta_evaluate
 
     steps = [step.strip() for step in arguments.checkpoints.split(",") if step.strip()]
     for step in steps or ["latest"]:  # an error now, not after the data were read

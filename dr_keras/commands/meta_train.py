@@ -1,14 +1,16 @@
 """Meta-trains a rater, or goes on where an earlier call in the same base_dir stopped."""
 
-import sys
 from collections.abc import Sequence
+import sys
 
 from dr_keras.commands import common
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
     arguments = common.argument_parser(__doc__).parse_args(argv)
-    from dr_keras import meta_training  # after the quiet start-up, before gin names are resolved
+    from dr_keras.runs import (
+        meta_training,  # after the quiet start-up, before gin names are resolved
+    )
 
     common.parse_gin(arguments)
     trainer = meta_training.meta_train(arguments.base_dir)

@@ -7,11 +7,11 @@ nor weights are read.
 Lines that --json FILE already holds are not computed again.
 """
 
+from collections.abc import Sequence
 import json
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+import sys
 
 from dr_keras.commands import common
 from dr_keras.errors import ConfigurationError
@@ -75,7 +75,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
         kept = report.read_kept(arguments.from_hlo)
         chosen = [(line, hlo.read_bytes, lambda line: []) for line, hlo in kept]
     else:
-        from dr_keras import meta_training  # noqa: F401 - the names that gin files use
+        from dr_keras.runs import meta_training  # noqa: F401 - the names that gin files use
 
         common.parse_gin(arguments)
         built = setup.from_gin(

@@ -5,12 +5,12 @@ Without --input it uses the prose of the Python installation, half of its traini
 A second call goes on where the first one stopped.
 """
 
+from collections.abc import Sequence
 import hashlib
 import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Sequence
 
 from dr_keras.commands import common
 
@@ -23,8 +23,9 @@ def _main(argv: Sequence[str] | None = None) -> int:
                         "or one named after the input)")
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
     arguments = parser.parse_args(argv)
-    from dr_keras import quickstart, quickstart_report
     from dr_keras.data.prepare import corpus_from_path
+    from dr_keras.report import quickstart_page as quickstart_report
+    from dr_keras.studies import quickstart
 
     base_dir = pathlib.Path(arguments.base_dir or _default_folder(arguments.input))
     if not arguments.gin_files:
@@ -53,9 +54,9 @@ def _default_folder(path: str | None) -> pathlib.Path:
 
 def _remove(base_dir: pathlib.Path) -> None:
     """Removes a run folder, and nothing that is none."""
-    from dr_keras.config import locks
+    from dr_keras.config.run_configuration import PARSED_CONFIG
     from dr_keras.errors import CheckpointError, ConfigurationError
-    from dr_keras.run_configuration import PARSED_CONFIG
+    from dr_keras.system import locks
 
     if not base_dir.exists():
         return

@@ -5,16 +5,16 @@ from several seeds; results.json and report.html say which did better. A second 
 the first one stopped.
 """
 
+from collections.abc import Sequence
 import pathlib
 import sys
-from collections.abc import Sequence
 
 from dr_keras.commands import common
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
     arguments = common.argument_parser(__doc__).parse_args(argv)
-    from dr_keras import retraining_study
+    from dr_keras.studies import retraining as retraining_study
 
     common.parse_gin(arguments)
     base_dir = pathlib.Path(arguments.base_dir)

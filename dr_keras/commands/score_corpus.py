@@ -14,8 +14,15 @@ import sys
 
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import (
-    add_corpus_and_rater, are_files_of_records, corpus_of_text, file_settings, given, parse,
-    print_errors, print_sources, refuse_workers,
+    add_corpus_and_rater,
+    are_files_of_records,
+    corpus_of_text,
+    file_settings,
+    given,
+    parse,
+    print_errors,
+    print_sources,
+    refuse_workers,
 )  # fmt: skip
 
 
@@ -26,7 +33,7 @@ class ScoringProgress:
         self._line = None
 
     def __call__(self, done: int, total: int) -> None:
-        from dr_keras.progress import Progress
+        from dr_keras.system.progress import Progress
 
         total_kb = max(1, round(total / 1000))
         if self._line is None:
@@ -49,10 +56,10 @@ def _main(argv: Sequence[str] | None = None) -> int:
         "--overwrite", action="store_true", help="replace the scores of another rater or corpus"
     )
     arguments, beam_flags = parse(parser, argv)
-    from dr_keras import experiment  # noqa: F401  makes every name known that gin files may use
+    from dr_keras.corpus_jobs.corpus_scores import score_corpus
+    from dr_keras.corpus_jobs.scoring import score_files
     from dr_keras.errors import ConfigurationError
-    from dr_keras.filtering.corpus_scores import score_corpus
-    from dr_keras.filtering.shards.scoring import score_files
+    from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
     from dr_keras.serving.loading import load_rater
 
     common.parse_gin(arguments)

@@ -7,8 +7,8 @@ returns a tf.data.Dataset of dicts. The score file holds id, source, score, perc
 (1), a line an example. Text is scored by score_corpus.
 """
 
-import sys
 from collections.abc import Sequence
+import sys
 
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import add_trust
@@ -23,9 +23,9 @@ def _main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, metavar="FILE", help="the score file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     arguments = parser.parse_args(argv)
-    from dr_keras.filtering.example_scores import score_examples
-    from dr_keras.progress import Progress
+    from dr_keras.corpus_jobs.example_scores import score_examples
     from dr_keras.serving.loading import load_rater
+    from dr_keras.system.progress import Progress
 
     common.parse_gin(arguments)
     rater = load_rater(arguments.rater, trusted=arguments.trust_rater)

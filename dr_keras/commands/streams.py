@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TextIO
 
-from dr_keras import system_errors
+from dr_keras.system import system_errors
 
 STANDARD_OUTPUT = "standard output"
 

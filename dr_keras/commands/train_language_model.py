@@ -5,15 +5,15 @@ configuration that meta_train accepts has the pieces, for instance
   --gin_file=experiments/quickstart.gin --gin_param='train_language_model.data = @text_data'
 """
 
-import sys
 from collections.abc import Sequence
+import sys
 
 from dr_keras.commands import common
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
     arguments = common.argument_parser(__doc__).parse_args(argv)
-    from dr_keras.evaluation import language_model_run  # after the quiet start-up
+    from dr_keras.runs import language_model_run  # after the quiet start-up
 
     common.parse_gin(arguments)
     record = language_model_run.train_language_model(arguments.base_dir)

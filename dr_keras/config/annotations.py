@@ -1,12 +1,12 @@
 """What an annotation asks for, as far as it can be decided for certain."""
 
 import collections.abc
+from collections.abc import Callable
 import inspect
 import numbers
 import os
 import types
 import typing
-from collections.abc import Callable
 from typing import Any
 
 from gin import config as gin_config

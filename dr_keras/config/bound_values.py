@@ -5,19 +5,18 @@ binding is looked at once the configuration is complete, before any work: one me
 configurables, a user's own too. `fitting` says what fits and what is converted.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
+import inspect
 from typing import Any
-
-import gin
-from gin import config as gin_config
 
 from dr_keras.config.annotations import hints_of
 from dr_keras.config.fitting import Misfit
+from dr_keras.config.gin_files import Origin
 from dr_keras.config.misfit_messages import CONSTANT, MACRO, Key, messages
 from dr_keras.config.references import ReferenceFitting
 from dr_keras.errors import ConfigurationError
-from dr_keras.gin_files import Origin
+import gin
+from gin import config as gin_config
 
 
 def check_bound_values(

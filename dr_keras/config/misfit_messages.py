@@ -1,15 +1,14 @@
 """What is said about bound values that do not fit: where, what, and how to write it right."""
 
+from collections.abc import Mapping
 import difflib
 import typing
-from collections.abc import Mapping
 from typing import Any
-
-from gin import config as gin_config
 
 from dr_keras.config.annotations import MANY, described, hints_of, members_of
 from dr_keras.config.fitting import Misfit
 from dr_keras.config.references import ReferenceFitting, reference_fits, suitable_references
+from gin import config as gin_config
 
 MACRO = "gin.macro"
 CONSTANT = "gin.constant"

@@ -1,14 +1,13 @@
 """What a gin reference, @name or @name(), may be given for."""
 
+from collections.abc import Callable
 import inspect
 import typing
-from collections.abc import Callable
 from typing import Any
-
-from gin import config as gin_config
 
 from dr_keras.config.annotations import decides, hints_of, is_protocol, may_be, members_of, methods
 from dr_keras.config.fitting import Fitting, Misfit
+from gin import config as gin_config
 
 
 class ReferenceFitting(Fitting):

@@ -6,12 +6,11 @@ every passage, for evaluation only.
 """
 
 import collections
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import gin
 import numpy as np
 
 from dr_keras.data.corpora.base import Corpus
@@ -20,6 +19,7 @@ from dr_keras.data.documents import Document, content_key, merge_duplicates
 from dr_keras.data.passages import cut_passages
 from dr_keras.data.splits import PARTS, part_of, split_fractions, unit_hash
 from dr_keras.errors import ConfigurationError
+import gin
 
 
 @gin.configurable

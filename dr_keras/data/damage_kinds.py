@@ -5,8 +5,8 @@ change this text. `strength` in (0, 1) asks for an amount; the level in (0, 1] i
 *realised*, measured on the outcome, and never 0.
 """
 
-import re
 from collections.abc import Callable
+import re
 
 import numpy as np
 

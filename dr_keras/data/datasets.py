@@ -7,13 +7,13 @@ same features lie in the same part, whatever their ids, and no row moves when ot
 from collections.abc import Callable, Mapping, Sequence
 import hashlib
 
-import gin
 import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.data.splits import PARTS, part_of, split_fractions
 from dr_keras.errors import ConfigurationError, DataError
+import gin
 
 Corpus = tf.data.Dataset | Callable[[], tf.data.Dataset]
 

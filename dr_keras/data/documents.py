@@ -5,11 +5,11 @@ of source and text. Its `key` is for the split: a hash of the normalised content
 text lies in the same part of a corpus whatever it is called and wherever it was found.
 """
 
+from collections.abc import Iterable, Iterator
 import dataclasses
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
 
 from dr_keras.errors import DataError
 

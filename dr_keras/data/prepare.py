@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 import importlib
 import logging
 
-import gin
-
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.corpora.files import default_name
 from dr_keras.data.documents import Document, merge_duplicates
@@ -16,6 +14,7 @@ from dr_keras.data.splits import PARTS, part_of, split_fractions
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import window_documents
 from dr_keras.errors import ConfigurationError, DataError
+import gin
 
 _logger = logging.getLogger(__name__)
 

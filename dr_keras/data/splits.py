@@ -5,14 +5,13 @@ files are renamed, re-ordered, or joined by others; it is the same on every mach
 process, unlike Python's own `hash`.
 """
 
+from collections.abc import Mapping
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
-
-import gin
 
 from dr_keras.errors import ConfigurationError
+import gin
 
 PARTS = ("train", "outer", "validation", "test")
 

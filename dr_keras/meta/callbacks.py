@@ -9,15 +9,15 @@ import json
 import pathlib
 import time
 
-import gin
 import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras import whole_files
 from dr_keras.data.examples import ExampleSet
 from dr_keras.meta.scoring import Scorer
-from dr_keras.progress import Progress
+from dr_keras.system import whole_files
+from dr_keras.system.progress import Progress
+import gin
 
 
 class TrainerCallback(keras.callbacks.Callback):

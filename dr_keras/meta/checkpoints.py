@@ -16,12 +16,12 @@ import pathlib
 import re
 import shutil
 
-import gin
 import keras
 import tensorflow as tf
 
-from dr_keras import whole_files
 from dr_keras.errors import CheckpointError
+from dr_keras.system import whole_files
+import gin
 
 _STATE = re.compile(r"state-(\d+)\.index$")
 # Of a bundle that is being written, or removed, and may have no index yet or any more.

@@ -8,10 +8,10 @@ of updates done (int32 scalar), and bias corrections and schedules follow it.
 import dataclasses
 from typing import Protocol
 
-import gin
 import tensorflow as tf
 
 from dr_keras.meta import pytrees, schedules
+import gin
 
 
 class InnerOptimizer(Protocol):

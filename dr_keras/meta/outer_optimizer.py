@@ -7,11 +7,11 @@ old ones) have the same say. Global-norm clipping comes first, decoupled weight 
 
 import dataclasses
 
-import gin
 import tensorflow as tf
 
 from dr_keras.meta import pytrees, schedules
 from dr_keras.meta.inner_optimizers import adam_direction
+import gin
 
 
 @gin.configurable

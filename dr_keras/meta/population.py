@@ -12,9 +12,9 @@ import gc
 import keras
 import tensorflow as tf
 
-from dr_keras.distribution.placement import OneDevice
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.checks import at_least
+from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.inner_optimizers import InnerOptimizer
 from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.problem import InnerState
@@ -77,7 +77,7 @@ class Population:
       outer_optimizer: for the members' outer slots.
       eta: the rater's trainable variables, for the shapes of the outer slots.
       seed: of the run.
-      placement: where members live; see `dr_keras.distribution.placement`.
+      placement: where members live; see `dr_keras.meta.devices.placement`.
 
     Attributes:
       members: Members by index; None for one that another worker holds.

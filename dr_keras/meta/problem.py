@@ -3,17 +3,17 @@
 Estimators see nothing but this: no Keras model, no data kind, no optimizer by name.
 """
 
-import dataclasses
 from collections.abc import Callable
+import dataclasses
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from dr_keras.differentiation.second_order import exact_moments
 from dr_keras.meta import pytrees
 from dr_keras.meta.inner_optimizers import InnerOptimizer
 from dr_keras.meta.micro_batches import over_parts, recomputed_in_parts
-from dr_keras.differentiation.second_order import exact_moments
 
 
 class InnerState(NamedTuple):

@@ -8,8 +8,9 @@ import dataclasses
 import math
 from typing import Protocol
 
-import gin
 import tensorflow as tf
+
+import gin
 
 
 class Schedule(Protocol):

@@ -9,26 +9,26 @@ from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 
-import gin
 import keras
 import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
-from dr_keras.distribution.placement import OneDevice
-from dr_keras.distribution.strategies import placement_of
 from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError, as_raised
 from dr_keras.meta import checks, layer_checks, pytrees
+from dr_keras.meta.devices.placement import OneDevice
+from dr_keras.meta.devices.split_member import SplitMember, check_split
+from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.estimators import Estimator, NestedTape
 from dr_keras.meta.inner_optimizers import InnerOptimizer, adam
-from dr_keras.meta.interruption import Interruption
 from dr_keras.meta.micro_batches import check_parts
 from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.population import Population
 from dr_keras.meta.problem import InnerState, inner_losses, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
-from dr_keras.meta.split_member import SplitMember, check_split
+from dr_keras.system.interruption import Interruption
+import gin
 
 ON_NONFINITE = ("stop", "reinit")
 
@@ -95,7 +95,7 @@ class MetaTrainer:
       seed: decides initialisation and every batch.
       on_nonfinite: "stop" raises NonFiniteError; "reinit" restarts the member and counts it.
       jit_compile: compile the meta-step of a member with XLA.
-      strategy: where members live: one of `dr_keras.distribution.strategies`, or a strategy of
+      strategy: where members live: one of `dr_keras.meta.devices.strategies`, or a strategy of
         tf.distribute; None: one device. It decides nothing about the result but rounding.
 
     Raises:

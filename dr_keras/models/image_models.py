@@ -7,10 +7,10 @@ pooling: the second derivative of max pooling costs XLA:CPU several times its fi
 
 from collections.abc import Sequence
 
-import gin
 import keras
 
 from dr_keras.models import layers
+import gin
 
 
 @keras.saving.register_keras_serializable(package="dr_keras")

@@ -1,9 +1,9 @@
 """Causal transformer language models: inner models of meta-training and models of evaluation."""
 
-import gin
 import keras
 
 from dr_keras.models import layers
+import gin
 
 
 @gin.configurable

@@ -1,9 +1,9 @@
 """Per-example losses: `(model_outputs, batch) -> [B]`, what meta-training weighs."""
 
-import gin
 import tensorflow as tf
 
 from dr_keras.differentiation.recomputing_scan import recomputing_scan
+import gin
 
 
 @gin.configurable

@@ -1,9 +1,9 @@
 """Raters for text: a non-causal transformer that gives one score to a window of tokens."""
 
-import gin
 import keras
 
 from dr_keras.models import layers
+import gin
 
 
 @gin.configurable

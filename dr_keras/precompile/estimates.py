@@ -29,7 +29,6 @@ import math
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.evaluation.flops import PRODUCTS
 from dr_keras.meta import estimators
 from dr_keras.meta.estimators.unroll import LoopedUnroll
 from dr_keras.meta.micro_batches import check_parts
@@ -38,6 +37,7 @@ from dr_keras.precompile.explained import explained
 from dr_keras.precompile.programs import PROGRAMS, rater_specs, state_specs
 from dr_keras.precompile.setup import Setup, batch_specs
 from dr_keras.precompile.weightless import specs, tensor_bytes, tree_bytes
+from dr_keras.training.flops import PRODUCTS
 
 # Operations that give what they were given another form, and usually no memory of its own.
 _FORMS = ("Reshape", "Identity", "Squeeze", "ExpandDims", "StopGradient")

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 import hashlib
 
-from dr_keras import run_configuration
+from dr_keras.config import run_configuration
 from dr_keras.errors import ConfigurationError
-from dr_keras.evaluation.flops import forward_flops, meta_training_flops
 from dr_keras.meta import estimators
 from dr_keras.precompile import estimates
 from dr_keras.precompile.programs import Program, state_specs
 from dr_keras.precompile.setup import Setup
+from dr_keras.training.flops import forward_flops, meta_training_flops
 
 
 def facts_of(setup: Setup, programs: Sequence[Program]) -> list[dict]:
@@ -67,7 +67,7 @@ def _batch_size(setup: Setup, name: str) -> int:
 def _flops(setup: Setup, programs: Sequence[Program]) -> Mapping[str, int | None]:
     """Program -> operations of its matrix products; None where they cannot be counted.
 
-    By the formulas of `dr_keras.evaluation.flops`; what recomputed blocks and chunks run again is
+    By the formulas of `dr_keras.training.flops`; what recomputed blocks and chunks run again is
     left out.
     """
     trainer = setup.trainer

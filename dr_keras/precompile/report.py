@@ -5,13 +5,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from dr_keras import whole_files
 from dr_keras.errors import DataError
 from dr_keras.meta import estimators
 from dr_keras.precompile.programs import rater_specs, state_specs
 from dr_keras.precompile.setup import Setup
 from dr_keras.precompile.tpu import Compiled, Topology
 from dr_keras.precompile.weightless import tree_bytes
+from dr_keras.system import whole_files
 
 GIB = 2**30
 

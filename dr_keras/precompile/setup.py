@@ -6,22 +6,22 @@ import dataclasses
 import functools
 from typing import Any
 
-import gin
 import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.distribution.placement import OneDevice
 from dr_keras.errors import ConfigurationError
-from dr_keras.evaluation.example_training import ExampleTrainer, example_sums
-from dr_keras.evaluation.language_model_training import LanguageModelTrainer
-from dr_keras.evaluation.repeated_training import RepeatedTrainer
-from dr_keras.experiment import experiment
+from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.abstract import build_abstract, without_values
 from dr_keras.models.losses import next_token_loss
 from dr_keras.precompile.explained import explained
 from dr_keras.precompile.weightless import NoMembers, SharedZeros
+from dr_keras.runs.experiment import experiment
+from dr_keras.training.example_training import ExampleTrainer, example_sums
+from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.training.repeated_training import RepeatedTrainer
+import gin
 
 # name -> (shape of one example, dtype)
 Features = Mapping[str, tuple[tuple[int, ...], tf.DType]]

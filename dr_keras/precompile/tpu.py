@@ -180,13 +180,13 @@ def _import_jax():
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
-        import libtpu  # noqa: F401 - only to know that it is there
         from jax._src.compiler import get_compile_options
         from jax._src.interpreters.mlir import make_ir_context
         from jax._src.lib import xla_client
         from jax._src.lib.mlir import ir
         from jax.experimental import topologies
         from jax.extend import mlir as extend_mlir
+        import libtpu  # noqa: F401 - only to know that it is there
     except ImportError as error:
         raise ConfigurationError(
             f"To compile for a TPU, jax[tpu] must be installed ({error}): {_INSTALL}. Without it,"

@@ -12,7 +12,7 @@ import math
 import keras
 import tensorflow as tf
 
-from dr_keras.distribution.placement import OneDevice
+from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.models.abstract import build_abstract
 
 

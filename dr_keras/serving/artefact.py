@@ -38,11 +38,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.config import locks
 from dr_keras.data.formats.reading import names_in
 from dr_keras.errors import ArtefactError, ConfigurationError
-from dr_keras.filtering.reference import ReferenceDistribution
-from dr_keras.serving import folder, metadata as metadata_file, operations, warmup
+from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.serving import folder, operations, warmup
+from dr_keras.serving import metadata as metadata_file
+from dr_keras.system import locks
 
 # Servers are given a folder of versions, hence the 1.
 CORE_COPY = os.path.join(metadata_file.ASSETS, "core", "1")

@@ -2,13 +2,13 @@
 
 import os
 
-import gin
 import keras
 
 from dr_keras.data.tokenizers import Tokenizer
-from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.artefact import write_artefact
 from dr_keras.serving.text_signatures import TextKind
+import gin
 
 
 @gin.configurable(allowlist=["version", "chunk", "example_feature"])

@@ -10,8 +10,9 @@ import tensorflow as tf
 from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
 from dr_keras.data.tokenizers.base import utf8
 from dr_keras.errors import ArtefactError, DataError
-from dr_keras.filtering.bucketing import score_by_length
-from dr_keras.serving import long_texts, metadata as metadata_file, schema
+from dr_keras.serving import long_texts, schema
+from dr_keras.serving import metadata as metadata_file
+from dr_keras.serving.bucketing import score_by_length
 from dr_keras.serving.loaded import LoadedRater, as_arrays, refuse_composite, values_of
 
 # Texts are cut into windows this many at a time; a longer text is cut on its own, piece by piece.

@@ -5,8 +5,8 @@ import os
 
 import tensorflow as tf
 
+from dr_keras.config.gin_files import packaged_folder
 from dr_keras.errors import ArtefactError, ConfigurationError
-from dr_keras.gin_files import packaged_folder
 from dr_keras.serving import folder, operations
 from dr_keras.serving import metadata as metadata_file
 from dr_keras.serving.artefact import version_names, versions

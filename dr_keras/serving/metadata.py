@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import dr_keras
 from dr_keras.errors import ArtefactError, DataError
-from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving import folder, schema
 
 FORMAT = "dr_keras rater"

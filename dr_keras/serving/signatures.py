@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from dr_keras.filtering.reference import ReferenceDistribution
+from dr_keras.rating.reference import ReferenceDistribution
 
 # Of the signature keep_probability, after the inputs that are scored.
 KEEP_INPUTS = (
@@ -43,7 +43,7 @@ def with_keep_probability(
 ) -> dict[str, tf.Tensor]:
     """Adds `keep_probability` float32 [B]: the chance to survive batch top-K.
 
-    P[Binomial(B_up - 1, 1 - p) <= B - 1] = I_p(B_up - B, B), as `filtering.keep_probability` has
+    P[Binomial(B_up - 1, 1 - p) <= B - 1] = I_p(B_up - B, B), as `rating.keep_probability` has
     it, but with fraction and batch size known only when the graph runs.
 
     Args:
@@ -65,7 +65,7 @@ def with_keep_probability(
 def oversized_batch(batch_size: tf.Tensor, discard_fraction: tf.Tensor) -> tf.Tensor:
     """B_up in a graph: the exact ceiling of B / (1 - f), f the decimal that was written.
 
-    The same number as `filtering.fractions.oversized_batch`, without a division of floats.
+    The same number as `rating.fractions.oversized_batch`, without a division of floats.
 
     Args:
       batch_size: int64 scalar, at least 1.

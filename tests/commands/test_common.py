@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 
-import gin
 import pytest
 
 from dr_keras.commands import common
 from dr_keras.errors import DataError
+import gin
 
 
 @gin.configurable(module="test_common")

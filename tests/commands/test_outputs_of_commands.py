@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.data.tokenizers import learn
-from dr_keras.filtering import score_files
+from dr_keras.rating import score_files
 
 RUNS = [
     "build_savedmodel",
@@ -102,7 +102,7 @@ def test_a_disk_that_refuses_in_mid_write(folder, capsys, monkeypatch, number):
 
         write = refuse(number)
 
-    for module in ("dr_keras.filtering.shards.outputs", "dr_keras.filtering.shards.work"):
+    for module in ("dr_keras.corpus_jobs.outputs", "dr_keras.corpus_jobs.work"):
         target = importlib.import_module(module)
         holder = target if hasattr(target, "GFileWriter") else target.score_files
         monkeypatch.setattr(holder, "GFileWriter", Refusing)

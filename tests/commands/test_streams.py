@@ -1,9 +1,9 @@
 """Standard streams that are closed, full, or cannot show a character; in processes of their own."""
 
 import os
+from pathlib import Path
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 

@@ -5,11 +5,11 @@ import os
 import sys
 from typing import Literal, Protocol
 
-import gin
 import pytest
 
-from dr_keras import configuration
+from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
+import gin
 
 configuration.import_configurables()
 

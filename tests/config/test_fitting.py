@@ -1,12 +1,12 @@
 """Which values fit which annotations: surely wrong ones are refused, and no others."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import decimal
 import enum
 import fractions
 import os
 import pathlib
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import hypothesis

@@ -1,11 +1,10 @@
 import collections
 import json
 
-import gin
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 
 from dr_keras.data import damage
 from dr_keras.data.corpora.base import Corpus
@@ -14,6 +13,7 @@ from dr_keras.data.damage_kinds import KINDS
 from dr_keras.data.documents import content_key, make_document
 from dr_keras.data.splits import part_of, split_fractions
 from dr_keras.errors import ConfigurationError
+import gin
 
 WORDS = (
     "the a of model data is learns \"quoted\" it's text, from -- and page number line value when "

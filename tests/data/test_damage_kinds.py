@@ -1,9 +1,9 @@
 import re
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 
 from dr_keras.data import damage_kinds
 from dr_keras.data.damage_kinds import KINDS

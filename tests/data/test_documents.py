@@ -2,9 +2,9 @@ import dataclasses
 import hashlib
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from dr_keras.data import documents as docs
 from dr_keras.errors import DataError

@@ -1,6 +1,6 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from dr_keras.data.edit_distance import edit_distance, normalised_edit_distance
 

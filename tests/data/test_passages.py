@@ -1,6 +1,6 @@
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+import pytest
 
 from dr_keras.data.passages import cut_passages
 

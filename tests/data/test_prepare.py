@@ -3,7 +3,6 @@
 import itertools
 import json
 
-import gin
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from dr_keras.data.prepare import corpus_from_path, corpus_part, split_documents
 from dr_keras.data.splits import part_of
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ConfigurationError, DataError
+import gin
 
 HALF = {"train": 0.4, "outer": 0.2, "validation": 0.2, "test": 0.2}
 

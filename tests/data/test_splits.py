@@ -3,12 +3,12 @@ import os
 import subprocess
 import sys
 
-import gin
 import pytest
 
 from dr_keras.data import splits
 from dr_keras.data.documents import content_key
 from dr_keras.errors import ConfigurationError
+import gin
 
 KEYS = [content_key(f"document {i}") for i in range(20_000)]
 

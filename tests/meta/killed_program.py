@@ -10,16 +10,16 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-import gin  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 from dr_keras.data.examples import ExampleSet, Parts  # noqa: E402
-from dr_keras.experiment import Experiment  # noqa: E402
-from dr_keras.exporters import export_examples  # noqa: E402
 from dr_keras.meta.seeds import seeded  # noqa: E402
-from dr_keras.meta_training import meta_train  # noqa: E402
 from dr_keras.models.losses import squared_error  # noqa: E402
+from dr_keras.runs.experiment import Experiment  # noqa: E402
+from dr_keras.runs.exporters import export_examples  # noqa: E402
+from dr_keras.runs.meta_training import meta_train  # noqa: E402
+import gin  # noqa: E402
 
 BINDINGS = """
     MetaTrainer.inner_optimizer = @adam()

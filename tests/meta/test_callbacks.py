@@ -6,8 +6,8 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+import tensorflow as tf
 
 from dr_keras.meta.callbacks import (
     MetricsFile,
@@ -18,7 +18,7 @@ from dr_keras.meta.callbacks import (
 )
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.scoring import Scorer
-from dr_keras.progress import Progress
+from dr_keras.system.progress import Progress
 
 
 def test_metrics_hold_every_step_and_epoch(regression_trainer, regression_sets, tmp_path):

@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from dr_keras import configuration
+from dr_keras.config import configuration
 from dr_keras.models.abstract import build_abstract
 from dr_keras.models.language_model import language_model
 from dr_keras.models.rater import text_rater

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.evaluation.language_model_training import LanguageModelTrainer
 from dr_keras.meta.population import initial_values
 from dr_keras.models.abstract import build_abstract
 from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import next_token_loss
 from dr_keras.models.rater import text_rater
+from dr_keras.training.language_model_training import LanguageModelTrainer
 
 VOCABULARY, LENGTH = 11, 6
 

@@ -4,15 +4,15 @@ import keras
 import pytest
 import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
+import tiny_quickstart
 
-from dr_keras import configuration
+from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import estimators
 from dr_keras.meta.inner_optimizers import adam
 from dr_keras.meta.problem import InnerState
 from dr_keras.precompile import estimates, facts, programs, setup
 from dr_keras.precompile.weightless import tree_bytes
-import tiny_quickstart
 
 TINY = [
     *tiny_quickstart.ONE_UPDATE,

@@ -5,16 +5,17 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import gin
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
+import tiny_quickstart
 
-from dr_keras import configuration
 from dr_keras.commands import precompile
+from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.meta import estimators
 from dr_keras.precompile import report, tpu
-import tiny_quickstart
+import gin
 
 REFUSAL = (
     "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "

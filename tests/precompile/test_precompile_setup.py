@@ -3,16 +3,16 @@
 import keras
 import pytest
 import tensorflow as tf
+import tiny_quickstart
 
-from dr_keras import configuration
+from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
-from dr_keras.evaluation.example_training import ExampleTrainer
-from dr_keras.evaluation.language_model_training import LanguageModelTrainer
 from dr_keras.models.abstract import build_abstract
 from dr_keras.models.language_model import language_model
 from dr_keras.precompile import setup
 from dr_keras.precompile.weightless import SharedZeros, tree_bytes
-import tiny_quickstart
+from dr_keras.training.example_training import ExampleTrainer
+from dr_keras.training.language_model_training import LanguageModelTrainer
 
 
 def model(*shape, dtype="float32", name="x"):

@@ -7,12 +7,13 @@ import shutil
 import socket
 import sys
 
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 import pytest
 import tensorflow as tf
 
+from dr_keras.config.gin_files import packaged_folder
 from dr_keras.errors import ArtefactError, DataError
-from dr_keras.gin_files import packaged_folder
 from dr_keras.serving import artefact, folder, loading, metadata
 from dr_keras.serving.loading import load_rater
 

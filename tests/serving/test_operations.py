@@ -5,20 +5,20 @@ import json
 import shutil
 from types import SimpleNamespace
 
-import gin
 import keras
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dr_keras.commands import filter_corpus, score_corpus, score_examples
+from dr_keras.config.gin_files import packaged_folder
+from dr_keras.corpus_jobs import runners, scoring
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError
-from dr_keras.filtering.shards import runners, scoring
-from dr_keras.gin_files import packaged_folder
 from dr_keras.serving import artefact, loading, operations
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
+import gin
 
 TEXT = "The keys of the dictionary are strings, and its values are lists of numbers."
 SHIPPED = packaged_folder("savedmodels") / "damaged_prose" / "1"

@@ -1,17 +1,17 @@
 import json
 import os
 
-import gin
 import keras
 import numpy as np
 import pytest
 
 from dr_keras.commands import filter_corpus, score_corpus
 from dr_keras.data.tokenizers import byte_tokenizer
-from dr_keras.filtering.reference import ReferenceDistribution
-from dr_keras.filtering.score_files import read_scores
+from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.score_files import read_scores
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
+import gin
 
 S = 12
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import gin
 import numpy as np
 import pytest
 
 from dr_keras.commands import build_savedmodel
 from dr_keras.errors import ArtefactError
 from dr_keras.serving.loading import load_rater, shipped_raters
+import gin
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,14 +3,15 @@
 from fractions import Fraction
 import json
 
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dr_keras.filtering import fractions
-from dr_keras.filtering.keep_probability import keep_probability
+from dr_keras.rating import fractions
+from dr_keras.rating.keep_probability import keep_probability
 from dr_keras.serving import signatures
 
 TEXTS = [

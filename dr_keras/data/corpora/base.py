@@ -5,9 +5,9 @@ A corpus is a name and a function that reads documents. To add one, write a func
 """
 
 import collections
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dr_keras.data.documents import Document, make_document, pieces

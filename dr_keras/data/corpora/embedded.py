@@ -7,6 +7,7 @@ between versions of Python and of the packages, so reports print the corpus' fin
 
 import ast
 import collections
+from collections.abc import Iterator, Sequence
 import functools
 import gc
 import importlib.util
@@ -14,13 +15,11 @@ import inspect
 import os
 import sysconfig
 import warnings
-from collections.abc import Iterator, Sequence
-
-import gin
 
 from dr_keras.data.corpora import base
 from dr_keras.data.documents import Document, make_document, merge_duplicates
 from dr_keras.errors import ConfigurationError
+import gin
 
 # Tests and the data of tests hold little prose, and some of it is broken on purpose.
 _NO_PROSE = frozenset({"test", "tests", "idle_test", "testdata", "__pycache__"})

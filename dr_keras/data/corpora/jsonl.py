@@ -1,16 +1,15 @@
 """JSON Lines: one JSON object a line, its text under one field."""
 
 import collections
+from collections.abc import Iterator
 import functools
 import json
-from collections.abc import Iterator
-
-import gin
 
 from dr_keras.data.corpora import base, files
 from dr_keras.data.documents import Document, make_document
 from dr_keras.data.formats.kinds import TEXT_SETTINGS
 from dr_keras.errors import ConfigurationError
+import gin
 
 _ABSENT = object()
 _REMEDY = f"set {TEXT_SETTINGS['jsonl']}"

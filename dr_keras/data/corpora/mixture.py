@@ -1,16 +1,15 @@
 """Several corpora as one, with or without weights."""
 
 import collections
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import gin
 
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
 from dr_keras.errors import ConfigurationError
+import gin
 
 
 @gin.configurable

@@ -1,10 +1,9 @@
 """Parquet files, their text in one column."""
 
 import collections
-import functools
 from collections.abc import Iterator
+import functools
 
-import gin
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
@@ -13,7 +12,7 @@ import tensorflow as tf
 from dr_keras.data.corpora import base, files
 from dr_keras.data.documents import Document
 from dr_keras.errors import DataError
-
+import gin
 
 _ROLES = ("text_column", "id_column", "source_column")
 _ROWS = 256  # rows in memory at a time: documents can be long

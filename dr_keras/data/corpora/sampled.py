@@ -3,12 +3,11 @@
 import collections
 from collections.abc import Iterator
 
-import gin
-
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
 from dr_keras.data.splits import unit_hash
 from dr_keras.errors import ConfigurationError
+import gin
 
 
 @gin.configurable

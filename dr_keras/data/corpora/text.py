@@ -1,16 +1,15 @@
 """Plain text files: one document a file, or one a paragraph."""
 
 import collections
+from collections.abc import Iterator, Sequence
 import functools
 import os
-from collections.abc import Iterator, Sequence
-
-import gin
 
 from dr_keras.data.corpora import base, files
 from dr_keras.data.documents import Document, make_document
 from dr_keras.data.formats import names
 from dr_keras.errors import ConfigurationError
+import gin
 
 
 @gin.configurable

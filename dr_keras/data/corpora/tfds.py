@@ -1,18 +1,18 @@
 """TensorFlow Datasets: by name, or by the directory of a prepared data set."""
 
 import collections
+from collections.abc import Iterator, Mapping
 import difflib
 import functools
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-import gin
 import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.corpora import base, files
 from dr_keras.data.documents import Document
 from dr_keras.errors import DataError
+import gin
 
 
 @gin.configurable

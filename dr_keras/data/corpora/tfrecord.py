@@ -1,19 +1,19 @@
 """TFRecord files of `tf.train.Example`s, their text in one feature."""
 
 import collections
+from collections.abc import Iterator
 import functools
 import inspect
 import zlib
-from collections.abc import Iterator
 
-import gin
-import tensorflow as tf
 from google.protobuf.message import DecodeError
+import tensorflow as tf
 
 from dr_keras.data.corpora import base, files
 from dr_keras.data.documents import Document
 from dr_keras.data.formats import kinds
 from dr_keras.errors import DataError
+import gin
 
 COMPRESSIONS = ("auto", "", "GZIP", "ZLIB")
 

@@ -4,11 +4,11 @@ Damaged or cut-off data, joined streams and bytes after the end: what is read is
 """
 
 import bz2
+from collections.abc import Iterator
 import gzip
 import io
-import zlib
-from collections.abc import Iterator
 from typing import Any
+import zlib
 
 import pyarrow
 

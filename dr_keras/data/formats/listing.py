@@ -3,12 +3,12 @@
 Every file of a folder is read or is told of: see `Found.say`.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 import concurrent.futures
 import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
 
 from dr_keras.data.formats import kinds, names, reading, walking
 from dr_keras.data.formats.own_outputs import without_outputs

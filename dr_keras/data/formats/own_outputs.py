@@ -22,7 +22,7 @@ import re
 import tensorflow as tf
 
 from dr_keras.data.formats import reading
-from dr_keras.whole_files import UNFINISHED
+from dr_keras.system.whole_files import UNFINISHED
 
 MANIFEST = "manifest.json"
 WORK = "_work"

@@ -1,8 +1,8 @@
 """Reading files, local ones and what `tf.io.gfile` reaches, compressed or not."""
 
+from collections.abc import Iterator
 import io
 import os
-from collections.abc import Iterator
 from typing import BinaryIO
 
 import tensorflow as tf

@@ -1,8 +1,8 @@
 """Going through folders and globs."""
 
+from collections.abc import Iterator
 import os
 import re
-from collections.abc import Iterator
 
 import tensorflow as tf
 

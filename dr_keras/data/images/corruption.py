@@ -7,10 +7,10 @@ callable `(images, labels, classes, rng) -> Corruption`; pure, as all randomness
 
 from typing import NamedTuple
 
-import gin
 import numpy as np
 
 from dr_keras.errors import ConfigurationError
+import gin
 
 # Random numbers for so many images at once: 4096 x 32 x 32 floats are 17 MB.
 _CHUNK = 4096

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 import logging
 import os
 
-import gin
 import numpy as np
 
 from dr_keras.data.datasets import check_unique, content_keys, split_rows
@@ -12,6 +11,7 @@ from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.data.images.corruption import replace_pixels
 from dr_keras.data.images.sources import Images, Table, find_images
 from dr_keras.errors import ConfigurationError, DataError
+import gin
 
 _logger = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import zipfile
 import zlib
 
-import gin
 import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.corpora import tfds
 from dr_keras.errors import DataError
+import gin
 
 # What numpy raises for files of another kind, and zipfile and zlib for damaged ones. A single
 # array in an .npy file has no context to enter.

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import gin
 import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.tokenizers.base import PAD_ID, utf8
+import gin
 
 _FIRST_BYTE = 2  # after padding and end
 

@@ -4,11 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import heapq
 import re
 
-import gin
 import numpy as np
 import tensorflow as tf
 
-from dr_keras import system_errors, whole_files
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.splits import PARTS, part_of, split_fractions, unit_hash
 from dr_keras.data.tokenizers.base import utf8, utf8_size
@@ -18,6 +16,8 @@ from dr_keras.data.tokenizers.subword import (
     wordpiece_tokenizer,
 )
 from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.system import system_errors, whole_files
+import gin
 
 KINDS = ("wordpiece", "sentencepiece")
 

@@ -8,12 +8,12 @@ everything here goes through a graph: one of the tokenizer's own for `encode`, t
 
 from collections.abc import Sequence
 
-import gin
 import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.tokenizers.base import PAD_ID, asset_config, read_asset, utf8
 from dr_keras.errors import ConfigurationError, DataError
+import gin
 
 _TEXTS_A_BATCH = 256
 

@@ -1,10 +1,9 @@
 """A biased meta-gradient without second derivatives, for ablations."""
 
-import gin
-
 from dr_keras.meta import pytrees
 from dr_keras.meta.estimators.cotangents import along
 from dr_keras.meta.estimators.unroll import LoopedUnroll
+import gin
 
 
 @gin.configurable

@@ -1,11 +1,11 @@
 """Exact meta-gradient by forward over reverse: MixFlow-MG (Kemaev et al., 2025)."""
 
-import gin
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
 from dr_keras.meta.estimators.cotangents import floating
 from dr_keras.meta.estimators.unroll import LoopedUnroll
+import gin
 
 
 @gin.configurable

@@ -1,11 +1,11 @@
 """Exact meta-gradient by unrolled nested tapes: reverse over reverse, nothing recomputed."""
 
-import gin
 import tensorflow as tf
 
 from dr_keras.differentiation import xla_gradients  # noqa: F401 - registers gradients
 from dr_keras.meta import pytrees
 from dr_keras.meta.problem import InnerState, MetaProblem, inner_update, weight_metrics
+import gin
 
 
 @gin.configurable

@@ -1,12 +1,12 @@
 """Exact meta-gradient whose temporaries do not grow with T: each update is re-run in backward."""
 
-import gin
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
 from dr_keras.meta.estimators.cotangents import floating
 from dr_keras.meta.estimators.unroll import LoopedUnroll
 from dr_keras.meta.problem import inner_gradient
+import gin
 
 
 @gin.configurable

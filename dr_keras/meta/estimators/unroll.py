@@ -125,7 +125,7 @@ class LoopedUnroll:
         """As `pull_back`, before what comes from the examples is joined with what does not.
 
         Of several replicas that share a batch, each has all of the former and the sums over its own
-        examples; see `dr_keras.meta.split_member`.
+        examples; see `dr_keras.meta.devices.split_member`.
 
         Returns:
           (what passes through the optimizer alone, sums over examples: a list that is empty for the

@@ -3,14 +3,14 @@ import json
 import pathlib
 import re
 
-import gin
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import pytest
 
 from dr_keras.data.corpora.jsonl import jsonl_corpus
 from dr_keras.data.documents import content_key, document_id
 from dr_keras.errors import ConfigurationError, DataError
+import gin
 
 SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "data" / "text"
 

@@ -1,10 +1,10 @@
-import gin
 import pytest
 
 from dr_keras.data.corpora.base import Corpus, require_documents
 from dr_keras.data.corpora.mixture import mixture_corpus
 from dr_keras.data.documents import make_document
 from dr_keras.errors import ConfigurationError, DataError
+import gin
 
 
 def corpus_of(name, *texts):

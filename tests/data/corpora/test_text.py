@@ -1,8 +1,8 @@
 import gzip
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import pytest
 
 from dr_keras.data.corpora.text import text_corpus
 from dr_keras.errors import DataError

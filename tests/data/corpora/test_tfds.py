@@ -1,5 +1,5 @@
-import shutil
 from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest

@@ -3,11 +3,11 @@ import gzip
 import json
 import os
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 import tensorflow as tf
 
 from dr_keras.data.formats import first_bytes, kinds, names

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
+from dr_keras.corpus_jobs import plan
 from dr_keras.data.corpora.jsonl import jsonl_corpus
 from dr_keras.data.corpora.text import text_corpus
 from dr_keras.data.formats import walking
 from dr_keras.data.formats.listing import list_corpus
 from dr_keras.data.prepare import corpus_from_path
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.filtering.shards import plan
 
 
 def line(text):

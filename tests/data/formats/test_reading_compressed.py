@@ -3,10 +3,10 @@ import gzip
 import io
 import json
 
-import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import pyarrow as pa
+import pytest
 
 from dr_keras.data.corpora.jsonl import jsonl_corpus
 from dr_keras.data.formats import compression, reading

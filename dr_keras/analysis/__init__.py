@@ -1,1 +1,0 @@
-"""What the rater learned: plots and the report."""

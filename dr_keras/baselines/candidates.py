@@ -1,0 +1,177 @@
+"""What arms choose among: examples with an id, a source, a number of tokens and a text.
+
+A candidate is a window, a whole document made of its windows, or a document that was never cut.
+Arms need no more of it than this, so every arm works on all three.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+
+import numpy as np
+
+from dr_keras.data.document_rows import document_ids
+from dr_keras.data.documents import Document
+from dr_keras.data.examples import ExampleSet
+from dr_keras.data.tokenizers.base import Tokenizer, utf8
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.training.repeated_training import count_targets
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidates:
+    """Examples to choose among; row i of every array belongs to candidate i.
+
+    Attributes:
+      ids: object [N] of distinct strings.
+      sources: object [N].
+      documents: object [N], the id of the document each lies in: what folds are cut by.
+      tokens: int64 [N], what it adds to the unique tokens of an arm.
+      read_texts: returns the N texts; called once, when an arm first asks for them.
+      passages: whether texts are pieces of longer documents, so that rules which presume a page
+        say nothing about a short one (see `heuristics`).
+      examples: the set they come from, or None.
+      members: for each candidate its rows of `examples`; None where row i is candidate i.
+    """
+
+    ids: np.ndarray
+    sources: np.ndarray
+    documents: np.ndarray
+    tokens: np.ndarray
+    read_texts: Callable[[], Sequence[str]]
+    passages: bool
+    examples: ExampleSet | None = None
+    members: list[np.ndarray] | None = None
+
+    def __post_init__(self):
+        if not len(self.ids):
+            raise DataError("There are no examples to choose among: the set is empty.")
+        if len(set(self.ids.tolist())) < len(self.ids):
+            raise DataError(
+                "Some examples to choose among share an id, so a choice by id would mean both: make"
+                " the ids unique (merge_duplicates joins exact copies)."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """The N texts."""
+        return list(self.read_texts())
+
+    def rows(self, kept: np.ndarray) -> np.ndarray:
+        """Rows of `examples` that belong to the candidates at `kept` (bool [N]), ascending."""
+        chosen = np.flatnonzero(kept)
+        if self.members is None:
+            return chosen
+        return np.sort(np.concatenate([self.members[c] for c in chosen] or [chosen]))
+
+    def of_examples(self, values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """One figure a candidate, float64 [N], from one a row of `examples`: the weighted mean.
+
+        Args:
+          values: [rows]; scores, for example.
+          weights: [rows], at least 0; None weighs all alike.
+        """
+        values = np.asarray(values, np.float64)
+        if self.members is None:
+            return _of_length(values, len(self))
+        values = _of_length(values, len(self.examples))
+        weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.array(
+                [(values[m] @ weights[m]) / weights[m].sum() for m in self.members], np.float64
+            )
+
+    def take(self, rows) -> "Candidates":
+        """The candidates at `rows` (integers), as a set of their own without the examples."""
+        rows = np.asarray(rows, np.int64)
+        return Candidates(
+            self.ids[rows], self.sources[rows], self.documents[rows], self.tokens[rows],
+            lambda: [self.texts[row] for row in rows], self.passages,
+        )
+
+
+def _of_length(values: np.ndarray, count: int) -> np.ndarray:
+    if values.shape != (count,):
+        raise ConfigurationError(
+            f"there are {count} examples but the figures have the shape {values.shape}: give one"
+            " figure an example, in the order of the set."
+        )
+    return values
+
+
+def window_candidates(examples: ExampleSet) -> Candidates:
+    """Every row of a set as a candidate of its own."""
+    return Candidates(
+        examples.ids,
+        examples.sources,
+        document_ids(examples),
+        count_targets(examples),
+        lambda: [examples.text(row) for row in range(len(examples))],
+        passages=True,
+        examples=examples,
+    )
+
+
+def joined_candidates(examples: ExampleSet, passages: bool = False) -> Candidates:
+    """Every document of a set as a candidate: its windows stay or go together.
+
+    The text of a candidate is that of its windows in order; what windows shorter than the minimum
+    were left out is missing from it.
+
+    Args:
+      examples: windows of documents; with packing, a window counts for the document it begins in.
+      passages: whether these documents are themselves pieces of longer ones.
+    """
+    documents, first, inverse = np.unique(
+        document_ids(examples).astype(str), return_index=True, return_inverse=True
+    )
+    by_document = np.argsort(inverse, kind="stable")
+    ends = np.cumsum(np.bincount(inverse, minlength=len(documents)))
+    members = np.split(by_document, ends[:-1])
+    order = np.argsort(first)  # documents in the order of the set
+    members = [members[k] for k in order]
+    targets = count_targets(examples)
+    ids = documents[order].astype(object)
+
+    def read() -> list[str]:
+        if examples.render is None or "tokens" not in examples.features:
+            return [" ".join(examples.text(row) for row in rows) for rows in members]
+        tokens = examples.features["tokens"]
+        return [examples.render({"tokens": tokens[rows].reshape(-1)}) for rows in members]
+
+    return Candidates(
+        ids,
+        examples.sources[first[order]],
+        ids,
+        np.array([targets[rows].sum() for rows in members], np.int64),
+        read,
+        passages,
+        examples=examples,
+        members=members,
+    )
+
+
+def document_candidates(
+    documents: Sequence[Document], tokenizer: Tokenizer | None = None, passages: bool = False
+) -> Candidates:
+    """Documents that were not cut into windows.
+
+    Args:
+      documents: with distinct ids.
+      tokenizer: counts their tokens; None counts bytes of UTF-8.
+      passages: whether they are pieces of longer documents.
+    """
+    texts = [document.text for document in documents]
+    pieces = tokenizer.encode(texts) if tokenizer is not None else map(utf8, texts)
+    ids = np.array([document.id for document in documents], object)
+    return Candidates(
+        ids,
+        np.array([document.source for document in documents], object),
+        ids,
+        np.array([len(piece) for piece in pieces], np.int64),
+        lambda: texts,
+        passages,
+    )

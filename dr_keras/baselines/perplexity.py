@@ -1,0 +1,146 @@
+"""The perplexity arm: a small language model scores the text, and one stretch of scores stays.
+
+A model must not score what it was trained on. Either it is trained on other data altogether
+(`disjoint_perplexity`), or the examples are cut into folds by document and each is scored by the
+model that was trained on the other folds (`cross_perplexity`), which costs no held-out data.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dr_keras.baselines.candidates import Candidates
+from dr_keras.baselines.selection import Selection, folds_of, select_by_score
+from dr_keras.data.document_rows import document_ids
+from dr_keras.data.examples import ExampleSet
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.rating.fractions import Decimal
+from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.training.repeated_training import Progress
+import gin
+
+
+def nats_per_token(trainer: LanguageModelTrainer, examples: ExampleSet) -> np.ndarray:
+    """Mean negative log-likelihood of each example, float64 [N]; NaN where nothing is predicted."""
+    sums, counts = trainer.losses(examples)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+@gin.configurable(denylist=["examples", "seed", "progress"])
+def cross_perplexity(
+    examples: ExampleSet,
+    trainer: Callable[[], LanguageModelTrainer] = LanguageModelTrainer,
+    folds: int = 2,
+    test_size: int = 64,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Nats per token of every example under a model that never saw its document: float64 [N].
+
+    One model is trained for each fold, on the other folds, all with one compiled step.
+
+    Args:
+      examples: windows; what `text_data` calls the train part.
+      trainer: builds the trainer of the scoring model. Its size and steps are bound under a scope,
+        as in `cross_perplexity.trainer = @scorer/LanguageModelTrainer`.
+      folds: at least 2.
+      test_size: at most so many examples of the scored fold make the trainer's test curve, which
+        is not used.
+      seed: of the folds, initial weights and batches.
+      progress: see `RepeatedTrainer.train`.
+
+    Raises:
+      ConfigurationError: a setting out of its range.
+      DataError: too few documents or examples.
+    """
+    fold = folds_of(document_ids(examples), folds, seed)
+    learned = [
+        _fold_to_learn(examples, np.flatnonzero(fold != number), number) for number in range(folds)
+    ]
+    trainer = trainer()
+    scores = np.full(len(examples), np.nan)
+    for number in range(folds):
+        rows = np.flatnonzero(fold == number)
+        scored = examples.take(rows, f"scored fold {number}")
+        trainer.train(learned[number], _curve_sample(scored, test_size), seed, progress)
+        scores[rows] = nats_per_token(trainer, scored)
+    return scores
+
+
+@gin.configurable(denylist=["examples", "scorer_data", "seed", "progress"])
+def disjoint_perplexity(
+    examples: ExampleSet,
+    scorer_data: ExampleSet,
+    trainer: Callable[[], LanguageModelTrainer] = LanguageModelTrainer,
+    test_size: int = 64,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Nats per token of every example under one model trained on other data: float64 [N].
+
+    Args:
+      examples: to be scored.
+      scorer_data: to train on; shares no document with `examples`.
+      (the others as for `cross_perplexity`)
+
+    Raises:
+      DataError: the two sets share documents.
+    """
+    shared = set(document_ids(examples)) & set(document_ids(scorer_data))
+    if shared:
+        raise DataError(
+            f"The scoring model would be trained on {len(shared)} of the documents it has to score,"
+            f" for example '{sorted(shared)[0]}': give it other data, or use cross_perplexity."
+        )
+    trainer = trainer()
+    trainer.train(scorer_data, _curve_sample(examples, test_size), seed, progress)
+    return nats_per_token(trainer, examples)
+
+
+def _fold_to_learn(examples: ExampleSet, rows: np.ndarray, number: int) -> ExampleSet:
+    """The rows to learn from, with their weights, if every weighted corpus still has a row."""
+    part = examples.take(rows, f"all but fold {number}")
+    present = set(part.corpora.tolist())
+    missing = [n for n, w in (part.weights or {}).items() if w > 0 and n not in present]
+    if missing:
+        raise DataError(
+            f"All documents of the corpora {missing} fall into one fold: add documents to them, or"
+            " raise cross_perplexity.folds."
+        )
+    return part
+
+
+def _curve_sample(examples: ExampleSet, size: int) -> ExampleSet:
+    if size < 1:
+        raise ConfigurationError(f"test_size is {size}: it must be at least 1.")
+    rows = np.unique(np.linspace(0, len(examples) - 1, min(size, len(examples))).astype(int))
+    return examples.take(rows)
+
+
+def perplexity_arm(
+    candidates: Candidates,
+    nats,
+    discard_fraction: Decimal,
+    keep: str = "middle",
+    seed: int = 0,
+    arm: str | None = None,
+) -> Selection:
+    """Keeps the lowest, middle or highest perplexities.
+
+    The paper keeps each in turn; the middle was the best of the three at a discard fraction of
+    0.9 (Calian et al. 2025, baselines).
+
+    Args:
+      candidates: what to choose among.
+      nats: float [N] nats per token; perplexity is its exponential and ranks alike.
+      discard_fraction: f in [0, 1).
+      keep: "lowest", "middle" or "highest".
+      seed: of the hash that breaks ties.
+      arm: name of the arm; None for "perplexity_<keep>".
+    """
+    known = np.asarray(nats, np.float64)
+    known = known[np.isfinite(known)]
+    facts = {"nats_per_token": float(known.mean()) if known.size else None}
+    return select_by_score(
+        arm or f"perplexity_{keep}", candidates, nats, discard_fraction, seed, keep, facts=facts
+    )

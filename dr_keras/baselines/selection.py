@@ -1,0 +1,269 @@
+"""Selections: which candidates an arm keeps, why, and what data that leaves it.
+
+All arms of a comparison drop the same number of examples, to the unit, whatever rule they drop
+them by: a difference between arms is then a difference of *what* they keep. Ties are broken, and
+random choices made, by a hash of (seed, id); nothing depends on the order of the examples.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+import dataclasses
+import fractions
+import math
+
+import numpy as np
+
+from dr_keras.baselines.candidates import Candidates
+from dr_keras.data.examples import ExampleSet
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.rating.decisions import METHODS, uniform_hash
+from dr_keras.rating.fractions import Decimal, exact_fraction, oversized_batch
+from dr_keras.rating.keep_probability import keep_probability
+from dr_keras.rating.reference import ReferenceDistribution
+
+KEPT = "kept"
+SIDES = ("highest", "lowest", "middle")
+
+
+def kept_count(total: int, discard_fraction: Decimal) -> int:
+    """How many of `total` examples stay: all but floor(total x f), of the exact decimal f.
+
+    Raises:
+      ConfigurationError: f is not in [0, 1).
+    """
+    return int(total) - math.floor(total * exact_fraction(discard_fraction))
+
+
+def batch_fraction(batch_size: int, discard_fraction: Decimal) -> fractions.Fraction:
+    """The exact share that batch top-K discards: 1 - B / B_up.
+
+    Give it to the offline arms as their `discard_fraction` to match them to an online one.
+    """
+    oversized = oversized_batch(batch_size, discard_fraction)
+    return fractions.Fraction(oversized - int(batch_size), oversized)
+
+
+def matching_fraction(kept: int, total: int) -> fractions.Fraction:
+    """The exact fraction at which every arm keeps just `kept` of `total`, as another arm did."""
+    if not 0 < kept <= total:
+        raise ConfigurationError(f"{kept} of {total} examples cannot be kept: keep 1 to {total}.")
+    return fractions.Fraction(total - kept, total)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Selection:
+    """What one arm keeps.
+
+    Attributes:
+      arm: its name.
+      candidates: what it chose among, N of them.
+      kept: bool [N].
+      scores: float64 [N], by which it chose, higher is kept first; NaN where it used none.
+      reasons: object [N]: "kept", or why not (or, after "kept: ", in spite of what).
+      discard_fraction: as asked for.
+      facts: what else is known of the arm, JSON-able.
+    """
+
+    arm: str
+    candidates: Candidates
+    kept: np.ndarray
+    scores: np.ndarray
+    reasons: np.ndarray
+    discard_fraction: float
+    facts: Mapping = dataclasses.field(default_factory=dict)
+
+    @property
+    def achieved_fraction(self) -> float:
+        """The share that was really dropped."""
+        return float(1 - self.kept.mean())
+
+    @property
+    def ids(self) -> set[str]:
+        """Ids of the kept candidates."""
+        return set(self.candidates.ids[self.kept].tolist())
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows of the example set that stay, ascending."""
+        return self.candidates.rows(self.kept)
+
+    def examples(self) -> ExampleSet:
+        """The kept part of the example set.
+
+        Where corpora have weights, each is multiplied by the share of the corpus that stays: that
+        is what batch top-K does to a stream of these weights, and dropping half of one corpus would
+        otherwise only repeat its other half twice as often.
+
+        Raises:
+          DataError: the candidates were documents without an example set.
+        """
+        whole = self.candidates.examples
+        if whole is None:
+            raise DataError(
+                f"The arm '{self.arm}' chose among documents that are not in windows: use `ids`, or"
+                " choose among window_candidates or joined_candidates."
+            )
+        rows = self.rows
+        kept = whole.take(rows, f"{self.arm} arm")
+        if whole.weights is None:
+            return kept
+        before, after = Counter(whole.corpora.tolist()), Counter(kept.corpora.tolist())
+        weights = {
+            name: weight * after[name] / before[name] if before[name] else weight
+            for name, weight in whole.weights.items()
+        }
+        return dataclasses.replace(kept, weights=weights)
+
+    def budget(self) -> dict:
+        """The arm's data budget, JSON-able.
+
+        `examples` (to choose among), `kept`, `discard_fraction` (achieved), `asked_fraction`,
+        `unique_tokens` (of what is kept), `tokens_before`, `by_source` (kept, of how many), the
+        number of examples by reason, and the arm's own facts.
+        """
+        candidates = self.candidates
+        before = Counter(candidates.sources.tolist())
+        after = Counter(candidates.sources[self.kept].tolist())
+        reasons = Counter(self.reasons.tolist())
+        return {
+            "arm": self.arm,
+            "examples": len(candidates),
+            "kept": int(self.kept.sum()),
+            "discard_fraction": self.achieved_fraction,
+            "asked_fraction": float(self.discard_fraction),
+            "unique_tokens": int(candidates.tokens[self.kept].sum()),
+            "tokens_before": int(candidates.tokens.sum()),
+            "by_source": {
+                str(name): {"examples": before[name], "kept": after[name]}
+                for name in sorted(before)
+            },
+            "reasons": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+            **self.facts,
+        }
+
+
+def hashes(ids, seed: int, purpose: str) -> np.ndarray:
+    """Numbers in [0, 1) from (seed, id), another set for each purpose: float64 [N]."""
+    return uniform_hash([f"{purpose}\0{id}" for id in ids], seed)
+
+
+def folds_of(documents, folds: int, seed: int) -> np.ndarray:
+    """Fold of each example, int64 [N] in [0, folds): those of one document share it.
+
+    Raises:
+      ConfigurationError: fewer than 2 folds.
+      DataError: a fold is empty.
+    """
+    if folds < 2:
+        raise ConfigurationError(f"folds is {folds}: it must be at least 2.")
+    names, inverse = np.unique(np.asarray(documents).astype(str), return_inverse=True)
+    if len(names) < folds:
+        raise DataError(
+            f"{len(names)} documents cannot be cut into {folds} folds: add documents or lower"
+            " folds."
+        )
+    # Ranks of the hashes, so that folds are equal to within one document.
+    ranks = np.argsort(np.argsort(hashes(names, seed, "fold"), kind="stable"), kind="stable")
+    return (ranks % folds)[inverse]
+
+
+def keep_first(
+    arm: str,
+    candidates: Candidates,
+    order: np.ndarray,
+    discard_fraction: Decimal,
+    scores: np.ndarray | None = None,
+    dropped: str | np.ndarray = "dropped",
+    facts: Mapping | None = None,
+) -> Selection:
+    """Keeps the first of an order, as many as the fraction leaves.
+
+    Args:
+      arm: its name.
+      candidates: N of them.
+      order: int [N], rows from the one to keep first to the one to drop first.
+      discard_fraction: f in [0, 1).
+      scores: float [N] to report with the selection.
+      dropped: reason for what goes, one for all or object [N].
+      facts: see `Selection`.
+    """
+    count = kept_count(len(candidates), discard_fraction)
+    kept = np.zeros(len(candidates), bool)
+    kept[order[:count]] = True
+    reasons = np.full(len(candidates), KEPT, object)
+    reasons[~kept] = dropped if isinstance(dropped, str) else dropped[~kept]
+    if scores is None:
+        scores = np.full(len(candidates), np.nan)
+    return Selection(
+        arm, candidates, kept, np.asarray(scores, np.float64), reasons,
+        float(exact_fraction(discard_fraction)), dict(facts or {}),
+    )
+
+
+def select_by_score(
+    arm: str,
+    candidates: Candidates,
+    scores,
+    discard_fraction: Decimal,
+    seed: int = 0,
+    keep: str = "highest",
+    method: str = "threshold",
+    batch_size: int = 64,
+    facts: Mapping | None = None,
+) -> Selection:
+    """Keeps one side, or the middle, of a ranking by score; NaN goes first.
+
+    Args:
+      arm: name of the arm.
+      candidates: N of them.
+      scores: float [N].
+      discard_fraction: f in [0, 1).
+      seed: of the hash that breaks ties and makes draws.
+      keep: "highest", "lowest", or "middle": as many are dropped above as below (one more above
+        where the number is odd).
+      method: "threshold" keeps the best; "keep_probability" keeps each with about the chance that
+        it would have in batch top-K, so that some middling ones stay, and still exactly as many:
+        the K with the smallest hash / probability (sequential Poisson sampling, Ohlsson 1998).
+      batch_size: B of that batch top-K.
+      facts: see `Selection`.
+
+    Raises:
+      ConfigurationError: a setting out of its range; scores of another length.
+      DataError: no score is finite.
+    """
+    if keep not in SIDES:
+        raise ConfigurationError(f"keep is {keep!r}: choose one of {', '.join(SIDES)}.")
+    if method not in METHODS:
+        raise ConfigurationError(f"method is {method!r}: choose one of {', '.join(METHODS)}.")
+    scores = np.asarray(scores, np.float64)
+    if scores.shape != (len(candidates),):
+        raise ConfigurationError(
+            f"{arm}: {len(candidates)} examples but scores of shape {scores.shape}: give each"
+            " example one score, in the same order."
+        )
+    unknown = np.isnan(scores)
+    if unknown.all():
+        raise DataError(f"{arm}: none of the {len(scores)} scores is a number.")
+    draws = hashes(candidates.ids, seed, "selection")
+    goodness = {"highest": scores, "lowest": -scores}.get(keep)
+    if goodness is None:
+        # Distance of the rank from the middle: halves, so that no two but opposite ones are equal.
+        ranks = np.empty(len(scores))
+        ranks[np.lexsort((draws, scores))] = np.arange(len(scores))  # NaN is sorted last
+        goodness = -np.abs(ranks - (np.sum(~unknown) - 1) / 2 + 0.25)
+    goodness = np.where(unknown, -np.inf, goodness)
+    order = np.lexsort((draws, -goodness, unknown))
+    if method == "keep_probability":
+        reference = ReferenceDistribution.from_scores(goodness)
+        oversized = oversized_batch(batch_size, discard_fraction)
+        percentile = reference.percentile(np.where(unknown, np.nan, goodness))
+        chance = keep_probability(percentile, batch_size, oversized).numpy()
+        with np.errstate(divide="ignore"):
+            urgency = np.where(chance > 0, draws / chance, np.inf)
+        place = np.empty(len(order))
+        place[order] = np.arange(len(order))
+        order = np.lexsort((place, urgency, unknown))
+    reasons = np.full(len(scores), f"not among the {keep} by {arm}", object)
+    reasons[unknown] = "no score"
+    facts = {"keep": keep, "method": method, **(facts or {})}
+    return keep_first(arm, candidates, order, discard_fraction, goodness, reasons, facts)

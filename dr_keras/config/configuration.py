@@ -1,0 +1,267 @@
+"""Strict gin configuration.
+
+`parse` makes the bindings of gin files and of the command line, and refuses what gin would let
+pass: a macro that nothing uses, one that has no value, includes in a circle, a value that does not
+fit the annotation of its argument (`dr_keras.config.bound_values`). Every refusal is a
+`ConfigurationError` with the file, the line and the nearest valid name.
+
+A gin file is named by its path or by its name among those that come with dr_keras
+(`experiments/...`). Its `include` lines are looked up in its own folder, then among the packaged
+files, then in the working directory; modules named by its `import` lines, in its own folder and in
+the working directory too.
+
+What a run directory keeps of its configuration is in `dr_keras.config.run_configuration`.
+"""
+
+from collections.abc import Sequence
+import importlib
+import inspect
+import pkgutil
+import re
+import tokenize
+
+import dr_keras
+from dr_keras.config import gin_files as files
+from dr_keras.config.bound_values import MACRO, check_bound_values
+from dr_keras.config.gin_files import Binding, Origin, nearest, packaged_folder, packaged_gin_files
+from dr_keras.config.run_configuration import (
+    PARSED_CONFIG,
+    check_same_config,
+    operative_config,
+    parsed_config,
+    write_operative_config,
+)
+from dr_keras.errors import ConfigurationError, DrKerasError
+import gin
+from gin import config as gin_config
+
+__all__ = [
+    "PARSED_CONFIG",
+    "check_same_config",
+    "import_configurables",
+    "operative_config",
+    "packaged_folder",
+    "packaged_gin_files",
+    "parse",
+    "parsed_config",
+    "write_operative_config",
+]
+
+# How gin begins its message about a name it does not know.
+_UNKNOWN = "No configurable matching"
+
+files.register_with_gin()
+
+
+def parse(
+    gin_files: str | Sequence[str] = (),
+    gin_params: str | Sequence[str] = (),
+    search: str | Sequence[str] = (),
+    complete: bool = True,
+) -> None:
+    """Makes the bindings of `gin_files`, then of `gin_params`, in place of all earlier ones.
+
+    Args:
+      gin_files: paths, or names among the packaged files; later ones win.
+      gin_params: bindings as text, `"name.argument = value"`; they win over the files.
+      search: further folders in which files and their includes are looked up.
+      complete: whether every macro must have a value and a use and every value must fit, and the
+        configuration is then finalised (locked). False is for a fragment that others include.
+
+    Raises:
+      ConfigurationError: anything that is wrong with the configuration.
+    """
+    arguments = [*map(_as_list, (gin_files, gin_params, search)), complete]
+    try:
+        _parse(*arguments)
+    except ConfigurationError as error:
+        if _UNKNOWN not in str(error):
+            raise
+        # The name may be of a module that nobody imported so far. Importing all of them takes a
+        # second or two, which is why it is not done every time.
+        import_configurables()
+        _parse(*arguments)
+
+
+def _parse(gin_files: list[str], gin_params: list[str], search: list[str], complete: bool) -> None:
+    gin.clear_config()
+    bindings: list[Binding] = []
+    for name in gin_files:
+        path = files.find(name, search)
+        folders = files.include_folders(path, search)
+        bindings += files.scan(path, folders)
+        files.make_importable(path)
+        with files.search_path(folders):
+            _make_bindings(lambda path=path: gin.parse_config_file(path), path)
+    for number, text in enumerate(gin_params, 1):
+        origin = Origin(None, number)
+        _make_bindings(lambda text=text: gin.parse_config(text), str(origin), text)
+        bindings += files.scan_text(text, origin)
+    if complete:
+        origins = _origins(bindings)
+        _require_complete(origins)
+        check_bound_values(gin_config._CONFIG, origins, _shown_key)
+        _make_bindings(gin.finalize, "the configuration as a whole")
+
+
+def import_configurables() -> None:
+    """Imports every module of dr_keras, so that gin knows every name that a file may use.
+
+    `parse` calls this where a name is unknown. Entry points are left out, and Beam's transforms,
+    which gin has no part in: importing Beam takes seconds, prints warnings, and is optional.
+    """
+    _import_below(dr_keras, without=("dr_keras.commands", "dr_keras.corpus_jobs.beam"))
+
+
+def _import_below(package, without: tuple[str, ...]) -> None:
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if module.name in without:
+            continue
+        try:
+            found = importlib.import_module(module.name)
+        except ModuleNotFoundError as error:  # of an optional dependency
+            if (error.name or "").partition(".")[0] == "dr_keras":
+                raise
+            continue
+        if module.ispkg:
+            _import_below(found, without)
+
+
+def _as_list(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+# ------------------------------------------------------------------- gin's errors, made readable
+
+
+def _make_bindings(action, where: str, text: str = "") -> None:
+    """Runs `action`, one of gin's, and turns what it raises into a ConfigurationError."""
+    shown = f" ({text.strip()})" if text else ""
+    try:
+        action()
+    except DrKerasError:
+        raise
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise files.syntax_error(error, where) from error
+    except ImportError as error:
+        place, message = _place_and_message(str(error), where + shown)
+        raise ConfigurationError(
+            f"{place}: cannot import: {message}. The module must lie beside the gin file, in the "
+            "working directory, or be installed."
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        place, message = _place_and_message(str(error), where + shown)
+        raise ConfigurationError(f"{place}: {message}{_suggestion(message)}") from error
+
+
+def _place_and_message(message: str, where: str) -> tuple[str, str]:
+    """gin appends where it was: first the line itself, then the lines that included it."""
+    location = re.search(r'\n\s+In file "([^"]+)", line (\d+)', message)
+    place = f"{location[1]} line {location[2]}" if location else where
+    message = message.split("\n  In ")[0].rstrip()
+    # A KeyError shows its message quoted, and gin's note of the place goes behind the quote.
+    if message[:1] in "\"'" and message[:1] == message[-1:]:
+        message = message[1:-1]
+    return place, message
+
+
+def _suggestion(message: str) -> str:
+    """The nearest name that gin knows, for its messages about one it does not know."""
+    unknown = re.match(r"No configurable matching (?:reference )?'@?([\w./]+)", message)
+    if unknown:
+        name = unknown[1].rpartition("/")[2].rpartition(".")[2]
+        return nearest(name, _configurable_names())
+    unknown = re.match(r"Configurable '([\w./]+)' (?:doesn't|has) .*'(\w+)'", message)
+    if unknown:
+        parameters = _parameters(unknown[1])
+        close = nearest(unknown[2], parameters)
+        return close or f" It has: {', '.join(parameters)}."
+    return ""
+
+
+def _configurable_names() -> list[str]:
+    return [configurable.name.rpartition(".")[2] for _, configurable in _registered()]
+
+
+def _registered():
+    return [item for item in gin_config._REGISTRY.items() if not item[0].startswith("gin.")]
+
+
+def _parameters(selector: str) -> list[str]:
+    """The arguments of a configurable that gin may bind."""
+    configurable = gin_config._REGISTRY.get_match(selector.rpartition("/")[2])
+    if configurable is None:
+        return []
+    names = inspect.signature(configurable.wrapped).parameters
+    allowed = configurable.allowlist or names
+    return [name for name in names if name in allowed and name not in (configurable.denylist or ())]
+
+
+# --------------------------------------------------------------------------- what gin lets pass
+
+
+def _origins(bindings: Sequence[Binding]) -> dict[tuple[str, str, str], Origin]:
+    """Where each binding was made last, by (scope, complete selector, argument)."""
+    origins = {}
+    for scope, selector, argument, origin in bindings:
+        if argument:
+            configurable = gin_config._REGISTRY.get_match(selector)
+            key = (scope, configurable.selector if configurable else selector, argument)
+        else:
+            key = (f"{scope}/{selector}" if scope else selector, MACRO, "value")
+        origins[key] = origin
+    return origins
+
+
+def _require_complete(origins: dict[tuple[str, str, str], Origin]) -> None:
+    """Refuses macros without a value and macros without a use, all of them in one message.
+
+    A misspelled macro is both: the name that was bound has no use, and the one that was meant
+    keeps its old value or has none.
+    """
+    config = gin_config._CONFIG
+    bound = {scope for scope, selector in config if selector == MACRO}
+    used: dict[str, str] = {}
+    problems = []
+    for (scope, selector), arguments in config.items():
+        for argument, value in arguments.items():
+            name = _shown_key(scope, selector, argument)
+            origin = origins.get((scope, selector, argument))
+            at = f"{origin}: " if origin else ""
+            for reference in gin_config.iterate_references(value, to=_wrapper(MACRO)):
+                macro = reference.config_key[0]
+                used.setdefault(macro, f"{at}{name}")
+            if _is_required_marker(value):
+                problems.append(
+                    f"{at}{name} must be given a value, in a gin file or with "
+                    f"--gin_param '{name} = ...'."
+                )
+    for macro in sorted(set(used) - bound):
+        problems.append(f"{used[macro]} uses %{macro}, which has no value.{nearest(macro, bound)}")
+    for macro in sorted(bound - set(used)):
+        origin = origins.get((macro, MACRO, "value"))
+        at = f"{origin}: " if origin else ""
+        others = nearest(macro, set(used) - {macro})
+        problems.append(f"{at}{macro} is given a value, and nothing uses it.{others}")
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+
+
+def _shown_key(scope: str, selector: str, argument: str) -> str:
+    if selector == MACRO:
+        return scope
+    shortest = gin_config._REGISTRY.minimal_selector(selector)
+    return f"{scope}/{shortest}.{argument}" if scope else f"{shortest}.{argument}"
+
+
+def _wrapper(selector: str):
+    return gin_config._REGISTRY[selector].wrapper
+
+
+def _is_required_marker(value) -> bool:
+    """Whether a bound value is %gin.REQUIRED."""
+    return (
+        isinstance(value, gin_config.ConfigurableReference)
+        and value.configurable.selector == "gin.constant"
+        and value.scoped_configurable_fn() is gin.REQUIRED
+    )

@@ -1,0 +1,118 @@
+"""Files on Beam: each shard of a job is an element, done by the code that does it without Beam.
+
+Shards and not documents are handed out, because a score depends in its last bit on the batch that
+it was made in: a shard's batches are the same on every worker, in every retry and without Beam, and
+so are its files. A shard that is done twice (a retry, a straggler's backup) is written twice under
+temporary names, and the same bytes are renamed into place.
+"""
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState, create_runner
+from apache_beam.utils.shared import Shared
+
+from dr_keras.corpus_jobs.beam.handler import RaterModelHandler
+from dr_keras.corpus_jobs.beam.transforms import NAMESPACE
+from dr_keras.corpus_jobs.corpus_scores import score_documents
+from dr_keras.corpus_jobs.plan import Shard
+from dr_keras.corpus_jobs.runners import Runner, ShardProgress
+from dr_keras.corpus_jobs.work import Scorer, Work, run_shard
+from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.system import system_errors
+
+# Runners that lose rows. https://github.com/apache/beam has the DaskRunner as experimental.
+_REFUSED = ("daskrunner", "apache_beam.runners.dask.dask_runner.daskrunner")
+
+
+def beam_runner(flags: Sequence[str]) -> Runner:
+    """A runner of shards, for `filter_files` and `score_files`.
+
+    Args:
+      flags: Beam's, such as ["--runner=DataflowRunner", "--project=...", "--region=..."].
+
+    Raises:
+      ConfigurationError: a runner that is known to lose rows.
+      DrKerasError: (when run) the pipeline did not finish. What was done stays.
+    """
+    options = PipelineOptions(list(flags))
+    name = options.get_all_options().get("runner") or ""
+    if name.lower() in _REFUSED:
+        raise ConfigurationError(
+            "Beam's DaskRunner is not offered: it loses rows without saying so. Use DirectRunner"
+            " (--direct_num_workers), FlinkRunner, SparkRunner or DataflowRunner."
+        )
+    _require_known(name)
+
+    def run(
+        work: Work, shards: Sequence[Shard], scorer: Scorer | None, progress: ShardProgress
+    ) -> None:
+        if work.scoring and work.rater is None:
+            raise ConfigurationError(
+                "Beam's workers need a rater that each of them can load: name an exported rater."
+            )
+        pipeline = beam.Pipeline(options=options)
+        (
+            pipeline
+            | "Shards" >> beam.Create(list(shards))
+            | "Spread" >> beam.Reshuffle()
+            | "Do" >> beam.ParDo(DoShard(work))
+        )
+        result = pipeline.run()
+        state = result.wait_until_finish()
+        if state not in (None, PipelineState.DONE):
+            raise DrKerasError(
+                f"The pipeline ended as {state}: see Beam's own log. No shard is half done: run the"
+                " same command again to go on."
+            )
+        progress(sum(shard.size for shard in shards))
+
+    return run
+
+
+def _require_known(name: str) -> None:
+    """Asks Beam for the runner before any work is done, not when the pipeline is built."""
+    try:
+        create_runner(name or "DirectRunner")
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"--runner {name} cannot be loaded: {error}.") from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"Beam knows no runner {name!r}: use DirectRunner, FlinkRunner, SparkRunner,"
+            " DataflowRunner, or the module and class of one that is installed here."
+        ) from error
+
+
+class DoShard(beam.DoFn):
+    """Does shards; counts documents, kept, dropped and errors, of all and by source."""
+
+    def __init__(self, work: Work):
+        self._work = work
+        self._shared = Shared()
+        self._scorer: Scorer | None = None
+
+    def setup(self) -> None:
+        if self._work.scoring:
+            handler = RaterModelHandler(self._work.rater, trusted=self._work.trusted)
+            rater = self._shared.acquire(handler.load_model)  # once in a process
+            windows = self._work.windows_per_batch
+            self._scorer = lambda documents: score_documents(rater, documents, windows)
+
+    def process(self, shard: Shard):
+        try:
+            facts = run_shard(shard, self._work, self._scorer)
+        except Exception as error:
+            # Beam raises a copy with the step's name, which loses numbers and file names.
+            said = system_errors.explained(error)
+            if said is None:
+                raise
+            raise DrKerasError(said) from error
+        Metrics.counter(NAMESPACE, "shards").inc()
+        Metrics.counter(NAMESPACE, "errors").inc(sum(facts["errors"].values()))
+        for name in ("documents", "kept", "dropped"):
+            Metrics.counter(NAMESPACE, name).inc(facts[name])
+            for source, tally in facts["sources"].items():
+                Metrics.counter(NAMESPACE, f"{name}: {source}").inc(tally[name])
+        yield shard.name

@@ -1,0 +1,177 @@
+"""What the finished shards of a job say together: scores, errors, counts by source."""
+
+from collections.abc import Sequence
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.corpus_jobs.identity import Fingerprint
+from dr_keras.corpus_jobs.keys import keys_of
+from dr_keras.corpus_jobs.outputs import Lines
+from dr_keras.corpus_jobs.plan import Shard
+from dr_keras.corpus_jobs.work import TALLY, Work, read_part
+from dr_keras.data.formats.kinds import TEXT_SETTINGS
+from dr_keras.errors import DataError
+from dr_keras.rating import score_files
+from dr_keras.rating.score_files import number
+
+# A source may be an address that no two documents share; then a list of all helps nobody.
+MAXIMUM_SOURCES = 1000
+OTHERS = "(other sources)"
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def all_scores(work: Work, shards: Sequence[Shard]) -> np.ndarray:
+    """Every score of the corpus, float32 [N]: 4 bytes a document."""
+    parts = [
+        read_part(work.part_path(shard), ["score"]).column("score").to_numpy() for shard in shards
+    ]
+    return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32)
+
+
+def totals(facts: Sequence[dict]) -> dict:
+    """Counts, malformed records by reason and the fingerprints of all shards together."""
+    fingerprint = Fingerprint()
+    errors: dict[str, int] = {}
+    for shard in facts:
+        fingerprint.merge(Fingerprint(shard["content"]))
+        for reason, count in shard["errors"].items():
+            errors[reason] = errors.get(reason, 0) + count
+    return {
+        "counts": {name: sum(shard[name] for shard in facts) for name in TALLY},
+        "errors": dict(sorted(errors.items())),
+        **fingerprint.to_dict(),
+    }
+
+
+def require_documents(facts: Sequence[dict], work: Work, shards: Sequence[Shard]) -> None:
+    """Raises DataError where no record could be used, with the first reason."""
+    if any(shard["documents"] for shard in facts):
+        return
+    for shard, found in zip(shards, facts):
+        if found["errors"]:
+            with tf.io.gfile.GFile(work.errors_path(shard), "r") as file:
+                first = json.loads(next(iter(file)))
+            detail = f" ({first['detail']})" if first["detail"] else ""
+            path = shard.pieces[first["piece"]].path
+            raise DataError(
+                f"{path}: not one record of the input can be used; the first one:"
+                f" {first['reason']}{detail}. Name the field of the text, as in --gin_param"
+                f" \"{TEXT_SETTINGS[shard.kind]} = 'content'\"."
+            )
+    raise DataError(f"{shards[0].path}: the input holds no documents.")
+
+
+def by_source(work: Work, shards: Sequence[Shard], facts: Sequence[dict]) -> dict[str, dict]:
+    """Source -> tally and distribution of its scores; the rarest ones together as `OTHERS`."""
+    tallies: dict[str, dict] = {}
+    for shard in facts:
+        for source, tally in shard["sources"].items():
+            entry = tallies.setdefault(source, dict.fromkeys(TALLY, 0))
+            for name in TALLY:
+                entry[name] += tally[name]
+    common = sorted(tallies, key=lambda source: (-tallies[source]["documents"], source))
+    listed = set(common[:MAXIMUM_SOURCES])
+    result: dict[str, dict] = {}
+    for source, tally in tallies.items():
+        entry = result.setdefault(source if source in listed else OTHERS, dict.fromkeys(TALLY, 0))
+        for name in TALLY:
+            entry[name] += tally[name]
+    scores: dict[str, list] = {name: [] for name in result}
+    for shard in shards:
+        table = read_part(work.part_path(shard), ["source", "score"])
+        source = table.column("source").combine_chunks().dictionary_encode()
+        if not len(source):
+            continue
+        values = table.column("score").to_numpy()
+        codes = source.indices.to_numpy()
+        for code, name in enumerate(source.dictionary.to_pylist()):
+            scores[name if name in listed else OTHERS].append(values[codes == code])
+    for name, entry in result.items():
+        entry.update(distribution(np.concatenate(scores.pop(name))))
+    return dict(sorted(result.items()))
+
+
+def distribution(scores: np.ndarray) -> dict:
+    """`scored`, `mean_score` and `score_quantiles` (probability -> score) of finite scores."""
+    finite = scores[np.isfinite(scores)]
+    if not finite.size:
+        return {"scored": 0, "mean_score": None, "score_quantiles": None}
+    values = np.quantile(finite, QUANTILES)
+    return {
+        "scored": int(finite.size),
+        "mean_score": float(np.mean(finite, dtype=np.float64)),
+        "score_quantiles": {str(q): number(value) for q, value in zip(QUANTILES, values)},
+    }
+
+
+def write_scores(path: str, work: Work, shards: Sequence[Shard]) -> dict:
+    """Joins the scores of the shards into one score file.
+
+    Returns:
+      `documents`, `without_score` and `repeated_ids`: how many documents share their id with an
+      earlier one of a different text, and one such id, or None.
+    """
+    documents = missing = 0
+    keys, contents = [], []
+    with score_files.ScoreWriter(path) as writer:
+        for shard in shards:
+            table = read_part(work.part_path(shard))
+            ids = table.column("id").to_pylist()
+            columns = {
+                name: table.column(name).to_numpy() for name in ("score", "percentile", "windows")
+            }
+            writer.write(ids, table.column("source").to_pylist(), columns)
+            documents += len(ids)
+            missing += int(np.sum(~np.isfinite(columns["score"])))
+            keys.append(keys_of(ids, size=8))
+            contents.append(table.column("content").to_numpy())
+    return {
+        "documents": documents,
+        "without_score": missing,
+        "repeated_ids": _repeated_ids(keys, contents, work, shards),
+    }
+
+
+def _repeated_ids(keys, contents, work: Work, shards: Sequence[Shard]) -> dict | None:
+    """Different documents of one id: 24 bytes a document while this looks for them."""
+    key, content = np.concatenate(keys), np.concatenate(contents)
+    order = np.lexsort((content, key))
+    same = key[order][1:] == key[order][:-1]
+    differ = same & (content[order][1:] != content[order][:-1])
+    if not np.any(differ):
+        return None
+    row = int(order[1:][differ].min())
+    for shard in shards:
+        ids = read_part(work.part_path(shard), ["id"]).column("id")
+        if row < len(ids):
+            return {"documents": int(np.sum(differ)), "example": ids[row].as_py()}
+        row -= len(ids)
+
+
+def write_errors(
+    path: str, work: Work, shards: Sequence[Shard], facts: Sequence[dict]
+) -> dict[str, int]:
+    """Joins the malformed records of the shards, with the files and the positions in them.
+
+    Returns:
+      The facts of the file, which is there even if it is empty.
+    """
+    output = Lines(path, work.temporary)
+    before = 0
+    for shard, found in zip(shards, facts):
+        starts = []
+        for piece, positions in zip(shard.pieces, found["positions"]):
+            starts.append(0 if piece.first_of_file else before)
+            before = starts[-1] + positions
+        if not found["errors"]:
+            continue
+        with tf.io.gfile.GFile(work.errors_path(shard), "r") as file:
+            for line in file:
+                error = json.loads(line)
+                piece, position = error.pop("piece"), error.pop("position")
+                place = {"file": shard.pieces[piece].path, "position": starts[piece] + position}
+                output.write_json({**place, **error})
+    output.close()
+    return output.publish()

@@ -1,0 +1,341 @@
+"""The work on one shard: read, score, decide, write, and only then say that it is done.
+
+A shard is done when its facts have their name, `<work>/<phase>/<shard>.json`: they are written
+after the shard's files were renamed into place, and name them. Whoever does a shard a second time
+writes the same bytes, so a retried or repeated task does no harm.
+"""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import itertools
+import os
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import tensorflow as tf
+
+from dr_keras.corpus_jobs.corpus_filter import reason_to_drop
+from dr_keras.corpus_jobs.identity import Fingerprint, digest
+from dr_keras.corpus_jobs.outputs import Lines, Output, kept_output
+from dr_keras.corpus_jobs.plan import Shard
+from dr_keras.corpus_jobs.records import Malformed, Record, read
+from dr_keras.data.corpora.files import SeekableFile
+from dr_keras.data.documents import Document
+from dr_keras.data.tokenizers.base import utf8_size
+from dr_keras.errors import DataError
+from dr_keras.rating import score_files
+from dr_keras.rating.decisions import decide
+from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.score_files import number
+
+SCORED, FILTERED = "scored", "filtered"
+# a score file's rows, and 64 bits of the content, by which copies are told from other documents
+PART_SCHEMA = score_files.SCHEMA.append(pyarrow.field("content", pyarrow.uint64()))
+TALLY = ("documents", "kept", "dropped", "bytes", "kept_bytes")
+# documents -> score, percentile, windows, as `corpus_scores.score_documents`
+Scorer = Callable[[list[Document]], dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Deciding:
+    """The arguments of `decisions.decide`."""
+
+    discard_fraction: str
+    batch_size: int
+    seed: int
+    method: str
+    reference: dict
+
+    def __call__(self, ids: list[str], scores: np.ndarray):
+        reference = ReferenceDistribution.from_dict(self.reference)
+        return decide(
+            ids, scores, self.discard_fraction, self.batch_size, self.seed, self.method, reference
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What to do with every shard; can be pickled and sent to workers.
+
+    Attributes:
+      folder: where kept and dropped records go; unused while `deciding` is None.
+      work: folder of what the job needs until it is finished.
+      fields: see `records.fields_of`.
+      scoring: whether scores are to be made; else they are those of the phase "scored".
+      deciding: how to decide; None only scores.
+      rater: path of the rater that workers load; None where the scorer is at hand.
+      windows_per_batch, step_bytes: see `corpus_scores.score_corpus`.
+      trusted: how workers load the rater, see `load_rater`.
+    """
+
+    folder: str
+    work: str
+    fields: dict
+    scoring: bool
+    deciding: Deciding | None
+    rater: str | None = None
+    windows_per_batch: int = 256
+    step_bytes: int = 1 << 20
+    trusted: bool = False
+
+    @property
+    def phase(self) -> str:
+        return SCORED if self.deciding is None else FILTERED
+
+    @property
+    def temporary(self) -> str:
+        return os.path.join(self.work, "tmp")
+
+    def part_path(self, shard: Shard) -> str:
+        """The scores of a shard."""
+        return os.path.join(self.work, "scores", f"{shard.name}.parquet")
+
+    def errors_path(self, shard: Shard) -> str:
+        return os.path.join(self.work, "errors", f"{shard.name}.jsonl")
+
+    def facts_path(self, shard: Shard, phase: str | None = None) -> str:
+        return os.path.join(self.work, phase or self.phase, f"{shard.name}.json")
+
+    def output_path(self, name: str) -> str:
+        """Where an output lies that a shard's facts name: those know no folders, which may move."""
+        return os.path.join(self.work if "/" in name else self.folder, name)
+
+    def output_name(self, path: str) -> str:
+        """What a shard's facts call an output."""
+        in_work = path.startswith(self.work)
+        return path.removeprefix(self.work).lstrip("/") if in_work else os.path.basename(path)
+
+    def make_folders(self) -> None:
+        for path in (self.temporary, *(self._below(n) for n in ("scores", "errors", self.phase))):
+            tf.io.gfile.makedirs(path)
+        if self.deciding is not None:
+            tf.io.gfile.makedirs(self.folder)
+
+    def _below(self, name: str) -> str:
+        return os.path.join(self.work, name)
+
+
+def run_shard(
+    shard: Shard,
+    work: Work,
+    scorer: Scorer | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict:
+    """Does the work on one shard and returns its facts, which are also on disk.
+
+    Args:
+      shard: which.
+      work: what to do.
+      scorer: needed where `work.scoring`.
+      progress: called with bytes of input done since the last call, about.
+
+    Returns:
+      `documents`, `positions` (lines, records or rows of each piece), `bytes`, `windows`, `content`
+      (see `Fingerprint`), `inputs` (name -> SHA-256 of the file, None where another shard has it),
+      `errors` (reason -> count), `sources` (source -> tally), `files` (name -> records and bytes).
+
+    Raises:
+      DataError: the input is damaged, or is not what it was when it was scored.
+    """
+    work.make_folders()
+    job = _ShardRun(shard, work)
+    try:
+        for records in _steps(job.documents(), work.step_bytes):
+            job.take(records, scorer)
+            if progress is not None:
+                progress(sum(_size(record) for record in records))
+        return job.finish()
+    except BaseException:
+        job.abandon()
+        raise
+
+
+class _ShardRun:
+    """The open files and the counts of a shard that is being done."""
+
+    def __init__(self, shard: Shard, work: Work):
+        self._shard, self._work = shard, work
+        self._positions = [0] * len(shard.pieces)
+        self._documents = [0] * len(shard.pieces)
+        self._digests: dict[str, str | None] = {}
+        self._row = self._windows = 0
+        self._reasons: dict[str, int] = {}
+        self._sources: dict[str, dict[str, int]] = {}
+        self._fingerprint = Fingerprint()
+        self._outputs: list[Output] = []
+        self._part: _PartWriter | None = None
+        self._scores: pyarrow.Table | None = None
+        try:
+            self._errors = self._open(Lines(work.errors_path(shard), work.temporary))
+            if work.scoring:
+                self._part = self._open(_PartWriter(work.part_path(shard), work.temporary))
+            else:
+                self._scores = read_part(work.part_path(shard))
+            if work.deciding is not None:
+                path = os.path.join(work.folder, f"dropped-{shard.name}.jsonl")
+                self._dropped = self._open(Lines(path, work.temporary))
+                kept = kept_output(shard, work.fields, work.folder, work.temporary)
+                self._kept = self._open(kept)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _open(self, output: Output) -> Output:
+        self._outputs.append(output)
+        return output
+
+    def documents(self) -> Iterator[Record]:
+        for place, piece in enumerate(self._shard.pieces):
+            known = self._work.scoring and piece.first_of_file
+            self._digests[piece.name] = digest(piece.file) if known else None
+            for item in read(piece, self._work.fields):
+                self._positions[place] += 1
+                if isinstance(item, Record):
+                    self._documents[place] += 1
+                    yield item
+                elif isinstance(item, Malformed):
+                    self._reasons[item.reason] = self._reasons.get(item.reason, 0) + 1
+                    # becomes file and position in it when all shards are known
+                    error = {"piece": place, "position": self._positions[place]}
+                    self._errors.write_json({**error, **dataclasses.asdict(item)})
+
+    def take(self, records: list[Record], scorer: Scorer | None) -> None:
+        documents = [record.document for record in records]
+        ids = [document.id for document in documents]
+        if self._work.scoring:
+            columns = scorer(documents)
+            self._part.write_scores(documents, columns)
+            score = columns["score"]
+            self._windows += int(np.sum(columns["windows"]))
+        else:
+            score = self._stored(ids)
+        for document in documents:
+            self._fingerprint.add(document)
+        keep = None
+        if self._work.deciding is not None:
+            decisions = self._work.deciding(ids, score)
+            keep = decisions.keep.tolist()
+            for record, *row in zip(
+                records, keep, score, decisions.percentile, decisions.probability
+            ):
+                self._write(record, *row)
+        self._tally(documents, keep)
+
+    def _write(self, record: Record, stays: bool, score, percentile, probability) -> None:
+        if stays:
+            self._kept.write(record.whole)
+            return
+        self._dropped.write_json(
+            {
+                "id": record.document.id,
+                "source": record.document.source,
+                "score": number(score),
+                "percentile": number(percentile),
+                "reason": reason_to_drop(score, probability),
+            }
+        )
+
+    def _tally(self, documents: list[Document], keep: list[bool] | None) -> None:
+        for row, document in enumerate(documents):
+            tally = self._sources.setdefault(document.source, dict.fromkeys(TALLY, 0))
+            size = utf8_size(document.text)
+            tally["documents"] += 1
+            tally["bytes"] += size
+            if keep is not None:
+                tally["kept" if keep[row] else "dropped"] += 1
+                tally["kept_bytes"] += size * keep[row]
+
+    def _stored(self, ids: list[str]) -> np.ndarray:
+        rows = self._scores.slice(self._row, len(ids))
+        known = rows.column("id").to_pylist()
+        if known != ids:
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(known, ids))
+            raise DataError(self._changed(self._row + len(list(same))))
+        self._row += len(ids)
+        return rows.column("score").to_numpy().astype(np.float32)
+
+    def _changed(self, row: int) -> str:
+        ends = list(itertools.accumulate(self._documents))
+        piece = self._shard.pieces[min(np.searchsorted(ends, row, "right"), len(ends) - 1)]
+        return (
+            f"{piece.path} is not what it was when it was scored: leave it alone while it is"
+            " filtered, and start over (--fresh)."
+        )
+
+    def finish(self) -> dict:
+        if self._scores is not None and self._row != self._scores.num_rows:
+            raise DataError(self._changed(self._row))
+        for output in self._outputs:
+            output.close()
+        files = {
+            self._work.output_name(output.final): output.publish() for output in self._outputs
+        }
+        totals = {
+            name: sum(tally[name] for tally in self._sources.values()) for name in TALLY
+        }
+        facts = {
+            **totals,
+            "positions": self._positions,
+            "windows": self._windows,
+            "content": self._fingerprint.to_dict(),
+            "inputs": self._digests,
+            "errors": self._reasons,
+            "sources": self._sources,
+            "files": files,
+        }
+        score_files.write_json(self._work.facts_path(self._shard), facts)
+        return facts
+
+    def abandon(self) -> None:
+        for output in self._outputs:
+            for step in (output.close, lambda: tf.io.gfile.remove(output.path)):
+                try:
+                    step()
+                except (tf.errors.OpError, OSError, ValueError, pyarrow.ArrowException):
+                    pass  # what is left lies in the folder of temporary files
+
+
+def _size(record: Record) -> int:
+    return len(record.whole if isinstance(record.whole, bytes) else record.document.text)
+
+
+class _PartWriter(Output):
+    """The scores of a shard, in `PART_SCHEMA`."""
+
+    def __init__(self, final: str, temporary: str):
+        super().__init__(final, temporary)
+        self._file = score_files.GFileWriter(self.path)
+        self._tables = pyarrow.parquet.ParquetWriter(self._file, PART_SCHEMA, compression="zstd")
+
+    def write_scores(self, documents: list[Document], columns: dict) -> None:
+        ids = [document.id for document in documents]
+        sources = [document.source for document in documents]
+        content = [int(document.key[:16], 16) for document in documents]
+        table = score_files.score_table(ids, sources, columns)
+        field = PART_SCHEMA.field("content")
+        table = table.append_column(field, pyarrow.array(content, field.type))
+        self._tables.write_table(table)
+        self.records += len(ids)
+
+    def close(self) -> None:
+        self._tables.close()
+        self._file.close()
+
+
+def read_part(path: str, columns: list[str] | None = None) -> pyarrow.Table:
+    """The scores of a shard, null as NaN in `to_numpy`."""
+    with SeekableFile(path) as raw:
+        return pyarrow.parquet.ParquetFile(raw).read(columns)
+
+
+def _steps(records: Iterator[Record], step_bytes: int) -> Iterator[list[Record]]:
+    size = 0
+    step: list[Record] = []
+    for record in itertools.chain(records, (None,)):
+        if record is not None:
+            step.append(record)
+            size += len(record.document.text)
+        if step and (record is None or size >= step_bytes):
+            yield step
+            step, size = [], 0

@@ -1,1 +1,0 @@
-"""Where a population lives: on one device, or on the replicas of a tf.distribute strategy."""

@@ -1,1 +1,0 @@
-"""Does the filtered corpus train better models? Training runs, metrics, comparison, results."""

@@ -1,0 +1,1 @@
+"""tf.data pipelines that select and weight by a rater."""

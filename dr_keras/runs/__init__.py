@@ -1,0 +1,1 @@
+"""The pieces of one run put together."""

@@ -1,0 +1,89 @@
+"""Exports the rater of a run: the chosen checkpoint, its reference distribution, its metadata."""
+
+import pathlib
+
+import numpy as np
+
+from dr_keras.config import run_configuration
+from dr_keras.data.document_rows import document_ids
+from dr_keras.data.examples import ExampleSet
+from dr_keras.data.splits import unit_hash
+from dr_keras.meta.checkpoints import load_rater_weights
+from dr_keras.meta.scoring import Scorer
+from dr_keras.runs.experiment import Experiment, experiment
+from dr_keras.runs.meta_training import choose_step, evaluated_steps
+import gin
+
+
+@gin.configurable(denylist=["base_dir", "checkpoint", "setup", "directory"])
+def export_run(
+    base_dir,
+    checkpoint: str = "best",
+    setup: Experiment | None = None,
+    directory=None,
+    reference_size: int = 20_000,
+) -> str:
+    """Writes <base_dir>/export/<version>/ and returns its path.
+
+    Args:
+      base_dir: a run of meta_train.
+      checkpoint: "best" by meta-evaluation on the validation part, "latest", or a meta-step.
+      setup: the run's experiment; built from gin when None. Its rater gets the chosen weights,
+        its exporter says what kind of artefact it becomes.
+      directory: where to export; <base_dir>/export when None.
+      reference_size: about so many examples of the train part make the reference distribution.
+
+    Raises:
+      CheckpointError: no such checkpoint, or a damaged one.
+      ConfigurationError: the exporter does not fit the rater.
+    """
+    step, reason = choose_step(base_dir, checkpoint)
+    setup = setup or experiment()
+    load_rater_weights(setup.rater, base_dir, step)
+    sample = reference_sample(setup.parts.train, reference_size)
+    return setup.exporter(
+        setup.rater,
+        sample,
+        Scorer(setup.rater)(sample),
+        str(directory or pathlib.Path(base_dir) / "export"),
+        {
+            "meta_step": step,
+            "chosen": reason,
+            "meta_evaluations": evaluated_steps(base_dir),
+            "gin_config": run_configuration.parsed_config(),
+            "operative_config": recorded_operative_config(base_dir, step),
+            "data_fingerprint": setup.parts.fingerprint,
+        },
+    )
+
+
+def recorded_operative_config(base_dir, step: int) -> str:
+    """All values, defaults included, that the run had in use when it reached a meta-step.
+
+    A run records them where it starts and where it resumes; a run without any record gives the
+    values of this process.
+    """
+    records = {}
+    for path in pathlib.Path(base_dir).glob("operative_config-*.gin"):
+        number = path.stem.rpartition("-")[2]
+        if number.isdigit() and int(number) <= step:
+            records[int(number)] = path
+    if not records:
+        return run_configuration.operative_config()
+    return records[max(records)].read_text(encoding="utf-8")
+
+
+def reference_sample(examples: ExampleSet, size: int) -> ExampleSet:
+    """Whole documents, chosen by a hash of their ids, with about `size` examples in all.
+
+    Whole, because a document whose windows were thinned out would get another mean; by hash, so
+    that the order of the corpus does not matter.
+    """
+    if len(examples) <= size:
+        return examples
+    owners, index, counts = np.unique(
+        document_ids(examples), return_inverse=True, return_counts=True
+    )
+    order = np.argsort([unit_hash("reference", owner) for owner in owners])
+    number = max(1, int(np.searchsorted(np.cumsum(counts[order]), size, side="right")))
+    return examples.take(np.flatnonzero(np.isin(index, order[:number])))

@@ -1,0 +1,253 @@
+"""The meta-training run: an experiment, a trainer, and everything that is written to base_dir.
+
+    <base_dir>/run.json                     data fingerprint: a run resumes only on its own data
+    <base_dir>/parsed_config.gin            bindings: a run resumes only with its own settings
+    <base_dir>/operative_config-<step>.gin  all values in use, defaults included
+    <base_dir>/metrics.jsonl                see dr_keras.meta.callbacks
+    <base_dir>/checkpoints/                 see dr_keras.meta.checkpoints
+    <base_dir>/summaries/meta_train/        TensorBoard
+    <base_dir>/export/<version>/            see dr_keras.serving
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import json
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from dr_keras.config import run_configuration
+from dr_keras.errors import CheckpointError, NonFiniteError, WorkerLostError
+from dr_keras.meta.callbacks import MetricsFile, ShowProgress, Summaries, read_metrics
+from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_steps
+from dr_keras.meta.checks import at_least
+from dr_keras.meta.devices import strategies
+from dr_keras.meta.devices.placement import OneDevice
+from dr_keras.meta.devices.strategies import placement_of
+from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.runs.experiment import Experiment, experiment
+from dr_keras.system import locks, whole_files
+from dr_keras.training.meta_evaluation import MetaEvaluation
+import gin
+
+# A run may be given more meta-steps and other devices; all else would make it another run.
+MAY_DIFFER = ("META_STEPS", "meta_train.meta_steps", *strategies.BINDINGS)
+
+
+@gin.configurable(denylist=["base_dir", "setup", "callbacks"])
+def meta_train(
+    base_dir,
+    setup: Experiment | None = None,
+    meta_steps: int = gin.REQUIRED,
+    steps_per_epoch: int = 50,
+    evaluate: bool = True,
+    strategy: OneDevice | tf.distribute.Strategy | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callback_fns: Sequence[
+        Callable[[pathlib.Path, Experiment], keras.callbacks.Callback]
+    ] = (),
+) -> MetaTrainer:
+    """Meta-trains a rater in `base_dir`, from where an earlier call with the same setup stopped.
+
+    Args:
+      base_dir: the run directory; made if missing.
+      setup: the experiment; built from gin when None.
+      meta_steps: total number of meta-steps (the paper: 8,000 to its checkpoint).
+      steps_per_epoch: meta-steps between meta-evaluations, checkpoints and heavy summaries.
+      evaluate: run the meta-evaluation at every epoch's end; of several workers the chief does.
+      strategy: where members live, see `dr_keras.meta.devices.strategies`; None: one device.
+        With several workers only the chief writes metrics and summaries.
+      callbacks: further Keras callbacks.
+      callback_fns: build further callbacks of (base_dir, setup), as gin files name them. They are
+        called first, so that what they add to an epoch's logs is in metrics.jsonl too. Of
+        several workers, the chief alone has them.
+
+    Returns:
+      The trainer, with the rater of the last meta-step.
+
+    Raises:
+      ConfigurationError: bad settings, or base_dir holds a run with others.
+      CheckpointError: a damaged checkpoint, other data than the run began with, or another process
+        that trains in base_dir.
+      NonFiniteError: a loss or meta-gradient is not finite and on_nonfinite is "stop".
+      WorkerLostError: another worker does not answer any more.
+    """
+    strategy = placement_of(strategy)
+    at_least("meta_train.meta_steps", meta_steps, 1)
+    base_dir = pathlib.Path(base_dir)
+    if base_dir.exists() and not base_dir.is_dir():
+        raise CheckpointError(f"base_dir {base_dir} is a file: name a directory.")
+    with contextlib.ExitStack() as stack:
+        if strategy.is_chief:  # of several workers of one run
+            stack.enter_context(locks.alone(base_dir, "meta-training", CheckpointError))
+        return _meta_train(
+            base_dir, setup, meta_steps, steps_per_epoch, evaluate, strategy, callbacks,
+            callback_fns,
+        )
+
+
+def _meta_train(
+    base_dir, setup, meta_steps, steps_per_epoch, evaluate, strategy, callbacks, callback_fns
+) -> MetaTrainer:
+    """`meta_train`, where nobody else writes to the run."""
+    if strategy.is_chief:
+        run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+    setup = setup or experiment()
+    if strategy.is_chief:
+        check_same_data(base_dir, setup.parts.fingerprint)
+    trainer = MetaTrainer(
+        setup.rater, setup.inner_model, setup.per_example_loss, strategy=strategy
+    )
+    checkpoints = Checkpoints(base_dir)
+    checkpoints.set_trainer(trainer)
+    if strategy.is_chief:
+        checkpoints.remove_leftovers()
+    step = checkpoints.restore() or 0
+    validate = _meta_evaluation(setup).beside_random if evaluate else None
+    writing = []
+    if strategy.is_chief:
+        summaries = Summaries(base_dir, setup.parts.train)
+        run_configuration.write_operative_config(base_dir, step)
+        summaries.write_text(
+            "operative_config", f"```\n{run_configuration.operative_config()}\n```"
+        )
+        building = (build(base_dir, setup) for build in callback_fns)
+        writing = [*building, MetricsFile(base_dir), ShowProgress()]
+    try:
+        trainer.fit(
+            setup.parts.train,
+            setup.parts.outer,
+            meta_steps,
+            steps_per_epoch,
+            [
+                *writing,
+                checkpoints,
+                *([summaries] if strategy.is_chief else []),
+                *callbacks,
+            ],
+            validate,
+        )
+    except NonFiniteError as error:
+        known = rater_steps(base_dir)
+        last = f"meta-step {known[-1]}" if known else "none yet"
+        raise NonFiniteError(f"{error} Last good checkpoint in {base_dir}: {last}.") from error
+    except WorkerLostError as error:
+        known = rater_steps(base_dir)
+        last = f"meta-step {known[-1]}" if known else "none yet"
+        raise WorkerLostError(
+            f"{error} Last checkpoint in {base_dir}: {last}; the same command on every worker"
+            " goes on from there, with as many workers or under another strategy."
+        ) from error
+    return trainer
+
+
+def _meta_evaluation(setup: Experiment) -> MetaEvaluation:
+    return MetaEvaluation(
+        setup.rater,
+        setup.parts.train,
+        setup.parts.validation,
+        setup.inner_model,
+        setup.per_example_loss,
+    )
+
+
+def meta_evaluate(
+    base_dir, steps: Sequence[int] | None = None, setup: Experiment | None = None
+) -> Iterator[tuple[int | None, list[float]]]:
+    """Judges the kept raters of a run, beside a random choice, as `MetaEvaluation` is configured.
+
+    Args:
+      base_dir: a run of meta_train; nothing is written there.
+      steps: the raters' meta-steps; None for all that are kept.
+      setup: the run's experiment; built from gin when None. Its rater's weights are changed.
+
+    Yields:
+      (None, losses) of the random choice, then (meta-step, losses) of each rater: validation
+      losses of `MetaEvaluation.repeats` trainings, the k-th of all from the same weights and
+      batches, so that they can be compared pair by pair.
+
+    Raises:
+      CheckpointError: the run has no such rater, or was made on other data.
+    """
+    steps = [choose_step(base_dir, str(step))[0] for step in steps or rater_steps(base_dir)]
+    if not steps:
+        choose_step(base_dir)  # raises: there is none
+    setup = setup or experiment()
+    check_same_data(base_dir, setup.parts.fingerprint)
+    evaluation = _meta_evaluation(setup)
+    yield None, evaluation.losses(use_scores=False)
+    for step in steps:
+        load_rater_weights(setup.rater, base_dir, step)
+        yield step, evaluation.losses()
+
+
+def check_same_data(base_dir: pathlib.Path, fingerprint: str) -> None:
+    """Records the data's fingerprint in run.json, or compares it with the recorded one.
+
+    Raises:
+      CheckpointError: the run began on other data; its streams would not go on where they were.
+    """
+    path = pathlib.Path(base_dir) / "run.json"
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))["data_fingerprint"]
+        if known != fingerprint:
+            raise CheckpointError(
+                f"{base_dir} holds a run on other data (fingerprint {known[:12]}, now"
+                f" {fingerprint[:12]}): give back the corpus it began with, or name a new base_dir."
+            )
+        return
+    whole_files.write_text(path, json.dumps({"data_fingerprint": fingerprint}) + "\n")
+
+
+def evaluated_steps(base_dir) -> list[tuple[int, float]]:
+    """(meta-step, validation loss) of every meta-evaluation whose rater is kept, ascending."""
+    return [(r["meta_step"], r["validation_loss"]) for r in _meta_evaluations(base_dir)]
+
+
+def _meta_evaluations(base_dir) -> list[dict]:
+    kept = set(rater_steps(base_dir))
+    return [
+        record
+        for record in read_metrics(base_dir, "epoch")
+        if record.get("validation_loss") is not None and record["meta_step"] in kept
+    ]
+
+
+def choose_step(base_dir, checkpoint: str = "best") -> tuple[int, str]:
+    """The meta-step that "best", "latest" or a number means, and why.
+
+    "best" is the rater on whose selection a fresh model reached the lowest loss on the validation
+    part; without any meta-evaluation it is the latest, and the reason says so. It also says what a
+    random choice reached, and whether the rater is no better.
+
+    Raises:
+      CheckpointError: the run has no such rater.
+    """
+    steps = rater_steps(base_dir)
+    if not steps:
+        raise CheckpointError(
+            f"{base_dir} has no checkpoint of a rater: run meta_train there first."
+        )
+    if checkpoint == "latest":
+        return steps[-1], "the latest"
+    if checkpoint == "best":
+        evaluated = _meta_evaluations(base_dir)
+        if not evaluated:
+            return steps[-1], "the latest; the run has no meta-evaluation"
+        best = min(evaluated, key=lambda record: record["validation_loss"])
+        loss, chance = best["validation_loss"], best.get("random_validation_loss")
+        reached = f"{loss:.4f}"
+        if chance is not None:
+            no_better = "" if loss < chance else ", which NO rater of this run does better than"
+            reached += f"; a random choice reaches {chance:.4f}{no_better}"
+        return best["meta_step"], (
+            f"lowest validation loss of {len(evaluated)} meta-evaluations ({reached})"
+        )
+    if not str(checkpoint).isdigit() or int(checkpoint) not in steps:
+        raise CheckpointError(
+            f"--checkpoint={checkpoint}: use best, latest, or one of {', '.join(map(str, steps))}."
+        )
+    return int(checkpoint), "named by the user"
+
+

@@ -1,0 +1,177 @@
+"""A rater as a graph of constants, for use inside input pipelines.
+
+A `tf.data` iterator whose functions capture variables cannot be checkpointed ("is stateful").
+Pipelines therefore hold a rater with its weights frozen to constants: scores of the moment it was
+frozen, whatever becomes of the variables later.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import uuid
+
+import keras
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+from tensorflow.python.eager.wrap_function import function_from_graph_def
+from tensorflow.python.framework import op_def_registry
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_v2_as_graph,
+)
+
+from dr_keras.errors import ConfigurationError
+from dr_keras.serving import rater_inputs
+
+# Calls and control flow count as stateful by name once they read a variable, whatever is left of
+# that after freezing.
+_STATELESS = {
+    "StatefulPartitionedCall": "PartitionedCall",
+    "While": "StatelessWhile",
+    "If": "StatelessIf",
+    "Case": "StatelessCase",
+}
+
+
+def freeze(rater: Callable, element_spec) -> Callable:
+    """Traces `rater` for one structure of inputs and replaces its variables by constants.
+
+    Args:
+      rater: features -> scores [N] or [N, 1], or a dict with "score" in it (a loaded rater gives
+        percentiles too). A Keras model is called with training=False.
+      element_spec: nested structure of `tf.TensorSpec`, `tf.RaggedTensorSpec`, ... of a batch.
+
+    Returns:
+      features -> float32 [N], free of variables.
+
+    Raises:
+      ConfigurationError: the rater does not give one score an example.
+    """
+    frozen = freeze_outputs(rater, element_spec, ("score",))
+    return lambda features: frozen(features)["score"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenRater:
+    """features -> dict of float32 [N], free of variables; made by `freeze_outputs`.
+
+    Attributes:
+      function: flat tensors to the outputs, sorted by name.
+      shapes: static shape of each output.
+      stateless: whether no state is left at all, so that iterators can be checkpointed. False for
+        tokenizers that hold their vocabulary in a resource.
+      resources: further arguments of the function.
+      owner: whatever keeps the resources alive.
+    """
+
+    function: Callable
+    shapes: dict[str, tf.TensorShape]
+    stateless: bool
+    resources: list[tf.Tensor]
+    owner: Callable
+
+    def __call__(self, features) -> dict[str, tf.Tensor]:
+        flat = tf.nest.flatten(features, expand_composites=True)
+        result = self.function(*flat, *self.resources)
+        result = result if isinstance(result, (list, tuple)) else [result]
+        return {
+            name: tf.ensure_shape(values, self.shapes[name])
+            for name, values in zip(sorted(self.shapes), result, strict=True)
+        }
+
+
+def freeze_outputs(
+    rater: Callable, element_spec, wanted: tuple[str, ...] = ("score", "percentile")
+) -> FrozenRater:
+    """As `freeze`, for more than the score.
+
+    Args:
+      rater, element_spec: as for `freeze`.
+      wanted: which outputs are kept, if the rater gives them.
+
+    Returns:
+      features -> dict with "score" and what else is wanted and given, float32 [N].
+
+    Raises:
+      ConfigurationError: an output is not one number an example.
+    """
+
+    def outputs(features):
+        given = _call(rater, features)
+        if not isinstance(given, dict):
+            given = {"score": given}
+        if "score" not in given:
+            raise ConfigurationError(
+                f"The rater's output has no 'score', only {sorted(given)}: give a function"
+                " that returns scores [N] or a dict with 'score'."
+            )
+        return {name: _one_each(name, given[name]) for name in wanted if name in given}
+
+    # A pipeline may be built inside another one's function (interleave): variables are read and
+    # functions made outside of its graph.
+    with tf.init_scope():
+        traced = tf.function(outputs, autograph=False).get_concrete_function(element_spec)
+        # while loops stay functional: lowered ones cannot run inside tf.data
+        constant, graph = convert_variables_to_constants_v2_as_graph(
+            traced, lower_control_flow=False
+        )
+        # what is captured and no variable, such as a SentencePiece model, stays an argument
+        captured = {inside.name: outside for outside, inside in traced.graph.captures}
+        resources = [captured[t.name] for t in constant.inputs if t.name in captured]
+        stateless = not resources and _make_stateless(graph)
+        if stateless:
+            constant = function_from_graph_def(
+                graph, [t.name for t in constant.inputs], [t.name for t in constant.outputs]
+            )
+    return FrozenRater(constant, dict(traced.output_shapes), stateless, resources, rater)
+
+
+def _call(rater: Callable, features):
+    features = rater_inputs.matched(rater, features)
+    rater_inputs.check_features(rater, features)
+    return rater(features, training=False) if isinstance(rater, keras.Model) else rater(features)
+
+
+def _one_each(name: str, values) -> tf.Tensor:
+    values = tf.convert_to_tensor(values)
+    if not (values.dtype.is_floating or values.dtype.is_integer or values.dtype.is_bool):
+        raise ConfigurationError(
+            f"The rater gives {values.dtype.name} for '{name}', but one real number an example is"
+            " needed: floats, whole numbers or truth values."
+        )
+    values = tf.cast(values, tf.float32)
+    if values.shape.rank == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape.rank != 1:
+        what = "scores" if name == "score" else f"'{name}'"
+        raise ConfigurationError(
+            f"The rater gives {what} of shape {values.shape}, but one {name} an example, [N], is"
+            " needed: squeeze or average the other axes away; if elements are batches already, say"
+            " so (`batched=True`)."
+        )
+    return tf.identity(values)  # two outputs may be one tensor, and functions have no such pairs
+
+
+def _make_stateless(graph: graph_pb2.GraphDef) -> bool:
+    """Marks calls and loops as stateless, in place; False (no change) where state remains."""
+    bodies = [graph.node, *(function.node_def for function in graph.library.function)]
+    own = {function.signature.name for function in graph.library.function}
+    for nodes in bodies:
+        for node in nodes:
+            if node.op not in _STATELESS and node.op not in own:
+                definition = op_def_registry.get(node.op)
+                # a placeholder of a resource, a table or a random number: tf.data must know
+                if definition is None or definition.is_stateful:
+                    return False
+    # functions are registered by name in the whole process, so changed ones need names of their own
+    renamed = {name: f"{name}_stateless_{uuid.uuid4().hex[:8]}" for name in own}
+    for nodes in bodies:
+        for node in nodes:
+            node.op = _STATELESS.get(node.op, renamed.get(node.op, node.op))
+            for value in node.attr.values():
+                for called in (value.func, *value.list.func):
+                    if called.name in renamed:
+                        called.name = renamed[called.name]
+    for function in graph.library.function:
+        function.signature.name = renamed[function.signature.name]
+        function.signature.is_stateful = False
+    del graph.library.gradient[:]
+    return True

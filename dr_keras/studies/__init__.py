@@ -1,0 +1,1 @@
+"""Comparisons: which arms are trained, how often, and what the results say."""

@@ -1,0 +1,110 @@
+"""Files that are whole or not there: written under another name, then renamed."""
+
+from collections.abc import Iterator
+import contextlib
+import errno
+import os
+import pathlib
+from typing import ContextManager
+import uuid
+
+from dr_keras.errors import ConfigurationError
+
+UNFINISHED = "unfinished-"
+
+
+def is_remote(path: str) -> bool:
+    """Whether only `tf.io.gfile` reaches a path."""
+    return "://" in path
+
+
+def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> None:
+    """Writes UTF-8 text to `path`, in place of what was there, and makes its folder.
+
+    Args:
+      path: of the file; it has its name only once it is whole.
+      text: the content.
+      errors: as for `str.encode`; "replace" for text that may hold lone surrogates.
+    """
+    write_bytes(path, text.encode("utf-8", errors))
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes `content` to `path`, in place of what was there, and makes its folder."""
+    with replacing(path) as temporary, _opened(temporary) as file:
+        file.write(content)
+
+
+def _opened(path: str) -> ContextManager:
+    if not is_remote(path):
+        return open(path, "wb")
+    import tensorflow as tf  # Only a remote path is worth the seconds that this takes.
+
+    return tf.io.gfile.GFile(path, "wb")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[str]:
+    """Yields the name of a new file that becomes `path` once the block ends without an exception.
+
+    Otherwise it is removed, and what was at `path` stays. The folder is made. The name ends as
+    `path` does; processes that share a folder get names of their own. The path may be remote.
+
+    Raises:
+      ConfigurationError: a device or pipe is at `path`, which a file must not take the place of.
+      OSError: with a file name, whoever raised it in the block.
+      tf.errors.OpError: the same of a remote path.
+    """
+    path = os.fspath(path)
+    if is_remote(path):
+        with _replacing_remotely(path) as temporary:
+            yield temporary
+        return
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigurationError(f"{path} is a device or a pipe: name a file.")
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f"{UNFINISHED}{uuid.uuid4().hex[:12]}-{name}")
+    with writing(path):
+        os.makedirs(folder or ".", exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
+            raise
+
+
+@contextlib.contextmanager
+def _replacing_remotely(path: str) -> Iterator[str]:
+    import tensorflow as tf
+
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/{UNFINISHED}{uuid.uuid4().hex[:12]}-{name}"
+    tf.io.gfile.makedirs(folder)
+    try:
+        yield temporary
+        tf.io.gfile.rename(temporary, path, overwrite=True)
+    except BaseException:
+        with contextlib.suppress(tf.errors.OpError):
+            tf.io.gfile.remove(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Gives an OSError that names no file, as `file.write` raises it, the name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Removes what killed processes left of files in `folder`, where nobody else writes now."""
+    for path in pathlib.Path(folder).glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)

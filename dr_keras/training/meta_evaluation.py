@@ -1,0 +1,148 @@
+"""Meta-evaluation: how well does a fresh model train on what the present rater keeps?
+
+The paper chooses its checkpoint by meta-evaluation (section 4). Here a fresh inner model is
+trained for a fixed number of updates on batches that batch top-K selects with the rater at hand,
+and its loss on the validation part is the figure. Every evaluation uses the same initialisations,
+the same oversized batches and the same validation rows, so that only the rater differs; so does the
+reference, a random choice from those batches. A rater that does no better is not worth its use.
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.data.examples import ExampleSet
+from dr_keras.data.streams import BatchStream
+from dr_keras.errors import DataError
+from dr_keras.meta.checks import at_least
+from dr_keras.meta.inner_optimizers import InnerOptimizer, adam
+from dr_keras.meta.population import initial_values
+from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.seeds import derive_seed, seeded
+from dr_keras.rating.fractions import oversized_batch
+import gin
+
+
+@gin.configurable(denylist=["rater", "train", "validation"])
+class MetaEvaluation:
+    """Callable that returns {"validation_loss": ...} for the rater's present weights.
+
+    Args:
+      rater: Keras model under evaluation; read at each call.
+      train, validation: parts of the corpus; the test part is never used here.
+      inner_model: builds the Keras model that is trained.
+      per_example_loss: (outputs, batch) -> [B].
+      optimizer: inner optimizer of the training.
+      updates: training updates per training.
+      repeats: trainings per evaluation, each from weights and on batches of its own; the figure is
+        their mean. Short trainings are noisy: what one says of two raters may be chance.
+      batch_size: B, examples kept per update.
+      discard_fraction: of batch top-K (B_up = B / (1 - discard_fraction), exactly).
+      validation_size: at most so many validation examples, evenly spread.
+      seed: of initialisations and batches.
+
+    Raises:
+      ConfigurationError: a setting out of its range.
+      DataError: no validation example, or fewer train examples than an oversized batch.
+    """
+
+    def __init__(
+        self,
+        rater: keras.Model,
+        train: ExampleSet,
+        validation: ExampleSet,
+        inner_model: Callable[[], keras.Model],
+        per_example_loss: Callable,
+        optimizer: InnerOptimizer | None = None,
+        updates: int = 60,
+        repeats: int = 1,
+        batch_size: int = 32,
+        discard_fraction: float = 0.5,
+        validation_size: int = 256,
+        seed: int = 0,
+        jit_compile: bool = True,
+    ):
+        at_least("MetaEvaluation.updates", updates, 1)
+        at_least("MetaEvaluation.repeats", repeats, 1)
+        self._rater, self._updates = rater, updates
+        self._batch_size = batch_size
+        oversized = oversized_batch(batch_size, discard_fraction)
+        seeds = [derive_seed(seed, "repeat", r) if r else seed for r in range(repeats)]
+        self._trainings = [
+            (
+                derive_seed(each, "meta-evaluation", "model"),
+                BatchStream(train, oversized, derive_seed(each, "meta-evaluation")),
+            )
+            for each in seeds
+        ]
+        count = min(len(validation), validation_size)
+        if count < 1:
+            raise DataError(
+                f"The set '{validation.name}' has {len(validation)} examples and validation_size is"
+                f" {validation_size}: the meta-evaluation needs at least one. Add documents, raise"
+                " validation_size, or set meta_train.evaluate = False."
+            )
+        rows = np.linspace(0, len(validation) - 1, count).astype(int)
+        self._validation = {n: v[np.unique(rows)] for n, v in validation.features.items()}
+        self._constructor = inner_model
+        self._random: float | None = None
+        optimizer = optimizer or adam()
+        with seeded(self._trainings[0][0]):
+            structure = inner_model()
+        self._optimizer = optimizer
+        problem = keras_problem(rater, structure, per_example_loss, optimizer)
+
+        def update(eta, state, batch, use_scores):
+            scores = problem.score(eta, batch)
+            # Without a rater the first B of the oversized batch are a random choice.
+            order = -tf.cast(tf.range(oversized), scores.dtype)
+            kept = tf.sort(tf.math.top_k(tf.where(use_scores, scores, order), batch_size)[1])
+            kept_batch = {name: tf.gather(value, kept) for name, value in batch.items()}
+            weights = tf.fill([batch_size], tf.cast(1 / batch_size, scores.dtype))
+            state, losses = inner_update(problem, state, weights, kept_batch)
+            return state, tf.reduce_mean(losses)
+
+        def validation_loss(state, batch):
+            return problem.outer_loss(state.theta, state.non_trainable, batch)
+
+        self._update = tf.function(update, jit_compile=jit_compile)
+        self._loss = tf.function(validation_loss, jit_compile=jit_compile)
+
+    def __call__(self, use_scores: bool = True) -> dict[str, float]:
+        """Trains and evaluates; `use_scores=False` gives random selection, the reference."""
+        losses = self.losses(use_scores)
+        return {"validation_loss": sum(losses) / len(losses)}
+
+    def losses(self, use_scores: bool = True) -> list[float]:
+        """The validation loss of each of the `repeats` trainings, in the same order always."""
+        return [self._once(*training, use_scores) for training in self._trainings]
+
+    def beside_random(self) -> dict[str, float]:
+        """Adds "random_validation_loss", the reference, which is trained once and remembered."""
+        if self._random is None:
+            self._random = self(use_scores=False)["validation_loss"]
+        return self() | {"random_validation_loss": self._random}
+
+    def _once(self, seed: int, stream: BatchStream, use_scores: bool) -> float:
+        theta, non_trainable = initial_values(self._constructor, seed)
+        state = InnerState(
+            theta, non_trainable, self._optimizer.init(theta), tf.constant(0, tf.int32)
+        )
+        eta = [tf.identity(v.value) for v in self._rater.trainable_variables]
+        choose = tf.constant(use_scores)
+        for step in range(self._updates):
+            batch = {n: tf.constant(v) for n, v in stream.batch(step).items()}
+            state, _ = self._update(eta, state, batch, choose)
+        losses, total = [], 0
+        size = len(next(iter(self._validation.values())))
+        for start in range(0, size, self._batch_size):
+            rows = slice(start, min(start + self._batch_size, size))
+            count = rows.stop - rows.start
+            if losses and count < self._batch_size:
+                break  # a short last batch would compile again for a few rows
+            batch = {n: tf.constant(v[rows]) for n, v in self._validation.items()}
+            losses.append(float(self._loss(state, batch)) * count)
+            total += count
+        return sum(losses) / total

@@ -1,0 +1,240 @@
+"""Multiple-choice tasks: reading them, and the fixed subset that is asked.
+
+A task is a list of questions, each a prompt, its choices, and the index of the right one. Files are
+JSON Lines: "choices" (a list of texts) and "gold" (an index), with "context", "question" or both,
+and an "id" where there is one. The prompt is
+
+    <context>                                   where there is no question (HellaSwag, PIQA)
+    Question: <question>\\nAnswer:               (ARC-Easy, CommonsenseQA)
+    <context>\\nQuestion: <question>\\nAnswer:    where there are both (SIQA)
+
+and a choice continues it after a blank.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+
+from dr_keras.data.corpora import base, files
+from dr_keras.data.corpora.tfds import check_split, find_builder, is_prepared
+from dr_keras.data.splits import unit_hash
+from dr_keras.errors import ConfigurationError, DataError
+import gin
+
+_LONGEST_LINE = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One question: `continuations` are what may follow `prompt`, `gold` the right one's index."""
+
+    prompt: str
+    continuations: tuple[str, ...]
+    gold: int
+    id: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task as it is asked.
+
+    Attributes:
+      name: of the task.
+      questions: those that are asked, in a fixed order.
+      available: how many there were to choose from.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    available: int
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of a guess."""
+        return float(np.mean([1 / len(q.continuations) for q in self.questions]))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the questions, in order."""
+        content = [dataclasses.astuple(question) for question in self.questions]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def make_question(record: Mapping, place: str) -> Question:
+    """A question from a record with the fields described above.
+
+    Raises:
+      DataError: a field is missing or of the wrong kind; the message begins with `place`.
+    """
+    if not isinstance(record, Mapping):
+        raise DataError(f"{place}: not a JSON object but a {type(record).__name__}.")
+    choices, gold = record.get("choices"), record.get("gold")
+    if not isinstance(choices, Sequence) or isinstance(choices, str) or len(choices) < 2:
+        raise DataError(f"{place}: 'choices' must be a list of at least two texts.")
+    if not all(isinstance(choice, str) and choice.strip() for choice in choices):
+        raise DataError(f"{place}: every one of 'choices' must be a text that is not empty.")
+    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
+        raise DataError(
+            f"{place}: 'gold' is {gold!r}: it must be the index of the right choice, 0 to"
+            f" {len(choices) - 1}."
+        )
+    prompt = _prompt(record.get("context"), record.get("question"), place)
+    continuations = tuple(" " + choice.strip() for choice in choices)
+    identity = record.get("id")
+    if identity in (None, ""):
+        content = json.dumps([prompt, *continuations]).encode()
+        identity = hashlib.sha256(content).hexdigest()[:16]
+    return Question(prompt, continuations, gold, str(identity))
+
+
+def _prompt(context, question, place: str) -> str:
+    for name, value in (("context", context), ("question", question)):
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"{place}: {name!r} must be a text, not a {type(value).__name__}.")
+    context, question = (context or "").strip(), (question or "").strip()
+    if not context and not question:
+        raise DataError(f"{place}: there is neither a 'context' nor a 'question'.")
+    if not question:
+        return context
+    return f"{context}\n" * bool(context) + f"Question: {question}\nAnswer:"
+
+
+def subset(name: str, questions: Sequence[Question], items: int | None) -> Task:
+    """`items` questions chosen by a hash of task and id: the same whatever their order."""
+    if items is not None and items < 1:
+        raise ConfigurationError(
+            f"items of task {name!r} is {items}: it must be at least 1, or None for all."
+        )
+    chosen = sorted(questions, key=lambda q: (unit_hash("task", name, q.id, q.prompt), q.prompt))
+    return Task(name, tuple(chosen[:items]), len(questions))
+
+
+@gin.configurable
+def jsonl_task(path: str = gin.REQUIRED, name: str | None = None, items: int | None = 500) -> Task:
+    """A task from JSON Lines; see the module for its fields.
+
+    Args:
+      path: file, glob or list of files, local or through `tf.io.gfile`.
+      name: None for the name of the first file, without `_validation` or `_test`.
+      items: at most so many questions, chosen by hash; None asks all.
+
+    Raises:
+      DataError: there is no such file, or a line is no question; the message names it.
+    """
+    paths = files.find_files(path, "jsonl")
+    if name is None:
+        name = files.stem(paths[0])
+        for ending in ("_validation", "_test", "_train"):
+            name = name.removesuffix(ending)
+    questions = [question for file in paths for question in _read(file)]
+    if not questions:
+        raise DataError(f"{', '.join(paths)}: there is no question for the task {name!r}.")
+    return subset(name, questions, items)
+
+
+@gin.configurable
+def jsonl_tasks(paths: files.Paths = gin.REQUIRED, items: int | None = 500) -> list[Task]:
+    """A task from every JSON Lines file of `paths` (a glob, a folder, or a list of them)."""
+    return [jsonl_task(path, None, items) for path in files.find_files(paths, "jsonl")]
+
+
+def _read(path: str) -> Iterator[Question]:
+    for number, line in files.read_lines(path, _LONGEST_LINE):
+        place = f"{path}, line {number}"
+        if line is None:
+            raise DataError(f"{place}: the line is longer than {_LONGEST_LINE} bytes.")
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(base.decode(line))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place}: not JSON ({error}).") from error
+        yield make_question(record, place)
+
+
+def _hellaswag(record: Mapping) -> dict:
+    context = f"{_text(record['activity_label'])}: {_text(record['context'])}"
+    choices = [_text(ending) for ending in record["endings"]]
+    return {"context": context, "choices": choices, "gold": int(record["label"])}
+
+
+def _piqa(record: Mapping) -> dict:
+    choices = [_text(record["sol1"]), _text(record["sol2"])]
+    return {"context": _text(record["goal"]), "choices": choices, "gold": int(record["label"])}
+
+
+def _arc(record: Mapping) -> dict:
+    labels = [int(label) for label in record["choices"]["label"]]
+    return {
+        "question": _text(record["question"]),
+        "choices": [_text(choice) for choice in record["choices"]["text"]],
+        "gold": labels.index(int(record["answerKey"])),
+        "id": _text(record["id"]),
+    }
+
+
+def _text(value) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+# Data sets that TFDS has; SIQA and CommonsenseQA, which it lacks, are read from files.
+_TFDS: dict[str, tuple[str, Callable[[Mapping], dict]]] = {
+    "hellaswag": ("hellaswag", _hellaswag),
+    "piqa": ("piqa", _piqa),
+    "arc_easy": ("ai2_arc/ARC-Easy", _arc),
+}
+
+
+@gin.configurable
+def tfds_task(
+    name: str = gin.REQUIRED,
+    split: str = "validation",
+    data_dir: str | None = None,
+    download: bool = False,
+    items: int | None = 500,
+) -> Task:
+    """A task from TensorFlow Datasets: "hellaswag", "piqa" or "arc_easy".
+
+    Args:
+      name: of the task.
+      split: of the data set.
+      data_dir: where prepared data sets are; None for TFDS' own default.
+      download: whether to download and prepare it where it is not there.
+      items: at most so many questions, chosen by hash; None asks all.
+
+    Raises:
+      ConfigurationError: no such task.
+      DataError: the data set is not there, or has no such split.
+    """
+    if name not in _TFDS:
+        raise ConfigurationError(
+            f"tfds_task.name is {name!r}: TFDS has {', '.join(_TFDS)}; give others as files with"
+            " jsonl_task."
+        )
+    import tensorflow_datasets as tfds  # seconds that only those who use it should pay
+
+    data_set, convert = _TFDS[name]
+    builder = find_builder(data_set, data_dir)
+    if not is_prepared(builder):
+        if not download:
+            raise DataError(
+                f"TFDS data set {data_set!r} is not prepared in {builder.data_path}; set"
+                " tfds_task.data_dir to where it is, or tfds_task.download = True"
+            )
+        builder.download_and_prepare()
+    check_split(builder, data_set, split)
+    records = tfds.as_numpy(builder.as_dataset(split=split))
+    questions = [
+        make_question(convert(_rows(record)), f"{data_set}, record {number}")
+        for number, record in enumerate(records, 1)
+    ]
+    return subset(name, questions, items)
+
+
+def _rows(record: Mapping) -> dict:
+    return {
+        key: _rows(value) if isinstance(value, Mapping) else value for key, value in record.items()
+    }

@@ -1,0 +1,100 @@
+"""All arms behind one call."""
+
+import numpy as np
+import pool
+import pytest
+
+from dr_keras.baselines.arms import ARMS, Baselines
+from dr_keras.baselines.candidates import joined_candidates, window_candidates
+from dr_keras.baselines.selection import kept_count, select_by_score
+from dr_keras.errors import ConfigurationError, DataError
+import gin
+
+calls = []
+
+
+def fake_perplexity(examples, seed):
+    calls.append(seed)
+    return examples.features["tokens"][:, 0].astype(float)
+
+
+def study(**settings):
+    examples = pool.windows(20)
+    examples.labels["level"] = np.arange(40.0) / 40
+    settings = {"rater_scores": np.arange(40.0), "perplexity": fake_perplexity} | settings
+    outer = window_candidates(pool.windows(6, seed=1))
+    return Baselines(window_candidates(examples), outer, **settings)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.75])
+def test_all_arms_keep_as_much(fraction):
+    found = study()
+    for arm in ARMS:
+        chosen = found.select(arm, fraction, seed=2)
+        assert chosen.arm == arm
+        kept = 40 if arm == "unfiltered" else kept_count(40, fraction)
+        assert chosen.kept.sum() == kept == len(chosen.examples()), arm
+        assert chosen.budget()["unique_tokens"] == 7 * kept
+
+
+def test_arms_keep_what_they_are_called_after():
+    found = study()
+    assert found.select("rater", 0.5).rows.tolist() == list(range(20, 40))
+    assert found.select("rater_inverted", 0.5).rows.tolist() == list(range(20))
+    assert found.select("least_damaged", 0.5).rows.tolist() == list(range(20))
+    rater = found.select("rater", 0.5).budget()["by_source"]
+    assert found.select("random_as_rater", 0.5).budget()["by_source"] == rater
+    first = found.candidates.examples.features["tokens"][:, 0]
+    low, high = (first[found.select(f"perplexity_{k}", 0.5).rows] for k in ("lowest", "highest"))
+    assert low.max() <= high.min()
+    c4, gopher = (found.select(f"heuristics_{k}", 0.5).facts["by_rule"] for k in ("c4", "gopher"))
+    assert {name.split("_")[0] for name in c4} == {"c4"}
+    assert {**c4, **gopher} == found.select("heuristics", 0.5).facts["by_rule"]
+
+
+def test_least_damaged_needs_to_know():
+    found = Baselines(window_candidates(pool.windows(20)))
+    with pytest.raises(ConfigurationError, match="needs a corpus whose damage is known"):
+        found.select("least_damaged", 0.5)
+
+
+def test_a_document_gets_the_mean_of_its_windows():
+    examples = pool.windows(3, each=2)
+    examples.features["tokens"][1, 4:] = 0  # three targets instead of seven
+    scores = np.array([1.0, 11, 4, 4, 0, 8])
+    found = Baselines(joined_candidates(examples), rater_scores=scores)
+    assert found.rater_scores.tolist() == [4.0, 4.0, 4.0]
+
+
+def test_perplexities_outlive_the_process_and_nothing_else_is_taken_for_them(tmp_path):
+    calls.clear()
+    first = study(cache_dir=tmp_path).nats_per_token
+    assert np.array_equal(study(cache_dir=tmp_path).nats_per_token, first) and calls == [0]
+    study(cache_dir=tmp_path, seed=5).nats_per_token
+    assert calls == [0, 5]
+    gin.bind_parameter("cross_perplexity.folds", 3)
+    study(cache_dir=tmp_path).nats_per_token
+    assert calls == [0, 5, 0]
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:50])  # damaged: scored again
+    assert np.array_equal(study(cache_dir=tmp_path).nats_per_token, first) and len(calls) == 4
+
+
+def test_arms_of_ones_own_and_missing_pieces():
+    def longest(found, fraction, seed):
+        return select_by_score("longest", found.candidates, found.candidates.tokens, fraction)
+
+    found = study(more_arms={"longest": longest})
+    assert found.select("longest", 0.5).arm == "longest" and "rater" in found.arms
+    with pytest.raises(ConfigurationError, match="there is no arm 'perplexity'.*perplexity_"):
+        found.select("perplexity", 0.5)
+    without = Baselines(found.candidates)
+    with pytest.raises(ConfigurationError, match="needs the scores of a rater"):
+        without.select("rater", 0.5)
+    with pytest.raises(ConfigurationError, match="needs the outer part"):
+        without.select("classifier", 0.5)
+    with pytest.raises(DataError, match="needs windows of tokens"):
+        Baselines(pool.candidates(4)).select("perplexity_lowest", 0.5)
+    gin.parse_config("heuristics.rules = ['c4_lorem_ipsum']")
+    with pytest.raises(ConfigurationError, match="leaves no rule of gopher"):
+        study().select("heuristics_gopher", 0.5)

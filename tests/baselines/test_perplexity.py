@@ -1,0 +1,124 @@
+"""Perplexities come from models that did not see the document; the arm keeps one stretch."""
+
+import functools
+
+import numpy as np
+import pool
+import pytest
+
+from dr_keras.baselines.candidates import window_candidates
+from dr_keras.baselines.perplexity import (
+    cross_perplexity,
+    disjoint_perplexity,
+    nats_per_token,
+    perplexity_arm,
+)
+from dr_keras.baselines.selection import folds_of
+from dr_keras.data.document_rows import document_ids
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.models.language_model import language_model
+from dr_keras.training.language_model_training import LanguageModelTrainer
+import gin
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    model = functools.partial(language_model, 20, 8, width=8, layer_count=1, heads=1)
+    return LanguageModelTrainer(
+        model, steps=40, batch_size=8, learning_rate=2e-2, evaluate_every=40,
+        evaluation_batch_size=64, jit_compile=False,
+    )
+
+
+class Spy:
+    """A trainer that notes what it was trained on."""
+
+    def __init__(self, trainer):
+        self.inner, self.trained_on = trainer, []
+
+    def train(self, data, test, seed, progress):
+        self.trained_on.append(set(document_ids(data)))
+        return self.inner.train(data, test, seed, progress)
+
+    def losses(self, examples):
+        assert not self.trained_on[-1] & set(document_ids(examples))
+        return self.inner.losses(examples)
+
+
+def mostly_regular():
+    """Windows that count up, and every fifth document of noise."""
+    examples = pool.windows(40, each=2)
+    tokens = examples.features["tokens"]
+    for row in range(len(tokens)):
+        if row // 2 % 5:
+            tokens[row] = 1 + (tokens[row, 0] + np.arange(8)) % 19
+    tokens[3, 1:] = 0  # nothing to predict
+    return examples
+
+
+def test_no_model_scores_what_it_was_trained_on_and_noise_is_surprising(trainer):
+    examples, spy = mostly_regular(), Spy(trainer)
+    nats = cross_perplexity(examples, lambda: spy, folds=2, seed=3)
+    assert len(spy.trained_on) == 2 and not spy.trained_on[0] & spy.trained_on[1]
+    assert set.union(*spy.trained_on) == set(document_ids(examples))
+    assert np.flatnonzero(np.isnan(nats)).tolist() == [3]
+    noise = np.arange(len(examples)) // 2 % 5 == 0
+    assert np.nanmin(nats[noise]) > np.nanmedian(nats[~noise])
+    # the second fold's model is still in the trainer: its figures are per token
+    last = folds_of(document_ids(examples), 2, 3) == 1
+    sums, counts = trainer.losses(examples.take(last))
+    some = counts > 0
+    assert np.allclose(nats[last & ~np.isnan(nats)], sums[some] / counts[some])
+
+
+def test_scores_of_another_part(trainer):
+    examples = mostly_regular()
+    first, second = examples.take(slice(0, 40)), examples.take(slice(40, 80))
+    nats = disjoint_perplexity(first, second, lambda: trainer, seed=0)
+    assert np.allclose(nats, nats_per_token(trainer, first), equal_nan=True)
+    with pytest.raises(DataError, match="trained on 1 of the documents it has to score"):
+        disjoint_perplexity(first, examples.take(slice(38, 60)), lambda: trainer)
+    with pytest.raises(ConfigurationError, match="test_size is 0"):
+        cross_perplexity(examples, lambda: trainer, test_size=0)
+
+
+def test_a_weighted_corpus_must_reach_every_fold(trainer):
+    examples = pool.windows(20, corpora=["one"] * 38 + ["two"] * 2, weights={"one": 1, "two": 1})
+    with pytest.raises(DataError, match=r"All documents of the corpora \['two'\] fall into one"):
+        cross_perplexity(examples, lambda: trainer)
+
+
+def test_arm_keeps_lowest_middle_or_highest():
+    found = window_candidates(pool.windows(4, each=1))
+    nats = [1.0, 2.0, 3.0, 4.0]
+    kept = {k: perplexity_arm(found, nats, 0.5, k) for k in ("lowest", "middle", "highest")}
+    assert kept["lowest"].rows.tolist() == [0, 1]
+    assert kept["middle"].rows.tolist() == [1, 2]
+    assert kept["highest"].rows.tolist() == [2, 3]
+    assert kept["middle"].arm == "perplexity_middle"
+    assert kept["lowest"].budget()["nats_per_token"] == 2.5
+
+
+def test_the_middle_is_kept_unless_told():
+    # the best of the three in the paper
+    chosen = perplexity_arm(window_candidates(pool.windows(4, each=1)), [4.0, 1.0, 3.0, 2.0], 0.5)
+    assert chosen.rows.tolist() == [2, 3] and chosen.arm == "perplexity_middle"
+    assert chosen.budget()["keep"] == "middle"
+
+
+def test_the_scoring_models_size_is_bound_under_a_scope():
+    gin.parse_config("""
+        language_model.vocabulary_size = 20
+        language_model.sequence_length = 8
+        language_model.width = 64
+        cross_perplexity.trainer = @scorer/LanguageModelTrainer
+        LanguageModelTrainer.batch_size = 4
+        LanguageModelTrainer.jit_compile = False
+        scorer/LanguageModelTrainer.steps = 2
+        scorer/LanguageModelTrainer.model_fn = @scorer/language_model
+        scorer/language_model.width = 4
+        scorer/language_model.heads = 1
+        scorer/language_model.layer_count = 1
+    """)
+    nats = cross_perplexity(pool.windows(8, each=1), test_size=2)
+    assert np.isfinite(nats).all() and abs(nats.mean() - np.log(20)) < 0.5

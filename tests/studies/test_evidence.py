@@ -1,0 +1,264 @@
+"""The evidence protocol end to end, so small that its figures mean nothing."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from dr_keras.commands import evaluate as command
+from dr_keras.report import evidence_report
+from dr_keras.studies import evidence_results
+
+ARMS = (
+    "random_as_rater", "perplexity_middle", "heuristics", "classifier", "rater_inverted",
+    "least_damaged",
+)  # fmt: skip
+# The rater that ships reads windows of 128 bytes; meta-training has tests of its own.
+BINDINGS = {
+    "META_STEPS": "2",
+    "SEEDS": "(0, 1)",
+    "evidence.rater": "'damaged_prose'",
+    "evidence.meta_training_flops": "1e9",
+    "evidence.more_arms": repr(ARMS),
+    "evidence.sweep": "(0.25, 0.5)",
+    "evidence.sweep_seeds": "(0,)",
+    "evidence.test_size": "48",
+    "evidence.validation_size": "48",
+    "evidence.tasks": "@jsonl_tasks()",
+    "evidence.corpora": "[@other/jsonl_corpus()]",
+    "damaged_corpus.corpus": "@jsonl_corpus()",
+    "LanguageModelTrainer.steps": "4",
+    "LanguageModelTrainer.batch_size": "8",
+    "LanguageModelTrainer.evaluation_batch_size": "16",
+    "LanguageModelTrainer.evaluate_every": "2",
+    "evidence.shorter_runs": "(0.5,)",
+    "LanguageModelTrainer.jit_compile": "False",
+    "small/language_model.width": "8",
+    "medium/language_model.width": "12",
+    "language_model.layer_count": "1",
+    "small/language_model.layer_count": "1",
+    "medium/language_model.layer_count": "1",
+}
+
+
+def arguments(folder, base_dir, **changes):
+    paths = {
+        "jsonl_corpus.path": repr(str(folder / "corpus.jsonl")),
+        "other/jsonl_corpus.path": repr(str(folder / "other.jsonl")),
+        "other/jsonl_corpus.name": "'letters'",
+        "jsonl_tasks.paths": repr(str(folder / "toy_validation.jsonl")),
+        "jsonl_tasks.items": "6",
+    }
+    bindings = BINDINGS | paths | changes
+    return [
+        "--gin_file=experiments/evidence_minutes.gin", f"--base_dir={base_dir}",
+        *(f"--gin_param={name} = {value}" for name, value in bindings.items()),
+    ]  # fmt: skip
+
+
+def lines(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A corpus of two sources, another corpus, and a task."""
+    folder = tmp_path_factory.mktemp("evidence")
+    subjects = ["The river", "An old clock", "Her letter", "That garden", "Every winter", "A song"]
+    verbs = ["carried", "remembered", "forgot", "measured", "answered", "followed"]
+    things = ["the quiet road", "a broken gate", "their long walk", "nobody at all", "its own name"]
+
+    def text(k):
+        parts = [
+            f"{subjects[(k + j) % 6]} {verbs[(k * j + 1) % 6]} {things[(k + 2 * j) % 5]}"
+            f" {k * 7 + j}."
+            for j in range(12)
+        ]
+        return " ".join(parts)
+
+    lines(folder / "corpus.jsonl", [
+        {"text": text(k), "id": str(k), "source": "even" if k % 2 == 0 else "odd"}
+        for k in range(120)
+    ])  # fmt: skip
+    lines(folder / "other.jsonl", [{"text": text(1000 + k), "id": str(k)} for k in range(6)])
+    lines(folder / "toy_validation.jsonl", [
+        {"context": f"{subjects[k % 6]} {k}", "choices": [verbs[k % 6], "xyz"], "gold": k % 2}
+        for k in range(8)
+    ])  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    base_dir = folder / "study"
+    assert command.main(arguments(folder, base_dir)) == 0
+    return base_dir
+
+
+def test_every_arm_and_figure_is_in_the_results(study):
+    found = evidence_results.read(study / "results.json")
+    small, medium = found["sizes"]
+    assert list(small["arms"]) == ["unfiltered", "rater", "random", *ARMS]
+    assert list(medium["arms"]) == ["unfiltered", "rater", "random"]
+    assert small["parameters"] < medium["parameters"]
+    seen = small["steps"] * small["batch_size"]
+    for arm in (*small["arms"].values(), *medium["arms"].values()):
+        assert set(arm["curves"]) == {"0", "1"} and arm["final"]["spread"] is not None
+        assert arm["budget"]["epochs"] * arm["budget"]["pool_examples"] == pytest.approx(seen)
+        assert 0 <= arm["metrics"]["toy accuracy"]["mean"] <= 1
+        assert arm["metrics"]["toy likelihood"]["mean"] < 0
+        assert {"validation loss", "loss on letters"} < set(arm["metrics"])
+        assert set(arm["by_source"]) == {"even", "odd"}
+    chosen = found["protocol"]["discard_fraction"]
+    kept = {arm["budget"]["pool_examples"] for n, arm in small["arms"].items() if n != "unfiltered"}
+    assert len(kept) == 1  # all arms drop exactly as many
+    assert small["discard_fraction"] == pytest.approx(chosen, abs=0.06)
+    swept = found["sweep"]["30k"]
+    losses = {float(f): v["validation"]["mean"] for f, v in swept["fractions"].items()}
+    assert set(losses) == {0.25, 0.5} and min(losses, key=losses.get) == swept["best"] == chosen
+    assert found["tasks"]["toy"] == {"questions": 6, "available": 8, "chance": 0.5}
+
+
+def test_flops_in_the_results_are_those_of_the_formula(study):
+    found = evidence_results.read(study / "results.json")
+    small = found["sizes"][0]
+    training = 3 * small["forward_flops"] * small["steps"] * small["batch_size"]
+    assert small["arms"]["unfiltered"]["account"]["run"] == {
+        "training": training, "scoring": 0.0, "total": training,
+    }
+    rater = small["arms"]["rater"]["account"]["run"]
+    oversized = round(8 / (1 - small["discard_fraction"]))
+    scored = min(small["steps"] * oversized, found["compute"]["score_corpus"]["examples"])
+    assert rater["scoring"] == found["compute"]["rater_forward_flops"] * scored
+    assert found["compute"]["meta_training"]["total"] == 1e9
+    assert found["compute"]["perplexity"]["training_flops"] > 0
+    assert small["arms"]["random"]["account"]["run"]["scoring"] == 0
+
+
+def test_shorter_runs_are_held_against_the_full_one(study):
+    found = evidence_results.read(study / "results.json")
+    for size in found["sizes"]:
+        run, whole = size["shorter_runs"]["0.5"], size["arms"]["rater"]
+        assert run["steps"] == 2 and set(run["final"]["by_seed"]) == {"0", "1"}
+        gap = run["final"]["mean"] - size["arms"]["unfiltered"]["final"]["mean"]
+        assert run["against"]["unfiltered"]["difference"] == pytest.approx(gap)
+        # Half of the training, half of the scoring.
+        full = size["arms"]["unfiltered"]["account"]["run"]["total"]
+        share = whole["account"]["run"]["total"] / 2 / full
+        assert run["flops_share"] == pytest.approx(share) and share > 0.5
+    assert "goes through its whole schedule" in (study / "report.html").read_text()
+
+
+def test_the_page_is_one_file_with_the_answer_first(study):
+    page = (study / "report.html").read_text(encoding="utf-8")
+    found = evidence_results.read(study / "results.json")
+    assert page.index(found["answer"]["text"][:40]) < page.index("<svg") < page.index("<table")
+    for text in ("How much to drop", "Compute", "What the rater learned", "chance 50.0%",
+                 "Rated lowest", "The corpus"):
+        assert text in page
+    assert "http://www.w3.org" in page and "<script" not in page and "src=" not in page
+    assert list((study / "summaries" / "cells" / "30k").glob("rater-*-0/events*"))
+
+
+def test_the_page_says_why_this_checkpoint_is_the_rater(study):
+    found = evidence_results.read(study / "results.json")
+    found["rater"] |= {"meta_step": 200, "chosen": "lowest loss (2.7; a random choice reaches 2.6)"}
+    page = evidence_report.render(found)
+    assert "meta-step 200: lowest loss (2.7; a random choice reaches 2.6)" in page
+    found["rater"]["chosen"] = None
+    assert "meta-step 200:" not in evidence_report.render(found)
+
+
+def test_a_finished_study_is_read_and_a_missing_cell_is_run_again(folder, study, capsys):
+    cells = {path: path.stat().st_mtime_ns for path in (study / "cells").rglob("*.json")}
+    before = json.loads((study / "results.json").read_text())
+    lost = sorted(cells)[0]
+    content = json.loads(lost.read_text())
+    lost.unlink()
+    assert command.main(arguments(folder, study)) == 0
+    after = {path: path.stat().st_mtime_ns for path in (study / "cells").rglob("*.json")}
+    assert {p for p in cells if after[p] != cells[p]} == {lost}
+    again = json.loads(lost.read_text())
+    assert again["record"]["curve"] == content["record"]["curve"]
+    assert again["tasks"] == content["tasks"]
+    assert json.loads((study / "results.json").read_text())["answer"] == before["answer"]
+    assert not list((study / "claims").rglob("*.claim"))
+    assert "recommendation:" in capsys.readouterr().out
+
+
+def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys):
+    changed = {"LanguageModelTrainer.steps": "8"}
+    assert command.main(arguments(folder, study, **changed)) == 2
+    assert "holds a run with another configuration" in capsys.readouterr().err
+    path = sorted((study / "cells").rglob("*.json"))[0]
+    content = path.read_text()
+    path.write_text(content[:50])
+    assert command.main(arguments(folder, study)) == 2
+    assert "is damaged" in capsys.readouterr().err
+    path.write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evidence.core_arms": "('rater',)"}, "core_arms lacks unfiltered"),
+        ({"evidence.sweep": "()"}, "give one of them"),
+        ({"evidence.discard_fraction": "0.0"}, "unfiltered is an arm of its own"),
+        ({"evidence.online_arms": "('unfiltered',)"}, "unfiltered chooses nothing"),
+        ({"evidence.sweep_sizes": "'some'"}, "must be 'all' or 'smallest'"),
+        ({"CORPUS": "@jsonl_corpus()"}, "evidence: the arm least_damaged needs a corpus whose damage is"),
+        ({"evidence.shorter_runs": "(1.5,)"}, "1.5 is no share of the steps"),
+        ({"evidence.shorter_runs": "(0.3,)"}, "30k: 0.3 of 4 steps must be a whole number of"),
+        ({"SEQUENCE_LENGTH": "64"}, "rates windows of 128 tokens, the study has 64"),
+        ({"evidence.rater": "'nowhere'"}, "nowhere is not a directory"),
+    ],
+)
+def test_mistakes_are_one_plain_line(folder, tmp_path, capsys, change, message):
+    assert command.main(arguments(folder, tmp_path / "study", **change)) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+ONLINE = {
+    "evidence.online_arms": "('rater', 'random')",
+    "evidence.more_arms": "()",
+    "evidence.core_arms": "('unfiltered', 'rater', 'random', 'rater_inverted')",
+    "evidence.discard_fraction": "0.25",
+    "evidence.sweep": "()",
+    "evidence.tasks": "()",
+    "evidence.corpora": "()",
+    "SIZES": "{'30k': @small/LanguageModelTrainer}",
+}
+
+
+def test_random_in_oversized_batches_of_a_single_pass_is_not_run_twice(folder, tmp_path, capsys):
+    chosen = arguments(folder, tmp_path / "study", **ONLINE)
+    unused = ("other/", "jsonl_tasks", "medium/")
+    chosen = [a for a in chosen if not a.startswith(tuple(f"--gin_param={u}" for u in unused))]
+    assert command.main(chosen) == 0
+    assert "random: on a single pass this is the unfiltered arm; not run" in capsys.readouterr().out
+    found = evidence_results.read(tmp_path / "study" / "results.json")
+    assert found["protocol"]["same_as_unfiltered"] == [["30k", "random"]]
+    arms = found["sizes"][0]["arms"]
+    assert set(arms) == {"unfiltered", "rater", "rater_inverted"}
+    train = found["corpus"]["parts"]["train"]["examples"]
+    assert arms["rater"]["budget"]["pool_examples"] == train  # drawn from all of it
+    assert arms["rater"]["budget"]["passes"] == pytest.approx(4 * 11 / train)  # ceil(8 / 0.75)
+    assert arms["rater_inverted"]["budget"]["pool_examples"] == train - train * 3 // 11
+    assert "<i>is</i> the unfiltered arm" in (tmp_path / "study" / "report.html").read_text()
+
+
+@pytest.mark.long
+def test_two_processes_split_the_cells_of_one_folder(folder, tmp_path):
+    command_line = [sys.executable, "-m", "dr_keras.commands.evaluate"]
+    command_line += arguments(folder, tmp_path / "study", **{"evidence.sweep": "()",
+                              "evidence.discard_fraction": "0.5"})  # fmt: skip
+    both = [subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=900)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    done = [re.findall(r"(\S+ \S+(?: \S+)?, seed \d): 4/4 steps in", error) for error in errors]
+    assert all(done), "one process did everything"
+    assert len(done[0]) + len(done[1]) == len(set(done[0]) | set(done[1])) == 2 * (8 + 3)
+    assert not list((tmp_path / "study" / "claims").rglob("*.claim"))

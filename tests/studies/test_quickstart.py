@@ -1,0 +1,223 @@
+"""The whole path on a corpus small enough for a test: stages, reuse, resume, errors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dr_keras.commands import meta_evaluate
+from dr_keras.commands import quickstart as command
+from dr_keras.errors import CheckpointError
+from dr_keras.meta.callbacks import read_metrics
+from dr_keras.meta.checkpoints import rater_path, rater_steps
+from dr_keras.runs import meta_training
+from dr_keras.serving.loading import load_rater
+from dr_keras.studies.results import read_results
+
+WORDS = "the a model learns text from data that people wrote with care and some luck".split()
+SMALL = """
+    SEQUENCE_LENGTH = 32 | META_STEPS = 4 | meta_train.steps_per_epoch = 2
+    language_model.width = 8 | language_model.layer_count = 1 | language_model.heads = 1
+    text_rater.width = 8 | text_rater.layer_count = 1 | text_rater.heads = 1
+    MetaTrainer.inner_batch_size = 4 | MetaTrainer.outer_batch_size = 4
+    MetaTrainer.jit_compile = False | MetaEvaluation.jit_compile = False
+    MetaEvaluation.updates = 2 | MetaEvaluation.batch_size = 4
+    LanguageModelTrainer.steps = 4 | LanguageModelTrainer.evaluate_every = 2
+    LanguageModelTrainer.batch_size = 4 | LanguageModelTrainer.jit_compile = False
+    compare_filtered.seeds = (0, 1)
+"""
+
+
+def params(*more):
+    lines = [part.strip() for line in SMALL.splitlines() for part in line.split("|")]
+    return [f"--gin_param={line}" for line in [*lines, *more] if line]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "my.jsonl"
+    rng = np.random.default_rng(0)
+    with open(path, "w", encoding="utf-8") as file:
+        for number in range(300):
+            text = " ".join(rng.choice(WORDS, rng.integers(5, 40)))
+            source = ("web", "books")[number % 2]
+            file.write(json.dumps({"id": f"d{number}", "text": text, "source": source}) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    base_dir = tmp_path_factory.mktemp("run") / "mine"
+    arguments = ["--input", str(corpus), "--base_dir", str(base_dir), *params()]
+    assert command.main(arguments) == 0
+    return base_dir, arguments
+
+
+def test_a_run_leaves_results_report_rater_and_filtered_corpus(finished):
+    base_dir, _ = finished
+    results = read_results(base_dir / "results.json")
+    arms = results["comparisons"][0]["arms"]
+    assert set(arms) == {"unfiltered", "random", "rater"}
+    assert arms["random"]["unique_tokens"] < 0.7 * arms["unfiltered"]["unique_tokens"]
+    kept = sum(1 for p in base_dir.glob("filtered/kept-*.jsonl") for _ in open(p))
+    dropped = sum(1 for p in base_dir.glob("filtered/dropped-*.jsonl") for _ in open(p))
+    documents = results["corpus"]["parts"]["train"]["documents"]
+    assert kept + dropped == documents
+    assert 0.35 * documents < kept < 0.65 * documents
+    assert results["headline"]["outcome"] == "too_small"
+    assert "too small for a verdict" in results["headline"]["text"]
+    assert results["rater"]["reason"] == "no damage of known level in this corpus"
+    assert list(results["stages"]) == ["corpus", "meta_train", "export", "filter", "compare"]
+    page = (base_dir / "report.html").read_text(encoding="utf-8")
+    assert "too small for a verdict" in page and 'src="http' not in page
+    rater = load_rater(base_dir / "export")
+    assert rater(["the model learns"])["score"].shape == (1,)
+    assert rater.metadata["training"]["meta_step"] in (2, 4)
+
+
+def test_a_second_run_reuses_everything(finished, capsys):
+    base_dir, arguments = finished
+    before = {p: p.stat().st_mtime_ns for p in (base_dir / "cells").iterdir()}
+    assert command.main(arguments) == 0
+    output = capsys.readouterr().out
+    assert output.count("done before") == 5
+    assert {p: p.stat().st_mtime_ns for p in (base_dir / "cells").iterdir()} == before
+
+
+def test_an_interrupted_comparison_goes_on_at_the_cell(finished, capsys):
+    base_dir, arguments = finished
+    kept = base_dir / "cells" / "rater-0.json"
+    before = kept.stat().st_mtime_ns
+    (base_dir / "stages" / "compare.json").unlink()
+    lost = base_dir / "cells" / "rater-1.json"
+    old = json.loads(lost.read_text())["record"]["curve"]
+    lost.unlink()
+    assert command.main(arguments) == 0
+    assert kept.stat().st_mtime_ns == before
+    assert json.loads(lost.read_text())["record"]["curve"] == old
+    assert "rater, seed 1: 4/4 steps" in capsys.readouterr().err
+
+
+def test_another_configuration_is_refused(finished, capsys):
+    base_dir, arguments = finished
+    assert command.main([*arguments, "--gin_param=MetaTrainer.temperature = 2.0"]) == 2
+    error = capsys.readouterr().err
+    assert "holds a run with another configuration" in error
+    assert "MetaTrainer.temperature" in error
+
+
+def test_fresh_removes_runs_only(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert command.main(["--fresh", "--base_dir", str(tmp_path)]) == 2
+    assert "holds something else than a run" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_missing_input_is_one_line(tmp_path, capsys):
+    absent = tmp_path / "absent.jsonl"
+    assert command.main(["--input", str(absent), "--base_dir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and str(absent) in error and "Traceback" not in error
+
+
+def test_choose_step_by_validation_loss(finished):
+    base_dir, _ = finished
+    evaluated = dict(meta_training.evaluated_steps(base_dir))
+    assert sorted(evaluated) == rater_steps(base_dir) == [2, 4]
+    step, reason = meta_training.choose_step(base_dir, "best")
+    assert evaluated[step] == min(evaluated.values())
+    assert "2 meta-evaluations" in reason and "a random choice reaches" in reason
+    assert meta_training.choose_step(base_dir, "latest")[0] == 4
+    assert meta_training.choose_step(base_dir, "2") == (2, "named by the user")
+    with pytest.raises(CheckpointError, match="use best, latest, or one of 2, 4"):
+        meta_training.choose_step(base_dir, "3")
+    with pytest.raises(CheckpointError, match="no checkpoint of a rater"):
+        meta_training.choose_step(base_dir.parent, "best")
+
+
+@pytest.mark.parametrize(
+    "losses, chosen, no_better",
+    [([2.5, 2.4], 4, True), ([2.2, 2.4], 2, False), ([2.3, 2.4], 2, True)],
+)
+def test_a_run_whose_raters_are_no_better_than_chance_says_so(
+    losses, chosen, no_better, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(meta_training, "rater_steps", lambda base_dir: [2, 4])
+    lines = [
+        {"kind": "epoch", "meta_step": step, "validation_loss": loss, "random_validation_loss": 2.3}
+        for step, loss in zip((2, 4), losses)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    step, reason = meta_training.choose_step(tmp_path)
+    assert step == chosen and "a random choice reaches 2.3000" in reason
+    assert ("NO rater of this run does better" in reason) == no_better
+
+
+def judged(base_dir, corpus, *more):
+    """Arguments for `meta_evaluate`; the quick start's --input is in no gin file."""
+    named = ("text_data.corpus = @jsonl_corpus()", f"jsonl_corpus.path = '{corpus}'")
+    return ["--base_dir", str(base_dir), *(f"--gin_param={line}" for line in named), *more]
+
+
+def test_raters_are_judged_anew_as_meta_training_judged_them(finished, corpus, capsys):
+    """With the run's own settings the command prints what metrics.jsonl has."""
+    base_dir, _ = finished
+    before = sorted(base_dir.rglob("*"))
+    assert meta_evaluate.main(judged(base_dir, corpus)) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    epochs = read_metrics(base_dir, "epoch")
+    chance = epochs[0]["random_validation_loss"]
+    assert "less than a random choice" in heading
+    assert [line.split()[:3] for line in lines] == [
+        ["random", "choice", f"{chance:.4f}"],
+        *(["meta-step", str(e["meta_step"]), f"{e['validation_loss']:.4f}"] for e in epochs),
+    ]
+    better = int(epochs[1]["validation_loss"] < chance)
+    assert lines[2].endswith(f"better in {better} of 1")
+    assert sorted(base_dir.rglob("*")) == before
+
+
+def test_raters_are_judged_by_pairs(finished, corpus, capsys):
+    base_dir, _ = finished
+    repeats = "--gin_param=MetaEvaluation.repeats = 3"
+    assert meta_evaluate.main(judged(base_dir, corpus, "--checkpoints", "4", repeats)) == 0
+    _, chance, rater = capsys.readouterr().out.splitlines()
+    assert "±" in chance and rater.startswith("meta-step 4") and rater.endswith("of 3")
+    assert meta_evaluate.line(8, [1.0, 2.0, 4.0], [1.5, 3.0, 3.0]) == (
+        "meta-step 8    2.3333 ± 1.5275   0.1667 ± 1.0408, better in 2 of 3"
+    )
+
+
+def test_a_rater_that_is_not_there_is_not_judged(finished, capsys):
+    base_dir, _ = finished
+    assert meta_evaluate.main(["--base_dir", str(base_dir), "--checkpoints", "2,3"]) == 2
+    assert "one of 2, 4" in capsys.readouterr().err
+    assert meta_evaluate.main(["--base_dir", str(base_dir.parent)]) == 2
+    assert "no checkpoint of a rater" in capsys.readouterr().err
+
+
+def test_other_data_is_refused(finished):
+    base_dir, _ = finished
+    with pytest.raises(CheckpointError, match="a run on other data"):
+        meta_training.check_same_data(base_dir, "0" * 64)
+
+
+def test_damaged_rater_weights_are_not_exported(finished, tmp_path, capsys):
+    from dr_keras.commands import export_rater
+
+    base_dir, _ = finished
+    path = rater_path(base_dir, 2)
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(flipped) // 2] ^= 1
+    path.write_bytes(flipped)
+    try:
+        config = base_dir / "parsed_config.gin"
+        arguments = ["--base_dir", str(base_dir), "--checkpoint", "2", "--gin_file", str(config)]
+        corpus_line = "--gin_param=text_data.corpus = @embedded_corpus()"
+        small = "--gin_param=embedded_corpus.packages = ('keras_hub',)"
+        assert export_rater.main([*arguments, corpus_line, small]) == 2
+        assert "is damaged" in capsys.readouterr().err
+    finally:
+        path.write_bytes(content)
+    assert len(read_metrics(base_dir, "step")) == 4
