@@ -29,7 +29,7 @@ _WHERE = {
     "top_k": "dr_keras.pipelines.top_k",
 }
 
-__all__ = sorted(_WHERE) + ["__version__"]
+__all__ = [*sorted(_WHERE), "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str):

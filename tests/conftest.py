@@ -8,10 +8,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import pytest
 
-import gin  # noqa: E402
+import gin
 
 # An example that takes long on a busy machine is no failure.
 hypothesis.settings.register_profile("no deadline", deadline=None)

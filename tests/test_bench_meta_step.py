@@ -8,9 +8,7 @@ import sys
 import pytest
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
-pytestmark = pytest.mark.skipif(
-    not TOOLS.is_dir(), reason="not in a checkout: tools/ is absent"
-)
+pytestmark = pytest.mark.skipif(not TOOLS.is_dir(), reason="not in a checkout: tools/ is absent")
 
 
 def run(*arguments):

@@ -8,7 +8,7 @@ from dr_keras.errors import ArtefactError, ConfigurationError, DataError, as_rai
 
 
 def raised_by(function):
-    with pytest.raises(Exception) as caught:  # noqa: B017, PT011 - whatever it is
+    with pytest.raises(Exception) as caught:
         function()
     return caught.value
 

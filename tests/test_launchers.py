@@ -17,9 +17,25 @@ import time
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-UNIX_TOOLS = (
-    "sh env cat tail sed awk grep cut df cksum dirname mkdir rm cp chmod sleep touch".split()
-)
+UNIX_TOOLS = [
+    "sh",
+    "env",
+    "cat",
+    "tail",
+    "sed",
+    "awk",
+    "grep",
+    "cut",
+    "df",
+    "cksum",
+    "dirname",
+    "mkdir",
+    "rm",
+    "cp",
+    "chmod",
+    "sleep",
+    "touch",
+]
 
 # Behaviour is set by variables: FAKE_VERSION, FAKE_NO_ENSUREPIP, FAKE_INSTALLED (an environment
 # that has dr_keras), FAKE_NO_VENV, FAKE_PIP (fail or slow). Commands go to $FAKE_LOG.

@@ -18,7 +18,11 @@ def run(folder, *command):
     """A process in `folder`, outside the package, that finds dr_keras by PYTHONPATH alone."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True,
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
         timeout=600,
     )
 
@@ -98,8 +102,8 @@ MISTAKES = {
         r"The weight 'wide/kernel' of the inner model .* changes the result but gets no gradient",
     ),
     "a NaN": (
-        'price = np.where(is_wrong, rng.normal(0, 4, rows), price)',
-        'price = np.where(np.arange(rows) == 12, np.nan, price)',
+        "price = np.where(is_wrong, rng.normal(0, 4, rows), price)",
+        "price = np.where(np.arange(rows) == 12, np.nan, price)",
         r"The feature 'price' of 'flats' is not finite in 1 of 4000 rows, first in 'flat-12'",
     ),
 }

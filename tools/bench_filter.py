@@ -35,16 +35,16 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-import dr_keras  # noqa: E402
-from dr_keras.models.rater import text_rater  # noqa: E402
-from dr_keras.rating.fractions import oversized_batch  # noqa: E402
-from dr_keras.rating.reference import ReferenceDistribution  # noqa: E402
-from dr_keras.serving import bucketing  # noqa: E402
-from dr_keras.serving.frozen import freeze  # noqa: E402
+import dr_keras
+from dr_keras.models.rater import text_rater
+from dr_keras.rating.fractions import oversized_batch
+from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.serving import bucketing
+from dr_keras.serving.frozen import freeze
 
 VOCABULARY = 258
 YARDSTICK = {"length_sorted": "unsorted"}  # all others: bare
@@ -132,10 +132,7 @@ def cases(rater: keras.Model, options) -> dict[str, tuple[Callable | tf.data.Dat
         "reweight": (pairs.apply(dr_keras.reweight(rater, oversized)), count),
         "dataset_filter": (singly, few),
         "unsorted": (unsorted, count),
-        "length_sorted": (
-            lambda: bucketing.score_by_length(one_batch, mixed, oversized),
-            count,
-        ),
+        "length_sorted": (lambda: bucketing.score_by_length(one_batch, mixed, oversized), count),
     }
 
 

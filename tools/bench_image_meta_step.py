@@ -24,20 +24,20 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-from dr_keras.data.images.corruption import pixel_noise  # noqa: E402
-from dr_keras.data.images.parts import image_data  # noqa: E402
-from dr_keras.data.images.sources import Images, table  # noqa: E402
-from dr_keras.data.streams import BatchStream  # noqa: E402
-from dr_keras.meta.inner_optimizers import adam  # noqa: E402
-from dr_keras.meta.population import initial_values  # noqa: E402
-from dr_keras.meta.problem import InnerState, inner_update, keras_problem  # noqa: E402
-from dr_keras.meta.trainer import MetaTrainer  # noqa: E402
-from dr_keras.models.image_models import image_classifier, image_rater  # noqa: E402
-from dr_keras.models.losses import classification_loss  # noqa: E402
+from dr_keras.data.images.corruption import pixel_noise
+from dr_keras.data.images.parts import image_data
+from dr_keras.data.images.sources import Images, table
+from dr_keras.data.streams import BatchStream
+from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.population import initial_values
+from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.models.image_models import image_classifier, image_rater
+from dr_keras.models.losses import classification_loss
 
 SHAPE, CLASSES = (28, 28, 1), 10
 KINDS = ("plain_step", "meta_step_one", "meta_step_population")

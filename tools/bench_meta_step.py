@@ -6,12 +6,13 @@
 Seconds are those of this process (cpu) and of the clock (wall): medians of --repeats runs of one
 compiled member's meta-gradient, each between runs of a plain inner update of the same model, batch
 and process, so that what else the machine does falls on both. `temp_bytes` is what XLA's buffer
-assignment sets aside for temporary values; `saved_state_bytes`, a part of it, is what the estimator
-keeps from its forward loop and grows with T. Ratios: seconds to T plain updates, temporaries without
-saved states to one plain update; the plain update never has recomputed blocks, chunked logits or
-parts. Rater `none`: scores are a table and cost nothing; `tenth`: a rater of about a tenth of the
-inner model's size. The outer batch is as large as an inner one. Compile seconds include tracing, and
-writing XLA's dumps, which are removed in the end unless --keep_dumps names a folder for them.
+assignment sets aside for temporary values; `saved_state_bytes`, a part of it, is what the
+estimator keeps from its forward loop and grows with T. Ratios: seconds to T plain updates,
+temporaries without saved states to one plain update; the plain update never has recomputed blocks,
+chunked logits or parts. Rater `none`: scores are a table and cost nothing; `tenth`: a rater of
+about a tenth of the inner model's size. The outer batch is as large as an inner one. Compile
+seconds include tracing and writing XLA's dumps, which are removed in the end unless --keep_dumps
+names a folder for them.
 
     tools/bench_meta_step.py --members 1 4       whole meta-steps of a MetaTrainer, for each member
     tools/bench_meta_step.py --precision         error of mixed_bfloat16 in scores' meta-gradient
@@ -44,20 +45,20 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-from dr_keras.data.examples import ExampleSet  # noqa: E402
-from dr_keras.meta import estimators  # noqa: E402
-from dr_keras.meta.inner_optimizers import adam  # noqa: E402
-from dr_keras.meta.population import initial_values  # noqa: E402
-from dr_keras.meta.problem import InnerState, inner_update, keras_problem  # noqa: E402
-from dr_keras.meta.trainer import MetaTrainer  # noqa: E402
-from dr_keras.models.language_model import language_model  # noqa: E402
-from dr_keras.models.losses import classification_loss, next_token_loss  # noqa: E402
-from dr_keras.models.rater import text_rater  # noqa: E402
-from dr_keras.precompile.estimates import saved_state_bytes  # noqa: E402
+from dr_keras.data.examples import ExampleSet
+from dr_keras.meta import estimators
+from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.population import initial_values
+from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.models.language_model import language_model
+from dr_keras.models.losses import classification_loss, next_token_loss
+from dr_keras.models.rater import text_rater
+from dr_keras.precompile.estimates import saved_state_bytes
 
 # name -> (inner model, rater), each (width, layers, heads).
 TEXT = {
@@ -119,9 +120,7 @@ def build(options):
         return {"tokens": tokens.astype(np.int32), "row": row_numbers(size)}
 
     return (
-        lambda **settings: language_model(
-            options.vocabulary, options.sequence, *inner, **settings
-        ),
+        lambda **settings: language_model(options.vocabulary, options.sequence, *inner, **settings),
         lambda: text_rater(options.vocabulary, options.sequence, *outer),
         functools.partial(next_token_loss, chunk=options.chunk),
         tokens,
@@ -158,10 +157,7 @@ class Case:
         return time.process_time() - at_cpu, time.perf_counter() - at_wall
 
     def facts(self) -> dict:
-        return {
-            "compile_seconds": round(self.compile_seconds, 2),
-            "temp_bytes": self.temp_bytes,
-        }
+        return {"compile_seconds": round(self.compile_seconds, 2), "temp_bytes": self.temp_bytes}
 
 
 def against(case: Case, plain: Case, updates: int, repeats: int) -> dict:
@@ -218,9 +214,7 @@ def meta_steps(options, common: dict) -> None:
     plain = plain_case(options, model, loss, batches)
     line = against(plain, plain, 1, options.repeats)
     print(json.dumps({**common, "case": "plain_step", **plain.facts(), **line}), flush=True)
-    for name, share, length in itertools.product(
-        options.estimator, options.rater, options.unroll
-    ):
+    for name, share, length in itertools.product(options.estimator, options.rater, options.unroll):
         settings = {}
         if name != "nested_tape":
             every = options.checkpoint_every
@@ -283,7 +277,7 @@ def populations(options, common: dict) -> None:
             seconds[count].append(time.process_time() - self.started)
 
     for _ in range(options.repeats):
-        for count, trainer in trainers.items():
+        for count, trainer in trainers.items():  # noqa: B007
             until = int(trainer.meta_step.numpy()) + 3
             trainer.fit(examples, examples, meta_steps=until, callbacks=[Clock()])
     middles = {count: statistics.median(found) for count, found in seconds.items()}

@@ -7,7 +7,7 @@ One JSON line a case, with the CPU seconds (of this process and its children, us
 the medians and their ratio. A document is a file in one way, a line or a row in the other; both
 ways take turns in one process, after a first run that does not count, with the rater that ships.
 "filter" scores and filters, "filter by scores" starts from scores that are there and runs no rater,
-so that hardly more than opening the files is left. Only the ratio means anything on another machine.
+so that hardly more than opening the files is left. Only ratios mean anything elsewhere.
 """
 
 import argparse

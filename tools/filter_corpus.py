@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dr_keras.commands.filter_corpus import main  # noqa: E402
+from dr_keras.commands.filter_corpus import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dr_keras.commands.meta_evaluate import main  # noqa: E402
+from dr_keras.commands.meta_evaluate import main
 
 if __name__ == "__main__":
     sys.exit(main())

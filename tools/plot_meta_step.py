@@ -17,9 +17,7 @@ MEBIBYTE = 2**20
 def label(line: dict) -> str:
     """The estimator and whatever was switched on, as gin would say it."""
     options = [
-        f"{name} = {line[name]}"
-        for name in ("micro_batches", "checkpoint_every")
-        if line.get(name)
+        f"{name} = {line[name]}" for name in ("micro_batches", "checkpoint_every") if line.get(name)
     ]
     options += [name for name in ("recompute_blocks", "chunked_logits") if line.get(name)]
     if line["rater"] != "none":

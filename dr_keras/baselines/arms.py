@@ -10,16 +10,8 @@ import zipfile
 import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
-from dr_keras.baselines.classifier import (
-    ClassifierScores,
-    classifier_arm,
-    cross_classifier_scores,
-)
-from dr_keras.baselines.heuristics import (
-    heuristics,
-    heuristics_arm,
-    heuristics_then_scores_arm,
-)
+from dr_keras.baselines.classifier import ClassifierScores, classifier_arm, cross_classifier_scores
+from dr_keras.baselines.heuristics import heuristics, heuristics_arm, heuristics_then_scores_arm
 from dr_keras.baselines.perplexity import cross_perplexity, perplexity_arm
 from dr_keras.baselines.random_choice import random_arm
 from dr_keras.baselines.selection import Selection, keep_first, select_by_score
@@ -175,15 +167,27 @@ def _unfiltered(study: Baselines, discard_fraction: Decimal, seed: int) -> Selec
 
 def _rater(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
     return select_by_score(
-        "rater", study.candidates, study.rater_scores, discard_fraction, seed, "highest",
-        study.rater_method, study.batch_size,
+        "rater",
+        study.candidates,
+        study.rater_scores,
+        discard_fraction,
+        seed,
+        "highest",
+        study.rater_method,
+        study.batch_size,
     )
 
 
 def _rater_inverted(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
     return select_by_score(
-        "rater_inverted", study.candidates, study.rater_scores, discard_fraction, seed, "lowest",
-        study.rater_method, study.batch_size,
+        "rater_inverted",
+        study.candidates,
+        study.rater_scores,
+        discard_fraction,
+        seed,
+        "lowest",
+        study.rater_method,
+        study.batch_size,
     )
 
 
@@ -198,9 +202,7 @@ def _random_as_rater(study: Baselines, discard_fraction: Decimal, seed: int) -> 
 
 def _perplexity(keep: str) -> Callable:
     def select(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
-        return perplexity_arm(
-            study.candidates, study.nats_per_token, discard_fraction, keep, seed
-        )
+        return perplexity_arm(study.candidates, study.nats_per_token, discard_fraction, keep, seed)
 
     return select
 
@@ -232,8 +234,12 @@ def _least_damaged(study: Baselines, discard_fraction: Decimal, seed: int) -> Se
             " @damaged_corpus(): leave this arm out."
         )
     return select_by_score(
-        LEAST_DAMAGED, study.candidates, study.candidates.of_examples(levels), discard_fraction,
-        seed, "lowest",
+        LEAST_DAMAGED,
+        study.candidates,
+        study.candidates.of_examples(levels),
+        discard_fraction,
+        seed,
+        "lowest",
     )
 
 

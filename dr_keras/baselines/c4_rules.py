@@ -21,7 +21,11 @@ C4_RULES: dict[str, Rule] = {}
 
 TERMINAL_MARKS = (".", "!", "?", '"', "”")
 POLICY_PHRASES = (
-    "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies",
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
     "use cookies",
 )
 _MOST = 0.5

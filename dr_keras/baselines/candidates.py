@@ -88,8 +88,12 @@ class Candidates:
         """The candidates at `rows` (integers), as a set of their own without the examples."""
         rows = np.asarray(rows, np.int64)
         return Candidates(
-            self.ids[rows], self.sources[rows], self.documents[rows], self.tokens[rows],
-            lambda: [self.texts[row] for row in rows], self.passages,
+            self.ids[rows],
+            self.sources[rows],
+            self.documents[rows],
+            self.tokens[rows],
+            lambda: [self.texts[row] for row in rows],
+            self.passages,
         )
 
 

@@ -25,8 +25,13 @@ BULLETS = ("•", "‣", "◦", "●", "▪", "·", "-", "*")
 _PAGE = 50
 
 
-@rule(low=50, high=100_000, presumes=_PAGE, about="fewer than 50 or over 100,000 words",
-      into=GOPHER_RULES)
+@rule(
+    low=50,
+    high=100_000,
+    presumes=_PAGE,
+    about="fewer than 50 or over 100,000 words",
+    into=GOPHER_RULES,
+)
 def gopher_word_count(text: Text) -> float:
     """Number of words: "between 50 and 100,000 words" (A1.1).
 
@@ -110,8 +115,7 @@ def gopher_repeated_paragraphs(text: Text) -> float:
     return repeated_share(text.paragraphs, by_characters=False)
 
 
-@rule(high=0.20, presumes=_PAGE, about="over 20% of text in repeated paragraphs",
-      into=GOPHER_RULES)
+@rule(high=0.20, presumes=_PAGE, about="over 20% of text in repeated paragraphs", into=GOPHER_RULES)
 def gopher_repeated_paragraph_characters(text: Text) -> float:
     """Share of characters in paragraphs that occurred before (table A1: 0.20)."""
     return repeated_share(text.paragraphs, by_characters=True)
@@ -137,17 +141,23 @@ def gopher_repeated_ngrams(text: Text, n: int) -> float:
 def _ngram_rules(name: str, measure, limits: dict[int, float], about: str) -> None:
     for n, high in limits.items():
         GOPHER_RULES[name.format(n)] = Rule(
-            name.format(n), functools.partial(measure, n=n), high=high, presumes=_PAGE,
+            name.format(n),
+            functools.partial(measure, n=n),
+            high=high,
+            presumes=_PAGE,
             about=about.format(high, n),
         )
 
 
 _ngram_rules(
-    "gopher_top_{}gram", gopher_top_ngram, {2: 0.20, 3: 0.18, 4: 0.16},
+    "gopher_top_{}gram",
+    gopher_top_ngram,
+    {2: 0.20, 3: 0.18, 4: 0.16},
     "over {:.0%} of text in one {}-gram",
 )
 _ngram_rules(
-    "gopher_repeated_{}grams", gopher_repeated_ngrams,
+    "gopher_repeated_{}grams",
+    gopher_repeated_ngrams,
     {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
     "over {:.0%} of text in repeated {}-grams",
 )

@@ -43,7 +43,9 @@ class SparseRows:
         chosen = rows[self.row]
         place = np.cumsum(rows) - 1
         return SparseRows(
-            place[self.row[chosen]], self.column[chosen], self.value[chosen],
+            place[self.row[chosen]],
+            self.column[chosen],
+            self.value[chosen],
             (int(rows.sum()), self.shape[1]),
         )
 

@@ -38,7 +38,10 @@ class Rule:
 
 
 def rule(
-    low: float = -math.inf, high: float = math.inf, presumes: int = 0, about: str = "",
+    low: float = -math.inf,
+    high: float = math.inf,
+    presumes: int = 0,
+    about: str = "",
     into: dict[str, Rule] | None = None,
 ) -> Callable:
     """Decorator: a function of a `Text` joins the table `into` as a rule of its own name."""

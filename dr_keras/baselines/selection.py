@@ -195,8 +195,13 @@ def keep_first(
     if scores is None:
         scores = np.full(len(candidates), np.nan)
     return Selection(
-        arm, candidates, kept, np.asarray(scores, np.float64), reasons,
-        float(exact_fraction(discard_fraction)), dict(facts or {}),
+        arm,
+        candidates,
+        kept,
+        np.asarray(scores, np.float64),
+        reasons,
+        float(exact_fraction(discard_fraction)),
+        dict(facts or {}),
     )
 
 

@@ -17,10 +17,16 @@ from dr_keras.commands import common
 
 def _main(argv: Sequence[str] | None = None) -> int:
     parser = common.argument_parser(__doc__, base_dir=False)
-    parser.add_argument("--input", metavar="PATH", help="your corpus: a file or folder of JSONL, "
-                        "text, TFRecord or Parquet files")
-    parser.add_argument("--base_dir", metavar="DIR", help="run folder (default: runs/quickstart, "
-                        "or one named after the input)")
+    parser.add_argument(
+        "--input",
+        metavar="PATH",
+        help="your corpus: a file or folder of JSONL, text, TFRecord or Parquet files",
+    )
+    parser.add_argument(
+        "--base_dir",
+        metavar="DIR",
+        help="run folder (default: runs/quickstart, or one named after the input)",
+    )
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
     arguments = parser.parse_args(argv)
     from dr_keras.data.prepare import corpus_from_path

@@ -84,7 +84,7 @@ def _may_be(result, wanted) -> bool:
     if kind is collections.abc.Callable:
         return given is kind or _is_callable_class(given) and not _is_built(given, wanted)
     if is_protocol(given):
-        return not (kind in (bool, int, float, str, types.NoneType))
+        return kind not in (bool, int, float, str, types.NoneType)
     if is_protocol(kind):
         return all(_defines(given, name) for name in methods(kind))
     if kind is float and issubclass(given, numbers.Real):
@@ -108,10 +108,7 @@ def _is_built(given: type, wanted) -> bool:
     arguments = typing.get_args(wanted)
     if len(arguments) != 2 or arguments[0] != []:
         return False
-    return any(
-        decides(one) and issubclass(given, one)
-        for one in members_of(arguments[1])
-    )
+    return any(decides(one) and issubclass(given, one) for one in members_of(arguments[1]))
 
 
 # --------------------------------------------------------------------------------------- in words

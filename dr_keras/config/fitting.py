@@ -23,6 +23,7 @@ from dr_keras.config.byte_sizes import parse_bytes
 _CONVERTED = (os.PathLike, enum.Enum, numbers.Number)
 _ARRAYS = ("ndarray", "Tensor", "generic", "DType")
 
+
 class Misfit(Exception):
     """A value that does not fit.
 

@@ -43,7 +43,7 @@ def packaged_gin_files() -> list[str]:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """" Did you mean 'x'?" for the most similar of `names`, or nothing."""
+    """ " Did you mean 'x'?" for the most similar of `names`, or nothing."""
     close = difflib.get_close_matches(name, sorted(set(names)), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -58,7 +58,7 @@ def _kind(value) -> str:
 
 
 def _remedy(misfit: Misfit) -> str:
-    """" Write ...", where it is known what."""
+    """ " Write ...", where it is known what."""
     value, members = misfit.value, members_of(misfit.wanted)
     for member in members:
         if (typing.get_origin(member) or member) in MANY and _fits([value], member):

@@ -57,9 +57,7 @@ def suitable_references(wanted) -> list[str]:
             continue
         if is_protocol(kind):
             fits = result is kind or (
-                not is_protocol(result)
-                and result.__module__ != "builtins"
-                and may_be(result, kind)
+                not is_protocol(result) and result.__module__ != "builtins" and may_be(result, kind)
             )
         else:
             fits = result.__module__ != "builtins" and issubclass(result, kind)

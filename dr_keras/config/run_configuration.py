@@ -1,9 +1,9 @@
 """The record that a run directory keeps of its configuration.
 
-    <base_dir>/parsed_config.gin            every binding of the gin files and the command line:
-                                            what makes two runs the same run
-    <base_dir>/operative_config-<step>.gin  all values in use when the run started or resumed at
-                                            that step, defaults included
+<base_dir>/parsed_config.gin            every binding of the gin files and the command line:
+                                        what makes two runs the same run
+<base_dir>/operative_config-<step>.gin  all values in use when the run started or resumed at
+                                        that step, defaults included
 """
 
 from collections.abc import Sequence
@@ -44,9 +44,7 @@ def write_operative_config(base_dir: str | os.PathLike, step: int) -> str:
 
 
 def check_same_config(
-    base_dir: str | os.PathLike,
-    text: str | None = None,
-    may_differ: Sequence[str] = (),
+    base_dir: str | os.PathLike, text: str | None = None, may_differ: Sequence[str] = ()
 ) -> None:
     """Records the configuration of a new run, or compares it with the recorded one.
 

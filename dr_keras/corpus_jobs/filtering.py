@@ -200,10 +200,7 @@ def _results(work: Work, source: Input, done: list[dict], settings: dict) -> dic
     counts = totals["counts"]
     exact = fractions.exact_fraction(settings["discard_fraction"])
     files = {
-        name: facts
-        for shard in done
-        for name, facts in shard["files"].items()
-        if "/" not in name
+        name: facts for shard in done for name, facts in shard["files"].items() if "/" not in name
     }
     return {
         **totals,

@@ -268,12 +268,8 @@ class _ShardRun:
             raise DataError(self._changed(self._row))
         for output in self._outputs:
             output.close()
-        files = {
-            self._work.output_name(output.final): output.publish() for output in self._outputs
-        }
-        totals = {
-            name: sum(tally[name] for tally in self._sources.values()) for name in TALLY
-        }
+        files = {self._work.output_name(output.final): output.publish() for output in self._outputs}
+        totals = {name: sum(tally[name] for tally in self._sources.values()) for name in TALLY}
         facts = {
             **totals,
             "positions": self._positions,

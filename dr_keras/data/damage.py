@@ -150,8 +150,11 @@ class DamagedCorpus(Corpus):
                 if len(passage.encode("utf-8")) < options["min_passage_bytes"]:
                     skipped["passage shorter than min_passage_bytes"] += 1
                     continue
-                yield k, dataclasses.replace(
-                    document, id=f"{document.id}/{k}", text=passage, level=0.0, damage="clean"
+                yield (
+                    k,
+                    dataclasses.replace(
+                        document, id=f"{document.id}/{k}", text=passage, level=0.0, damage="clean"
+                    ),
                 )
 
 

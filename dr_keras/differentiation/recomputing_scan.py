@@ -55,9 +55,7 @@ def _zeros_for_none(values, likes) -> list:
     ]
 
 
-def _on_record(
-    name: str, function: Callable, inputs: list, backward=None, forward=None
-) -> list:
+def _on_record(name: str, function: Callable, inputs: list, backward=None, forward=None) -> list:
     """`function(inputs)`, whose derivatives are `backward` and `forward` and not those of its ops.
 
     Stopping the tapes around `function` would stop those that it uses inside, so that its inputs
@@ -311,13 +309,7 @@ class _Scan:
                 gc, dgc, dgk = state[:n], state[n : 2 * n], state[2 * n :]
                 c, x, gy = self.at(index, C), self.at(index, X), self.at(index, GY)
                 primals = [*c, *x, *k, *gc, *gy]
-                along = [
-                    *self.at(index, dC),
-                    *self.at(index, dX),
-                    *dk,
-                    *dgc,
-                    *self.at(index, dGY),
-                ]
+                along = [*self.at(index, dC), *self.at(index, dX), *dk, *dgc, *self.at(index, dGY)]
                 with tf.autodiff.ForwardAccumulator(primals, along) as accumulator:
                     found = self.pull_back_step(index, c, x, k, gc, gy)
                 moved = accumulator.jvp(found, unconnected_gradients="zero")
@@ -382,6 +374,4 @@ class _Scan:
             by_inputs = [*(tf.zeros_like(v) for v in ac), *by_X, *state[n:]]
             return [*by_inputs, *by_C, *state[:n], *by_GY, *by_GC]
 
-        return _on_record(
-            "RecomputingScanGradGrad", forward, [*arguments, *entering, *cotangents]
-        )
+        return _on_record("RecomputingScanGradGrad", forward, [*arguments, *entering, *cotangents])

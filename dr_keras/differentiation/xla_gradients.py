@@ -19,9 +19,7 @@ def _dynamic_slice_gradient(op, upstream):
 
 def _dynamic_update_slice_gradient(op, upstream):
     update, start = op.inputs[1], op.inputs[2]
-    operand_gradient = gen_xla_ops.xla_dynamic_update_slice(
-        upstream, tf.zeros_like(update), start
-    )
+    operand_gradient = gen_xla_ops.xla_dynamic_update_slice(upstream, tf.zeros_like(update), start)
     size = tf.shape(update, out_type=start.dtype)
     return operand_gradient, gen_xla_ops.xla_dynamic_slice(upstream, start, size), None
 

@@ -71,9 +71,7 @@ class MetricsFile(TrainerCallback):
 
     def on_train_batch_end(self, batch, logs=None):
         record = self.trainer.last_record
-        members = {
-            name: [_jsonable(v) for v in values] for name, values in record.members.items()
-        }
+        members = {name: [_jsonable(v) for v in values] for name, values in record.members.items()}
         self._write(
             "step", logs, members=members, ages=record.ages, reinitialised=record.reinitialised
         )

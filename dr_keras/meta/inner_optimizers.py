@@ -59,7 +59,7 @@ def adam_direction(gradient, slots, age, beta_1, beta_2, epsilon, epsilon_root):
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
-class sgd(_Optimizer):  # noqa: N801 - gin names read like the optimizers they are
+class sgd(_Optimizer):
     """theta - lr * g."""
 
     def init(self, theta):
@@ -73,7 +73,7 @@ class sgd(_Optimizer):  # noqa: N801 - gin names read like the optimizers they a
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
-class momentum(_Optimizer):  # noqa: N801
+class momentum(_Optimizer):
     """Heavy-ball momentum: v = beta v + g; theta - lr * v (Nesterov on request)."""
 
     beta: float = 0.9
@@ -94,7 +94,7 @@ class momentum(_Optimizer):  # noqa: N801
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
-class adam(_Optimizer):  # noqa: N801
+class adam(_Optimizer):
     """Adam with a second epsilon inside the root.
 
     Where a gradient is exactly 0 (an embedding row the batch never uses), v is 0 and the
@@ -129,7 +129,7 @@ class adam(_Optimizer):  # noqa: N801
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
-class adamw(adam):  # noqa: N801
+class adamw(adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): lr * decay * theta."""
 
     weight_decay: float = 0.1

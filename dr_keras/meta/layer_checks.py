@@ -68,9 +68,7 @@ def gradient_reaches_weights(
     theta = [tf.identity(variable.value) for variable in model.trainable_variables]
 
     def result(values):
-        outputs, _ = model.stateless_call(
-            values, state, model_inputs(model, batch), training=True
-        )
+        outputs, _ = model.stateless_call(values, state, model_inputs(model, batch), training=True)
         return figure(outputs)
 
     with tf.GradientTape() as tape:

@@ -71,13 +71,14 @@ def over_parts(
         return function(examples, non_trainable)
 
     def at(index):
-        return tf.nest.map_structure(
-            lambda leaf: tf.gather(_split(leaf, parts), index), examples
-        )
+        return tf.nest.map_structure(lambda leaf: tf.gather(_split(leaf, parts), index), examples)
 
     # Shapes and dtypes of the results, from a trace whose operations nobody uses.
-    sums, values, _ = tf.function(lambda: function(at(0), non_trainable)).get_concrete_function(
-    ).structured_outputs
+    sums, values, _ = (
+        tf.function(lambda: function(at(0), non_trainable))
+        .get_concrete_function()
+        .structured_outputs
+    )
 
     def body(index, total, arrays, non_trainable):
         more, found, after = function(at(index), non_trainable)
@@ -101,9 +102,7 @@ def over_parts(
     return total, values, non_trainable
 
 
-def recomputed_in_parts(
-    parts: int, function: Callable, parameters: list, examples
-) -> tf.Tensor:
+def recomputed_in_parts(parts: int, function: Callable, parameters: list, examples) -> tf.Tensor:
     """`function(parameters, examples)` [B], in parts that every derivative runs again.
 
     Args:

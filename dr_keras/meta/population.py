@@ -126,8 +126,7 @@ class Population:
         self._held, self._trees, self._settle = placement.hold(size, beginning)
         self.slots = [Member(**tree) for tree in self._held]
         self.members = [
-            Member(**self._trees[index]) if index in self._trees else None
-            for index in range(size)
+            Member(**self._trees[index]) if index in self._trees else None for index in range(size)
         ]
 
     def _fresh_state(self, index: int, generation: int) -> InnerState:
@@ -176,9 +175,7 @@ class Population:
 
     def gathered_variables(self) -> dict:
         """As `variables`, on the chief with every worker's members; all workers must call."""
-        return _by_member(
-            self._placement.member_values(self.size, self._held, self._trees)
-        )
+        return _by_member(self._placement.member_values(self.size, self._held, self._trees))
 
     def ages(self) -> list[int]:
         """Inner updates of each member here since its initialisation."""

@@ -22,7 +22,7 @@ class Schedule(Protocol):
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
-class constant_rate:  # noqa: N801 - schedules are named as functions of age
+class constant_rate:
     """`learning_rate` at any age, after a linear warm-up over `warmup` updates."""
 
     learning_rate: float
@@ -35,7 +35,7 @@ class constant_rate:  # noqa: N801 - schedules are named as functions of age
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
-class cosine_rate:  # noqa: N801
+class cosine_rate:
     """Linear warm-up, then half a cosine from `learning_rate` down to `final_fraction` of it.
 
     Past `decay_steps` the rate stays at its floor.

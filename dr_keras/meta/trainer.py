@@ -412,8 +412,12 @@ class MetaTrainer:
             if hasattr(callback, "set_trainer"):
                 callback.set_trainer(self)
         callback_list.set_params(
-            {"steps": steps_per_epoch, "epochs": -(-meta_steps // steps_per_epoch), "verbose": 0,
-             "meta_steps": meta_steps}
+            {
+                "steps": steps_per_epoch,
+                "epochs": -(-meta_steps // steps_per_epoch),
+                "verbose": 0,
+                "meta_steps": meta_steps,
+            }
         )
         self.rater.stop_training = False
         self.placement.push(self._eta, self._replica_eta)
@@ -453,9 +457,7 @@ class MetaTrainer:
     def _one_step(self, step, train, inner_streams, outer_streams) -> dict[str, float]:
         reinitialised = self.population.begin_step(step)
         unroll = range(step * self.updates_per_step, (step + 1) * self.updates_per_step)
-        rows = np.stack(
-            [[stream.indices(number) for number in unroll] for stream in inner_streams]
-        )
+        rows = np.stack([[stream.indices(number) for number in unroll] for stream in inner_streams])
         outer_rows = np.stack([stream.indices(step) for stream in outer_streams])
 
         def batches(examples, numbers):
@@ -464,8 +466,7 @@ class MetaTrainer:
             def build(members, place, parts):
                 chosen = np.split(numbers[list(members)], parts, axis=-1)[place]
                 return {
-                    name: tf.constant(values[chosen])
-                    for name, values in examples.features.items()
+                    name: tf.constant(values[chosen]) for name, values in examples.features.items()
                 }
 
             return self.placement.inputs(self.population.size, build)
@@ -477,12 +478,7 @@ class MetaTrainer:
         self.placement.pull(self._eta, self._replica_eta)
         scores, ages = report.pop("scores"), report.pop("age")
         self.last_record = StepRecord(
-            step + 1,
-            report,
-            scores,
-            rows[:, : self.unroll_length],
-            ages.tolist(),
-            reinitialised,
+            step + 1, report, scores, rows[:, : self.unroll_length], ages.tolist(), reinitialised
         )
         for index in np.flatnonzero(~report["finite"]):
             self._nonfinite(int(index), report)

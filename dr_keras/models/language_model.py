@@ -68,9 +68,7 @@ def language_model(
         dtype=dtype,
     )
     if chunked_logits:
-        outputs = layers.HiddenAndUnembedding(embedding, dtype=dtype, name="unembedding")(
-            hidden
-        )
+        outputs = layers.HiddenAndUnembedding(embedding, dtype=dtype, name="unembedding")(hidden)
     else:
         outputs = keras.ops.cast(embedding(hidden, reverse=True), layers.output_dtype(dtype))
     return keras.Model({"tokens": tokens}, outputs, name="language_model")

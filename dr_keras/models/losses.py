@@ -75,10 +75,7 @@ def _chunked_surprise(hidden, unembedding, targets, chunk: int) -> tf.Tensor:
     _, (surprise,) = recomputing_scan(
         step,
         [],
-        [
-            tf.reshape(hidden, [count, size, hidden.shape[-1]]),
-            tf.reshape(targets, [count, size]),
-        ],
+        [tf.reshape(hidden, [count, size, hidden.shape[-1]]), tf.reshape(targets, [count, size])],
         [unembedding],
         count,
     )

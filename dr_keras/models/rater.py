@@ -62,6 +62,4 @@ def text_rater(
     score = keras.layers.Dense(
         1, kernel_initializer="zeros", name="score", dtype=layers.output_dtype()
     )(pooled)
-    return keras.Model(
-        {"tokens": tokens}, keras.ops.squeeze(score, axis=-1), name="text_rater"
-    )
+    return keras.Model({"tokens": tokens}, keras.ops.squeeze(score, axis=-1), name="text_rater")

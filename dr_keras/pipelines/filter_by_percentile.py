@@ -95,11 +95,7 @@ def filter_by_percentile(
             keep, probability = drawn(names, percentile, batch_size, oversized, seed)
             facts = {}
             if emit_scores:
-                facts = {
-                    "score": score,
-                    "percentile": percentile,
-                    "keep_probability": probability,
-                }
+                facts = {"score": score, "percentile": percentile, "keep_probability": probability}
             if emit_dropped:
                 return batch, {**facts, "kept": keep}
             chosen = (batch, facts) if emit_scores else batch

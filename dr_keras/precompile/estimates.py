@@ -155,6 +155,7 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
     problem = keras_problem(
         setup.rater, trainer.inner_model, trainer.per_example_loss, None, 1.0, rater_state
     )
+
     def losses(batch, theta, non_trainable):
         found = problem.inner_loss(theta, non_trainable, batch)[0]
         _one_each(found, batch, "The loss")

@@ -73,10 +73,7 @@ def from_gin(more_features: Features | None = None, read_data: bool = False) -> 
     with explained("The models cannot be built"):
         rater = zeros.model(rater_constructor)
         trainer = MetaTrainer(
-            rater,
-            functools.partial(build_abstract, inner_constructor),
-            loss,
-            strategy=NoMembers(),
+            rater, functools.partial(build_abstract, inner_constructor), loss, strategy=NoMembers()
         )
     if read_data:
         parts = _bound("data", "DATA")
@@ -156,8 +153,7 @@ def parse_feature(text: str) -> tuple[str, tuple[tuple[int, ...], tf.DType]]:
 def batch_specs(features: Features, *leading: int) -> dict[str, tf.TensorSpec]:
     """A batch as specs [*leading, ...]."""
     return {
-        name: tf.TensorSpec((*leading, *shape), dtype)
-        for name, (shape, dtype) in features.items()
+        name: tf.TensorSpec((*leading, *shape), dtype) for name, (shape, dtype) in features.items()
     }
 
 

@@ -78,9 +78,7 @@ class Topology:
         self._jax = _import_jax()
         try:
             with _quiet():
-                found = self._jax.topologies.get_topology_desc(
-                    topology_name=name, platform="tpu"
-                )
+                found = self._jax.topologies.get_topology_desc(topology_name=name, platform="tpu")
         except Exception as error:  # RuntimeError of jaxlib, whose types are not public
             reason = " ".join(str(error).split())[:300]
             raise ConfigurationError(

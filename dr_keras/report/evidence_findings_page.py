@@ -14,7 +14,8 @@ def findings(found: Mapping | None) -> str:
         "<h2>What the rater learned</h2>",
         page.figure(
             learned_plots.score_boxes(found["distributions"]),
-            "Scores of the train part by source.", "boxes",
+            "Scores of the train part by source.",
+            "boxes",
             "Scores by source, the lowest mean percentile first: boxes from quartile to quartile,"
             " lines from 5% to 95%.",
         ),
@@ -24,7 +25,8 @@ def findings(found: Mapping | None) -> str:
             page.figure(
                 learned_plots.source_mixture(found["sources"]),
                 "Share of each source in what is kept, against the share that is dropped.",
-                "mixture", "What is kept, by source, as more of the lowest-rated is dropped.",
+                "mixture",
+                "What is kept, by source, as more of the lowest-rated is dropped.",
             )
         )
     where = f"on {found['sample']:,} windows of the train part, evenly spread"
@@ -43,7 +45,8 @@ def findings(found: Mapping | None) -> str:
         body.append(
             page.figure(
                 learned_plots.lasso_bars(found["lasso"]),
-                "Coefficients of a cross-validated Lasso of the score on all of these.", "lasso",
+                "Coefficients of a cross-validated Lasso of the score on all of these.",
+                "lasso",
                 "A cross-validated Lasso of the score on all of these at once: what it leaves in,"
                 " and how much of the score's variance that explains.",
             )
@@ -62,7 +65,8 @@ def _meta_training(found: Mapping) -> str:
         body.append(
             page.figure(
                 plots.meta_curves(found["curves"]),
-                f"Curves of meta-training: {', '.join(found['curves'])}.", "meta",
+                f"Curves of meta-training: {', '.join(found['curves'])}.",
+                "meta",
                 "Meta-training: the outer loss is what the rater is trained to lower.",
             )
         )
@@ -70,7 +74,8 @@ def _meta_training(found: Mapping) -> str:
         body.append(
             page.figure(
                 learned_plots.meta_gradient_curve(found["meta_gradient_norm"]),
-                "Norm of the meta-gradient through training.", "norms",
+                "Norm of the meta-gradient through training.",
+                "norms",
                 "Norm of the meta-gradient: mean of the population and every member.",
             )
         )
@@ -78,7 +83,8 @@ def _meta_training(found: Mapping) -> str:
         body.append(
             page.figure(
                 learned_plots.agreement_curves(found["agreement"]),
-                "Rank correlation of the scores of successive checkpoints.", "agreement",
+                "Rank correlation of the scores of successive checkpoints.",
+                "agreement",
                 "Do checkpoints agree? Rank correlation of their scores, each with the next and"
                 " with the last.",
             )

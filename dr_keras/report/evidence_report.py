@@ -243,8 +243,9 @@ def _sources(size: Mapping) -> str:
         (
             page.text(source),
             *(
-                _shown(arm["by_source"][source], 3, 1.0, _mark(arm["by_source"][source],
-                                                               "unfiltered"))
+                _shown(
+                    arm["by_source"][source], 3, 1.0, _mark(arm["by_source"][source], "unfiltered")
+                )
                 for arm in arms.values()
             ),
         )
@@ -331,7 +332,8 @@ def _sweep(found: Mapping) -> str:
             rows.append(
                 (
                     page.text(f"{size}, {100 * float(fraction):g}%{mark}"),
-                    _shown(figures["validation"]), _shown(figures["test"]),
+                    _shown(figures["validation"]),
+                    _shown(figures["test"]),
                 )
             )
         if size != smallest:
@@ -360,7 +362,9 @@ def _corpus(found: Mapping) -> str:
     corpus = found["corpus"]
     rows = [
         (
-            page.text(part), page.count(figures["examples"]), page.count(figures["unique_tokens"]),
+            page.text(part),
+            page.count(figures["examples"]),
+            page.count(figures["unique_tokens"]),
             f'<span class="text">{page.text(page.shares(figures.get("by_source", {})))}</span>',
             f'<span class="text">{page.text(page.shares(figures.get("by_damage", {})))}</span>',
         )

@@ -1,8 +1,8 @@
 """What an image rater has learned so far, drawn at every epoch's end of meta-training.
 
-    <base_dir>/plots/score_against_corruption-<step>.png   held-out test images at known levels
-    <base_dir>/plots/extremes-<step>.png                   train images rated lowest and highest
-    <base_dir>/summaries/images/                           the same for TensorBoard
+<base_dir>/plots/score_against_corruption-<step>.png   held-out test images at known levels
+<base_dir>/plots/extremes-<step>.png                   train images rated lowest and highest
+<base_dir>/summaries/images/                           the same for TensorBoard
 """
 
 from collections.abc import Sequence
@@ -103,5 +103,5 @@ def check_images(setup: Experiment) -> None:
     if "image" not in features or features["image"].ndim != 4:
         raise ConfigurationError(
             "Only images can be drawn, examples with the feature 'image' [N, H, W, C]; these have"
-            f" {({name: value.shape[1:] for name, value in features.items()})}."
+            f" { ({name: value.shape[1:] for name, value in features.items()}) }."
         )

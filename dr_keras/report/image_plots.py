@@ -36,7 +36,12 @@ def score_against_fraction(scores, fractions, title: str = "") -> Figure:
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.add_subplot()
         axes.plot(
-            fractions[shown], scores[shown], ".", color=plots.COLOURS[4], markersize=3, alpha=0.5,
+            fractions[shown],
+            scores[shown],
+            ".",
+            color=plots.COLOURS[4],
+            markersize=3,
+            alpha=0.5,
             rasterized=True,
         )
         ends = np.array([0.0, 1.0])
@@ -53,9 +58,7 @@ def score_against_fraction(scores, fractions, title: str = "") -> Figure:
     return figure
 
 
-def image_grid(
-    rows: Sequence[tuple[str, np.ndarray, Sequence[str]]], columns: int = 8
-) -> Figure:
+def image_grid(rows: Sequence[tuple[str, np.ndarray, Sequence[str]]], columns: int = 8) -> Figure:
     """Images in groups, each image with a caption.
 
     Args:

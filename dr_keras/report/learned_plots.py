@@ -127,13 +127,14 @@ def lasso_bars(found: Mapping, most: int = 24) -> Figure:
         axes.set_xlabel("coefficient, standardised")
         penalties, r2, _ = np.asarray(found["path"], float).T
         path.plot(penalties, r2, color=COLOURS[0], linewidth=1.6, label="Lasso")
-        path.axhline(
-            found["r2_least_squares"], color=_GREY, linestyle="--", label="least squares"
-        )
+        path.axhline(found["r2_least_squares"], color=_GREY, linestyle="--", label="least squares")
         path.plot(found["penalty"], found["r2"], "o", color=INK, markersize=5)
         path.annotate(
-            f"{found['selected']} features\nR² {found['r2']:.2f}", (found["penalty"], found["r2"]),
-            xytext=(6, -26), textcoords="offset points", fontsize=9,
+            f"{found['selected']} features\nR² {found['r2']:.2f}",
+            (found["penalty"], found["r2"]),
+            xytext=(6, -26),
+            textcoords="offset points",
+            fontsize=9,
         )
         path.set_xscale("log")
         path.invert_xaxis()
@@ -162,8 +163,12 @@ def agreement_curves(found: Mapping) -> Figure:
         for label, x, values, colour, line in lines:
             known = [(a, b) for a, b in zip(x, values) if b is not None]
             axes.plot(
-                *np.asarray(known, float).reshape(-1, 2).T, color=colour, linestyle=line,
-                marker="o", markersize=4, label=label,
+                *np.asarray(known, float).reshape(-1, 2).T,
+                color=colour,
+                linestyle=line,
+                marker="o",
+                markersize=4,
+                label=label,
             )
         axes.axhline(0.95, color=INK, linewidth=0.8, alpha=0.6)
         axes.set_ylim(top=1.02)

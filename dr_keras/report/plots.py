@@ -96,8 +96,14 @@ def spread_labels(axes: Axes, labels: Sequence[tuple[float, str, str]], x: float
             y = max(y, places[-1] + gap)
         places.append(y)
         axes.annotate(
-            text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=colour,
-            annotation_clip=False, fontweight="bold",
+            text,
+            (x, y),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            annotation_clip=False,
+            fontweight="bold",
         )
 
 
@@ -124,8 +130,12 @@ def loss_curves(comparison: Mapping, seeds: bool = False) -> Figure:
                 if arm["spread"]:
                     spread = np.asarray(arm["spread"], dtype=float)[:, 1]
                     axes.fill_between(
-                        points[:, 0], points[:, 1] - spread, points[:, 1] + spread,
-                        color=look["color"], alpha=0.2, linewidth=0,
+                        points[:, 0],
+                        points[:, 1] - spread,
+                        points[:, 1] + spread,
+                        color=look["color"],
+                        alpha=0.2,
+                        linewidth=0,
                     )
             labels.append((points[-1, 1], name, look["color"]))
             late = points[points[:, 0] >= 0.12 * points[-1, 0]]
@@ -142,12 +152,18 @@ def loss_curves(comparison: Mapping, seeds: bool = False) -> Figure:
             axes.annotate(
                 f"{candidate} gets there after\n{match['steps']:.0f} of {last:.0f} steps "
                 f"({100 * match['share']:.0f}%)",
-                (match["steps"], target), xytext=(18, 34), textcoords="offset points",
+                (match["steps"], target),
+                xytext=(18, 34),
+                textcoords="offset points",
                 arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.6},
             )
         axes.annotate(
-            f"final loss of {reference}", (0, target), xytext=(4, -11),
-            textcoords="offset points", alpha=0.8, fontsize=9,
+            f"final loss of {reference}",
+            (0, target),
+            xytext=(4, -11),
+            textcoords="offset points",
+            alpha=0.8,
+            fontsize=9,
         )
         spread_labels(axes, labels, last)
         axes.set_xlabel("training steps")
@@ -179,8 +195,14 @@ def score_histogram(scores, levels) -> Figure:
                 values, bins, weights=weights, histtype="stepfilled", color=colour, alpha=0.25
             )
             axes.hist(
-                values, bins, weights=weights, histtype="step", color=colour, linestyle=line,
-                linewidth=1.6, label=label,
+                values,
+                bins,
+                weights=weights,
+                histtype="step",
+                color=colour,
+                linestyle=line,
+                linewidth=1.6,
+                label=label,
             )
         axes.set_xlabel("score (higher is better)")
         axes.set_ylabel("% of the group")
@@ -244,8 +266,12 @@ def meta_curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]
                 points = np.asarray([p for p in points if p[1] is not None], float).reshape(-1, 2)
                 marker = "o" if len(points) <= 30 else ""
                 axes.plot(
-                    *points.T, color=COLOURS[k % len(COLOURS)], linewidth=1.3, marker=marker,
-                    markersize=3.5, label=label,
+                    *points.T,
+                    color=COLOURS[k % len(COLOURS)],
+                    linewidth=1.3,
+                    marker=marker,
+                    markersize=3.5,
+                    label=label,
                 )
             axes.set_title(title, fontsize=10, color=INK)
             axes.set_xlabel("meta-steps")

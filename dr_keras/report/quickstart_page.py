@@ -91,8 +91,7 @@ def _scored(base_dir: pathlib.Path, train: list[Document]) -> list[tuple[Documen
     scores = read_scores(base_dir / "filtered" / "scores.jsonl")
     rows = scores.rows()
     return [
-        (d, float(scores.score[rows[d.id]]), float(scores.percentile[rows[d.id]]))
-        for d in train
+        (d, float(scores.score[rows[d.id]]), float(scores.percentile[rows[d.id]])) for d in train
     ]
 
 

@@ -67,8 +67,14 @@ def _arms_table(comparison: Mapping) -> str:
             )
         )
     head = (
-        "arm", "discarded", "unique tokens", "tokens seen", "epochs", "final test loss",
-        "steps to match", "share",
+        "arm",
+        "discarded",
+        "unique tokens",
+        "tokens seen",
+        "epochs",
+        "final test loss",
+        "steps to match",
+        "share",
     )
     seeds = len(comparison["seeds"])
     caption = (
@@ -115,8 +121,13 @@ def quality_section(rater: Mapping, scored: ScoredExamples | None) -> str:
         parts.append(
             page.table(
                 f"{where}{rater.get('clean', 0):,} clean texts.",
-                ("damage", "damaged texts", f"AUC, level ≥ {level:g}", "AUC, all levels",
-                 "rank correlation"),
+                (
+                    "damage",
+                    "damaged texts",
+                    f"AUC, level ≥ {level:g}",
+                    "AUC, all levels",
+                    "rank correlation",
+                ),
                 _quality_rows(rater),
             )
         )
@@ -249,7 +260,9 @@ def render_report(
     body.append(
         "<details><summary>Every seed by itself</summary>"
         + page.figure(
-            plots.loss_curves(main, seeds=True), _curves_description(main), "seeds",
+            plots.loss_curves(main, seeds=True),
+            _curves_description(main),
+            "seeds",
             "One line a seed.",
         )
         + "</details>"

@@ -150,7 +150,10 @@ def metric_against_share(comparison: Mapping, metric: str) -> Figure:
         band = reference["spread"] or 0.0
         look = plots.arm_style(comparison["reference"], 0)
         axes.axhspan(
-            reference["mean"] - band, reference["mean"] + band, color=look["color"], alpha=0.15,
+            reference["mean"] - band,
+            reference["mean"] + band,
+            color=look["color"],
+            alpha=0.15,
             lw=0,
         )
         axes.axhline(reference["mean"], **look, label=comparison["reference"])
@@ -190,8 +193,13 @@ def _arms_table(comparison: Mapping, metric: str) -> str:
             )
         )
     head = (
-        "arm", "examples", "corrupted among dropped", "mislabelled among dropped",
-        *(f"test {key}" for key in names), "test loss", f"{metric} against everything",
+        "arm",
+        "examples",
+        "corrupted among dropped",
+        "mislabelled among dropped",
+        *(f"test {key}" for key in names),
+        "test loss",
+        f"{metric} against everything",
     )
     caption = (
         f"{comparison['model']['parameters']:,} parameters, {comparison['steps']:,} steps of"
@@ -231,12 +239,19 @@ def _scores(rater: Mapping, setup: Experiment, scores: np.ndarray) -> str:
     table = page.table(
         f"Measured on {rater['measured_on']}: {rater['clean']:,} clean examples. AUC is the chance"
         " that a clean example scores above a damaged one.",
-        ("damage", "damaged", f"AUC, level ≥ {rater['minimum_level']:g}", "AUC, all levels",
-         "rank correlation"),
+        (
+            "damage",
+            "damaged",
+            f"AUC, level ≥ {rater['minimum_level']:g}",
+            "AUC, all levels",
+            "rank correlation",
+        ),
         [
             (
-                page.text(name.replace("_", " ")), page.count(figures.get("damaged")),
-                page.number(figures.get("auc")), page.number(figures.get("auc_all")),
+                page.text(name.replace("_", " ")),
+                page.count(figures.get("damaged")),
+                page.number(figures.get("auc")),
+                page.number(figures.get("auc_all")),
                 page.number(figures.get("spearman"), 2),
             )
             for name, figures in rows
@@ -280,7 +295,8 @@ def _meta_training(found: Mapping) -> str:
 def _data(corpus: Mapping) -> str:
     rows = [
         (
-            page.text(part), page.count(figures["examples"]),
+            page.text(part),
+            page.count(figures["examples"]),
             f'<span class="text">{page.text(_kinds(figures))}</span>',
         )
         for part, figures in corpus["parts"].items()

@@ -69,8 +69,12 @@ def experiment(
     """
     parts = data() if callable(data) else data
     return Experiment(
-        parts, build_rater(rater, seed, initial_rater), inner_model, per_example_loss,
-        exporter, seed,
+        parts,
+        build_rater(rater, seed, initial_rater),
+        inner_model,
+        per_example_loss,
+        exporter,
+        seed,
     )
 
 

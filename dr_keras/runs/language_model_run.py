@@ -1,10 +1,10 @@
 """One training run of a language model, in a run folder: plain Keras training on a corpus.
 
-    <base_dir>/metrics.jsonl              {"step", "loss", "test_loss"} at every evaluation
-    <base_dir>/summaries/train/           the same for TensorBoard, and the configuration as text
-    <base_dir>/operative_config-0.gin
-    <base_dir>/final.weights.h5           Keras weights after the last step
-    <base_dir>/record.json                TrainingRecord; written last, its presence means done
+<base_dir>/metrics.jsonl              {"step", "loss", "test_loss"} at every evaluation
+<base_dir>/summaries/train/           the same for TensorBoard, and the configuration as text
+<base_dir>/operative_config-0.gin
+<base_dir>/final.weights.h5           Keras weights after the last step
+<base_dir>/record.json                TrainingRecord; written last, its presence means done
 """
 
 from collections.abc import Callable

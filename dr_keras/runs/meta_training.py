@@ -1,12 +1,12 @@
 """The meta-training run: an experiment, a trainer, and everything that is written to base_dir.
 
-    <base_dir>/run.json                     data fingerprint: a run resumes only on its own data
-    <base_dir>/parsed_config.gin            bindings: a run resumes only with its own settings
-    <base_dir>/operative_config-<step>.gin  all values in use, defaults included
-    <base_dir>/metrics.jsonl                see dr_keras.meta.callbacks
-    <base_dir>/checkpoints/                 see dr_keras.meta.checkpoints
-    <base_dir>/summaries/meta_train/        TensorBoard
-    <base_dir>/export/<version>/            see dr_keras.serving
+<base_dir>/run.json                     data fingerprint: a run resumes only on its own data
+<base_dir>/parsed_config.gin            bindings: a run resumes only with its own settings
+<base_dir>/operative_config-<step>.gin  all values in use, defaults included
+<base_dir>/metrics.jsonl                see dr_keras.meta.callbacks
+<base_dir>/checkpoints/                 see dr_keras.meta.checkpoints
+<base_dir>/summaries/meta_train/        TensorBoard
+<base_dir>/export/<version>/            see dr_keras.serving
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,9 +44,7 @@ def meta_train(
     evaluate: bool = True,
     strategy: OneDevice | tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    callback_fns: Sequence[
-        Callable[[pathlib.Path, Experiment], keras.callbacks.Callback]
-    ] = (),
+    callback_fns: Sequence[Callable[[pathlib.Path, Experiment], keras.callbacks.Callback]] = (),
 ) -> MetaTrainer:
     """Meta-trains a rater in `base_dir`, from where an earlier call with the same setup stopped.
 
@@ -82,7 +80,13 @@ def meta_train(
         if strategy.is_chief:  # of several workers of one run
             stack.enter_context(locks.alone(base_dir, "meta-training", CheckpointError))
         return _meta_train(
-            base_dir, setup, meta_steps, steps_per_epoch, evaluate, strategy, callbacks,
+            base_dir,
+            setup,
+            meta_steps,
+            steps_per_epoch,
+            evaluate,
+            strategy,
+            callbacks,
             callback_fns,
         )
 
@@ -96,9 +100,7 @@ def _meta_train(
     setup = setup or experiment()
     if strategy.is_chief:
         check_same_data(base_dir, setup.parts.fingerprint)
-    trainer = MetaTrainer(
-        setup.rater, setup.inner_model, setup.per_example_loss, strategy=strategy
-    )
+    trainer = MetaTrainer(setup.rater, setup.inner_model, setup.per_example_loss, strategy=strategy)
     checkpoints = Checkpoints(base_dir)
     checkpoints.set_trainer(trainer)
     if strategy.is_chief:
@@ -120,12 +122,7 @@ def _meta_train(
             setup.parts.outer,
             meta_steps,
             steps_per_epoch,
-            [
-                *writing,
-                checkpoints,
-                *([summaries] if strategy.is_chief else []),
-                *callbacks,
-            ],
+            [*writing, checkpoints, *([summaries] if strategy.is_chief else []), *callbacks],
             validate,
         )
     except NonFiniteError as error:
@@ -249,5 +246,3 @@ def choose_step(base_dir, checkpoint: str = "best") -> tuple[int, str]:
             f"--checkpoint={checkpoint}: use best, latest, or one of {', '.join(map(str, steps))}."
         )
     return int(checkpoint), "named by the user"
-
-

@@ -49,9 +49,7 @@ def bucket_widths(longest: int, shortest: int = 32) -> tuple[int, ...]:
 
 
 def length_buckets(
-    lengths: Sequence[int] | np.ndarray,
-    batch_size: int,
-    widths: Sequence[int],
+    lengths: Sequence[int] | np.ndarray, batch_size: int, widths: Sequence[int]
 ) -> Iterator[Bucket]:
     """Groups windows of like length.
 

@@ -13,9 +13,7 @@ _TYPE = schema.one_of(
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",
     "bfloat16", "float32", "float64",
 )  # fmt: skip
-_FEATURE = schema.record(
-    {"dtype": _TYPE, "shape": schema.list_of(schema.or_null(schema.whole()))}
-)
+_FEATURE = schema.record({"dtype": _TYPE, "shape": schema.list_of(schema.or_null(schema.whole()))})
 
 
 class LoadedExampleRater(LoadedRater):
@@ -121,7 +119,7 @@ class LoadedExampleRater(LoadedRater):
         if len(ranks) != 1:
             raise DataError(
                 "Some features are of one example and some of many:"
-                f" {({name: value.shape for name, value in features.items()})}."
+                f" { ({name: value.shape for name, value in features.items()}) }."
             )
         return ranks == {0}
 
@@ -142,10 +140,7 @@ class LoadedImageRater(LoadedExampleRater):
     """A `LoadedExampleRater` of images: uint8 in 0 to 255, or floats in 0 to 1."""
 
     needed = (*LoadedRater.needed, "serve_float_images")
-    facts = {
-        "inputs": schema.record({"image": _FEATURE}, others=_FEATURE),
-        "image_dtype": _TYPE,
-    }
+    facts = {"inputs": schema.record({"image": _FEATURE}, others=_FEATURE), "image_dtype": _TYPE}
 
     def _check_values(self, name: str, dtype: tf.DType, values: np.ndarray | None) -> None:
         if name != "image":

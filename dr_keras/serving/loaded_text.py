@@ -143,9 +143,7 @@ class LoadedTextRater(LoadedRater):
         for name in ("tokens", "text"):
             if name in inputs:
                 return inputs[name]
-        raise DataError(
-            f"A rater reads 'tokens' or 'text'; the dict given has {sorted(inputs)}."
-        )
+        raise DataError(f"A rater reads 'tokens' or 'text'; the dict given has {sorted(inputs)}.")
 
     def _score_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         if inputs.dtype != tf.string:

@@ -36,7 +36,7 @@ def matched(rater: Callable, features):
     if isinstance(features, dict):
         features = model_inputs(rater, features)
     elif isinstance(rater.input, dict) and len(rater.input) == 1 and tf.is_tensor(features):
-        features = {name: features for name in rater.input}
+        features = dict.fromkeys(rater.input, features)
     given, inputs = len(tf.nest.flatten(features)), len(rater.inputs)
     if given != inputs:  # Keras would take the first ones, whatever they are
         raise ConfigurationError(

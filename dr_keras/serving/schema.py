@@ -94,8 +94,7 @@ NAME = Form("a string that is not empty", lambda value: isinstance(value, str) a
 OBJECT = Form("an object", lambda value: isinstance(value, dict))
 FLOAT = Form(
     "a finite number of 32 bits",
-    lambda value: (_is_whole(value) or isinstance(value, float))
-    and abs(value) < 3.4e38,
+    lambda value: (_is_whole(value) or isinstance(value, float)) and abs(value) < 3.4e38,
 )
 SHA256 = Form(
     "a SHA-256 of 64 hexadecimal digits",

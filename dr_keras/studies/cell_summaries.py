@@ -1,6 +1,6 @@
 """Cells in TensorBoard: the curve of each, and its settings and final figures for HParams.
 
-    <base_dir>/summaries/cells/<size>/<arm>-<percent>-<seed>/
+<base_dir>/summaries/cells/<size>/<arm>-<percent>-<seed>/
 """
 
 import pathlib
@@ -24,8 +24,11 @@ def write(base_dir, found: dict) -> pathlib.Path:
     folder = pathlib.Path(base_dir) / "summaries" / "cells" / cell.name
     shutil.rmtree(folder, ignore_errors=True)
     settings = {
-        "size": cell.size, "arm": cell.arm, "discard_fraction": float(cell.fraction),
-        "seed": cell.seed, "steps_share": cell.steps_share,
+        "size": cell.size,
+        "arm": cell.arm,
+        "discard_fraction": float(cell.fraction),
+        "seed": cell.seed,
+        "steps_share": cell.steps_share,
     }
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():

@@ -105,7 +105,7 @@ def steps_to_match(arm: dict, reference: dict) -> dict:
     """
     target, last = reference["final"]["mean"], reference["final"]["step"]
     if arm is reference:  # By definition; its noisy curve may cross its own end a little earlier.
-        ones = {seed: 1.0 for seed in arm["curves"]}
+        ones = dict.fromkeys(arm["curves"], 1.0)
         return {"target": target, "steps": float(last), "share": 1.0, "share_by_seed": ones}
     steps = steps_to_reach(target, arm["mean"])
     by_seed = {seed: steps_to_reach(target, curve) for seed, curve in arm["curves"].items()}
@@ -177,9 +177,7 @@ def compare(
             **dict((facts or {}).get(name, {})),
             **arm,
             "match": steps_to_match(arm, arms[reference]),
-            "against": {
-                other: difference(arm, arms[other]) for other in arms if other != name
-            },
+            "against": {other: difference(arm, arms[other]) for other in arms if other != name},
         }
         for name, arm in arms.items()
     }

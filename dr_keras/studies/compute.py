@@ -63,14 +63,24 @@ def arm_account(
         cost = None if reached is None else run_flops(reached, forward, batch_size, scoring, scored)
         by_seed[seed] = None if cost is None else cost["total"] / full
     account = {
-        "run": whole, "steps_share": None, "flops_share": None, "flops_share_by_seed": by_seed,
-        "spread": None, "saving": None, "saving_shared": None, "runs_to_pay": None,
+        "run": whole,
+        "steps_share": None,
+        "flops_share": None,
+        "flops_share_by_seed": by_seed,
+        "spread": None,
+        "saving": None,
+        "saving_shared": None,
+        "runs_to_pay": None,
     }
     if arm is reference:
-        ones = {seed: 1.0 for seed in by_seed}
+        ones = dict.fromkeys(by_seed, 1.0)
         return account | {
-            "steps_share": 1.0, "flops_share": 1.0, "flops_share_by_seed": ones, "saving": 0.0,
-            "saving_shared": 0.0, "reason": "the reference",
+            "steps_share": 1.0,
+            "flops_share": 1.0,
+            "flops_share_by_seed": ones,
+            "saving": 0.0,
+            "saving_shared": 0.0,
+            "reason": "the reference",
         }
     if steps is None:
         return account | {"reason": arm["match"]["reason"]}

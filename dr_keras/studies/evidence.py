@@ -45,9 +45,16 @@ import gin
 FOLDS = 2
 # What a later call in the same folder may change: cells that are there stay good.
 MAY_DIFFER = (
-    "evidence.seeds", "evidence.sweep_seeds", "evidence.core_arms", "evidence.more_arms",
-    "evidence.title", "evidence.stale_after", "evidence.sweep_sizes", "evidence.shorter_runs",
-    "SEEDS", *strategies.BINDINGS,
+    "evidence.seeds",
+    "evidence.sweep_seeds",
+    "evidence.core_arms",
+    "evidence.more_arms",
+    "evidence.title",
+    "evidence.stale_after",
+    "evidence.sweep_sizes",
+    "evidence.shorter_runs",
+    "SEEDS",
+    *strategies.BINDINGS,
 )
 
 
@@ -152,9 +159,7 @@ def evidence(
     say(f"  {train['examples']:,} windows, {train['unique_tokens']:,} tokens to train on")
     made = {"path": rater, "flops": {"total": meta_training_flops, "reason": "a rater was given"}}
     if rater is None:
-        made = study.shared(
-            "meta_train", lambda: evidence_rater.train_rater(study.base_dir, parts)
-        )
+        made = study.shared("meta_train", lambda: evidence_rater.train_rater(study.base_dir, parts))
         rater = str(study.base_dir / made["path"])
     loaded = evidence_rater.open_rater(rater, parts.train, tokenizer)
     scored = study.shared(
@@ -172,15 +177,20 @@ def evidence(
     )
     baselines = functools.cache(
         lambda: Baselines(
-            window_candidates(parts.train), window_candidates(parts.outer), scores,
+            window_candidates(parts.train),
+            window_candidates(parts.outer),
+            scores,
             cache_dir=study.base_dir / "baselines",
-            perplexity=functools.partial(
-                cross_perplexity, trainer=perplexity_trainer, folds=FOLDS
-            ),
+            perplexity=functools.partial(cross_perplexity, trainer=perplexity_trainer, folds=FOLDS),
         )
     )
     cells = Cells(
-        base_dir, sizes, parts, measures, baselines, online_arms,
+        base_dir,
+        sizes,
+        parts,
+        measures,
+        baselines,
+        online_arms,
         evidence_rater.scores_fingerprint(scores),
     )
     if any(arm.startswith("perplexity_") for arm in study.all_arms):
@@ -189,8 +199,20 @@ def evidence(
         )
     fraction = study.run(cells, parts, discard_fraction, sweep, sweep_seeds or seeds)
     found = study.results(
-        cells, parts, described, scored, made, loaded, fraction, sweep, sweep_seeds or seeds,
-        discard_fraction is None, title, measures, baselines, scores,
+        cells,
+        parts,
+        described,
+        scored,
+        made,
+        loaded,
+        fraction,
+        sweep,
+        sweep_seeds or seeds,
+        discard_fraction is None,
+        title,
+        measures,
+        baselines,
+        scores,
     )
     evidence_results.write(found, study.base_dir / "results.json")
     evidence_report.write(found, study.base_dir / "report.html")

@@ -129,8 +129,11 @@ class Cells:
     def fingerprint(self, cell: Cell) -> str:
         """Hex SHA-256 of what the cell's figures depend on, settings apart."""
         facts = [
-            cell.name, str(cell.arm in self.online), self._parts.train.fingerprint,
-            self._measures.fingerprint, "" if cell.arm == UNFILTERED else self._scores_fingerprint,
+            cell.name,
+            str(cell.arm in self.online),
+            self._parts.train.fingerprint,
+            self._measures.fingerprint,
+            "" if cell.arm == UNFILTERED else self._scores_fingerprint,
         ]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 

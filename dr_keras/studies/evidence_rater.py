@@ -1,7 +1,7 @@
 """The rater of an evidence study, meta-trained in its folder or given; its scores and cost.
 
-    <base_dir>/rater/             a run of meta_train, with its export/, where none was given
-    <base_dir>/scores.npz         ids and scores of the train part
+<base_dir>/rater/             a run of meta_train, with its export/, where none was given
+<base_dir>/scores.npz         ids and scores of the train part
 """
 
 import hashlib
@@ -44,9 +44,7 @@ def train_rater(base_dir: pathlib.Path, parts: Parts) -> dict:
     setup = experiment(data=lambda: parts)
     trainer = meta_train(run, setup)
     path = pathlib.Path(export_run(run, "best", setup))
-    return {
-        "path": path.relative_to(base_dir).as_posix(), "flops": meta_flops(run, setup, trainer)
-    }
+    return {"path": path.relative_to(base_dir).as_posix(), "flops": meta_flops(run, setup, trainer)}
 
 
 def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> dict:
@@ -137,12 +135,12 @@ def score_train(base_dir: pathlib.Path, rater, train: ExampleSet) -> dict:
         {"tokens": (train.features["tokens"].shape[1:], np.int32)},
     )
     return {
-        "examples": len(train), "forward_flops": int(forward), "flops": int(forward) * len(train)
+        "examples": len(train),
+        "forward_flops": int(forward),
+        "flops": int(forward) * len(train),
     }
 
 
 def scores_fingerprint(scores: np.ndarray) -> str:
     """Hex SHA-256 of scores."""
     return hashlib.sha256(np.ascontiguousarray(scores).tobytes()).hexdigest()
-
-

@@ -35,16 +35,24 @@ SCHEMA_VERSION = 1
 
 _AGAINST = Each({"difference": NUMBER, "margin": FIGURE, "outcome": TEXT, "reason?": TEXT})
 _SUMMARY = {
-    "mean": NUMBER, "spread": FIGURE, "by_seed": Each(NUMBER), "reason?": TEXT,
-    "higher_is_better?": FREE, "against?": _AGAINST,
+    "mean": NUMBER,
+    "spread": FIGURE,
+    "by_seed": Each(NUMBER),
+    "reason?": TEXT,
+    "higher_is_better?": FREE,
+    "against?": _AGAINST,
 }
 _RUN = {"training": NUMBER, "scoring": NUMBER, "total": NUMBER}
 _ARM = {
     "description": TEXT,
     "seconds": NUMBER,
     "budget": {
-        "pool_examples": NUMBER, "pool_tokens": NUMBER, "tokens_seen": NUMBER,
-        "unique_tokens": NUMBER, "epochs": NUMBER, "passes": NUMBER,
+        "pool_examples": NUMBER,
+        "pool_tokens": NUMBER,
+        "tokens_seen": NUMBER,
+        "unique_tokens": NUMBER,
+        "epochs": NUMBER,
+        "passes": NUMBER,
     },
     "discard_fraction": NUMBER,
     "curves": Each(POINTS),
@@ -56,9 +64,15 @@ _ARM = {
     "metrics": Each(_SUMMARY),
     "by_source": Each(_SUMMARY),
     "account": {
-        "run": _RUN, "steps_share": FIGURE, "flops_share": FIGURE, "spread": FIGURE,
-        "flops_share_by_seed": Each(FREE), "saving": FIGURE, "saving_shared": FIGURE,
-        "runs_to_pay": FIGURE, "reason?": TEXT,
+        "run": _RUN,
+        "steps_share": FIGURE,
+        "flops_share": FIGURE,
+        "spread": FIGURE,
+        "flops_share_by_seed": Each(FREE),
+        "saving": FIGURE,
+        "saving_shared": FIGURE,
+        "runs_to_pay": FIGURE,
+        "reason?": TEXT,
     },
 }
 _POINT = {"validation": _SUMMARY, "test": _SUMMARY}
@@ -74,9 +88,15 @@ _SCHEMA = {
     "sweep": Each({"fractions": Each(_POINT), "best": NUMBER, "chosen": NUMBER}),
     "sizes": Listed(
         {
-            "name": TEXT, "parameters": COUNT, "steps": COUNT, "batch_size": COUNT,
-            "sequence_length": COUNT, "tokens_a_run": COUNT, "forward_flops": COUNT,
-            "discard_fraction": NUMBER, "arms": Each(_ARM),
+            "name": TEXT,
+            "parameters": COUNT,
+            "steps": COUNT,
+            "batch_size": COUNT,
+            "sequence_length": COUNT,
+            "tokens_a_run": COUNT,
+            "forward_flops": COUNT,
+            "discard_fraction": NUMBER,
+            "arms": Each(_ARM),
             "verdict": {"outcome": TEXT, "text": TEXT, "figures?": TEXT},
             "shorter_runs?": Each(
                 {"steps": COUNT, "flops_share": NUMBER, "final": _SUMMARY, "against": _AGAINST}
@@ -209,8 +229,13 @@ def size_section(
             },
         }
         arms[arm]["account"] = arm_account(
-            arms[arm], arms[reference], size["forward_flops"], size["batch_size"],
-            cost[arm]["scoring"], cost[arm]["scored"], cost[arm]["meta_training"],
+            arms[arm],
+            arms[reference],
+            size["forward_flops"],
+            size["batch_size"],
+            cost[arm]["scoring"],
+            cost[arm]["scored"],
+            cost[arm]["meta_training"],
         )
     for group in ("metrics", "by_source"):
         for name in arms[reference][group]:
@@ -247,9 +272,7 @@ def shorter_run(
     }
 
 
-def sweep_section(
-    by_fraction: Mapping[float, Mapping[int, Mapping]], chosen: float
-) -> dict:
+def sweep_section(by_fraction: Mapping[float, Mapping[int, Mapping]], chosen: float) -> dict:
     """The sweep at one size: fraction -> seed -> what came of the cell; best by validation loss."""
     fractions = {
         f"{fraction:g}": {
@@ -306,8 +329,12 @@ def answer(sizes: Sequence[Mapping], reference: str, candidate: str, baselines: 
     else:
         outcome = "undecided"
         better = [s["name"] for s in sizes if s["verdict"]["outcome"] == "better"]
-        where = f"the {candidate} arm is better at {' and '.join(better)} only" if better else (
-            f"nowhere is the {candidate} arm better than {rivals} beyond the spread over seeds"
+        where = (
+            f"the {candidate} arm is better at {' and '.join(better)} only"
+            if better
+            else (
+                f"nowhere is the {candidate} arm better than {rivals} beyond the spread over seeds"
+            )
         )
         text = f"No clear answer: {where}; {reach}."
     found = {
@@ -362,7 +389,7 @@ def assemble(**sections) -> dict:
     found = {
         "schema_version": SCHEMA_VERSION,
         "study": "evidence",
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **sections,
         "versions": results.versions(),
     }

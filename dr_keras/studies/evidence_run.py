@@ -39,9 +39,7 @@ def _runs(sections: Sequence[Mapping]) -> dict[str, dict]:
     """Time of the training runs of every size, as a stage; the sweep's other runs not counted."""
     return {
         f"training runs, {section['name']}": {
-            "seconds": sum(
-                arm["seconds"] * len(arm["curves"]) for arm in section["arms"].values()
-            ),
+            "seconds": sum(arm["seconds"] * len(arm["curves"]) for arm in section["arms"].values()),
             "peak_memory_bytes": None,
         }
         for section in sections
@@ -52,8 +50,17 @@ class Study:
     """What is to be run, in which order, and what came of it; arguments as of `evidence`."""
 
     def __init__(
-        self, base_dir, sizes, seeds, core_arms, more_arms, online_arms, sweep_sizes, shorter_runs,
-        claims, say,
+        self,
+        base_dir,
+        sizes,
+        seeds,
+        core_arms,
+        more_arms,
+        online_arms,
+        sweep_sizes,
+        shorter_runs,
+        claims,
+        say,
     ):
         if not sizes or not seeds:
             raise ConfigurationError("evidence.sizes and evidence.seeds must not be empty.")
@@ -116,9 +123,11 @@ class Study:
         smallest, chosen = next(iter(self.sizes)), fraction
         for size in self.sizes:
             facts = self.shared(f"size-{size}", lambda size=size: self._facts(size, cells, parts))
-            tried = [
-                cell(size, CANDIDATE, f, seed) for f in sweep for seed in sweep_seeds
-            ] if size == smallest or self.sweep_sizes == "all" else []
+            tried = (
+                [cell(size, CANDIDATE, f, seed) for f in sweep for seed in sweep_seeds]
+                if size == smallest or self.sweep_sizes == "all"
+                else []
+            )
             if size == smallest:
                 self._share(cells, tried)
                 if chosen is None:
@@ -127,8 +136,10 @@ class Study:
                     self.say(f"  discard fraction by validation loss at {size}: {chosen:g}")
             arms = []
             for arm in self.arms(size):
-                if arm == RANDOM and arm in self.online_arms and is_unfiltered(
-                    facts["steps"], facts["batch_size"], chosen, len(parts.train)
+                if (
+                    arm == RANDOM
+                    and arm in self.online_arms
+                    and is_unfiltered(facts["steps"], facts["batch_size"], chosen, len(parts.train))
                 ):
                     self.same_as_unfiltered.append([size, arm])
                 else:
@@ -175,15 +186,26 @@ class Study:
         }
 
     def results(
-        self, cells, parts, described, scored, made, loaded, fraction, sweep, sweep_seeds,
-        by_sweep, title, measures, baselines, scores,
+        self,
+        cells,
+        parts,
+        described,
+        scored,
+        made,
+        loaded,
+        fraction,
+        sweep,
+        sweep_seeds,
+        by_sweep,
+        title,
+        measures,
+        baselines,
+        scores,
     ) -> dict:
         """All sections of results.json."""
         skipped = {tuple(pair) for pair in self.same_as_unfiltered}
         sections, sweeps = [], {}
-        perplexity = (
-            self.stages.result("perplexity") if self.stages.is_done("perplexity") else None
-        )
+        perplexity = self.stages.result("perplexity") if self.stages.is_done("perplexity") else None
         tokens = int(count_targets(measures.test).sum())
         for size in self.sizes:
             facts = self.stages.result(f"size-{size}")
@@ -228,7 +250,9 @@ class Study:
         return evidence_results.assemble(
             title=title,
             answer=evidence_results.answer(
-                sections, UNFILTERED, CANDIDATE,
+                sections,
+                UNFILTERED,
+                CANDIDATE,
                 [b for b in baselines_used if all(b in s["arms"] for s in sections)],
             ),
             corpus=described,
@@ -264,7 +288,8 @@ class Study:
             },
             tasks={
                 task.name: {
-                    "questions": len(task.questions), "available": task.available,
+                    "questions": len(task.questions),
+                    "available": task.available,
                     "chance": task.chance,
                 }
                 for task in measures.tasks

@@ -16,8 +16,12 @@ import gin
 
 
 def lasso(
-    x: np.ndarray, y: np.ndarray, penalty: float, start: np.ndarray | None = None,
-    tolerance: float = 1e-9, sweeps: int = 10_000,
+    x: np.ndarray,
+    y: np.ndarray,
+    penalty: float,
+    start: np.ndarray | None = None,
+    tolerance: float = 1e-9,
+    sweeps: int = 10_000,
 ) -> np.ndarray:
     """Coefficients w that minimise |y - x w|^2 / (2 n) + penalty |w|_1, by coordinate descent.
 
@@ -36,8 +40,12 @@ def lasso(
 
 
 def _descend(
-    gram: np.ndarray, moment: np.ndarray, penalty: float, start: np.ndarray | None = None,
-    tolerance: float = 1e-9, sweeps: int = 10_000,
+    gram: np.ndarray,
+    moment: np.ndarray,
+    penalty: float,
+    start: np.ndarray | None = None,
+    tolerance: float = 1e-9,
+    sweeps: int = 10_000,
 ) -> np.ndarray:
     """`lasso` from x'x / n and x'y / n: a sweep costs p^2, whatever n is."""
     w = np.zeros(len(moment)) if start is None else np.array(start, np.float64)

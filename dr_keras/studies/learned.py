@@ -170,7 +170,11 @@ def _within(scores: np.ndarray, values: np.ndarray, sources: np.ndarray) -> floa
 
 
 def extremes(
-    candidates: Candidates, scores, count: int = 8, characters: int = 600, labels=None,
+    candidates: Candidates,
+    scores,
+    count: int = 8,
+    characters: int = 600,
+    labels=None,
     by_source: bool = False,
 ) -> dict[str, list[dict]]:
     """The lowest- and highest-rated examples, as the report shows them.

@@ -142,13 +142,10 @@ def compare_filtered(
     kept = stages.run(
         "filter",
         lambda: _filter(
-            base_dir, material, exported["path"], discard_fraction, filter_batch_size,
-            filter_method,
+            base_dir, material, exported["path"], discard_fraction, filter_batch_size, filter_method
         ),
     )
-    records = stages.run(
-        "compare", lambda: _compare(base_dir, material, seeds, test_size, ceiling)
-    )
+    records = stages.run("compare", lambda: _compare(base_dir, material, seeds, test_size, ceiling))
     return quickstart_report.write(
         base_dir,
         material.documents["train"],

@@ -55,7 +55,10 @@ _ARM = {
     # Other figures of the test set at the end, such as accuracy; "against" is by their means.
     "metrics?": Each(
         {
-            "mean": NUMBER, "spread": FIGURE, "by_seed": Each(NUMBER), "reason?": TEXT,
+            "mean": NUMBER,
+            "spread": FIGURE,
+            "by_seed": Each(NUMBER),
+            "reason?": TEXT,
             "against?": Each(
                 {"difference": NUMBER, "margin": FIGURE, "outcome": TEXT, "reason?": TEXT}
             ),
@@ -67,16 +70,20 @@ _ARM = {
     "mean": POINTS,
     "spread": POINTS,
     "final": {
-        "step": COUNT, "mean": NUMBER, "spread": FIGURE, "by_seed": Each(NUMBER),
+        "step": COUNT,
+        "mean": NUMBER,
+        "spread": FIGURE,
+        "by_seed": Each(NUMBER),
         "reason?": TEXT,
     },
     "match": {
-        "target": NUMBER, "steps": FIGURE, "share": FIGURE, "share_by_seed": Each(FREE),
+        "target": NUMBER,
+        "steps": FIGURE,
+        "share": FIGURE,
+        "share_by_seed": Each(FREE),
         "reason?": TEXT,
     },
-    "against": Each(
-        {"difference": NUMBER, "margin": FIGURE, "outcome": TEXT, "reason?": TEXT}
-    ),
+    "against": Each({"difference": NUMBER, "margin": FIGURE, "outcome": TEXT, "reason?": TEXT}),
 }
 _SCHEMA = {
     "schema_version": COUNT,
@@ -103,8 +110,12 @@ _SCHEMA = {
         "minimum_level?": NUMBER,
         # Score against level on examples damaged for the purpose, all levels, clean ones as well.
         "line?": {
-            "measured_on": TEXT, "slope": FIGURE, "intercept": FIGURE, "pearson": FIGURE,
-            "spearman": FIGURE, "reason?": TEXT,
+            "measured_on": TEXT,
+            "slope": FIGURE,
+            "intercept": FIGURE,
+            "pearson": FIGURE,
+            "spearman": FIGURE,
+            "reason?": TEXT,
         },
         "examples?": COUNT,
         "level_unknown?": COUNT,
@@ -221,7 +232,7 @@ def assemble(
         "schema_version": SCHEMA_VERSION,
         "study": study,
         "title": title,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "headline": headline(rater, comparisons[headline_of]),
         "corpus": corpus,
         "rater": rater,
@@ -250,9 +261,7 @@ def write_results(
     return path
 
 
-def read_results(
-    path: str | os.PathLike, validate: Callable[[Mapping], None] = validate
-) -> dict:
+def read_results(path: str | os.PathLike, validate: Callable[[Mapping], None] = validate) -> dict:
     """Reads and validates results.json; DataError where it is missing, cut short or unfit."""
     try:
         results = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))

@@ -100,8 +100,16 @@ def retraining_study(
     load_rater_weights(setup().rater, base_dir, exported["meta_step"])
     pictures = measure(base_dir, setup(), scores) if measure else retraining_report.Pictures()
     return retraining_report.write(
-        base_dir, setup(), title, described, exported, scores, comparison, pictures,
-        stages.timings(), metric,
+        base_dir,
+        setup(),
+        title,
+        described,
+        exported,
+        scores,
+        comparison,
+        pictures,
+        stages.timings(),
+        metric,
     )
 
 
@@ -182,7 +190,7 @@ def read_scores(base_dir) -> tuple[np.ndarray, np.ndarray]:
 
 
 def arm_name(kind: str, fraction: float) -> str:
-    """"rater 25%": what an arm is called."""
+    """ "rater 25%": what an arm is called."""
     return f"{kind} {float(100 * exact_fraction(fraction)):g}%"
 
 
@@ -218,10 +226,13 @@ def _retrain(
         for fraction in fractions:
             share = arm_name("", fraction).strip()
             arms[arm_name("rater", fraction)] = (
-                fraction, f"without the lowest-rated {share}", kept_rows(scores, fraction)
+                fraction,
+                f"without the lowest-rated {share}",
+                kept_rows(scores, fraction),
             )
             arms[arm_name("random", fraction)] = (
-                fraction, f"without a random {share}, another for each seed",
+                fraction,
+                f"without a random {share}, another for each seed",
                 random_rows(train.ids, fraction, seed),
             )
         for name, (fraction, description, rows) in arms.items():

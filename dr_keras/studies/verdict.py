@@ -84,9 +84,7 @@ def judge(
     if share is None:
         reach = f"it never reached the {reference} model's final loss"
     else:
-        reach = (
-            f"it reached the {reference} model's final loss after {percent(share)} of the steps"
-        )
+        reach = f"it reached the {reference} model's final loss after {percent(share)} of the steps"
     if too_small:
         text = (
             f"This corpus is too small for a verdict: {too_small}. Of the model trained on what "

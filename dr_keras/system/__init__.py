@@ -1,1 +1,1 @@
-"""The machine beneath: files that are whole or absent, who may write where, errors of the operating system."""
+"""The machine beneath: whole files, who may write where, errors of the system."""

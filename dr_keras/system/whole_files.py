@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 import contextlib
+from contextlib import AbstractContextManager
 import errno
 import os
 import pathlib
-from typing import ContextManager
 import uuid
 
 from dr_keras.errors import ConfigurationError
@@ -35,7 +35,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         file.write(content)
 
 
-def _opened(path: str) -> ContextManager:
+def _opened(path: str) -> AbstractContextManager:
     if not is_remote(path):
         return open(path, "wb")
     import tensorflow as tf  # Only a remote path is worth the seconds that this takes.

@@ -218,6 +218,4 @@ def meta_training_flops(
     updates = 3 * unroll_length + second_updates * (unroll_length - 1) + 2 + 3 * advance_updates
     models = members * inner * (updates * inner_batch_size + 3 * outer_batch_size)
     weighed = members * inner_batch_size * rater * (3 * unroll_length + advance_updates)
-    return {
-        "inner_models": int(models), "rater": int(weighed), "total": int(models) + int(weighed)
-    }
+    return {"inner_models": int(models), "rater": int(weighed), "total": int(models) + int(weighed)}

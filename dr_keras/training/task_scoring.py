@@ -42,8 +42,7 @@ def likelihood_rows(
     else:
         size = max(length // 2, 1)
         pieces = [
-            (begin, min(begin + size, len(whole)))
-            for begin in range(len(prompt), len(whole), size)
+            (begin, min(begin + size, len(whole))) for begin in range(len(prompt), len(whole), size)
         ]
     tokens = np.zeros([len(pieces), length], np.int32)
     scored = np.zeros([len(pieces), length], bool)

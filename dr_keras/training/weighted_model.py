@@ -144,9 +144,7 @@ class ReplicatedModel(WeightedModel):
         """(gradients of the mean loss, it, its targets: all of the whole batch; new seeds)."""
         context = tf.distribute.get_replica_context()
         place = int(tf.get_static_value(context.replica_id_in_sync_group))
-        parts = {
-            name: tf.split(value, len(self._copies))[place] for name, value in batch.items()
-        }
+        parts = {name: tf.split(value, len(self._copies))[place] for name, value in batch.items()}
         model = self._copies[place].model
         gradients, loss, count, non_trainable = self._local(
             [v.value for v in model.trainable_variables],
@@ -200,9 +198,7 @@ def _check(placement: Replicas, model: keras.Model, batch_size: int) -> None:
             f"batch_size is {batch_size}, which {replicas} replicas cannot share equally: make it a"
             f" multiple of {replicas}, or use fewer devices."
         )
-    statistics = [
-        v.path for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating
-    ]
+    statistics = [v.path for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating]
     if statistics:
         raise ConfigurationError(
             f"The model '{model.name}' keeps statistics over its batches"

@@ -27,7 +27,10 @@ def windows(documents=30, each=2, length=8, vocabulary=20, seed=0, corpora=None,
     tokens = np.random.default_rng(seed).integers(1, vocabulary, (len(ids), length))
     names = ["ab"[d % 2] for d in range(documents) for _ in range(each)]
     return ExampleSet(
-        {"tokens": tokens.astype(np.int32)}, strings(ids), strings(names),
-        strings(names if corpora is None else corpora), weights=weights,
+        {"tokens": tokens.astype(np.int32)},
+        strings(ids),
+        strings(names),
+        strings(names if corpora is None else corpora),
+        weights=weights,
         render=lambda row: " ".join(str(t) for t in row["tokens"] if t),
     )

@@ -7,11 +7,7 @@ import numpy as np
 import pool
 import pytest
 
-from dr_keras.baselines.classifier import (
-    classifier_arm,
-    cross_classifier_scores,
-    fit_logistic,
-)
+from dr_keras.baselines.classifier import classifier_arm, cross_classifier_scores, fit_logistic
 from dr_keras.baselines.ngrams import NgramFeatures, SparseRows
 from dr_keras.baselines.selection import folds_of
 from dr_keras.errors import ConfigurationError, DataError

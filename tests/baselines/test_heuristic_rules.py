@@ -8,12 +8,7 @@ import pytest
 
 from dr_keras.baselines.c4_rules import C4_RULES, bad_words_rule, repeated_spans
 from dr_keras.baselines.gopher_rules import GOPHER_RULES
-from dr_keras.baselines.texts import (
-    Text,
-    repeated_ngram_share,
-    repeated_share,
-    top_ngram_share,
-)
+from dr_keras.baselines.texts import Text, repeated_ngram_share, repeated_share, top_ngram_share
 
 RULES = {**C4_RULES, **GOPHER_RULES}
 PROSE = "the cat sat on a mat"  # six words of 15 letters in all
@@ -147,7 +142,10 @@ def test_figures_are_finite_and_shares_are_shares(text, passage):
         figure = rule.measure(seen)
         assert math.isfinite(figure) and figure >= 0
         if rule.high <= 1 and name not in (
-            "c4_lorem_ipsum", "c4_curly_bracket", "gopher_hashes", "gopher_ellipses"
+            "c4_lorem_ipsum",
+            "c4_curly_bracket",
+            "gopher_hashes",
+            "gopher_ellipses",
         ):
             assert figure <= 1 + 1e-9, name
 

@@ -25,8 +25,13 @@ import gin
 def trainer():
     model = functools.partial(language_model, 20, 8, width=8, layer_count=1, heads=1)
     return LanguageModelTrainer(
-        model, steps=40, batch_size=8, learning_rate=2e-2, evaluate_every=40,
-        evaluation_batch_size=64, jit_compile=False,
+        model,
+        steps=40,
+        batch_size=8,
+        learning_rate=2e-2,
+        evaluate_every=40,
+        evaluation_batch_size=64,
+        jit_compile=False,
     )
 
 

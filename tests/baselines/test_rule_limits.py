@@ -73,7 +73,7 @@ def repeating(n, size, total):
 
     It makes 2 * size / total of the text.
     """
-    gram = [letter for letter in "ABCDEFGHIJ"[:n]]
+    gram = list("ABCDEFGHIJ"[:n])
     gram[0] += "q" * (size - n)
     rest = total - 2 * size
     words = distinct(rest // 3)
@@ -147,8 +147,12 @@ def test_a_rule_is_broken_beyond_its_limit_and_not_at_it(name, at_the_limit, bey
 
 
 def test_every_limit_has_its_two_sides():
-    found = {(name, side) for name, text, _ in SIDES
-             for side in (0, 1) if RULES[name].measure(Text(text)) == LIMITS[name][side]}
+    found = {
+        (name, side)
+        for name, text, _ in SIDES
+        for side in (0, 1)
+        if RULES[name].measure(Text(text)) == LIMITS[name][side]
+    }
     assert found == {(name, side) for name, limits in LIMITS.items()
                      for side in (0, 1) if abs(limits[side]) < NO}  # fmt: skip
 
@@ -176,7 +180,7 @@ def test_what_the_rules_say_about_themselves_has_their_numbers():
     assert "50" in about.split() and "100,000" in about.split()
 
 
-@pytest.mark.parametrize("word", "the be to of and that have with".split())
+@pytest.mark.parametrize("word", ["the", "be", "to", "of", "and", "that", "have", "with"])
 def test_each_stop_word_counts(word):
     rule = RULES["gopher_stop_words"]
     assert rule.measure(Text(f"{word} {word.upper()}, {word}x")) == 2

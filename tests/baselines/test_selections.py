@@ -9,11 +9,7 @@ import numpy as np
 import pool
 import pytest
 
-from dr_keras.baselines.candidates import (
-    document_candidates,
-    joined_candidates,
-    window_candidates,
-)
+from dr_keras.baselines.candidates import document_candidates, joined_candidates, window_candidates
 from dr_keras.baselines.random_choice import proportional_counts, random_arm
 from dr_keras.baselines.selection import (
     batch_fraction,
@@ -71,9 +67,12 @@ def test_what_has_no_score_goes_first():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(2, 40), st.sampled_from([0, 0.1, 0.25, 0.5, 0.75, 0.9]), st.integers(0, 3),
+    st.integers(2, 40),
+    st.sampled_from([0, 0.1, 0.25, 0.5, 0.75, 0.9]),
+    st.integers(0, 3),
     st.sampled_from(["highest", "lowest", "middle"]),
-    st.sampled_from(["threshold", "keep_probability"]), st.randoms(),
+    st.sampled_from(["threshold", "keep_probability"]),
+    st.randoms(),
 )
 def test_every_arm_keeps_the_same_number_in_any_order(count, fraction, seed, keep, method, random):
     found = pool.candidates(count)
@@ -103,7 +102,8 @@ def test_random_keeps_each_source_in_its_share():
     found = pool.candidates(40)  # 30 of a, 10 of b
     budget = random_arm(found, 0.3, seed=1).budget()
     assert budget["by_source"] == {
-        "a": {"examples": 30, "kept": 21}, "b": {"examples": 10, "kept": 7}
+        "a": {"examples": 30, "kept": 21},
+        "b": {"examples": 10, "kept": 7},
     }
     assert random_arm(found, 0.3, seed=1).ids != random_arm(found, 0.3, seed=2).ids
     assert proportional_counts({"x": 1, "y": 1, "z": 1}, 2) == {"x": 1, "y": 1, "z": 0}
@@ -128,9 +128,7 @@ def test_budget_counts_what_is_kept_and_is_json():
     budget = json.loads(json.dumps(chosen.budget()))
     assert budget["unique_tokens"] == 3 + 4 and budget["tokens_before"] == 10
     assert budget["kept"] == 2 and budget["discard_fraction"] == 0.5 == chosen.achieved_fraction
-    assert budget["by_source"] == {
-        "a": {"examples": 3, "kept": 1}, "b": {"examples": 1, "kept": 1}
-    }
+    assert budget["by_source"] == {"a": {"examples": 3, "kept": 1}, "b": {"examples": 1, "kept": 1}}
     assert budget["reasons"] == {"kept": 2, "not among the highest by x": 2}
     assert budget["more"] == 1 and budget["keep"] == "highest"
 

@@ -134,7 +134,9 @@ def test_it_runs_where_nothing_is_installed(tmp_path):
     """Without site-packages: neither gin, TensorFlow nor numpy."""
     steps = {name: {"error": "ModuleNotFoundError: x"} for name in probe.STEPS}
     program = (
-        "import sys; from dr_keras.commands import doctor; from dr_keras.commands.doctor_checks import probe\n"
+        "import sys\n"
+        "from dr_keras.commands import doctor\n"
+        "from dr_keras.commands.doctor_checks import probe\n"
         f"probe.ask = lambda: {{'steps': {steps}, 'ended': None, 'during': None}}\n"
         "sys.exit(doctor.main(['--json']))"
     )

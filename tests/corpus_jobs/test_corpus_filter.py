@@ -184,16 +184,12 @@ def test_scores_of_something_else_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(DataError, match="'d100' of the corpus 'numbers' has no score in"):
         filter_corpus(corpus(), scores=scores, output_dir=out, discard_fraction=0.5)
     with pytest.raises(DataError, match="is not the one that .*scores.jsonl is about"):
-        filter_corpus(
-            corpus(DOCUMENTS[:50]), scores=scores, output_dir=out, discard_fraction=0.5
-        )
+        filter_corpus(corpus(DOCUMENTS[:50]), scores=scores, output_dir=out, discard_fraction=0.5)
     assert not os.path.exists(out)
     other = Rater()
     other.fingerprint = "cd" * 32
     with pytest.raises(DataError, match="another rater than the one given"):
-        filter_corpus(
-            corpus(DOCUMENTS[:100]), other, scores, output_dir=out, discard_fraction=0.5
-        )
+        filter_corpus(corpus(DOCUMENTS[:100]), other, scores, output_dir=out, discard_fraction=0.5)
 
 
 @pytest.mark.parametrize(

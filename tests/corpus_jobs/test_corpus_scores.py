@@ -54,9 +54,7 @@ def test_scores_come_back_exactly_as_the_rater_gave_them(tmp_path):
     table = read_scores(path)
     expected = np.array([*range(1, 11), np.nan], np.float32) / 3
     np.testing.assert_array_equal(table.score, expected)
-    np.testing.assert_array_equal(
-        table.percentile, rater.document_reference.percentile(expected)
-    )
+    np.testing.assert_array_equal(table.percentile, rater.document_reference.percentile(expected))
     assert table.ids == [f"d{n}" for n in range(11)] and table.sources[:2] == ["even", "odd"]
     assert table.windows.tolist() == [2] * 11
     assert table.manifest == manifest == json.load(open(path + ".manifest.json"))

@@ -57,9 +57,7 @@ def test_scores_that_break_off_leave_the_old_ones_and_their_manifest(path):
     assert len(list(path.parent.iterdir())) == 2
 
 
-def test_scores_are_whole_and_without_the_old_manifest_when_they_get_their_name(
-    path, monkeypatch
-):
+def test_scores_are_whole_and_without_the_old_manifest_when_they_get_their_name(path, monkeypatch):
     real, seen = os.replace, []
 
     def replace(source, target):

@@ -135,13 +135,17 @@ def test_a_text_that_changed_under_its_id_is_refused(first, tmp_path, named):
     settings = dict(output_dir=str(tmp_path / "out"), **SETTINGS)
     settings |= {"scores": scores} if named else {"rater": corpora.NumberRater()}
     rewrite(first / "a.jsonl", b"7 ", b"8 ")  # not even size and time tell
-    message = "corpus is not the one that .* is about: a text changed under its id.*text_fingerprint"
+    message = (
+        "corpus is not the one that .* is about: a text changed under its id.*text_fingerprint"
+    )
     with pytest.raises(DataError, match=message):
         filter_files(str(first), **settings)
     assert not (tmp_path / "out").exists()
     if named:  # where they tell, the file is named
         os.utime(first / "a.jsonl", (1, 1))
-        with pytest.raises(DataError, match=r"since then: input .*a.jsonl \(was written to since\)"):
+        with pytest.raises(
+            DataError, match=r"since then: input .*a.jsonl \(was written to since\)"
+        ):
             filter_files(str(first), **settings)
         old = {k: v for k, v in made.items() if k != "text_fingerprint"}
         old["input"] = [{k: f[k] for k in ("path", "size", "modified")} for f in made["input"]]
@@ -212,7 +216,7 @@ def test_other_corpora_get_other_scores(first, tmp_path, change, message):
 
 
 def test_shards_that_nobody_can_vouch_for_are_done_again(first, tmp_path):
-    """The first shard of a file has its digest; without it the others of a touched file are redone."""
+    """The first shard of a file has its digest; without it the others of it are redone."""
     out = tmp_path / "out"
     settings = dict(output_dir=str(out), score_file=str(tmp_path / "s.parquet"), **SETTINGS)
     with pytest.raises(KeyboardInterrupt):

@@ -89,7 +89,7 @@ def test_parquet_files_of_other_columns_codecs_or_notes_stay_apart(tmp_path):
 
 @pytest.fixture(scope="module", params=WRITERS)
 def small(request, tmp_path_factory):
-    """60 files of one record without a source, the same in one file, and what they are filtered to."""
+    """60 files of one record without a source, the same in one file, and what is kept."""
     suffix, folder = request.param, tmp_path_factory.mktemp("small")
     rows = corpora.rows(60)
     (folder / "many").mkdir()

@@ -15,10 +15,39 @@ from dr_keras.data.splits import part_of, split_fractions
 from dr_keras.errors import ConfigurationError
 import gin
 
-WORDS = (
-    "the a of model data is learns \"quoted\" it's text, from -- and page number line value when "
-    "which returns... array shape given list object function (optional) default none if not"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "model",
+    "data",
+    "is",
+    "learns",
+    '"quoted"',
+    "it's",
+    "text,",
+    "from",
+    "--",
+    "and",
+    "page",
+    "number",
+    "line",
+    "value",
+    "when",
+    "which",
+    "returns...",
+    "array",
+    "shape",
+    "given",
+    "list",
+    "object",
+    "function",
+    "(optional)",
+    "default",
+    "none",
+    "if",
+    "not",
+]
 
 
 def corpus_of(texts, name="prose"):

@@ -68,7 +68,10 @@ def test_known_columns_become_labels_and_sources_are_read():
 def test_held_out_parts_with_data_of_their_own():
     shares = {"train": 0.5, "outer": 0.5, "validation": 0, "test": 0}
     parts = dataset_data(
-        dataset, outer=dataset(seed=1), validation=dataset(seed=2), test=dataset(seed=3),
+        dataset,
+        outer=dataset(seed=1),
+        validation=dataset(seed=2),
+        test=dataset(seed=3),
         fractions=shares,
     )
     assert [len(part) for _, part in parts.items()][1:] == [200, 200, 200]

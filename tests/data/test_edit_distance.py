@@ -28,7 +28,7 @@ def test_any_text(first, second):
 def test_known_distances():
     assert edit_distance("kitten", "sitting") == 3
     assert edit_distance("", "abc") == 3 == edit_distance("abc", "")
-    assert edit_distance("the cat sat".split(), "the dog sat down".split()) == 2
+    assert edit_distance(["the", "cat", "sat"], ["the", "dog", "sat", "down"]) == 2
     assert edit_distance("a" * 500, "b" * 500) == 500
 
 

@@ -27,9 +27,7 @@ def draws(stream, steps, first=0):
 
 
 @hypothesis.given(
-    rows=st.integers(1, 60),
-    batch_size=st.integers(1, 60),
-    seed=st.integers(0, 2**64 - 1),
+    rows=st.integers(1, 60), batch_size=st.integers(1, 60), seed=st.integers(0, 2**64 - 1)
 )
 @hypothesis.settings(deadline=None)
 def test_each_epoch_holds_every_row_once(rows, batch_size, seed):

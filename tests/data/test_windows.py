@@ -82,8 +82,7 @@ def test_packing_mixes_levels_by_tokens_and_keeps_corpora_apart():
     weights = {"one": 1.0, "two": 2.0}
     windows = window_documents(documents, TOKENIZER, 4, packing=True, weights=weights)
     np.testing.assert_array_equal(
-        windows.features["tokens"],
-        [[A, B, 1, A], [B, C, D, 1], [A, B, C, D], [1, A, 1, 0]],
+        windows.features["tokens"], [[A, B, 1, A], [B, C, D, 1], [A, B, C, D], [1, A, 1, 0]]
     )
     assert windows.ids.tolist() == ["x#0", "z#0", "y#0", "y#1"]
     assert windows.corpora.tolist() == ["one", "one", "two", "two"]

@@ -109,9 +109,7 @@ def test_both_second_derivatives_are_the_same(inputs):
     along = [tf.sin(p) for p in primals]
     parts = ("last", "sums", "sines")
     forward = forward_over_reverse(recomputing_scan, primals, along, inputs, parts)[1:]
-    for a, b in zip(
-        forward, reverse_over_reverse(recomputing_scan, primals, along, inputs, parts)
-    ):
+    for a, b in zip(forward, reverse_over_reverse(recomputing_scan, primals, along, inputs, parts)):
         np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
@@ -153,9 +151,7 @@ def test_the_program_does_not_grow_with_the_steps():
                 inner = tape.gradient(last, w)
             return outer.gradient(inner, w)
 
-        graph = run.get_concrete_function(
-            tf.zeros(3), tf.zeros((length, 3))
-        ).graph.as_graph_def()
+        graph = run.get_concrete_function(tf.zeros(3), tf.zeros((length, 3))).graph.as_graph_def()
         return sum(len(f.node_def) for f in graph.library.function) + len(graph.node)
 
     assert operations(2) == operations(7)

@@ -45,9 +45,7 @@ class ToyProblem:
 
     def estimate(self, estimator: Callable):
         """What `estimator` returns for this problem."""
-        return estimator(
-            self.problem, self.state, self.eta, self.inner_batches, self.outer_batch
-        )
+        return estimator(self.problem, self.state, self.eta, self.inner_batches, self.outer_batch)
 
     def outer_loss(self, eta: list) -> tf.Tensor:
         """Outer loss after the unroll, by plain updates one after the other: no estimator."""
@@ -67,9 +65,7 @@ def _slots_after(optimizer, theta: list, rng) -> dict:
         values = 0.05 * rng.normal(size=shape)
         return tf.constant(values**2 + 1e-3 if name == "v" else values, tf.float64)
 
-    return {
-        name: [draw(name, leaf.shape) for leaf in leaves] for name, leaves in slots.items()
-    }
+    return {name: [draw(name, leaf.shape) for leaf in leaves] for name, leaves in slots.items()}
 
 
 def _keras_toy(rater, model, loss, optimizer, inner_batches, outer_batch, age, rng):

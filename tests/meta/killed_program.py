@@ -1,7 +1,7 @@
 """A program that a test starts and kills: meta_train on a regression that traces in a second.
 
-    killed_program.py BASE_DIR STEPS
-        A run with a meta-evaluation, a checkpoint and summaries after every second meta-step.
+killed_program.py BASE_DIR STEPS
+    A run with a meta-evaluation, a checkpoint and summaries after every second meta-step.
 """
 
 import os
@@ -10,16 +10,16 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import keras
+import numpy as np
 
-from dr_keras.data.examples import ExampleSet, Parts  # noqa: E402
-from dr_keras.meta.seeds import seeded  # noqa: E402
-from dr_keras.models.losses import squared_error  # noqa: E402
-from dr_keras.runs.experiment import Experiment  # noqa: E402
-from dr_keras.runs.exporters import export_examples  # noqa: E402
-from dr_keras.runs.meta_training import meta_train  # noqa: E402
-import gin  # noqa: E402
+from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.meta.seeds import seeded
+from dr_keras.models.losses import squared_error
+from dr_keras.runs.experiment import Experiment
+from dr_keras.runs.exporters import export_examples
+from dr_keras.runs.meta_training import meta_train
+import gin
 
 BINDINGS = """
     MetaTrainer.inner_optimizer = @adam()

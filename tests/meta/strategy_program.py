@@ -1,22 +1,22 @@
 """A program that tests start: meta-trains a tiny rater under a strategy of its own process.
 
-    strategy_program.py compare FOLDER
-        One device against two logical CPUs, in float64; checkpoints from one to the other; a
-        member that blows up. Writes FOLDER/report.json. Then `split` in FOLDER/split and
-        `language_model`, with their defaults: one process starts up sooner than three.
-    strategy_program.py noise FOLDER
-        One device against two logical CPUs, in float32. Writes FOLDER/noise.json.
-    strategy_program.py split FOLDER [--members N] [--estimator NAME] [--jit]
-        Each of N members on two logical CPUs of 2 N, against one device, in float64; checkpoints
-        and a member that blows up likewise. Writes FOLDER/split.json.
-    strategy_program.py language_model FOLDER [--dtype float32] [--jit]
-        A LanguageModelTrainer on two logical CPUs against one device. Writes
-        FOLDER/language_model.json.
-    strategy_program.py worker FOLDER INDEX PORT PORT [--steps N] [--pause SECONDS] [--members N]
-        One of two workers in float64, whose run lies in FOLDER/run; resumes where it stands.
-        Writes FOLDER/worker-INDEX.json.
-    strategy_program.py one_device FOLDER [--steps N] [--members N]
-        The same run on one device, from the same state.
+strategy_program.py compare FOLDER
+    One device against two logical CPUs, in float64; checkpoints from one to the other; a
+    member that blows up. Writes FOLDER/report.json. Then `split` in FOLDER/split and
+    `language_model`, with their defaults: one process starts up sooner than three.
+strategy_program.py noise FOLDER
+    One device against two logical CPUs, in float32. Writes FOLDER/noise.json.
+strategy_program.py split FOLDER [--members N] [--estimator NAME] [--jit]
+    Each of N members on two logical CPUs of 2 N, against one device, in float64; checkpoints
+    and a member that blows up likewise. Writes FOLDER/split.json.
+strategy_program.py language_model FOLDER [--dtype float32] [--jit]
+    A LanguageModelTrainer on two logical CPUs against one device. Writes
+    FOLDER/language_model.json.
+strategy_program.py worker FOLDER INDEX PORT PORT [--steps N] [--pause SECONDS] [--members N]
+    One of two workers in float64, whose run lies in FOLDER/run; resumes where it stands.
+    Writes FOLDER/worker-INDEX.json.
+strategy_program.py one_device FOLDER [--steps N] [--members N]
+    The same run on one device, from the same state.
 """
 
 import argparse
@@ -28,25 +28,22 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import keras
+import numpy as np
 
-from dr_keras.data.examples import ExampleSet  # noqa: E402
-from dr_keras.errors import ConfigurationError, DrKerasError  # noqa: E402
-from dr_keras.meta import estimators  # noqa: E402
-from dr_keras.meta.checkpoints import Checkpoints  # noqa: E402
-from dr_keras.meta.devices.strategies import (  # noqa: E402
-    mirrored_strategy,
-    multi_worker_strategy,
-)
-from dr_keras.meta.inner_optimizers import adam  # noqa: E402
-from dr_keras.meta.outer_optimizer import OuterAdam  # noqa: E402
-from dr_keras.meta.seeds import seeded  # noqa: E402
-from dr_keras.meta.trainer import MetaTrainer  # noqa: E402
-from dr_keras.models.language_model import language_model  # noqa: E402
-from dr_keras.models.losses import squared_error  # noqa: E402
-from dr_keras.training.example_training import ExampleTrainer, example_sums  # noqa: E402
-from dr_keras.training.language_model_training import LanguageModelTrainer  # noqa: E402
+from dr_keras.data.examples import ExampleSet
+from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.meta import estimators
+from dr_keras.meta.checkpoints import Checkpoints
+from dr_keras.meta.devices.strategies import mirrored_strategy, multi_worker_strategy
+from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.seeds import seeded
+from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.models.language_model import language_model
+from dr_keras.models.losses import squared_error
+from dr_keras.training.example_training import ExampleTrainer, example_sums
+from dr_keras.training.language_model_training import LanguageModelTrainer
 
 RATE = 0.01
 
@@ -433,12 +430,7 @@ def main() -> None:
         name = f"worker-{arguments.index}"
     try:
         train_run(
-            arguments.folder,
-            name,
-            strategy,
-            arguments.steps,
-            arguments.pause,
-            arguments.members,
+            arguments.folder, name, strategy, arguments.steps, arguments.pause, arguments.members
         )
     except DrKerasError as error:
         print(f"{type(error).__name__}: {error}", flush=True)

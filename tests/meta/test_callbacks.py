@@ -38,8 +38,14 @@ def test_metrics_hold_every_step_and_epoch(regression_trainer, regression_sets, 
     )
     records = read_metrics(tmp_path / "run")
     assert [(r["kind"], r["meta_step"]) for r in records] == [
-        ("step", 1), ("step", 2), ("epoch", 2), ("step", 3), ("step", 4), ("epoch", 4),
-        ("step", 5), ("epoch", 5),
+        ("step", 1),
+        ("step", 2),
+        ("epoch", 2),
+        ("step", 3),
+        ("step", 4),
+        ("epoch", 4),
+        ("step", 5),
+        ("epoch", 5),
     ]
     records_of_steps = read_metrics(tmp_path / "run", "step")
     epochs = read_metrics(tmp_path / "run", "epoch")
@@ -53,13 +59,15 @@ def test_metrics_hold_every_step_and_epoch(regression_trainer, regression_sets, 
     assert [r["outer_loss"] for r in epochs] == pytest.approx(history.history["outer_loss"])
 
 
-def test_records_after_the_restored_step_are_dropped(
-    regression_trainer, regression_sets, tmp_path
-):
+def test_records_after_the_restored_step_are_dropped(regression_trainer, regression_sets, tmp_path):
     """A run killed at step 5 whose last checkpoint is of step 3."""
     first = regression_trainer()
-    first.fit(*regression_sets, 3, steps_per_epoch=3,
-              callbacks=[MetricsFile(tmp_path), Checkpoints(tmp_path)])
+    first.fit(
+        *regression_sets,
+        3,
+        steps_per_epoch=3,
+        callbacks=[MetricsFile(tmp_path), Checkpoints(tmp_path)],
+    )
     first.fit(*regression_sets, 5, steps_per_epoch=9, callbacks=[MetricsFile(tmp_path)])
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"kind": "step", "meta_st')  # cut off in a line
@@ -72,7 +80,13 @@ def test_records_after_the_restored_step_are_dropped(
     resumed.fit(*regression_sets, 5, steps_per_epoch=9, callbacks=[MetricsFile(tmp_path)])
     records = read_metrics(tmp_path)
     assert [(r["kind"], r["meta_step"]) for r in records] == [
-        ("step", 1), ("step", 2), ("step", 3), ("epoch", 3), ("step", 4), ("step", 5), ("epoch", 5)
+        ("step", 1),
+        ("step", 2),
+        ("step", 3),
+        ("epoch", 3),
+        ("step", 4),
+        ("step", 5),
+        ("epoch", 5),
     ]
     assert records == lost  # the same run, so the same figures
     assert not list(tmp_path.glob("unfinished*"))
@@ -131,14 +145,31 @@ def test_event_files_hold_what_people_look_for(
     events = EventAccumulator(str(tmp_path / "summaries" / "meta_train"), {"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    means = ("outer_loss", "meta_gradient_norm", "inner_loss_before", "inner_loss_after",
-             "weight_entropy", "effective_sample_size")
+    means = (
+        "outer_loss",
+        "meta_gradient_norm",
+        "inner_loss_before",
+        "inner_loss_after",
+        "weight_entropy",
+        "effective_sample_size",
+    )
     expected = {f"mean/{name}" for name in means}
     for member in (0, 1):
-        expected |= {f"outer_loss/member_{member}", f"meta_gradient_norm/member_{member}",
-                     f"age/member_{member}"}
-    expected |= {"scores/all", "scores/web", "scores/books", "meta_steps_per_second",
-                 "epoch/validation_loss", "lowest_rated", "highest_rated", "operative_config"}
+        expected |= {
+            f"outer_loss/member_{member}",
+            f"meta_gradient_norm/member_{member}",
+            f"age/member_{member}",
+        }
+    expected |= {
+        "scores/all",
+        "scores/web",
+        "scores/books",
+        "meta_steps_per_second",
+        "epoch/validation_loss",
+        "lowest_rated",
+        "highest_rated",
+        "operative_config",
+    }
     assert expected <= tags
 
     def series(tag):
@@ -216,10 +247,16 @@ def test_progress_shows_the_last_meta_evaluation_beside_chance(
     notes = []
     monkeypatch.setattr(Progress, "update", lambda self, done, note="": notes.append(note))
     regression_trainer().fit(
-        *regression_sets, 4, steps_per_epoch=2, callbacks=[ShowProgress()],
+        *regression_sets,
+        4,
+        steps_per_epoch=2,
+        callbacks=[ShowProgress()],
         validate=lambda: {"validation_loss": 1.5, "random_validation_loss": 1.75},
     )
     assert len(notes) == 5  # one for compiling
     assert [("validation 1.500 (random choice 1.750)" in note) for note in notes[1:]] == [
-        False, False, True, True
+        False,
+        False,
+        True,
+        True,
     ]

@@ -11,12 +11,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import CheckpointError
-from dr_keras.meta.checkpoints import (
-    Checkpoints,
-    load_rater_weights,
-    rater_path,
-    rater_steps,
-)
+from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_path, rater_steps
 from dr_keras.meta.inner_optimizers import adam
 
 
@@ -59,9 +54,14 @@ def test_the_newest_state_is_restored(saved, regression_trainer, tmp_path):
 
 def test_names_on_disk(saved, tmp_path):
     assert files(tmp_path) == [
-        "rater-4.sha256", "rater-4.weights.h5", "rater-6.sha256", "rater-6.weights.h5",
-        "state-4.data-00000-of-00001", "state-4.index",
-        "state-6.data-00000-of-00001", "state-6.index",
+        "rater-4.sha256",
+        "rater-4.weights.h5",
+        "rater-6.sha256",
+        "rater-6.weights.h5",
+        "state-4.data-00000-of-00001",
+        "state-4.index",
+        "state-6.data-00000-of-00001",
+        "state-6.index",
     ]
     assert rater_steps(tmp_path) == [4, 6]
 

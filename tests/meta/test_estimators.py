@@ -135,9 +135,7 @@ def test_two_parameters_by_hand(estimator, unroll_length, toy_problem):
     "toy, optimizer, unroll_length",
     [("mlp_with_dropout", ADAM, 5), ("normalised", MOMENTUM, 5), ("conv_net", FULL_ADAMW, 2)],
 )
-def test_options_change_memory_not_values(
-    estimator, toy, optimizer, unroll_length, toy_problem
-):
+def test_options_change_memory_not_values(estimator, toy, optimizer, unroll_length, toy_problem):
     toy = toy_problem(toy, optimizer, unroll_length, age=1)
     assert_agree(toy.estimate(estimator), toy.estimate(NestedTape()), estimator.name)
 
@@ -272,9 +270,7 @@ def test_first_order_by_hand(toy_problem):
     toy = toy_problem("two_parameters", SGD, 3)
     rate = SGD.learning_rate
     weights = np.exp(toy.eta[0]) / np.exp(toy.eta[0]).sum()
-    slope = sum(
-        rate * weights * (c - weights @ c) for c in toy.inner_batches["centre"].numpy()
-    )
+    slope = sum(rate * weights * (c - weights @ c) for c in toy.inner_batches["centre"].numpy())
     _, gradient, state, _ = toy.estimate(FirstOrder())
     miss = float(state.theta[0]) - float(toy.outer_batch["centre"])
     np.testing.assert_allclose(gradient[0], miss * slope, rtol=1e-10)
@@ -343,10 +339,7 @@ def test_the_meta_gradient_favours_clean_text(estimator, toy_problem):
         problem,
         toy.state,
         [tf.zeros(32, tf.float64)],
-        {
-            "tokens": tf.constant(batches, tf.int32),
-            "index": tf.reshape(tf.range(32), (2, 16)),
-        },
+        {"tokens": tf.constant(batches, tf.int32), "index": tf.reshape(tf.range(32), (2, 16))},
         {"tokens": tf.constant(counting[0], tf.int32)},
     )
     rise = -gradient[0].numpy().reshape(2, 16)

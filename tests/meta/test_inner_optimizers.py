@@ -26,10 +26,7 @@ PAIRS = {
         lambda: keras.optimizers.SGD(0.125, momentum=0.75, nesterov=True),
     ),
     # Keras adds its epsilon before the bias correction: equal where there is none.
-    "adam": (
-        adam(0.125, epsilon_root=0.0, **BETAS),
-        lambda: keras.optimizers.Adam(0.125, **BETAS),
-    ),
+    "adam": (adam(0.125, epsilon_root=0.0, **BETAS), lambda: keras.optimizers.Adam(0.125, **BETAS)),
     "adamw": (
         adamw(0.125, clip_norm=1.0, epsilon_root=0.0, weight_decay=0.25, **BETAS),
         lambda: keras.optimizers.AdamW(0.125, global_clipnorm=1.0, weight_decay=0.25, **BETAS),

@@ -21,9 +21,7 @@ def tiny_model() -> keras.Model:
 
 
 def population_of(size, lifetime, updates=2, seed=0, constructor=tiny_model) -> Population:
-    return Population(
-        constructor, size, lifetime, updates, adam(), OuterAdam(), ETA, seed
-    )
+    return Population(constructor, size, lifetime, updates, adam(), OuterAdam(), ETA, seed)
 
 
 def weights_of(population, index) -> np.ndarray:
@@ -128,8 +126,9 @@ def test_the_seed_decides_everything():
     for index in (0, 1):
         np.testing.assert_array_equal(weights_of(first, index), weights_of(same, index))
         assert np.abs(weights_of(first, index) - weights_of(other, index)).max() > 1e-3
-        for a, b in zip(first.members[index].state.non_trainable,
-                        same.members[index].state.non_trainable):
+        for a, b in zip(
+            first.members[index].state.non_trainable, same.members[index].state.non_trainable
+        ):
             np.testing.assert_array_equal(a, b)  # seeds of dropout
 
 
@@ -187,4 +186,8 @@ def test_a_lifetime_may_be_as_short_as_one_meta_step():
 
 def test_a_population_begins_with_nothing_done():
     for member in population_of(2, lifetime=4).members:
-        assert (int(member.contributions), int(member.generation), int(member.state.age)) == (0, 0, 0)
+        assert (int(member.contributions), int(member.generation), int(member.state.age)) == (
+            0,
+            0,
+            0,
+        )

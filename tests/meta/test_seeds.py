@@ -12,8 +12,19 @@ from dr_keras.meta.seeds import derive_seed, seeded
 
 
 def test_seeds_are_distinct_and_in_range():
-    names = [(), ("a",), ("b",), ("a", 1), ("a", "1", ""), ("a", 2), ("a1",), ("member", 0, 1),
-             ("member", 1, 0), ("member", 10), ("member", 1, 0, 0)]
+    names = [
+        (),
+        ("a",),
+        ("b",),
+        ("a", 1),
+        ("a", "1", ""),
+        ("a", 2),
+        ("a1",),
+        ("member", 0, 1),
+        ("member", 1, 0),
+        ("member", 10),
+        ("member", 1, 0, 0),
+    ]
     seeds = [derive_seed(seed, *name) for seed in (0, 1, 10) for name in names]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**31 for seed in seeds)
@@ -53,9 +64,8 @@ def test_states_are_put_back_even_after_an_error():
     expected = random.random(), np.random.random()
     random.seed(3)
     np.random.seed(3)
-    with pytest.raises(RuntimeError, match="inside"):
-        with seeded(99):
-            random.random()
-            np.random.random()
-            raise RuntimeError("inside")
+    with pytest.raises(RuntimeError, match="inside"), seeded(99):
+        random.random()
+        np.random.random()
+        raise RuntimeError("inside")
     assert (random.random(), np.random.random()) == expected

@@ -119,8 +119,10 @@ def test_a_member_that_blows_up_on_the_second_replica_touches_nobody(comparison)
 def test_populations_that_cannot_be_spread_are_refused(comparison):
     population, inner, outer, estimator, statistics = comparison["refused"]
     assert "multiple of it (2, 4, 6, ...) or to a divisor (1), or use 1 devices" in population
-    assert "inner_batch_size is 7, which 2 replicas cannot share equally: make it a multiple of 2,"\
+    assert (
+        "inner_batch_size is 7, which 2 replicas cannot share equally: make it a multiple of 2,"
         in inner
+    )
     assert "outer_batch_size is 6, which 2 replicas in 2 micro-batches each cannot" in outer
     assert "The estimator function cannot split a member's batch over replicas" in estimator
     assert "keeps statistics over its batches" in statistics

@@ -60,9 +60,7 @@ def resumed_equals_uninterrupted(whole, build_again, sets, tmp_path):
     """
     start, restarts = values(whole), []
     record = At(0, None)
-    record.on_train_batch_end = lambda batch, logs: restarts.append(
-        whole.last_record.reinitialised
-    )
+    record.on_train_batch_end = lambda batch, logs: restarts.append(whole.last_record.reinitialised)
     whole.fit(*sets, 7, steps_per_epoch=3, callbacks=[Checkpoints(tmp_path, keep=9), record])
     assert restarts == [[], [], [1], [], [0], [], [1]]
     for later in (6, 7):
@@ -310,8 +308,13 @@ def test_epoch_logs_are_means_over_the_epoch(regression_trainer, regression_sets
         history.history["outer_loss"], [np.mean(losses[:3]), np.mean(losses[3:])]
     )
     assert set(steps[0]) == {
-        "outer_loss", "meta_gradient_norm", "inner_loss_before", "inner_loss_after",
-        "weight_entropy", "effective_sample_size", "nonfinite_count",
+        "outer_loss",
+        "meta_gradient_norm",
+        "inner_loss_before",
+        "inner_loss_after",
+        "weight_entropy",
+        "effective_sample_size",
+        "nonfinite_count",
     }
 
 

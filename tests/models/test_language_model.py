@@ -62,8 +62,12 @@ def test_rotary_attention_is_that_of_its_formula(float64):
     """One block against NumPy: queries and keys as complex numbers turned by angles."""
     width, heads, length = 8, 2, LENGTH
     block = layers.RotaryDecoder(
-        sequence_length=length, intermediate_dim=16, num_heads=heads, normalize_first=True,
-        activation="linear", name="block",
+        sequence_length=length,
+        intermediate_dim=16,
+        num_heads=heads,
+        normalize_first=True,
+        activation="linear",
+        name="block",
     )
     block.build((None, length, width))
     rng = np.random.default_rng(0)

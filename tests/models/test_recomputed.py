@@ -59,9 +59,7 @@ def loss_and_gradient(model, batch, chunk=7, training=False):
         {"recompute_blocks": True, "chunked_logits": True},
     ],
 )
-def test_values_are_those_of_the_plain_model(
-    options, randomised, with_values_of, stacked_as
-):
+def test_values_are_those_of_the_plain_model(options, randomised, with_values_of, stacked_as):
     plain = randomised(model())
     other = with_values_of(plain, model(**options))
     batch = tokens()
@@ -84,9 +82,7 @@ def test_the_same_seed_makes_the_same_model_with_and_without(stacked_as):
 
 def test_each_weight_is_one_variable_for_all_blocks():
     for constructor, attention in ((model, "self_attention"), (rater, "self_attention_layer")):
-        two, three = (
-            constructor(layer_count=count, recompute_blocks=True) for count in (2, 3)
-        )
+        two, three = (constructor(layer_count=count, recompute_blocks=True) for count in (2, 3))
         assert len(two.variables) == len(three.variables)
         assert [v.path for v in two.variables] == [v.path for v in three.variables]
         plain = constructor(layer_count=3)

@@ -20,7 +20,11 @@ TEXTS = ["the cats sat at the bat.", "a cat and a rat at a mat!", "é, the rats 
 
 def wordpiece(folder):
     path = folder / "words.txt"
-    path.write_text("\n".join("[PAD] [UNK] [SEP] the cat rat a ##s sat at . !".split()))
+    path.write_text(
+        "\n".join(
+            ["[PAD]", "[UNK]", "[SEP]", "the", "cat", "rat", "a", "##s", "sat", "at", ".", "!"]
+        )
+    )
     return wordpiece_tokenizer(str(path))
 
 

@@ -125,9 +125,7 @@ def test_held_by_a_loop_is_one_body_and_what_it_stacks():
             array = array.write(index, x)
             return index + 1, tf.tanh(tf.matmul(x, weights)), array
 
-        _, x, array = tf.while_loop(
-            lambda index, *_: index < 7, body, (0, batch["x"], array)
-        )
+        _, x, array = tf.while_loop(lambda index, *_: index < 7, body, (0, batch["x"], array))
         return tf.reduce_sum(x) + tf.reduce_sum(array.stack())
 
     found = estimates.held_by(function, {"x": tf.TensorSpec([6, 5])}, tf.TensorSpec([5, 5]))

@@ -96,9 +96,7 @@ def test_states_of_further_members_count_against_a_chip():
     assert line["fits"] and line["peak_bytes"] == 11 << 30
     line = report.line_of(FACTS, topology(2, 16 << 30), compiled())
     assert not line["fits"]
-    assert line["reason"] == (
-        "needs 23.00 GiB of 16.00 GiB with the states of 3 more members"
-    )
+    assert line["reason"] == ("needs 23.00 GiB of 16.00 GiB with the states of 3 more members")
     json.dumps(line)
 
 
@@ -117,7 +115,24 @@ def test_the_table_has_a_row_a_program():
     header, row = report.compiled_table([line]).splitlines()
     assert header.split()[:3] == ["program", "topology", "arguments"]
     assert row.split() == (
-        "meta_step v5e:2x2 5.00 GiB 3.00 GiB 2.00 GiB 11.00 GiB 4.00 GiB 16.00 GiB yes 2.5".split()
+        [
+            "meta_step",
+            "v5e:2x2",
+            "5.00",
+            "GiB",
+            "3.00",
+            "GiB",
+            "2.00",
+            "GiB",
+            "11.00",
+            "GiB",
+            "4.00",
+            "GiB",
+            "16.00",
+            "GiB",
+            "yes",
+            "2.5",
+        ]
     )
 
 

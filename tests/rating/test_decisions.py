@@ -15,7 +15,7 @@ SCORES = np.random.default_rng(0).normal(size=N).astype(np.float32)
 
 def test_the_hash_is_uniform_and_depends_on_seed_and_id_alone():
     draws = uniform_hash(IDS, 1)
-    assert 0 <= draws.min() and draws.max() < 1
+    assert draws.min() >= 0 and draws.max() < 1
     counts = np.histogram(draws, bins=20, range=(0, 1))[0]
     assert np.all(np.abs(counts - N / 20) < 5 * np.sqrt(N / 20))
     np.testing.assert_array_equal(uniform_hash(IDS[::-1], 1)[::-1], draws)
@@ -88,7 +88,9 @@ def test_defaults_are_a_batch_of_64_and_seed_0():
     np.testing.assert_array_equal(found.keep, told.keep)
     for other in (dict(batch_size=63), dict(batch_size=65), dict(seed=1)):
         differs = decide(IDS[:300], SCORES[:300], 0.5, **other)
-        assert (differs.probability != found.probability).any() or (differs.keep != found.keep).any()
+        assert (differs.probability != found.probability).any() or (
+            differs.keep != found.keep
+        ).any()
 
 
 def test_ids_that_are_not_unicode_have_a_draw():

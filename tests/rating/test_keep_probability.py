@@ -63,9 +63,9 @@ def test_no_score_means_never_kept_and_rounding_beyond_the_ends_is_harmless():
 
 
 def test_runs_in_a_graph_and_keeps_the_shape():
-    graph = tf.function(lambda p: keep_probability(p, 8, 16), input_signature=[
-        tf.TensorSpec([None, 2], tf.float32)
-    ])
+    graph = tf.function(
+        lambda p: keep_probability(p, 8, 16), input_signature=[tf.TensorSpec([None, 2], tf.float32)]
+    )
     assert graph([[0.5, 1.0]]).numpy() == pytest.approx(np.array([[0.5, 1.0]]), abs=1e-12)
 
 

@@ -44,7 +44,8 @@ def results(final: dict[str, float] | None = None, **changes) -> dict:
     }
     for name, fact in facts.items():
         fact.update(
-            tokens_seen=1_620_000 + len(name), epochs=2.0,
+            tokens_seen=1_620_000 + len(name),
+            epochs=2.0,
             discard_fraction=0.0 if name == "unfiltered" else 0.5,
         )
     arms = compare(curves(final), facts)
@@ -60,7 +61,7 @@ def results(final: dict[str, float] | None = None, **changes) -> dict:
                 "train": {
                     **part,
                     "by_source": {"stdlib": 2100, "numpy": 2300, "keras": 2020},
-                    "by_damage": {"clean": 3210, **{kind: 642 for kind in KINDS}},
+                    "by_damage": {"clean": 3210, **dict.fromkeys(KINDS, 642)},
                 },
                 **{
                     name: {"documents": 520, "examples": 377, "unique_tokens": 47_900}

@@ -45,8 +45,15 @@ class Page(HTMLParser):
 
 def whole_report() -> str:
     scores, levels, kinds = study.scored()
-    example = {"id": "n#0", "source": "numpy", "score": -2.0, "percentile": 0.002, "level": 0.8,
-               "damage": "random_characters", "text": "Rq8tu}n th3"}
+    example = {
+        "id": "n#0",
+        "source": "numpy",
+        "score": -2.0,
+        "percentile": 0.002,
+        "level": 0.8,
+        "damage": "random_characters",
+        "text": "Rq8tu}n th3",
+    }
     return report.render_report(
         study.results(),
         scored=report.ScoredExamples(scores, levels, kinds),

@@ -21,8 +21,9 @@ def counting_parts() -> Parts:
         sources = np.array(["s"] * count, object)
         return ExampleSet({"tokens": tokens}, ids, sources, sources, name=name)
 
-    return Parts(part("train", 40, 0), part("outer", 8, 1), part("validation", 8, 2),
-                 part("test", 8, 3))
+    return Parts(
+        part("train", 40, 0), part("outer", 8, 1), part("validation", 8, 2), part("test", 8, 3)
+    )
 
 
 BINDINGS = {

@@ -33,11 +33,7 @@ def new_rater():
     def make(seed, layer_count=1, **options):
         keras.utils.set_random_seed(seed)
         rater = text_rater(
-            vocabulary_size=258,
-            sequence_length=WINDOW,
-            width=8,
-            layer_count=layer_count,
-            **options,
+            vocabulary_size=258, sequence_length=WINDOW, width=8, layer_count=layer_count, **options
         )
         rater.get_layer("score").set_weights([np.random.normal(size=(8, 1)), np.array([0.3])])
         return rater

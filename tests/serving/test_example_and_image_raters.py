@@ -29,8 +29,6 @@ def images(count=60, dtype=np.uint8):
     return example_set({"image": image, "label": rng.integers(0, 4, count).astype(np.int32)})
 
 
-
-
 @pytest.fixture(scope="module", params=["image alone", "image and label", "float images"])
 def exported(request, tmp_path_factory):
     """(loaded rater, examples, their scores by the live rater)."""
@@ -74,8 +72,10 @@ def test_signatures_by_name(exported):
         found = rater.signatures[name](image=tf.constant(image[:5]), **label)
         assert np.allclose(found["score"], scores[:5], atol=1e-5)
     found = rater.signatures["keep_probability"](
-        image=tf.constant(whole[:5]), **label,
-        discard_fraction=tf.constant(0.5, tf.float64), batch_size=tf.constant(4),
+        image=tf.constant(whole[:5]),
+        **label,
+        discard_fraction=tf.constant(0.5, tf.float64),
+        batch_size=tf.constant(4),
     )
     expected = keep_probability(found["percentile"], 4, 8)
     assert np.allclose(found["keep_probability"], expected, atol=1e-6)

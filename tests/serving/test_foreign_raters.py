@@ -237,7 +237,7 @@ def test_a_graph_that_says_something_else_or_nothing_is_refused(copy, shipped, m
     for given_text in (b"[" * 200_000, b"\xff", b"null", b"{}"):
         Other.signatures["get_metadata"] = lambda: {"metadata": tf.constant(given_text)}
         assert "does not belong to its graph" in refused(copy)
-    for odd in (lambda: {}, lambda: {"metadata": tf.constant(1.0)}, lambda: 1 / 0):
+    for odd in (dict, lambda: {"metadata": tf.constant(1.0)}, lambda: 1 / 0):
         Other.signatures["get_metadata"] = odd
         assert "does not belong to its graph" in refused(copy)
 

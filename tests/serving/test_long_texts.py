@@ -31,7 +31,9 @@ def tokenizers(tmp_path_factory):
             return byte_tokenizer()
         path = folder / name
         if name == "wordpiece":
-            path.write_text("\n".join("[PAD] [UNK] [SEP] the cat ##s sat at . a".split()))
+            path.write_text(
+                "\n".join(["[PAD]", "[UNK]", "[SEP]", "the", "cat", "##s", "sat", "at", ".", "a"])
+            )
             return wordpiece_tokenizer(str(path))
         import sentencepiece as spm
 

@@ -91,9 +91,7 @@ def test_no_rows_give_no_scores(served):
             tokens=tf.zeros([0, S], tf.int32), padding_mask=tf.ones([0, S], tf.bool)
         ),
         "keep_probability": served["keep_probability"](
-            text=none,
-            discard_fraction=tf.constant(0.5, tf.float64),
-            batch_size=tf.constant(4),
+            text=none, discard_fraction=tf.constant(0.5, tf.float64), batch_size=tf.constant(4)
         ),
     }
     for name, result in outputs.items():
@@ -117,7 +115,7 @@ def test_any_bytes_have_a_finite_score_that_does_not_depend_on_the_batch(loaded,
     together = loaded(tf.constant(texts, tf.string))
     assert np.all(np.isfinite(together["score"]))
     percentile = together["percentile"].numpy()
-    assert np.all((0 <= percentile) & (percentile <= 1))
+    assert np.all((percentile >= 0) & (percentile <= 1))
     alone = [loaded(tf.constant([text], tf.string))["score"][0] for text in texts]
     np.testing.assert_allclose(together["score"], np.array(alone, np.float32), 1e-6, 1e-6)
 

@@ -42,9 +42,7 @@ def test_the_next_version_is_taken_when_the_export_is_done(
     assert load_rater(paths[0]).fingerprint != load_rater(paths[1]).fingerprint
 
 
-def test_a_version_that_another_took_meanwhile_is_refused(
-    live_rater, references, tmp_path, beside
-):
+def test_a_version_that_another_took_meanwhile_is_refused(live_rater, references, tmp_path, beside):
     beside(lambda: (tmp_path / "7").mkdir())
     with pytest.raises(ArtefactError, match="7 exists already: choose another version"):
         export_rater(live_rater, byte_tokenizer(), 16, str(tmp_path), references[0], version=7)

@@ -23,9 +23,7 @@ def test_every_request_runs_on_the_artefact_it_came_with(exported, loaded):
         assert log.WhichOneof("log_type") == "predict_log"
         request = log.predict_log.request
         name = request.model_spec.signature_name
-        inputs = {
-            key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()
-        }
+        inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
         seen[name] = loaded.signatures[name](**inputs)
         assert np.all(np.isfinite(seen[name]["score"]))
     assert sorted(seen) == [

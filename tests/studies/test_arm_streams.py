@@ -4,12 +4,7 @@ import pytest
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError
-from dr_keras.studies.arm_streams import (
-    TopKStream,
-    data_budget,
-    is_unfiltered,
-    scored_examples,
-)
+from dr_keras.studies.arm_streams import TopKStream, data_budget, is_unfiltered, scored_examples
 
 
 def examples(count, length=5):

@@ -14,8 +14,12 @@ CURVES = {
 def account(name, **changes):
     arms = compare(CURVES)
     settings = {
-        "forward": 10, "batch_size": 2, "scoring": 4, "scored": lambda steps: 8 * steps,
-        "meta_training": 9000.0, **changes,
+        "forward": 10,
+        "batch_size": 2,
+        "scoring": 4,
+        "scored": lambda steps: 8 * steps,
+        "meta_training": 9000.0,
+        **changes,
     }
     return arm_account(arms[name], arms["unfiltered"], **settings)
 

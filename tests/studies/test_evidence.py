@@ -126,7 +126,9 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
     small = found["sizes"][0]
     training = 3 * small["forward_flops"] * small["steps"] * small["batch_size"]
     assert small["arms"]["unfiltered"]["account"]["run"] == {
-        "training": training, "scoring": 0.0, "total": training,
+        "training": training,
+        "scoring": 0.0,
+        "total": training,
     }
     rater = small["arms"]["rater"]["account"]["run"]
     oversized = round(8 / (1 - small["discard_fraction"]))
@@ -155,8 +157,14 @@ def test_the_page_is_one_file_with_the_answer_first(study):
     page = (study / "report.html").read_text(encoding="utf-8")
     found = evidence_results.read(study / "results.json")
     assert page.index(found["answer"]["text"][:40]) < page.index("<svg") < page.index("<table")
-    for text in ("How much to drop", "Compute", "What the rater learned", "chance 50.0%",
-                 "Rated lowest", "The corpus"):
+    for text in (
+        "How much to drop",
+        "Compute",
+        "What the rater learned",
+        "chance 50.0%",
+        "Rated lowest",
+        "The corpus",
+    ):
         assert text in page
     assert "http://www.w3.org" in page and "<script" not in page and "src=" not in page
     assert list((study / "summaries" / "cells" / "30k").glob("rater-*-0/events*"))
@@ -208,7 +216,10 @@ def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys)
         ({"evidence.discard_fraction": "0.0"}, "unfiltered is an arm of its own"),
         ({"evidence.online_arms": "('unfiltered',)"}, "unfiltered chooses nothing"),
         ({"evidence.sweep_sizes": "'some'"}, "must be 'all' or 'smallest'"),
-        ({"CORPUS": "@jsonl_corpus()"}, "evidence: the arm least_damaged needs a corpus whose damage is"),
+        (
+            {"CORPUS": "@jsonl_corpus()"},
+            "evidence: the arm least_damaged needs a corpus whose damage is",
+        ),
         ({"evidence.shorter_runs": "(1.5,)"}, "1.5 is no share of the steps"),
         ({"evidence.shorter_runs": "(0.3,)"}, "30k: 0.3 of 4 steps must be a whole number of"),
         ({"SEQUENCE_LENGTH": "64"}, "rates windows of 128 tokens, the study has 64"),

@@ -73,7 +73,9 @@ def test_rank_correlations():
     assert found["none"]["spearman"] is None and "differing" in found["none"]["reason"]
     assert found["level_of_damage"]["examples"] == 7
     assert found["level_of_damage_among_damaged"] == {
-        "spearman": -1, "examples": 5, "within_sources": -1
+        "spearman": -1,
+        "examples": 5,
+        "within_sources": -1,
     }
     assert list(found)[-1] == "none"  # strongest first
     # a preference for a source alone: correlated over all, not within
@@ -88,8 +90,13 @@ def test_extremes_have_text_source_and_percentile():
     labels = {"level": np.array([0.5] + [np.nan] * 7), "damage": ["noise"] + [None] * 7}
     ends = as_json(learned.extremes(found, SCORES, 2, characters=6, labels=labels))
     assert ends["Rated lowest"][0] == {
-        "text": "text 0", "id": "d0", "source": "a", "score": 0.0, "percentile": 0.0625,
-        "level": 0.5, "damage": "noise",
+        "text": "text 0",
+        "id": "d0",
+        "source": "a",
+        "score": 0.0,
+        "percentile": 0.0625,
+        "level": 0.5,
+        "damage": "noise",
     }
     assert [e["id"] for e in ends["Rated lowest"]] == ["d0", "d1"]
     assert [e["id"] for e in ends["Rated highest"]] == ["d7", "d6"]
@@ -123,7 +130,9 @@ def test_checkpoints_are_loaded_one_by_one(tmp_path, monkeypatch):
 
     found = learned.checkpoint_scores(tmp_path, rater, sample, at_most=3, scorer=scorer)
     assert {step: values.tolist() for step, values in found.items()} == {
-        10: [10, 20, 30], 30: [30, 60, 90], 50: [50, 100, 150]
+        10: [10, 20, 30],
+        30: [30, 60, 90],
+        50: [50, 100, 150],
     }
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="holds no weights of a rater"):
@@ -144,7 +153,11 @@ def test_meta_gradient_norms(tmp_path):
     assert found["meta_steps"] == [1, 2, 3, 4] and found["mean"] == means
     assert found["members"] == [[1, 2, 4, 16], [3, None, 8, 16]]
     assert found["summary"] == {
-        "median": 6, "largest": 16, "first_quarter": 2, "last_quarter": 16, "not_finite": 1
+        "median": 6,
+        "largest": 16,
+        "first_quarter": 2,
+        "last_quarter": 16,
+        "not_finite": 1,
     }
     nothing = learned.meta_gradient_norms(tmp_path / "absent")
     assert nothing["meta_steps"] == [] and nothing["summary"]["median"] is None

@@ -28,7 +28,9 @@ def arms(**outcomes):
 )
 def test_better_only_than_all(unfiltered, random, outcome, text):
     found = judge_metric(
-        arms(unfiltered=unfiltered, random=random), "accuracy", "rater 50%",
+        arms(unfiltered=unfiltered, random=random),
+        "accuracy",
+        "rater 50%",
         ["unfiltered", "random"],
     )
     assert found["outcome"] == outcome and re.search(text, found["text"])

@@ -14,7 +14,23 @@ from dr_keras.runs import meta_training
 from dr_keras.serving.loading import load_rater
 from dr_keras.studies.results import read_results
 
-WORDS = "the a model learns text from data that people wrote with care and some luck".split()
+WORDS = [
+    "the",
+    "a",
+    "model",
+    "learns",
+    "text",
+    "from",
+    "data",
+    "that",
+    "people",
+    "wrote",
+    "with",
+    "care",
+    "and",
+    "some",
+    "luck",
+]
 SMALL = """
     SEQUENCE_LENGTH = 32 | META_STEPS = 4 | meta_train.steps_per_epoch = 2
     language_model.width = 8 | language_model.layer_count = 1 | language_model.heads = 1

@@ -22,14 +22,23 @@ def study(**changes):
         study="test",
         title="a study",
         corpus={
-            "name": "c", "fingerprint": "f", "parts": {"test": {"examples": 3, "unique_tokens": 9}}
+            "name": "c",
+            "fingerprint": "f",
+            "parts": {"test": {"examples": 3, "unique_tokens": 9}},
         },
         rater={"auc": 0.9, "auc_all": 0.8, "spearman": -0.7},
         comparisons=[
             {
-                "name": "small", "model": {"parameters": 5}, "steps": 10, "batch_size": 2,
-                "sequence_length": 4, "reference": "unfiltered", "candidate": "rater",
-                "seeds": [0, 1], "arms": arms, "verdict": judge(arms),
+                "name": "small",
+                "model": {"parameters": 5},
+                "steps": 10,
+                "batch_size": 2,
+                "sequence_length": 4,
+                "reference": "unfiltered",
+                "candidate": "rater",
+                "seeds": [0, 1],
+                "arms": arms,
+                "verdict": judge(arms),
             }
         ],
         stages={"filter": {"seconds": 1.5, "peak_memory_bytes": 10**9}},

@@ -74,6 +74,7 @@ def test_processes_share_work_and_each_piece_is_done_once(tmp_path, remote):
             with lock:
                 log.append((worker, name))
             (done / name).touch()
+
         return work
 
     threads = [

@@ -46,8 +46,18 @@ def test_a_log_gets_a_line_every_interval_and_the_last_one(clock):
     lines = stream.getvalue().splitlines()
     # The first unit, one line each ten seconds, the last unit, the end.
     assert [line.split()[1] for line in lines] == [
-        "1/100", "11/100", "21/100", "31/100", "41/100", "51/100", "61/100", "71/100", "81/100",
-        "91/100", "100/100", "100/100",
+        "1/100",
+        "11/100",
+        "21/100",
+        "31/100",
+        "41/100",
+        "51/100",
+        "61/100",
+        "71/100",
+        "81/100",
+        "91/100",
+        "100/100",
+        "100/100",
     ]
     assert lines[1] == "training 11/100 steps  1.0/s  1m29s left  loss 11"
     assert lines[-1] == "training 100/100 steps in 1m40s  loss 100"

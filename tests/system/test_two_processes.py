@@ -46,9 +46,7 @@ def corpus(tmp_path):
 
 
 def listing(folder) -> list[str]:
-    return sorted(
-        os.path.join(path, name) for path, _, names in os.walk(folder) for name in names
-    )
+    return sorted(os.path.join(path, name) for path, _, names in os.walk(folder) for name in names)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -91,9 +89,7 @@ def test_of_several_workers_the_chief_alone_locks(elsewhere, tmp_path, monkeypat
     assert train() == "trained"
 
 
-def test_scores_that_are_there_are_read_where_nothing_can_be_written(
-    tmp_path, corpus, monkeypatch
-):
+def test_scores_that_are_there_are_read_where_nothing_can_be_written(tmp_path, corpus, monkeypatch):
     import shard_corpora
 
     rater = shard_corpora.NumberRater()

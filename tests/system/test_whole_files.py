@@ -39,10 +39,9 @@ def test_what_was_there_stays_if_writing_fails(tmp_path, error):
 def test_remote_files_likewise(tmp_path):
     url = f"file://{tmp_path}/a/x.txt"
     whole_files.write_text(url, "whole")
-    with pytest.raises(ValueError):
-        with whole_files.replacing(url) as temporary:
-            tf.io.gfile.GFile(temporary, "w").write("half")
-            raise ValueError
+    with pytest.raises(ValueError), whole_files.replacing(url) as temporary:
+        tf.io.gfile.GFile(temporary, "w").write("half")
+        raise ValueError
     assert os.listdir(tmp_path / "a") == ["x.txt"]
     assert (tmp_path / "a" / "x.txt").read_text() == "whole"
 
@@ -60,10 +59,10 @@ def test_a_folder_and_a_pipe_are_left_alone(tmp_path):
 def test_names_are_given_to_errors_of_the_system_only(tmp_path):
     for error, name in ((OSError(errno.ENOSPC, "x"), "a"), (OSError("x"), None),
                         (OSError(errno.EACCES, "x", "b"), "b")):  # fmt: skip
-        with pytest.raises(OSError) as caught:
-            with whole_files.writing("a"):
-                raise error
+        with pytest.raises(OSError) as caught, whole_files.writing("a"):
+            raise error
         assert caught.value.filename == name
+
 
 WRITERS = {
     "text": lambda path, size: whole_files.write_text(path, "é" * (size // 2)),

@@ -94,13 +94,15 @@ def test_meta_step_agrees_with_the_traced_one():
 
     eta = [tf.identity(v.value) for v in rater.trainable_variables]
     traced = tf.function(step).get_concrete_function(
-        eta,
-        tf.TensorSpec([length, inner, S], tf.int32),
-        tf.TensorSpec([outer, S], tf.int32),
+        eta, tf.TensorSpec([length, inner, S], tf.int32), tf.TensorSpec([outer, S], tf.int32)
     )
     found = flops.meta_training_flops(
-        flops.forward_flops(constructor(), TOKENS), flops.forward_flops(rater, TOKENS),
-        meta_steps=1, population_size=1, unroll_length=length, inner_batch_size=inner,
+        flops.forward_flops(constructor(), TOKENS),
+        flops.forward_flops(rater, TOKENS),
+        meta_steps=1,
+        population_size=1,
+        unroll_length=length,
+        inner_batch_size=inner,
         outer_batch_size=outer,
     )
     assert found["total"] == found["inner_models"] + found["rater"]
@@ -109,8 +111,14 @@ def test_meta_step_agrees_with_the_traced_one():
 
 def test_meta_training_by_hand():
     found = flops.meta_training_flops(
-        inner=100, rater=10, meta_steps=3, population_size=2, unroll_length=2,
-        inner_batch_size=4, outer_batch_size=5, advance_updates=1,
+        inner=100,
+        rater=10,
+        meta_steps=3,
+        population_size=2,
+        unroll_length=2,
+        inner_batch_size=4,
+        outer_batch_size=5,
+        advance_updates=1,
     )
     assert found["inner_models"] == 3 * 2 * 100 * ((6 + 6 + 2 + 3) * 4 + 3 * 5)
     assert found["rater"] == 3 * 2 * 4 * 10 * 7

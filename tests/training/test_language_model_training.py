@@ -24,7 +24,7 @@ def examples(count, seed=0, name="train"):
     """Rows that count upwards from a random start; some are shorter and padded."""
     rng = np.random.default_rng(seed)
     tokens = (rng.integers(0, 16, (count, 1)) + np.arange(LENGTH)) % 16 + 1
-    tokens[:: 5, LENGTH // 2 :] = 0
+    tokens[::5, LENGTH // 2 :] = 0
     sources = np.array(["even" if k % 2 == 0 else "odd" for k in range(count)], object)
     ids = np.array([f"{name}{k}#0" for k in range(count)], object)
     return ExampleSet({"tokens": tokens.astype(np.int32)}, ids, sources, sources, name=name)
@@ -111,8 +111,15 @@ def test_fit_takes_the_steps_of_a_plain_loop(share):
     train, test = examples(40), examples(8, 1, "test")
     build = lambda: model_fn(dropout=0.0)  # noqa: E731
     trainer = LanguageModelTrainer(
-        build, steps=8, batch_size=4, learning_rate=1e-2, warmup_steps=2, evaluate_every=4,
-        weight_decay=0.1, clip_norm=1.0, jit_compile=False,
+        build,
+        steps=8,
+        batch_size=4,
+        learning_rate=1e-2,
+        warmup_steps=2,
+        evaluate_every=4,
+        weight_decay=0.1,
+        clip_norm=1.0,
+        jit_compile=False,
     )
     trainer.train(train, test, 0, steps_share=0.5 if share == 1 else 1.0)  # leaves nothing behind
     trainer.train(train, test, 0, steps_share=share)
@@ -158,7 +165,10 @@ def test_the_fingerprint_follows_model_and_settings(trainer):
     )
     heads = LanguageModelTrainer(
         lambda: language_model(VOCABULARY, LENGTH, 16, 1, heads=4, dropout=0.1),
-        steps=40, batch_size=8, learning_rate=1e-2, evaluate_every=10,
+        steps=40,
+        batch_size=8,
+        learning_rate=1e-2,
+        evaluate_every=10,
     )
     assert trainer.fingerprint == same.fingerprint
     assert len({trainer.fingerprint, slower.fingerprint, heads.fingerprint}) == 3
@@ -205,8 +215,14 @@ def test_bad_data_and_non_finite_losses(trainer):
     with pytest.raises(DataError, match="empty"):
         trainer.train(examples(50), examples(8).take(slice(0, 0)), 0)
     wild = LanguageModelTrainer(
-        lambda: model_fn(0.0), steps=4, batch_size=8, learning_rate=1e30, clip_norm=None,
-        warmup_steps=0, evaluate_every=2, jit_compile=False,
+        lambda: model_fn(0.0),
+        steps=4,
+        batch_size=8,
+        learning_rate=1e30,
+        clip_norm=None,
+        warmup_steps=0,
+        evaluate_every=2,
+        jit_compile=False,
     )
     with pytest.raises(NonFiniteError, match="step 2 of 4"):
         wild.train(examples(50), examples(8), 0)

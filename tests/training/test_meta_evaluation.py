@@ -19,8 +19,9 @@ def regression_set(name: str, count: int, lying: float, seed: int) -> ExampleSet
     lies = (rng.random(count) < lying).astype(np.float32)
     target = (x @ np.array([2.0, -1.0], np.float32)) * (1 - 2 * lies)
     names = np.array([f"{name}-{row}" for row in range(count)], object)
-    return ExampleSet({"x": x, "target": target, "lies": lies[:, None]}, names, names, names,
-                      name=name)
+    return ExampleSet(
+        {"x": x, "target": target, "lies": lies[:, None]}, names, names, names, name=name
+    )
 
 
 def inner_model() -> keras.Model:
@@ -38,7 +39,11 @@ def rater() -> keras.Model:
 
 def evaluation_of(rater, train=None, validation=None, **arguments) -> MetaEvaluation:
     settings = dict(
-        optimizer=sgd(0.1), updates=20, batch_size=8, discard_fraction=0.5, validation_size=50,
+        optimizer=sgd(0.1),
+        updates=20,
+        batch_size=8,
+        discard_fraction=0.5,
+        validation_size=50,
         jit_compile=False,
     )
     return MetaEvaluation(

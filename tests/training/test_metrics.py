@@ -15,8 +15,10 @@ pairs = st.lists(st.tuples(few_values, st.booleans()), min_size=2, max_size=25)
 def brute_force_auc(scores, positive):
     wins = [
         1.0 if a > b else 0.5 if a == b else 0.0
-        for a, p in zip(scores, positive) if p
-        for b, q in zip(scores, positive) if not q
+        for a, p in zip(scores, positive)
+        if p
+        for b, q in zip(scores, positive)
+        if not q
     ]
     return sum(wins) / len(wins) if wins else math.nan
 

@@ -64,9 +64,7 @@ def tensorflow(facts: dict) -> Iterator[Finding]:
     whole = [name for name, (there, of) in files.items() if of and there == of]
     if not files:
         if "error" in facts["probe"]["steps"].get("tensorflow", {"error": ""}):
-            yield Finding(
-                PROBLEM, "TensorFlow", "is not installed", f"{PIP} 'tensorflow{wanted}'"
-            )
+            yield Finding(PROBLEM, "TensorFlow", "is not installed", f"{PIP} 'tensorflow{wanted}'")
         return
     named = " and ".join(f"{name} {versions[name]}" for name in files)
     if len(files) == 1:

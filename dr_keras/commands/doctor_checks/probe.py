@@ -113,10 +113,7 @@ def _xla() -> float:
 
 
 def _gin() -> int:
-    from dr_keras.config import (
-        configuration,
-        gin_files,  # noqa: F401
-    )
+    from dr_keras.config import configuration, gin_files
 
     configuration.parse(["experiments/quickstart.gin"], [])
     return len(gin_files.packaged_gin_files())

@@ -64,10 +64,7 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
         return load_rater(self._path, trusted=self._trusted)
 
     def run_inference(
-        self,
-        batch: Sequence[str | bytes],
-        model: Any,
-        inference_args: dict[str, Any] | None = None,
+        self, batch: Sequence[str | bytes], model: Any, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Rating]:
         """One rating a text, in order."""
         del inference_args  # a rater has no settings

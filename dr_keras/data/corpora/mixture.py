@@ -115,7 +115,9 @@ class MixtureCorpus(Corpus):
         for corpus in self._corpora:
             for document in corpus.documents():
                 # The parts of a mixture without weights are drawn together, under its own name.
-                yield document if corpus.weights else dataclasses.replace(
-                    document, corpus=corpus.name
+                yield (
+                    document
+                    if corpus.weights
+                    else dataclasses.replace(document, corpus=corpus.name)
                 )
             skipped.update(corpus.skipped)

@@ -98,7 +98,7 @@ class _Folder:
                 return "about a score file"
         return "a score file" if self._is_score_file(name) else None
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019  lives as long as the search
+    @functools.cache  # noqa: B019  lives as long as the search
     def _is_score_file(self, name: str) -> bool:
         return name + UNFINISHED_SUFFIX in self._names or bool(
             self._marked(name + MANIFEST_SUFFIX, "dr_keras")

@@ -76,7 +76,7 @@ class _Kind:
 
 
 @gin.configurable
-class pixel_noise(_Kind):  # noqa: N801 - kinds of corruption read like the functions they are
+class pixel_noise(_Kind):
     """Replaces a share of an image's pixels by uniform noise.
 
     Args:
@@ -101,7 +101,7 @@ class pixel_noise(_Kind):  # noqa: N801 - kinds of corruption read like the func
 
 
 @gin.configurable
-class label_noise(_Kind):  # noqa: N801
+class label_noise(_Kind):
     """Gives an image one of the other labels, each alike.
 
     The rater can only see it where it reads the label: give `image_rater` the number of classes.

@@ -16,7 +16,13 @@ import gin
 # What numpy raises for files of another kind, and zipfile and zlib for damaged ones. A single
 # array in an .npy file has no context to enter.
 _DAMAGE = (
-    OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error,
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
     tf.errors.OpError,
 )
 _KEYS = ("x_train", "y_train", "x_test", "y_test")

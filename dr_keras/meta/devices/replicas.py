@@ -3,7 +3,7 @@
 Replica r of R carries members r * P / R to (r + 1) * P / R - 1: parameters, slots and outer Adam,
 in variables of its own that nobody else reads. With fewer members than replicas, member m is
 carried by replicas m * R / P to (m + 1) * R / P - 1 together: all of them have its state, and each
-computes with a part of its batches; see dr_keras/meta/devices/split_member.py. Each replica also has a copy
+computes with a part of its batches; see `split_member`. Each replica also has a copy
 of the rater, which stays the same on all of them because all apply the same sum. Everything here is
 called outside jit-compiled functions: inside them a strategy can neither reduce nor assign.
 """
@@ -113,9 +113,7 @@ class Replicas(OneDevice):
             indices = [self._members_of(replica, size)[number] for replica in self._local]
             built = {index: build(index) for index in dict.fromkeys(indices)}
             trees = [built[index] for index in indices]
-            leaves = [
-                self._leaf(list(values)) for values in zip(*map(tf.nest.flatten, trees))
-            ]
+            leaves = [self._leaf(list(values)) for values in zip(*map(tf.nest.flatten, trees))]
             seen.append(tf.nest.pack_sequence_as(trees[0], [leaf for leaf, _ in leaves]))
             for place, index in enumerate(indices):
                 own = [components[place] for _, components in leaves]
@@ -248,9 +246,7 @@ class WorkerReplicas(Replicas):
         def fetch(replica):
             mine = tf.equal(_index(), replica)
             leaves = [leaf.read_value() for leaf in held]
-            bits = [
-                tf.bitcast(x, tf.int32) if x.dtype in (tf.uint32,) else x for x in leaves
-            ]
+            bits = [tf.bitcast(x, tf.int32) if x.dtype in (tf.uint32,) else x for x in leaves]
             sums = self.sum([tf.where(mine, x, tf.zeros_like(x)) for x in bits])
             return [tf.bitcast(x, like.dtype) for x, like in zip(sums, leaves, strict=True)]
 

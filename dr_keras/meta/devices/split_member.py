@@ -128,9 +128,7 @@ class SplitMember:
             micro = self._estimator.micro_batches
             scores = self._problem_of(rater_state).scores(eta, batch, micro)
         return pytrees.dense(
-            tape.gradient(
-                scores, eta, output_gradients=cotangent, unconnected_gradients="zero"
-            )
+            tape.gradient(scores, eta, output_gradients=cotangent, unconnected_gradients="zero")
         )
 
     def _gradient_function(self, rater_state, state, weights, batch, place):
@@ -162,9 +160,7 @@ class SplitMember:
         problem, micro = self._problem_of(rater_state), self._estimator.micro_batches
         return outer_gradient(problem, final, batch, micro, self._group.parts)
 
-    def _pull_back_function(
-        self, rater_state, state, gradient, weights, batch, cotangent, first
-    ):
+    def _pull_back_function(self, rater_state, state, gradient, weights, batch, cotangent, first):
         return self._estimator.pull_back_parts(
             self._problem_of(rater_state), state, gradient, weights, batch, cotangent, first
         )
@@ -208,9 +204,7 @@ class SplitMember:
         finite = pytrees.all_finite(new)
         return pytrees.where(finite, new, state), finite
 
-    def step(
-        self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch
-    ):
+    def step(self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch):
         """As the trainer's step of a member: (direction, state', outer slots', report)."""
         length = next(iter(inner_batches.values())).shape[0]
         batches = pytrees.unstack_batches(inner_batches, length)
@@ -226,9 +220,7 @@ class SplitMember:
         for number in range(length):
             if number % segment == 0:
                 first_of_segment[number] = new
-            new, entered, loss = self._updated(
-                rater_state, new, weights[number], batches[number]
-            )
+            new, entered, loss = self._updated(rater_state, new, weights[number], batches[number])
             losses.append(loss)
             if segment == length:
                 saved[number] = entered
@@ -259,9 +251,7 @@ class SplitMember:
         ordered = [by_weights[number] for number in range(length)]
         found = self._gathered([*losses, *ordered])
         by_scores = tape.gradient(
-            all_weights,
-            scores,
-            output_gradients=tf.cast(found[length:], scores.dtype),
+            all_weights, scores, output_gradients=tf.cast(found[length:], scores.dtype)
         )
         by_eta = None
         for batch, part in zip(batches, tf.unstack(self._own(by_scores)), strict=True):

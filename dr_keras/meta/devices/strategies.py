@@ -218,9 +218,7 @@ def tpu_strategy(
             assignment = tf.tpu.experimental.DeviceAssignment.build(
                 topology, list(computation_shape), num_replicas=num_replicas or 1
             )
-        strategy = tf.distribute.TPUStrategy(
-            resolver, experimental_device_assignment=assignment
-        )
+        strategy = tf.distribute.TPUStrategy(resolver, experimental_device_assignment=assignment)
     except Exception as error:  # resolver, network and runtime each have their own
         raise ConfigurationError(
             f"No TPU '{tpu}' can be used ({_reason(error)}): {_tpu_advice()}"

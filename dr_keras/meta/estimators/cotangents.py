@@ -31,9 +31,7 @@ def pull_back_optimizer(
     slots = floating(state.slots)
     with tf.GradientTape() as tape:
         tape.watch(gradient if first else [state.theta, slots, gradient])
-        theta, new_slots = problem.optimizer.update(
-            state.theta, state.slots, gradient, state.age
-        )
+        theta, new_slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
         targets = [*theta, *floating(new_slots)]
     sources = ([], [], gradient) if first else (state.theta, slots, gradient)
     return tape.gradient(

@@ -41,9 +41,7 @@ class MixedMode(LoopedUnroll):
         with tf.autodiff.ForwardAccumulator(state.theta, direction) as accumulator:
             with tf.GradientTape(persistent=bool(old)) as tape:
                 tape.watch(sources)
-                losses, non_trainable = problem.inner_loss(
-                    state.theta, state.non_trainable, batch
-                )
+                losses, non_trainable = problem.inner_loss(state.theta, state.non_trainable, batch)
                 weighted = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
                 new = floating(non_trainable)
             first_order = tape.gradient(weighted, sources, unconnected_gradients="zero")

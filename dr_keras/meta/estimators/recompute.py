@@ -51,9 +51,4 @@ class Recompute(LoopedUnroll):
             output_gradients=[*direction, *statistics],
             unconnected_gradients="zero",
         )
-        return (
-            pytrees.dense(by_theta),
-            pytrees.dense(by_statistics),
-            by_weights,
-            non_trainable,
-        )
+        return (pytrees.dense(by_theta), pytrees.dense(by_statistics), by_weights, non_trainable)

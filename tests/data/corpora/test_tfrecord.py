@@ -119,7 +119,8 @@ def test_a_damaged_file_names_the_record(tmp_path):
     [
         (b"\xff\xff\xff", "not a tf.train.Example", ""),
         (
-            {"body": b"x", "n": 1}, "no feature 'text'",
+            {"body": b"x", "n": 1},
+            "no feature 'text'",
             "its features: 'body', 'n'.; set tfrecord_corpus.feature, or leave",
         ),
         ({"text": []}, "no feature 'text'", ""),

@@ -21,7 +21,21 @@ from dr_keras.data.tokenizers import (
 )
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 
-WORDS = "[PAD] [CLS] [SEP] [UNK] [MASK] the cat ##s s at . [ é".split()
+WORDS = [
+    "[PAD]",
+    "[CLS]",
+    "[SEP]",
+    "[UNK]",
+    "[MASK]",
+    "the",
+    "cat",
+    "##s",
+    "s",
+    "at",
+    ".",
+    "[",
+    "é",
+]
 TEXT = ["the cats sat at the bat.", "a cat and a rat at a mat!", "é, the rats the bats."]
 
 
