@@ -10,7 +10,8 @@ from dr_keras.meta.callbacks import read_metrics
 from dr_keras.rating.score_files import read_scores
 from dr_keras.report.quickstart_report import ScoredExamples, write_report
 from dr_keras.serving.loading import load_rater
-from dr_keras.studies import results, verdict
+from dr_keras.studies import former_results as results
+from dr_keras.studies import verdict
 from dr_keras.training.metrics import rater_quality
 
 

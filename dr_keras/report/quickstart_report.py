@@ -13,7 +13,7 @@ import os
 import pathlib
 
 from dr_keras.report import page, plots
-from dr_keras.studies.results import validate
+from dr_keras.studies.former_results import validate
 from dr_keras.studies.verdict import percent
 from dr_keras.system import whole_files
 

@@ -13,7 +13,7 @@ from dr_keras.meta.callbacks import read_metrics
 from dr_keras.report import page, plots
 from dr_keras.runs.experiment import Experiment
 from dr_keras.serving.metadata import read as read_metadata
-from dr_keras.studies import results
+from dr_keras.studies import former_results as results
 from dr_keras.studies.verdict import percent
 from dr_keras.system import whole_files
 from dr_keras.training.metrics import rater_quality

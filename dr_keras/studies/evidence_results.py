@@ -25,7 +25,8 @@ import os
 import numpy as np
 
 from dr_keras.errors import DataError
-from dr_keras.studies import results, verdict
+from dr_keras.studies import former_results as results
+from dr_keras.studies import verdict
 from dr_keras.studies.comparison import compare, difference
 from dr_keras.studies.compute import arm_account, recommendation, run_flops
 from dr_keras.studies.forms import COUNT, FIGURE, FREE, NUMBER, POINTS, TEXT, Each, Listed, check

@@ -1,17 +1,53 @@
-"""A small made-up study with the shape of a real one, shared by the tests of the report."""
+"""Made-up studies with the shape of real ones, shared by the tests of results and reports."""
 
 import numpy as np
 
-from dr_keras.studies.comparison import compare
-from dr_keras.studies.results import assemble
-from dr_keras.studies.verdict import judge
+from dr_keras.studies import summaries
+from dr_keras.studies.costs import Cost
+from dr_keras.studies.results import (
+    LOSS,
+    Compute,
+    Protocol,
+    Quality,
+    Rater,
+    Results,
+    Size,
+    SizeFacts,
+    read,
+)
+from dr_keras.studies.summaries import ArmFacts
 from dr_keras.training.metrics import rater_quality
 
 KINDS = ("random_characters", "ocr_confusions", "shuffled_words", "boilerplate", "number_tables")
+DESCRIPTIONS = {
+    "unfiltered": "all training text",
+    "random": "a random half",
+    "rater": "the half with the highest scores",
+}
+SEEDS = (0, 1, 2)
 
 
-def curves(final: dict[str, float], seeds=(0, 1, 2), steps: int = 400) -> dict:
-    """Falling curves that end close to the given losses."""
+def cell(curve, **changes) -> dict:
+    """What came of a cell, with this curve."""
+    record = {
+        "curve": [list(point) for point in curve],
+        "train_curve": [],
+        "final_by_source": {"stdlib": curve[-1][1] - 0.1, "numpy": curve[-1][1] + 0.1},
+        "examples": 6420,
+        "unique_tokens": 812_000,
+        "tokens_seen": 1_620_000,
+        "epochs": 2.0,
+        "seconds": 40.0,
+        "metrics": {},
+    }
+    own = {"discard_fraction": 0.5}
+    for key, value in changes.items():
+        (record if key in record else own)[key] = value
+    return {"record": record, **own}
+
+
+def curves(final: dict[str, float], seeds=SEEDS, steps: int = 400) -> dict:
+    """Falling curves that end close to the given losses: arm -> seed -> curve."""
     rng = np.random.default_rng(0)
     points = np.arange(0, steps + 1, steps // 20)
     return {
@@ -34,26 +70,41 @@ def scored(count: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.normal(0.6, 0.5, count) - 3.0 * levels, levels, kinds
 
 
-def results(final: dict[str, float] | None = None, **changes) -> dict:
+def protocol(**changes) -> Protocol:
+    """Of three arms, the rater's in question."""
+    given = {"reference": "unfiltered", "candidate": "rater", "baselines": ["random"]}
+    return Protocol(**(given | {"seeds": list(SEEDS)} | changes))
+
+
+def facts(**changes) -> SizeFacts:
+    """Of a small model."""
+    given = dict(name="byte model", parameters=124_800, steps=400, batch_size=32)
+    return SizeFacts(**(given | {"sequence_length": 128} | changes))
+
+
+def size(
+    by_arm: dict[str, dict], given: Protocol | None = None, too_small=None, cost=None, **changes
+) -> Size:
+    """A size from arm -> seed -> curve, or arm -> seed -> what came of the cell."""
+    cells = {
+        arm: {s: c if isinstance(c, dict) else cell(c) for s, c in found.items()}
+        for arm, found in by_arm.items()
+    }
+    arms = {arm: ArmFacts(DESCRIPTIONS.get(arm, "another"), (cost or {}).get(arm)) for arm in cells}
+    return summaries.size_section(facts(**changes), cells, arms, given or protocol(), too_small)
+
+
+def results(final: dict[str, float] | None = None, **changes) -> Results:
     """Results of the quick start's form."""
     final = final or {"unfiltered": 2.31, "random": 2.33, "rater": 2.19}
-    facts = {
-        "unfiltered": {"description": "all training text", "unique_tokens": 812_000},
-        "random": {"description": "a random half", "unique_tokens": 405_100},
-        "rater": {"description": "the half with the highest scores", "unique_tokens": 409_900},
-    }
-    for name, fact in facts.items():
-        fact.update(
-            tokens_seen=1_620_000 + len(name),
-            epochs=2.0,
-            discard_fraction=0.0 if name == "unfiltered" else 0.5,
-        )
-    arms = compare(curves(final), facts)
+    made = size(curves(final))
     scores, levels, kinds = scored()
     part = {"documents": 9000, "examples": 6420, "unique_tokens": 812_000}
+    quality = read(Quality, rater_quality(scores, levels, kinds, measured_on="training texts"))
     arguments = dict(
         study="quickstart",
         title="dr_keras quick start: the prose of this Python installation",
+        answer=summaries.answer([made], protocol()),
         corpus={
             "name": "embedded",
             "fingerprint": "5f3c9a17b2e44d0c" * 4,
@@ -69,40 +120,72 @@ def results(final: dict[str, float] | None = None, **changes) -> dict:
                 },
             },
         },
-        rater=rater_quality(scores, levels, kinds, measured_on="training texts"),
-        comparisons=[
-            {
-                "name": "byte model",
-                "model": {"parameters": 124_800},
-                "steps": 400,
-                "batch_size": 32,
-                "sequence_length": 128,
-                "reference": "unfiltered",
-                "candidate": "rater",
-                "seeds": [0, 1, 2],
-                "arms": arms,
-                "verdict": judge(arms),
-            }
-        ],
+        rater=Rater(124_000, "f" * 64, quality, meta_step=60, chosen="lowest loss"),
+        protocol=protocol(),
+        sizes=[made],
         stages={
             "meta_train": {"seconds": 92.4, "peak_memory_bytes": 1_900_000_000},
             "compare": {"seconds": 131.0, "peak_memory_bytes": 1_400_000_000},
         },
         settings={"discard_fraction": 0.5},
     )
-    return assemble(**(arguments | changes))
+    return Results.assemble(**(arguments | changes))
 
 
-def panels() -> dict:
-    """Curves as meta-training leaves them."""
-    rng = np.random.default_rng(2)
-    steps = range(1, 201)
-    loss = {
-        f"member {m}": [(s, 2.4 + 2 * np.exp(-s / 50) + rng.normal(0, 0.03)) for s in steps]
-        for m in (0, 1)
+def evidence(**changes) -> Results:
+    """Results of two sizes, costs counted."""
+    cost = {
+        "unfiltered": Cost(0, lambda steps: 32 * steps, 0.0),
+        "random": Cost(0, lambda steps: 64 * steps, 0.0),
+        "rater": Cost(50_000, lambda steps: 64 * steps, 1e12),
     }
-    return {
-        "outer loss": loss,
-        "meta-evaluation": {"validation loss": [(s, 3 - s / 300) for s in range(0, 201, 50)]},
-        "effective sample size": {"mean": [(s, 32 - s / 20) for s in steps]},
+    finals = {
+        "30k": {"unfiltered": 2.31, "random": 2.33, "rater": 2.19, "heuristics_c4": 2.30},
+        "100k": {"unfiltered": 2.11, "random": 2.13, "rater": 2.02},
     }
+    cost["heuristics_c4"] = cost["random"]
+    extra = dict(
+        validation_loss=2.5,
+        corpora={"letters": 3.0},
+        tasks={"toy": {"accuracy": 0.6, "right_likelihood": -1.2}},
+    )
+    made = []
+    for name, final in finals.items():
+        cells = {
+            arm: {seed: cell(curve, **extra) for seed, curve in found.items()}
+            for arm, found in curves(final).items()
+        }
+        size_facts = dict(name=name, forward_flops=1_000_000, tokens_a_run=400 * 32 * 128)
+        made.append(size(cells, cost=cost, **size_facts))
+    swept = {f: {0: cell([(0, 5.0), (9, 2.0)], validation_loss=2 + f)} for f in (0.25, 0.5)}
+    given = dict(
+        study="evidence",
+        sizes=made,
+        answer=summaries.answer(made, protocol()),
+        protocol=protocol(discard_fraction=0.5, chosen_by="the user", warnings=["30k: more"]),
+        sweep={"30k": summaries.sweep_section(swept, 0.5)},
+        compute=Compute("products", 50_000, 6420, 321_000_000, {"total": 1e12}),
+        tasks={"toy": {"questions": 6, "available": 8, "chance": 0.5}},
+    )
+    return results(**(given | changes))
+
+
+def retraining(**changes) -> Results:
+    """Results of a study judged by accuracy."""
+    accuracy = {"unfiltered": 0.8, "rater 50%": 0.9, "random 50%": 0.7}
+    cells = {
+        arm: {
+            seed: cell([(0, 5.0), (400, 3 - mean)], metrics={"accuracy": mean + seed / 100})
+            for seed in SEEDS
+        }
+        for arm, mean in accuracy.items()
+    }
+    given = protocol(
+        candidate="rater 50%", baselines=["random 50%"], metric="accuracy", higher_is_better=True
+    )
+    made = size(cells, given)
+    more = dict(
+        study="retraining", sizes=[made], protocol=given, answer=summaries.answer([made], given)
+    )
+    assert given.metric != LOSS
+    return results(**(more | changes))

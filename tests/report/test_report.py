@@ -2,11 +2,11 @@ from html.parser import HTMLParser
 import re
 import xml.etree.ElementTree as ElementTree
 
+import former_study as study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
-import study
 
 from dr_keras.errors import DataError
 from dr_keras.report import plots

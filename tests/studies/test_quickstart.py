@@ -12,7 +12,7 @@ from dr_keras.meta.callbacks import read_metrics
 from dr_keras.meta.checkpoints import rater_path, rater_steps
 from dr_keras.runs import meta_training
 from dr_keras.serving.loading import load_rater
-from dr_keras.studies.results import read_results
+from dr_keras.studies.former_results import read_results
 
 WORDS = [
     "the",

@@ -1,120 +1,106 @@
 import copy
+import dataclasses
 import json
 
 import pytest
+import study
 
-from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.studies import results
-from dr_keras.studies.comparison import compare
-from dr_keras.studies.verdict import judge
-
-
-def study(**changes):
-    finals = {"unfiltered": (3.0, 3.1), "rater": (2.0, 2.1)}
-    arms = compare(
-        {
-            name: {seed: [(0, 5.0), (10, v)] for seed, v in enumerate(values)}
-            for name, values in finals.items()
-        },
-        {name: {"unique_tokens": 10, "tokens_seen": 100} for name in finals},
-    )
-    arguments = dict(
-        study="test",
-        title="a study",
-        corpus={
-            "name": "c",
-            "fingerprint": "f",
-            "parts": {"test": {"examples": 3, "unique_tokens": 9}},
-        },
-        rater={"auc": 0.9, "auc_all": 0.8, "spearman": -0.7},
-        comparisons=[
-            {
-                "name": "small",
-                "model": {"parameters": 5},
-                "steps": 10,
-                "batch_size": 2,
-                "sequence_length": 4,
-                "reference": "unfiltered",
-                "candidate": "rater",
-                "seeds": [0, 1],
-                "arms": arms,
-                "verdict": judge(arms),
-            }
-        ],
-        stages={"filter": {"seconds": 1.5, "peak_memory_bytes": 10**9}},
-        settings={"discard_fraction": 0.5},
-    )
-    return results.assemble(**(arguments | changes))
+from dr_keras.errors import DataError
+from dr_keras.studies.results import Results, Summary, percent, to_json
 
 
-def test_what_is_written_is_read_back(tmp_path):
-    made = study()
-    path = results.write_results(made, tmp_path / "deep" / "results.json")
-    assert results.read_results(path) == json.loads(json.dumps(made)) == made
-    assert [p.name for p in path.parent.iterdir()] == ["results.json"]
+@pytest.fixture(scope="module")
+def made():
+    return study.results()
 
 
-def test_headline_repeats_the_sections():
-    head = study()["headline"]
-    assert (head["auc"], head["auc_all"], head["spearman"]) == (0.9, 0.8, -0.7)
-    assert head["final_loss"]["rater"] == pytest.approx(2.05)
-    assert head["share"] == pytest.approx((5 - 3.05) / (5 - 2.05))
-    assert head["outcome"] == "better"
-    unknown = study(rater={"reason": "no damage is known in this corpus"})["headline"]
-    assert unknown["auc"] is None and unknown["reason"] == "no damage is known in this corpus"
+@pytest.fixture(scope="module")
+def evidence():
+    return study.evidence()
+
+
+def test_what_is_written_is_read_back(made, evidence, tmp_path):
+    for results in (made, evidence):
+        path = results.write(tmp_path / "deep" / "results.json")
+        assert Results.load(path) == results
+        assert to_json(Results.load(path)) == json.loads(path.read_text(encoding="utf-8"))
+        assert [p.name for p in path.parent.iterdir()] == ["results.json"]
+
+
+def test_what_a_study_lacks_is_left_out(made):
+    document = to_json(made)
+    assert "compute" not in document and "account" not in document["sizes"][0]["arms"]["rater"]
+    assert document["sizes"][0]["arms"]["rater"]["final"]["spread"] > 0
+    # a figure that is not defined is there, as null
+    assert document["sizes"][0]["arms"]["random"]["match"]["steps"] is None
 
 
 @pytest.mark.parametrize(
     "place, value, message",
     [
-        (("schema_version",), 2, "schema_version is 2"),
+        (("schema_version",), 1, "schema_version is 1, this dr_keras reads 2: use the version"),
         (("titel",), "x", "unknown key 'titel'"),
-        (("rater", "auc"), float("nan"), "results.rater.auc must be a finite number"),
-        (("rater", "auc"), None, "results.rater.auc is null and no 'reason'"),
-        (("rater", "auc"), True, "results.rater.auc must be"),
+        (("rater", "quality", "auc"), float("nan"), "results.rater.quality.auc must be a finite"),
+        (("rater", "quality", "auc"), None, "rater.quality.auc is null and no 'reason'"),
+        (("rater", "quality", "auc"), True, "results.rater.quality.auc must be"),
+        (("rater", "meta_step"), 1.5, "results.rater.meta_step must be a whole number"),
         (("corpus", "parts", "test", "examples"), -1, r"parts.test.examples must be a whole"),
-        (("comparisons", 0, "arms", "rater", "mean", 1), [10, "x"], r"rater.mean\[1\]\[1\] must"),
-        (("comparisons", 0, "candidate"), "oracle", "'oracle', which is not among the arms"),
-        (("comparisons",), {}, "results.comparisons must be a list"),
+        (("sizes", 0, "arms", "rater", "mean", 1), [10, "x"], r"rater.mean\[1\]\[1\] must"),
+        (("sizes", 0, "arms", "rater", "mean", 1), [10], r"mean\[1\] must hold 2 values"),
+        (("sizes", 0, "arms", "rater", "final", "spread"), None, "spread is null and no 'reason'"),
+        (("sizes", 0, "verdict", "text"), None, "verdict.text must be a text"),
+        (("protocol", "candidate"), "oracle", r"'oracle', which is not among the arms of sizes\[0"),
+        (("protocol", "higher_is_better"), 1, "must be true or false"),
+        (("sizes",), {}, "results.sizes must be a list"),
+        (("sizes",), [], "results.sizes is empty"),
         (("stages",), {1: {}}, "keys must be texts"),
         (("stages",), [], "results.stages must be an object"),
     ],
 )
-def test_what_does_not_fit_is_named(place, value, message, tmp_path):
-    broken = copy.deepcopy(study())
+def test_what_does_not_fit_is_named(place, value, message, made):
+    broken = copy.deepcopy(to_json(made))
     inner = broken
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = value
     with pytest.raises(DataError, match=message):
-        results.write_results(broken, tmp_path / "results.json")
-    assert not list(tmp_path.iterdir())
+        Results.of(broken)
 
 
-def test_a_missing_section_is_named():
-    broken = study()
+def test_a_missing_section_is_named(made):
+    broken = copy.deepcopy(to_json(made))
     del broken["corpus"]["fingerprint"]
     with pytest.raises(DataError, match="results.corpus lacks 'fingerprint'"):
-        results.validate(broken)
-    with pytest.raises(ConfigurationError, match="at least one comparison"):
-        study(comparisons=[])
+        Results.of(broken)
     with pytest.raises(DataError, match="must be an object"):
-        results.validate([])
+        Results.of([])
 
 
-def test_settings_must_be_json(tmp_path):
+def test_nothing_unfit_is_written(made, tmp_path):
+    wrong = dataclasses.replace(made, title=3)
+    with pytest.raises(DataError, match="results.title must be a text, not 3"):
+        wrong.write(tmp_path / "results.json")
     for value in ({1, 2}, float("inf")):
         with pytest.raises(DataError, match="cannot be written as JSON"):
-            results.write_results(study(settings={"x": value}), tmp_path / "results.json")
+            dataclasses.replace(made, settings={"x": value}).write(tmp_path / "results.json")
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_that_are_not_results(tmp_path):
     path = tmp_path / "results.json"
     with pytest.raises(DataError, match="does not exist"):
-        results.read_results(path)
+        Results.load(path)
     path.write_text('{"schema_version": 1, "stu')
     with pytest.raises(DataError, match="is not JSON"):
-        results.read_results(path)
+        Results.load(path)
     path.write_text("{}")
     with pytest.raises(DataError, match="results.json: results: schema_version is None"):
-        results.read_results(path)
+        Results.load(path)
+
+
+def test_figures_are_shown_with_their_spread():
+    both = Summary(0.5, 0.25, {"0": 0.25, "1": 0.75})
+    assert both.shown() == "0.500 ± 0.250" and both.shown(1, 100) == "50.0 ± 25.0"
+    assert Summary(0.5, None, {"0": 0.5}, "one seed").shown(2) == "0.50"
+    assert both.outcome("other") == "–"
+    assert percent(0.256, 1) == "25.6%" and percent(None) == "not reached"

@@ -13,7 +13,7 @@ from dr_keras.commands.meta_train import main as meta_train_command
 from dr_keras.commands.retraining_study import main
 from dr_keras.errors import CheckpointError
 from dr_keras.studies import retraining as retraining_study
-from dr_keras.studies.results import read_results
+from dr_keras.studies.former_results import read_results
 from dr_keras.studies.retraining import arm_name, kept_rows, random_rows
 
 MNIST = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist.npz"

@@ -1,0 +1,127 @@
+"""What an arm costs and saves, in floating-point operations (see `dr_keras.training.flops`).
+
+An arm's run of s steps costs 3 F B s for training and, where it chooses by a network, the scoring
+of the examples it read until then. The saving is counted where the arm reaches the final loss of
+the reference; an arm that never does saves nothing, and its figures are null with a reason.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+
+import numpy as np
+
+from dr_keras.studies.results import Account, Arm, Protocol, Run, Size, SizeFacts, percent
+from dr_keras.training.flops import training_flops
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What choosing costs an arm.
+
+    Attributes:
+      scoring: F of what scores for one example, 0 where nothing is scored.
+      scored: steps -> examples scored by then.
+      meta_training: operations of meta-training where the arm uses the rater, else 0; None where
+        they are not known.
+    """
+
+    scoring: int
+    scored: Callable[[float], float]
+    meta_training: float | None
+
+
+def run_flops(steps: float, size: SizeFacts, cost: Cost) -> Run:
+    """Operations of the first `steps` steps of a run."""
+    training = float(training_flops(size.forward_flops, 1) * size.batch_size * steps)
+    scoring = float(cost.scoring * cost.scored(steps)) if cost.scoring else 0.0
+    return Run(training, scoring, training + scoring)
+
+
+def arm_account(arm: Arm, reference: Arm, size: SizeFacts, cost: Cost) -> Account:
+    """What one arm costs, what it saves, and when meta-training has paid for itself.
+
+    Returns:
+      `run`: of the whole run; `steps_share` and `flops_share` of the reference's, with
+      `flops_share_by_seed` and their `spread`; `saving`, operations saved a run, scoring counted;
+      `saving_shared`, the same where the corpus was scored before and for many runs; `runs_to_pay`:
+      runs after which meta-training is paid for. None with a `reason` where undefined.
+    """
+    whole = run_flops(arm.steps, size, cost)
+    full = training_flops(size.forward_flops, 1) * size.batch_size * reference.steps
+    by_seed = {
+        seed: None if share is None else run_flops(share * reference.steps, size, cost).total / full
+        for seed, share in arm.match.share_by_seed.items()
+    }
+    undefined = Account(whole, None, None, by_seed, None, None, None, None)
+    if arm is reference:
+        ones = dict.fromkeys(by_seed, 1.0)
+        return Account(whole, 1.0, 1.0, ones, None, 0.0, 0.0, None, "the reference")
+    if arm.match.steps is None:
+        return dataclasses.replace(undefined, reason=arm.match.reason)
+    reached = run_flops(arm.match.steps, size, cost)
+    saving, spread, runs, reasons = full - reached.total, None, None, []
+    shares = [share for share in by_seed.values() if share is not None]
+    if len(shares) == len(by_seed) and len(shares) > 1:
+        spread = float(np.std(shares, ddof=1))
+    elif len(shares) < len(by_seed):
+        reasons.append(f"{len(by_seed) - len(shares)} of {len(by_seed)} seeds never get there")
+    else:
+        reasons.append("one seed has no spread")
+    if cost.meta_training is None:
+        reasons.append("what meta-training cost is not known")
+    elif not cost.meta_training:
+        reasons.append("no meta-training to pay for")
+    elif saving <= 0:
+        reasons.append("nothing is saved, so meta-training is never paid for")
+    else:
+        runs = cost.meta_training / saving
+    return Account(
+        run=whole,
+        steps_share=arm.match.share,
+        flops_share=reached.total / full,
+        flops_share_by_seed=by_seed,
+        spread=spread,
+        saving=saving,
+        saving_shared=full - reached.training,
+        runs_to_pay=runs,
+        reason="; ".join(reasons) or None,
+    )
+
+
+def recommendation(sizes: Sequence[Size], protocol: Protocol) -> str:
+    """What to do, in a sentence or two, from the accounts and outcomes of all sizes.
+
+    Args:
+      sizes: in rising size.
+      protocol: names the candidate and its rivals.
+    """
+    candidate, reference = protocol.candidate, protocol.reference
+    parts = []
+    for size in sizes:
+        arm, rivals = size.arms[candidate], [reference, *protocol.baselines]
+        account = arm.account
+        outcomes = {rival: arm.final.outcome(rival) for rival in rivals if rival in size.arms}
+        # Reaching a loss at the last step is no better loss: the arms' final figures decide.
+        if outcomes[reference] == "worse":
+            parts.append(f"at {size.name}, do not filter: the {candidate} arm ends worse")
+        elif account.flops_share is None:
+            parts.append(f"at {size.name}, do not filter: the {reference} loss was never reached")
+        elif account.saving <= 0:
+            parts.append(
+                f"at {size.name}, filtering saves nothing: the {reference} loss takes"
+                f" {percent(account.flops_share)} of the FLOPs"
+            )
+        else:
+            text = f"at {size.name}, filtering saves {percent(1 - account.flops_share)} of a run"
+            if account.runs_to_pay is not None:
+                runs = max(1, int(np.ceil(account.runs_to_pay)))
+                text += f" and pays for meta-training from {runs:,} runs on"
+            not_sure = [name for name, outcome in outcomes.items() if outcome == "undecided"]
+            if not_sure:
+                text += f" (within the spread of {' and '.join(not_sure)})"
+            lost = [name for name, outcome in outcomes.items() if outcome == "worse"]
+            if lost:
+                text += f", but {' and '.join(lost)} does better"
+            parts.append(text)
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:] + "."

@@ -1,0 +1,512 @@
+"""From what came of the cells of a study to the sections of its results.
+
+A *cell* is one training run of one arm from one seed. What came of it is a JSON object:
+
+    {"record": `TrainingRecord.to_dict()`, "discard_fraction": achieved,
+     "budget"?: `Budget` of that run, "validation_loss"?, "corpora"?: {name: loss},
+     "tasks"?: {task: {"accuracy", "right_likelihood"}}}
+
+A *curve* is a list of (step, test loss) with rising steps; all arms of a size are evaluated at the
+same steps. One arm, the reference, sets the loss that the others have to reach.
+
+Two arms are called different only where their means are further apart than the sum of their
+spreads (sample standard deviation over seeds), so a lucky seed does not make a winner. With one
+seed there is no spread and hence no verdict.
+
+Steps to reach the reference's final loss are counted on curves whose learning rate follows the
+schedule of the full run. At an early crossing the learning rate is still high, so a run planned to
+end there would have got lower: the count is, if anything, too large for the better arm.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+import numpy as np
+
+from dr_keras.errors import ConfigurationError, NonFiniteError
+from dr_keras.studies import costs
+from dr_keras.studies.results import (
+    LOSS,
+    Arm,
+    Budget,
+    Curve,
+    Difference,
+    Dropped,
+    Match,
+    Protocol,
+    ShorterRun,
+    Size,
+    SizeFacts,
+    Summary,
+    Sweep,
+    SweepPoint,
+    Verdict,
+    percent,
+)
+import gin
+
+Cells = Mapping[int, Mapping]  # seed -> what came of the cell
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmFacts:
+    """What is known of an arm apart from its runs.
+
+    Attributes:
+      description: a few words.
+      cost: of its choice; None where costs are not counted.
+      dropped, pool_by_source, pool_by_damage: see `results.Arm`.
+    """
+
+    description: str
+    cost: costs.Cost | None = None
+    dropped: Dropped | None = None
+    pool_by_source: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    pool_by_damage: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def shown(self) -> dict:
+        """The fields that an arm of the results has as well."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "cost"}
+
+
+def check_curve(curve: Curve, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (int64 [P]) and losses (float64 [P]) of a curve that is long enough and finite."""
+    if not len(curve):
+        raise ConfigurationError(f"the curve of {name} is empty: nothing was evaluated")
+    steps = np.asarray([step for step, _ in curve], dtype=np.int64)
+    losses = np.asarray([loss for _, loss in curve], dtype=np.float64)
+    if np.any(np.diff(steps) <= 0):
+        raise ConfigurationError(f"the steps of the curve of {name} do not rise: {steps.tolist()}")
+    if not np.isfinite(losses).all():
+        bad = int(steps[~np.isfinite(losses)][0])
+        raise NonFiniteError(
+            f"the loss of {name} is not finite at step {bad}: lower the learning rate"
+        )
+    return steps, losses
+
+
+def steps_to_reach(target: float, curve: Curve) -> float | None:
+    """The first step, by linear interpolation, at which a curve is at or below a loss.
+
+    Returns:
+      A step count between two evaluations, the first evaluated step where the curve starts at or
+      below `target`, or None where it never gets there.
+    """
+    steps, losses = check_curve(curve, "this arm")
+    below = np.flatnonzero(losses <= target)
+    if not below.size:
+        return None
+    k = int(below[0])
+    if k == 0:
+        return float(steps[0])
+    part = (losses[k - 1] - target) / (losses[k - 1] - losses[k])
+    return float(steps[k - 1] + part * (steps[k] - steps[k - 1]))
+
+
+def summary(by_seed: Mapping[int, float], higher_is_better: bool | None = None) -> Summary:
+    """Mean and spread (sample standard deviation) of one figure over seeds."""
+    values = np.array(list(by_seed.values()), np.float64)
+    alone = len(values) < 2
+    return Summary(
+        mean=float(values.mean()),
+        spread=None if alone else float(values.std(ddof=1)),
+        by_seed={str(seed): float(value) for seed, value in by_seed.items()},
+        reason="one seed has no spread" if alone else None,
+        higher_is_better=higher_is_better,
+    )
+
+
+def difference(a: Summary, b: Summary) -> Difference:
+    """The mean of `a` minus that of `b`, and whether it is beyond the spread.
+
+    Lower is better unless the summary says otherwise.
+    """
+    gap = a.mean - b.mean
+    if a.spread is None or b.spread is None:
+        reason = "a verdict needs at least two seeds in both arms"
+        return Difference(gap, None, "undecided", reason)
+    margin = a.spread + b.spread
+    outcome = "better" if (gap > 0) == bool(a.higher_is_better) else "worse"
+    return Difference(gap, margin, "undecided" if abs(gap) <= margin else outcome)
+
+
+def compared(
+    by_arm: Mapping[str, Mapping[int, float]],
+    higher_is_better: bool | None = None,
+    rivals: Sequence[str] | None = None,
+) -> dict[str, Summary]:
+    """The summaries of one figure, arm by arm, each with how it compares with the others.
+
+    Args:
+      by_arm: arm -> seed -> figure.
+      higher_is_better: whether a larger figure is better.
+      rivals: the arms that the others are held against; None takes all.
+    """
+    found = {arm: summary(by_seed, higher_is_better) for arm, by_seed in by_arm.items()}
+    named = found if rivals is None else [name for name in rivals if name in found]
+    return {
+        arm: dataclasses.replace(
+            mine, against={o: difference(mine, found[o]) for o in named if o != arm}
+        )
+        for arm, mine in found.items()
+    }
+
+
+def metrics_of(cell: Mapping) -> dict[str, tuple[float, bool | None]]:
+    """Metric -> (figure, whether higher is better) of one cell; None where nobody said."""
+    found: dict[str, tuple[float, bool | None]] = {}
+    if "validation_loss" in cell:
+        found["validation loss"] = (cell["validation_loss"], False)
+    found |= {f"loss on {name}": (loss, False) for name, loss in cell.get("corpora", {}).items()}
+    for task, figures in cell.get("tasks", {}).items():
+        found[f"{task} accuracy"] = (figures["accuracy"], True)
+        found[f"{task} likelihood"] = (figures["right_likelihood"], True)
+    return found | {name: (v, None) for name, v in cell["record"].get("metrics", {}).items()}
+
+
+def _match(arm: Mapping, reference: Mapping) -> Match:
+    """Steps of an arm's curves (`_curves`) to the reference's final mean loss."""
+    last, target = reference["mean"][-1]
+    if arm is reference:  # By definition; its noisy curve may cross its own end a little earlier.
+        return Match(target, float(last), 1.0, dict.fromkeys(arm["curves"], 1.0))
+    steps = steps_to_reach(target, arm["mean"])
+    by_seed = {seed: steps_to_reach(target, curve) for seed, curve in arm["curves"].items()}
+    never = [seed for seed, value in by_seed.items() if value is None]
+    reason = None
+    if steps is None:
+        reason = f"never reached {target:.4f} within {arm['mean'][-1][0]} steps"
+    elif never:
+        reason = f"the mean gets there, but not seed {', '.join(never)}"
+    shares = {seed: None if v is None else v / last for seed, v in by_seed.items()}
+    return Match(target, steps, None if steps is None else steps / last, shares, reason)
+
+
+def _curves(by_seed: Mapping[int, Curve], name: str) -> dict:
+    """The fields "curves", "mean" and "spread" of an arm."""
+    if not by_seed:
+        raise ConfigurationError(f"{name} has no curves: give at least one seed")
+    checked = {seed: check_curve(curve, f"{name}, seed {seed}") for seed, curve in by_seed.items()}
+    first_seed, (steps, _) = next(iter(checked.items()))
+    for seed, (other, _) in checked.items():
+        if not np.array_equal(steps, other):
+            raise ConfigurationError(
+                f"{name}: seeds {first_seed} and {seed} were evaluated at different steps"
+            )
+    losses = np.stack([loss for _, loss in checked.values()])
+
+    def points(values) -> Curve:
+        return [(int(step), float(value)) for step, value in zip(steps, values)]
+
+    return {
+        "curves": {str(seed): points(loss) for seed, (_, loss) in checked.items()},
+        "mean": points(losses.mean(axis=0)),
+        "spread": points(losses.std(axis=0, ddof=1)) if len(losses) > 1 else [],
+    }
+
+
+def _budget(cell: Mapping) -> Mapping[str, float]:
+    record = cell["record"]
+    return cell.get("budget") or {
+        "pool_examples": record["examples"],
+        "pool_tokens": record["unique_tokens"],
+        "tokens_seen": record["tokens_seen"],
+        "epochs": record["epochs"],
+    }
+
+
+def size_section(
+    size: SizeFacts,
+    cells: Mapping[str, Cells],
+    arms: Mapping[str, ArmFacts],
+    protocol: Protocol,
+    too_small: str | None = None,
+) -> Size:
+    """One size of the results, with its verdict.
+
+    Args:
+      size: what is known of it.
+      cells: arm -> seed -> what came of the cell.
+      arms: arm -> what else is known of it.
+      protocol: which arms are compared, and by which metric.
+      too_small: see `too_small_for_verdict`.
+
+    Raises:
+      ConfigurationError: curves that cannot be compared, or no reference or candidate among arms.
+      NonFiniteError: a loss is not finite.
+    """
+    reference = protocol.reference
+    if reference not in cells:
+        raise ConfigurationError(
+            f"the reference arm {reference!r} is not among the arms {sorted(cells)}"
+        )
+    curves = {
+        arm: _curves({s: c["record"]["curve"] for s, c in found.items()}, f"arm {arm!r}")
+        for arm, found in cells.items()
+    }
+    points = [step for step, _ in curves[reference]["mean"]]
+    for name, found in curves.items():
+        if [step for step, _ in found["mean"]] != points:
+            raise ConfigurationError(
+                f"arms {reference!r} and {name!r} were evaluated at different steps"
+            )
+    finals = compared({a: {s: c[-1][1] for s, c in f["curves"].items()} for a, f in curves.items()})
+    metrics, by_source = _figures(cells, protocol)
+    made: dict[str, Arm] = {}
+    for name, found in cells.items():
+        budgets = [_budget(cell) for cell in found.values()]
+        made[name] = Arm(
+            **arms[name].shown(),
+            **curves[name],
+            final=finals[name],
+            match=_match(curves[name], curves[reference]),
+            budget=Budget(**{key: float(np.mean([b[key] for b in budgets])) for key in budgets[0]}),
+            discard_fraction=float(next(iter(found.values()))["discard_fraction"]),
+            seconds=float(np.mean([cell["record"]["seconds"] for cell in found.values()])),
+            metrics={metric: of_arm[name] for metric, of_arm in metrics.items()},
+            by_source={source: of_arm[name] for source, of_arm in by_source.items()},
+        )
+    for name, arm in made.items():
+        if (cost := arms[name].cost) is not None:
+            account = costs.arm_account(arm, made[reference], size, cost)
+            made[name] = dataclasses.replace(arm, account=account)
+    verdict = judge(made, protocol, too_small)
+    achieved = made[protocol.candidate].discard_fraction
+    return Size(**dataclasses.asdict(size), discard_fraction=achieved, arms=made, verdict=verdict)
+
+
+def _figures(
+    cells: Mapping[str, Cells], protocol: Protocol
+) -> tuple[dict[str, dict[str, Summary]], dict[str, dict[str, Summary]]]:
+    """Metric -> arm -> summary, and source -> arm -> summary of the test loss."""
+    first = next(iter(cells[protocol.reference].values()))
+    rivals = [protocol.reference, *protocol.baselines]
+    metrics = {}
+    for name, (_, higher) in metrics_of(first).items():
+        judged = name == protocol.metric
+        by_arm = {a: {s: metrics_of(c)[name][0] for s, c in f.items()} for a, f in cells.items()}
+        higher = protocol.higher_is_better if judged else higher
+        metrics[name] = compared(by_arm, higher, None if judged else rivals)
+    by_source = {
+        source: compared(
+            {
+                arm: {seed: c["record"]["final_by_source"][source] for seed, c in found.items()}
+                for arm, found in cells.items()
+            },
+            rivals=rivals,
+        )
+        for source in first["record"].get("final_by_source", {})
+    }
+    return metrics, by_source
+
+
+def shorter_run(cells: Cells, size: Size, reference: str, cost: costs.Cost) -> ShorterRun:
+    """The candidate's runs of fewer steps, against the reference's full ones.
+
+    Args:
+      cells: seed -> what came of the cell.
+      size: with the full runs.
+      reference: the arm.
+      cost: of the candidate's choice.
+    """
+    final = summary({seed: cell["record"]["curve"][-1][1] for seed, cell in cells.items()})
+    steps = int(next(iter(cells.values()))["record"]["curve"][-1][0])
+    whole = size.arms[reference]
+    spent = costs.run_flops(steps, size, cost).total
+    return ShorterRun(
+        steps,
+        spent / whole.account.run.total,
+        dataclasses.replace(final, against={reference: difference(final, whole.final)}),
+    )
+
+
+def sweep_section(by_fraction: Mapping[float, Cells], chosen: float) -> Sweep:
+    """The sweep at one size: fraction -> seed -> what came of the cell; best by validation loss."""
+    fractions = {
+        f"{fraction:g}": SweepPoint(
+            validation=summary({s: c["validation_loss"] for s, c in found.items()}),
+            test=summary({s: c["record"]["curve"][-1][1] for s, c in found.items()}),
+        )
+        for fraction, found in by_fraction.items()
+    }
+    return Sweep(fractions, best_fraction(by_fraction), float(chosen))
+
+
+def best_fraction(by_fraction: Mapping[float, Cells]) -> float:
+    """The fraction with the lowest mean loss on the validation part; of equal ones the smaller."""
+    losses = {
+        fraction: summary({s: c["validation_loss"] for s, c in found.items()}).mean
+        for fraction, found in sorted(by_fraction.items())
+    }
+    return float(min(losses, key=losses.get))
+
+
+def budget_warnings(sizes: Sequence[Size], reference: str, tolerance: float = 0.05) -> list[str]:
+    """Arms whose tokens seen differ from the reference's by more than the tolerance."""
+    found = []
+    for size in sizes:
+        seen = size.arms[reference].budget.tokens_seen
+        for name, arm in size.arms.items():
+            share = arm.budget.tokens_seen / seen - 1
+            if abs(share) > tolerance:
+                found.append(
+                    f"{size.name}, {name}: {percent(abs(share), 1)}"
+                    f" {'more' if share > 0 else 'fewer'} tokens seen than {reference}, because its"
+                    " examples are longer or shorter; packing makes them equal"
+                )
+    return found
+
+
+@gin.configurable
+def too_small_for_verdict(
+    train_examples: int,
+    test_tokens: int,
+    steps: int,
+    batch_size: int,
+    minimum_test_tokens: int = 10_000,
+    minimum_train_batches: int = 20,
+    maximum_epochs: float = 50.0,
+) -> str | None:
+    """Why a corpus is too small for its comparison to mean anything, or None.
+
+    Args:
+      train_examples: examples of the *smallest* arm's training data.
+      test_tokens: real tokens of the test part.
+      steps: training steps of each arm.
+      batch_size: examples a step.
+      minimum_test_tokens: below this the test loss says more about the few test texts than about
+        the arms.
+      minimum_train_batches: below this every batch is nearly the same set of examples.
+      maximum_epochs: above this all arms learn their training text by heart.
+    """
+    reasons = []
+    if test_tokens < minimum_test_tokens:
+        reasons.append(f"the test part has {test_tokens:,} tokens (needs {minimum_test_tokens:,})")
+    if train_examples < minimum_train_batches * batch_size:
+        reasons.append(
+            f"the smallest arm has {train_examples:,} training examples "
+            f"(needs {minimum_train_batches * batch_size:,})"
+        )
+    epochs = steps * batch_size / max(train_examples, 1)
+    if epochs > maximum_epochs:
+        reasons.append(f"the smallest arm repeats its data {epochs:.0f} times")
+    return "; ".join(reasons) or None
+
+
+def judge(arms: Mapping[str, Arm], protocol: Protocol, too_small: str | None = None) -> Verdict:
+    """The verdict on one size: did the candidate's choice of data help, and by how much?
+
+    Args:
+      arms: of the size.
+      protocol: names the candidate, its rivals and the metric; baselines that did not run are
+        ignored.
+      too_small: from `too_small_for_verdict`; not None means no verdict, whatever the figures.
+
+    Returns:
+      "better" (than the reference and every baseline beyond the spread), "worse" (than one of them
+      beyond the spread), "undecided", or "too_small".
+    """
+    candidate, reference, metric = protocol.candidate, protocol.reference, protocol.metric
+    missing = [name for name in (candidate, reference) if name not in arms]
+    if missing:
+        raise ConfigurationError(f"no verdict without the arms {missing}; there are {list(arms)}")
+    rivals = [reference, *(name for name in protocol.baselines if name in arms)]
+    figures = {name: arms[name].judged(metric) for name in [candidate, *rivals]}
+    digits = 3 if metric == LOSS else 4
+    shown = ", ".join(f"{name} {figure.shown(digits)}" for name, figure in figures.items())
+    against = {name: figures[candidate].against[name] for name in rivals}
+    lost = [name for name, found in against.items() if found.outcome == "worse"]
+    open_ = [name for name, found in against.items() if found.outcome == "undecided"]
+    outcome = "worse" if lost else "undecided" if open_ else "better"
+    reasons = {against[name].reason for name in open_} - {None}
+    within = f"the difference to {' and '.join(open_)} is within the spread over seeds"
+    unclear = f"No clear answer: {reasons.pop() if reasons else within}"
+    if metric != LOSS:
+        share = candidate.split()[-1]
+        text = {
+            "worse": f"The rater did not help: {candidate} was worse than {' and '.join(lost)}.",
+            "undecided": f"{unclear}.",
+            "better": f"Yes: without the {share} of the training examples that the rater scored"
+            f" lowest, the model beat {' and '.join(rivals)} beyond the spread over seeds.",
+        }[outcome]
+        return Verdict(outcome, text, f"Test {metric}: {shown}")
+    share = arms[candidate].match.share
+    if share is None:
+        reach = f"it never reached the {reference} model's final loss"
+    else:
+        reach = f"it reached the {reference} model's final loss after {percent(share)} of the steps"
+    text = {
+        "worse": f"The {candidate} did not help: training on what it kept ended with a higher loss"
+        f" than {' and '.join(lost)}; {reach}.",
+        "undecided": f"{unclear}; {reach}.",
+        "better": f"Yes: trained on what the {candidate} kept, the model beat"
+        f" {' and '.join(rivals)} beyond the spread over seeds; {reach}.",
+    }[outcome]
+    if too_small:
+        outcome = "too_small"
+        text = (
+            f"This corpus is too small for a verdict: {too_small}. Of the model trained on what "
+            f"the {candidate} kept, this much was measured: {reach}."
+        )
+    return Verdict(outcome, text, f"Final test loss in nats per token, lower is better: {shown}")
+
+
+def answer(sizes: Sequence[Size], protocol: Protocol) -> Verdict:
+    """The answer on all sizes: that of the one size, unless costs were counted.
+
+    Where they were: one sentence on all sizes, figures of the largest, and a recommendation.
+    """
+    candidate, reference = protocol.candidate, protocol.reference
+    largest = sizes[-1]
+    account = largest.arms[candidate].account
+    if account is None:
+        return largest.verdict
+    baselines = [name for name in protocol.baselines if all(name in s.arms for s in sizes)]
+    rivals = " and ".join([reference, *baselines])
+    outcomes = {size.name: size.verdict.outcome for size in sizes}
+    better = [name for name, outcome in outcomes.items() if outcome == "better"]
+    lost = [name for name, outcome in outcomes.items() if outcome == "worse"]
+    if account.flops_share is None:
+        reach = f"at {largest.name} it never reached the {reference} model's final loss"
+    else:
+        spread = "" if account.spread is None else f" ± {100 * account.spread:.0f}"
+        reach = (
+            f"at {largest.name} it reached the {reference} model's final loss with"
+            f" {100 * account.flops_share:.0f}{spread}% of its FLOPs, scoring included"
+        )
+    reach += _reached_sooner(largest, reference)
+    if "too_small" in outcomes.values():
+        outcome = "too_small"
+        text = next(s.verdict.text for s in sizes if s.verdict.outcome == outcome)
+    elif len(better) == len(sizes):
+        outcome = "better"
+        where = "the one size" if len(sizes) == 1 else f"all {len(sizes)} sizes"
+        text = (
+            f"Yes: trained on what the {candidate} kept, models beat {rivals} beyond the spread"
+            f" over seeds at {where}; {reach}."
+        )
+    elif lost:
+        outcome = "worse"
+        text = (
+            f"No: at {' and '.join(lost)}, models trained on what the {candidate} kept ended worse"
+            f" than {rivals} or one of them; {reach}."
+        )
+    else:
+        outcome = "undecided"
+        where = f"nowhere is the {candidate} arm better than {rivals} beyond the spread over seeds"
+        if better:
+            where = f"the {candidate} arm is better at {' and '.join(better)} only"
+        text = f"No clear answer: {where}; {reach}."
+    advice = "None: the corpus is too small for a verdict."
+    if outcome != "too_small":
+        advice = costs.recommendation(sizes, protocol)
+    figures = f"{largest.name}: {largest.verdict.figures}"
+    return Verdict(outcome, text, figures, advice)
+
+
+def _reached_sooner(size: Size, reference: str) -> str:
+    """In words: the cheapest of the shorter runs that is no worse than the full reference."""
+    for run in size.shorter_runs.values():
+        if run.final.mean <= size.arms[reference].final.mean:
+            sure = "" if run.final.outcome(reference) == "better" else ", within the spread"
+            return f", and with {percent(run.flops_share)} where planned to end there{sure}"
+    return ""
