@@ -5,12 +5,12 @@ of the examples it read until then. The saving is counted where the arm reaches 
 the reference; an arm that never does saves nothing, and its figures are null with a reason.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import dataclasses
 
 import numpy as np
 
-from dr_keras.studies.results import Account, Arm, Protocol, Run, Size, SizeFacts, percent
+from dr_keras.studies.sizes import Account, Arm, Run, SizeFacts
 from dr_keras.training.flops import training_flops
 
 
@@ -86,42 +86,3 @@ def arm_account(arm: Arm, reference: Arm, size: SizeFacts, cost: Cost) -> Accoun
         runs_to_pay=runs,
         reason="; ".join(reasons) or None,
     )
-
-
-def recommendation(sizes: Sequence[Size], protocol: Protocol) -> str:
-    """What to do, in a sentence or two, from the accounts and outcomes of all sizes.
-
-    Args:
-      sizes: in rising size.
-      protocol: names the candidate and its rivals.
-    """
-    candidate, reference = protocol.candidate, protocol.reference
-    parts = []
-    for size in sizes:
-        arm, rivals = size.arms[candidate], [reference, *protocol.baselines]
-        account = arm.account
-        outcomes = {rival: arm.final.outcome(rival) for rival in rivals if rival in size.arms}
-        # Reaching a loss at the last step is no better loss: the arms' final figures decide.
-        if outcomes[reference] == "worse":
-            parts.append(f"at {size.name}, do not filter: the {candidate} arm ends worse")
-        elif account.flops_share is None:
-            parts.append(f"at {size.name}, do not filter: the {reference} loss was never reached")
-        elif account.saving <= 0:
-            parts.append(
-                f"at {size.name}, filtering saves nothing: the {reference} loss takes"
-                f" {percent(account.flops_share)} of the FLOPs"
-            )
-        else:
-            text = f"at {size.name}, filtering saves {percent(1 - account.flops_share)} of a run"
-            if account.runs_to_pay is not None:
-                runs = max(1, int(np.ceil(account.runs_to_pay)))
-                text += f" and pays for meta-training from {runs:,} runs on"
-            not_sure = [name for name, outcome in outcomes.items() if outcome == "undecided"]
-            if not_sure:
-                text += f" (within the spread of {' and '.join(not_sure)})"
-            lost = [name for name, outcome in outcomes.items() if outcome == "worse"]
-            if lost:
-                text += f", but {' and '.join(lost)} does better"
-            parts.append(text)
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "."

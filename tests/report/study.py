@@ -2,19 +2,10 @@
 
 import numpy as np
 
-from dr_keras.studies import summaries
+from dr_keras.studies import summaries, verdicts
 from dr_keras.studies.costs import Cost
-from dr_keras.studies.results import (
-    LOSS,
-    Compute,
-    Protocol,
-    Quality,
-    Rater,
-    Results,
-    Size,
-    SizeFacts,
-    read,
-)
+from dr_keras.studies.results import Compute, Quality, Rater, Results, read
+from dr_keras.studies.sizes import LOSS, Protocol, Size, SizeFacts
 from dr_keras.studies.summaries import ArmFacts
 from dr_keras.training.metrics import rater_quality
 
@@ -104,7 +95,7 @@ def results(final: dict[str, float] | None = None, **changes) -> Results:
     arguments = dict(
         study="quickstart",
         title="dr_keras quick start: the prose of this Python installation",
-        answer=summaries.answer([made], protocol()),
+        answer=verdicts.answer([made], protocol()),
         corpus={
             "name": "embedded",
             "fingerprint": "5f3c9a17b2e44d0c" * 4,
@@ -161,7 +152,7 @@ def evidence(**changes) -> Results:
     given = dict(
         study="evidence",
         sizes=made,
-        answer=summaries.answer(made, protocol()),
+        answer=verdicts.answer(made, protocol()),
         protocol=protocol(discard_fraction=0.5, chosen_by="the user", warnings=["30k: more"]),
         sweep={"30k": summaries.sweep_section(swept, 0.5)},
         compute=Compute("products", 50_000, 6420, 321_000_000, {"total": 1e12}),
@@ -185,7 +176,7 @@ def retraining(**changes) -> Results:
     )
     made = size(cells, given)
     more = dict(
-        study="retraining", sizes=[made], protocol=given, answer=summaries.answer([made], given)
+        study="retraining", sizes=[made], protocol=given, answer=verdicts.answer([made], given)
     )
     assert given.metric != LOSS
     return results(**(more | changes))

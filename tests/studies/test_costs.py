@@ -1,7 +1,8 @@
 import pytest
 import study
 
-from dr_keras.studies.costs import Cost, recommendation, run_flops
+from dr_keras.studies.costs import Cost, run_flops
+from dr_keras.studies.verdicts import recommendation
 
 CURVES = {
     "unfiltered": {0: [[0, 5.0], [50, 3.0], [100, 2.0]], 1: [[0, 5.0], [50, 3.2], [100, 2.2]]},
@@ -65,18 +66,21 @@ def test_what_is_not_defined_is_none_with_a_reason():
 
 
 def test_recommendation_says_what_to_do():
-    def advice(candidate="rater", baselines=("random",), curves={}, **changes):
+    def advice(candidate="rater", baselines=("random",), curves=(), **changes):
         given = study.protocol(candidate=candidate, baselines=list(baselines))
-        return recommendation([size(CURVES | curves, candidate, baselines, **changes)], given)
+        return recommendation([size(CURVES | dict(curves), candidate, baselines, **changes)], given)
 
     def ends(low, high):
-        return {0: [[0, 5.0], [50, 1.9], [100, low]], 1: [[0, 5.0], [50, 2.0], [100, high]]}
+        return {0: [[0, 5.0], [50, 2.0], [100, low]], 1: [[0, 5.0], [50, 2.2], [100, high]]}
 
     assert advice() == (
         "At 1M, filtering saves 23% of a run and pays for meta-training from 7 runs on."
     )
-    close = advice("random", baselines=())
-    assert close == "At 1M, do not filter: the unfiltered loss was never reached."
+    never = {0: [[0, 5.0], [50, 3.0], [100, 2.15]], 1: [[0, 5.0], [50, 3.0], [100, 2.3]]}
+    assert (
+        advice(curves={"rater": never})
+        == "At 1M, do not filter: the unfiltered loss was never reached."
+    )
     worse = advice(curves={"rater": ends(2.5, 2.6)})
     assert worse == "At 1M, do not filter: the rater arm ends worse."
     within = advice(curves={"rater": ends(1.9, 2.3)})

@@ -6,7 +6,8 @@ import pytest
 import study
 
 from dr_keras.errors import DataError
-from dr_keras.studies.results import Results, Summary, percent, to_json
+from dr_keras.studies.results import Results, to_json
+from dr_keras.studies.sizes import Summary, percent
 
 
 @pytest.fixture(scope="module")

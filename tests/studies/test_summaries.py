@@ -9,7 +9,8 @@ import study
 
 from dr_keras.errors import ConfigurationError, NonFiniteError
 from dr_keras.studies import summaries
-from dr_keras.studies.summaries import compared, judge, summary, too_small_for_verdict
+from dr_keras.studies.summaries import compared, summary
+from dr_keras.studies.verdicts import judge, too_small_for_verdict
 
 CURVE = [(0, 5.0), (10, 3.0), (20, 2.0), (30, 2.5)]
 

@@ -1,0 +1,291 @@
+"""What came of one size of model: its arms, their figures over seeds, and the verdict.
+
+These dataclasses are part of `results.json`; `studies.results` says what None means in it.
+"""
+
+import dataclasses
+
+# The figure by which arms are compared where no other metric is named: the final test loss.
+LOSS = "test loss"
+
+Curve = list[tuple[int, float]]
+
+
+def _empty(kind: type):
+    return dataclasses.field(default_factory=kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A figure of one arm minus that of another.
+
+    Attributes:
+      difference: of the means.
+      margin: the sum of both spreads; None with fewer than two seeds.
+      outcome: "better" or "worse" beyond the margin, else "undecided".
+    """
+
+    difference: float
+    margin: float | None
+    outcome: str
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One figure over seeds.
+
+    Attributes:
+      mean: over seeds.
+      spread: sample standard deviation (n - 1); None for a single seed.
+      by_seed: seed -> figure.
+      higher_is_better: None where nobody said.
+      against: other arm -> how this arm compares with it.
+    """
+
+    mean: float
+    spread: float | None
+    by_seed: dict[str, float]
+    reason: str | None = None
+    higher_is_better: bool | None = None
+    against: dict[str, Difference] = _empty(dict)
+
+    def shown(self, digits: int = 3, scale: float = 1.0) -> str:
+        """ "mean ± spread", the mean alone where there is no spread."""
+        spread = "" if self.spread is None else f" ± {scale * self.spread:.{digits}f}"
+        return f"{scale * self.mean:.{digits}f}{spread}"
+
+    def outcome(self, other: str) -> str:
+        """The outcome against another arm, a dash where they were not compared."""
+        return self.against[other].outcome if other in self.against else "–"
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """Steps that an arm needs to reach the final mean loss of the reference.
+
+    Attributes:
+      target: that loss.
+      steps: on the arm's mean curve, by linear interpolation; None where it never gets there.
+      share: of the reference's steps.
+      share_by_seed: of every seed by itself, None where it never gets there.
+    """
+
+    target: float
+    steps: float | None
+    share: float | None
+    share_by_seed: dict[str, float | None]
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Floating-point operations of a training run."""
+
+    training: float
+    scoring: float
+    total: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """What one arm costs and saves: see `costs.arm_account`."""
+
+    run: Run
+    steps_share: float | None
+    flops_share: float | None
+    flops_share_by_seed: dict[str, float | None]
+    spread: float | None
+    saving: float | None
+    saving_shared: float | None
+    runs_to_pay: float | None
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What an arm's runs read, means over seeds.
+
+    Attributes:
+      pool_examples, pool_tokens: what there was to draw from, each once. Of examples that are no
+        text, each counts as one token.
+      tokens_seen: trained on, repetitions counted.
+      epochs: examples trained on per example in the pool.
+      unique_tokens: trained on, each counted once.
+      passes: examples read, discarded ones included, per example of the train part.
+    """
+
+    pool_examples: float
+    pool_tokens: float
+    tokens_seen: float
+    epochs: float
+    unique_tokens: float | None = None
+    passes: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+    """The examples that an arm leaves out, and how many of them are known to be bad."""
+
+    examples: int
+    corrupted: int | None = None
+    mislabelled: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way of choosing training data, at one size.
+
+    Attributes:
+      description: a few words.
+      curves: seed -> [(step, test loss)].
+      mean, spread: of the curves, over seeds; `spread` is empty for a single seed.
+      final: test loss at the end.
+      metrics: other figures at the end.
+      by_source: test loss at the end by source.
+      discard_fraction: share of the train part left out.
+      seconds: mean wall time of a run.
+      pool_by_source, pool_by_damage: examples to draw from, where an arm has the same in every run.
+    """
+
+    description: str
+    curves: dict[str, Curve]
+    mean: Curve
+    spread: Curve
+    final: Summary
+    match: Match
+    budget: Budget
+    discard_fraction: float
+    seconds: float
+    metrics: dict[str, Summary] = _empty(dict)
+    by_source: dict[str, Summary] = _empty(dict)
+    account: Account | None = None
+    dropped: Dropped | None = None
+    pool_by_source: dict[str, int] = _empty(dict)
+    pool_by_damage: dict[str, int] = _empty(dict)
+
+    @property
+    def steps(self) -> int:
+        """Of a whole run."""
+        return self.mean[-1][0]
+
+    def judged(self, metric: str) -> Summary:
+        """The figure by which arms are compared."""
+        return self.final if metric == LOSS else self.metrics[metric]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The answer in words.
+
+    Attributes:
+      outcome: "better", "worse", "undecided" or "too_small".
+      text: one sentence, two for "too_small".
+      figures: what it rests on.
+      recommendation: what to do, where costs were counted.
+    """
+
+    outcome: str
+    text: str
+    figures: str
+    recommendation: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ShorterRun:
+    """The candidate trained in fewer steps, against the reference's full run."""
+
+    steps: int
+    flops_share: float
+    final: Summary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizeFacts:
+    """A size of model, apart from its runs.
+
+    Attributes:
+      parameters: of the model.
+      steps, batch_size: of every run, in examples.
+      sequence_length: tokens an example; 1 where examples are no text.
+      forward_flops: of one example, where costs are counted.
+    """
+
+    name: str
+    parameters: int
+    steps: int
+    batch_size: int
+    sequence_length: int
+    tokens_a_run: int | None = None
+    forward_flops: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size(SizeFacts):
+    """The arms compared at one size.
+
+    Attributes:
+      discard_fraction: what the candidate achieved.
+      arms: the reference among them.
+      verdict: on this size.
+      shorter_runs: share of the steps -> what came of it.
+    """
+
+    discard_fraction: float
+    arms: dict[str, Arm]
+    verdict: Verdict
+    shorter_runs: dict[str, ShorterRun] = _empty(dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepPoint:
+    """Losses of the candidate at one discard fraction."""
+
+    validation: Summary
+    test: Summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The sweep over discard fractions at one size; `best` is by the validation loss."""
+
+    fractions: dict[str, SweepPoint]
+    best: float
+    chosen: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What was compared, and how.
+
+    Attributes:
+      reference: the arm that filters nothing.
+      candidate: the arm in question.
+      baselines: arms that the candidate has to beat as well, where they ran.
+      seeds: of every arm.
+      metric: by which arms are compared: `LOSS`, or a name in `Arm.metrics`.
+      higher_is_better: whether a larger one is better.
+      discard_fraction: share to drop, as asked for; None where arms drop different ones.
+      chosen_by: who chose it.
+      same_as_unfiltered: (size, arm) that would repeat the reference and was not run.
+      warnings: budgets that differ.
+    """
+
+    reference: str
+    candidate: str
+    baselines: list[str]
+    seeds: list[int]
+    metric: str = LOSS
+    higher_is_better: bool = False
+    core_arms: list[str] = _empty(list)
+    more_arms: list[str] = _empty(list)
+    online_arms: list[str] = _empty(list)
+    discard_fraction: float | None = None
+    chosen_by: str | None = None
+    same_as_unfiltered: list[tuple[str, str]] = _empty(list)
+    warnings: list[str] = _empty(list)
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share as a percentage, "not reached" for None."""
+    return "not reached" if share is None else f"{100 * share:.{digits}f}%"
