@@ -9,6 +9,10 @@ refused, so that a misspelt one is noticed where it is written and not where it 
 numbers are at least 0, numbers finite (NaN and infinity, which JSON does not have, are refused).
 A *figure* is a field `float | None` without a default: where it is not defined it is null, and the
 object then has a `reason`. New fields with a default keep the version; any other change raises it.
+
+A study makes its results so: a `Protocol`; for every size `summaries.size_section` of its cells;
+`verdicts.answer` on all of them; `findings` of its rater; `Results.assemble` of these. A report is
+made of the results alone (and of the pictures beside results.json): `(results, path) -> None`.
 """
 
 from collections.abc import Mapping, Sequence

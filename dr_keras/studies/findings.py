@@ -1,0 +1,128 @@
+"""What is known of a rater beside how models fare: the `findings` of the results, for every study.
+
+A finding is a key with what JSON holds; the report draws those that are there.
+
+    "scores"              `scores_by_damage`
+    "meta_curves"         `meta_curves`
+    "extremes"            `learned.extremes`: heading -> examples
+    "meta_gradient_norm", "agreement", "distributions", "sources", "correlations", "lasso"
+                          of `learned` and `lasso`, with "sample", the examples they were taken on
+"""
+
+from collections.abc import Mapping
+import pathlib
+
+import numpy as np
+
+from dr_keras.data.examples import ExampleSet
+from dr_keras.meta.callbacks import read_metrics
+from dr_keras.studies.results import Quality, read
+from dr_keras.training.metrics import rater_quality
+
+_BINS = 50
+_DOTS = 400  # a kind of damage
+_MEDIANS = 8
+_POINTS = 400  # a curve
+# Panel -> line -> (kind of record, name of the figure) in the metrics of a run of meta_train.
+_PANELS: dict[str, dict[str, tuple[str, str]]] = {
+    "outer loss": {"mean over members": ("step", "outer_loss")},
+    "inner loss around the unroll": {
+        "before": ("step", "inner_loss_before"),
+        "after": ("step", "inner_loss_after"),
+    },
+    "meta-evaluation: validation loss": {
+        "with the rater": ("epoch", "validation_loss"),
+        "random choice": ("epoch", "random_validation_loss"),
+    },
+    "effective sample size": {"mean over members": ("step", "effective_sample_size")},
+    "score against corruption": {
+        "Pearson": ("epoch", "corruption_pearson"),
+        "Spearman": ("epoch", "corruption_spearman"),
+    },
+    "AUC of clean against damaged": {"damage found": ("epoch", "damage_auc")},
+}
+
+
+def levels_and_kinds(examples: ExampleSet) -> tuple[np.ndarray, np.ndarray]:
+    """Level of damage (NaN unknown) and its kind, [N] each, as far as the labels know them."""
+    levels = np.asarray(examples.labels.get("level", np.full(len(examples), np.nan)), float)
+    return levels, examples.labels.get("damage", np.full(len(examples), "damaged", object))
+
+
+def quality(scores, levels, kinds, measured_on: str) -> Quality:
+    """How scores follow damage of known level, or the reason why nothing is known.
+
+    Args:
+      scores: [N].
+      levels: [N], 0 clean, NaN unknown.
+      kinds: [N], of damage.
+      measured_on: which examples these are.
+    """
+    if not np.isfinite(np.asarray(levels, float)).any():
+        return Quality(None, None, None, "no damage of known level in this corpus")
+    return read(Quality, rater_quality(scores, levels, kinds, measured_on=measured_on), "quality")
+
+
+def scores_by_damage(scores, levels, kinds) -> dict:
+    """Scores of clean and of damaged examples, and score against level for each kind of damage.
+
+    Args:
+      scores, levels, kinds: [N], as for `quality`.
+
+    Returns:
+      `edges` [51] of bins, from the 0.1% to the 99.9% quantile; `groups`: "clean", "damaged" and
+      "level unknown", those that there are -> examples in each bin [50], those outside counted in
+      the outermost; `clean_median`, None where nothing is clean; `kinds`: kind -> `examples`, a
+      sample of `dots` and a running `median`, both [(level, score)].
+    """
+    scores, levels = np.asarray(scores, float), np.asarray(levels, float)
+    kinds = np.asarray(["" if kind is None else str(kind) for kind in kinds], dtype=object)
+    low, high = np.quantile(scores, (0.001, 0.999))
+    edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+    groups = {"clean": levels == 0, "damaged": levels > 0, "level unknown": np.isnan(levels)}
+    clean = scores[groups["clean"]]
+    rng = np.random.default_rng(0)
+
+    def of(kind: str) -> dict:
+        rows = np.flatnonzero(groups["damaged"] & (kinds == kind))
+        shown = rng.permutation(rows)[:_DOTS]
+        points = np.stack([levels, scores], axis=1)
+        return {
+            "examples": len(rows),
+            "dots": points[shown].round(6).tolist(),
+            "median": running_median(levels[rows], scores[rows]),
+        }
+
+    return {
+        "edges": edges.tolist(),
+        "groups": {
+            name: np.histogram(np.clip(scores[chosen], edges[0], edges[-1]), edges)[0].tolist()
+            for name, chosen in groups.items()
+            if chosen.any()
+        },
+        "clean_median": float(np.median(clean)) if clean.size else None,
+        "kinds": {kind: of(kind) for kind in sorted(set(kinds[groups["damaged"]]))},
+    }
+
+
+def running_median(x: np.ndarray, y: np.ndarray) -> list[list[float]]:
+    """[(median of x, median of y)] in groups of equal number along x."""
+    groups = [g for g in np.array_split(np.argsort(x, kind="stable"), _MEDIANS) if g.size]
+    return [[float(np.median(x[g])), float(np.median(y[g]))] for g in groups]
+
+
+def meta_curves(run: pathlib.Path) -> dict[str, dict[str, list]]:
+    """Panel -> line -> [(meta-step, value)] of a run of meta_train; at most 400 points a line."""
+    records = {kind: read_metrics(run, kind) for kind in ("step", "epoch")}
+
+    def curve(kind: str, name: str) -> list[list[float]]:
+        known: list[Mapping] = [r for r in records[kind] if r.get(name) is not None]
+        every = max(1, -(-len(known) // _POINTS))
+        return [[r["meta_step"], r[name]] for r in known[::every]]
+
+    drawn = {
+        title: {label: curve(*source) for label, source in lines.items()}
+        for title, lines in _PANELS.items()
+    }
+    shown = {title: {k: v for k, v in lines.items() if v} for title, lines in drawn.items()}
+    return {title: lines for title, lines in shown.items() if lines}
