@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams import api as hparams
 import tensorflow as tf
 
 from dr_keras.studies.evidence_cells import Cell
-from dr_keras.studies.evidence_results import metrics_of
+from dr_keras.studies.summaries import metrics_of
 
 
 def write(base_dir, found: dict) -> pathlib.Path:
