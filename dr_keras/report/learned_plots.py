@@ -1,12 +1,11 @@
 """Figures of what the rater learned, of the `findings` that `studies.findings` lists."""
 
 from collections.abc import Mapping, Sequence
-import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dr_keras.report.plots import COLOURS, GREY, INK, drawing, spread_labels
+from dr_keras.report.plots import COLOURS, GREY, INK, drawing, panels, spread_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,16 +47,9 @@ def score_against_level(found: Mapping) -> "Figure":
     Args:
       found: of `findings.scores_by_damage`.
     """
-    kinds = found["kinds"]
-    columns = min(3, max(1, len(kinds)))
-    rows = max(1, -(-len(kinds) // columns))
-    height = 2.3 * rows + 0.4
-    with drawing(height, rows, columns, sharex=True, sharey=True) as (figure, grid):
-        for axes, panel in itertools.zip_longest(np.atleast_1d(grid).flat, kinds.items()):
-            if panel is None:
-                axes.axis("off")
-                continue
-            name, kind = panel
+    kinds = list(found["kinds"].items())
+    with panels(kinds, 3, 2.3, 0.4, sharex=True, sharey=True) as (figure, shown):
+        for axes, (name, kind) in shown:
             dots = {"color": COLOURS[4], "markersize": 3, "alpha": 0.5, "rasterized": True}
             axes.plot(*np.asarray(kind["dots"]).T, ".", **dots)
             axes.plot(*np.asarray(kind["median"]).T, color=COLOURS[0], linewidth=2)
@@ -73,16 +65,10 @@ def score_against_level(found: Mapping) -> "Figure":
     return figure
 
 
-def meta_curves(panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> "Figure":
+def meta_curves(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> "Figure":
     """One panel a title, one line a label; points are (meta-step, value)."""
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    with drawing(2.5 * rows + 0.3, rows, columns) as (figure, grid):
-        for axes, panel in itertools.zip_longest(np.atleast_1d(grid).flat, panels.items()):
-            if panel is None:
-                axes.axis("off")
-                continue
-            title, lines = panel
+    with panels(list(curves.items()), 2, 2.5) as (figure, shown):
+        for axes, (title, lines) in shown:
             for k, (label, points) in enumerate(lines.items()):
                 axes.plot(
                     *np.asarray(points, float).T,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
+DASH = "–"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Heading:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Cells of text under a head, with a caption.
+    """Cells of text under a head, with a caption; None is shown as a dash.
 
     Attributes:
       wide: columns of prose.
@@ -75,7 +76,7 @@ class Table:
 
     caption: str
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | None]]
     wide: Sequence[str] = ()
     candidate: str | None = None
     kind: ClassVar[str] = "table"
@@ -88,7 +89,7 @@ class Table:
         wide: Sequence[str] = (),
         candidate: str | None = None,
     ) -> "Table":
-        """From head -> cells; a column without any cell is left out, other Nones are dashes."""
+        """From head -> cells; a column of None alone is left out."""
         shown = {
             head: cells for head, cells in columns.items() if any(c is not None for c in cells)
         }
@@ -98,7 +99,7 @@ class Table:
     def as_text(self) -> str:
         """For a terminal: columns of one width each, without those of prose."""
         kept = [k for k, name in enumerate(self.head) if name not in self.wide]
-        lines = [[row[k] for k in kept] for row in (self.head, *self.rows)]
+        lines = [[row[k] or DASH for k in kept] for row in (self.head, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines)]
         return "\n".join(
             "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
@@ -239,6 +240,7 @@ def render(
     page = environment.get_template("page.html").render(
         title=results.title,
         sections=[one for one in made if one is not None and one.blocks],
+        dash=DASH,
         svg=svg,
         png=png,
     )
@@ -253,3 +255,53 @@ def write_report(
     path = pathlib.Path(path)
     # Text from a wrong decoding may hold lone surrogates, which UTF-8 cannot.
     whole_files.write_text(path, render(results, path.parent, sections), errors="replace")
+
+
+# How figures are written.
+
+
+def count(value: float | None) -> str | None:
+    """A whole number with commas, None for None."""
+    return None if value is None else f"{value:,.0f}"
+
+
+def number(value: float | None, digits: int = 3) -> str | None:
+    """A number, None for None."""
+    return None if value is None else f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def flops(value: float | None) -> str | None:
+    """A number of operations in a readable unit, None for None."""
+    if value is None:
+        return None
+    for unit, name in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g} {name}FLOP"
+    return f"{value:.0f} FLOP"
+
+
+def shares(counts: Mapping[str, int]) -> str | None:
+    """The largest eight of some counts as percentages, None for none."""
+    total = sum(counts.values())
+    if not total:
+        return None
+    largest = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [f"{spaced(name)} {100 * count / total:.0f}%" for name, count in largest[:8]]
+    return ", ".join(shown) + (f" and {len(largest) - 8} more" if len(largest) > 8 else "")
+
+
+def spaced(name: str) -> str:
+    """A name of the code as words."""
+    return name.replace("_", " ")
+
+
+def plural(number: int, thing: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import html
 import io
-import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +70,28 @@ def drawing(
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **grid) if rows else None
         yield figure, axes[0, 0] if rows == columns == 1 else axes
+
+
+@contextlib.contextmanager
+def panels(
+    things: Sequence[Any], columns: int, height: float, extra: float = 0.3, **settings: Any
+) -> Iterator[tuple["Figure", list[tuple["Axes", Any]]]]:
+    """Context in which a figure with a panel for each thing is drawn: (figure, [(axes, thing)]).
+
+    Args:
+      things: what the panels are of.
+      columns: side by side, at most.
+      height: of a row of panels, in inches.
+      extra: of the figure, above that of its rows.
+      settings: for `drawing`.
+    """
+    columns = min(columns, max(1, len(things)))
+    rows = max(1, -(-len(things) // columns))
+    with drawing(height * rows + extra, rows, columns, **settings) as (figure, grid):
+        every = list(np.atleast_1d(grid).flat)
+        for axes in every[len(things) :]:
+            axes.axis("off")
+        yield figure, list(zip(every, things))
 
 
 def to_svg(figure: "Figure", description: str, prefix: str) -> str:
@@ -208,7 +229,7 @@ def loss_curves(size: Size, protocol: Protocol, seeds: bool = False) -> "Figure"
         )
         spread_labels(axes, labels, last)
         axes.set_xlabel("training steps")
-        axes.set_ylabel("test loss")
+        axes.set_ylabel(f"test loss{' (nats per token)' if size.sequence_length > 1 else ''}")
     return figure
 
 
@@ -218,16 +239,11 @@ def loss_against_flops(results: Results) -> "Figure":
     Bands are standard deviations over seeds. The height of the reference's final loss is marked,
     and where the candidate reaches it. The first steps run off the top.
     """
-    sizes, protocol = results.sizes, results.protocol
-    columns = min(3, len(sizes))
-    rows = -(-len(sizes) // columns)
-    height = 3.6 * rows if columns > 1 else 4.0
-    with drawing(height, rows, columns, 7.4 if columns < 3 else 9.6) as (figure, grid):
-        for axes, size in itertools.zip_longest(np.atleast_1d(grid).flat, sizes):
-            if size is None:
-                axes.axis("off")
-            else:
-                _flops_panel(axes, size, protocol)
+    sizes = results.sizes
+    height, width = 3.6 if len(sizes) > 1 else 4.0, 7.4 if len(sizes) < 3 else 9.6
+    with panels(sizes, 3, height, extra=0.0, width=width) as (figure, shown):
+        for axes, size in shown:
+            _flops_panel(axes, size, results.protocol)
         figure.supxlabel("FLOPs, scoring included")
         figure.supylabel("test loss (nats per token)")
     return figure

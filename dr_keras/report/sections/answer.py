@@ -1,16 +1,14 @@
 """The answer in one sentence and one picture, and what was compared."""
 
-from dr_keras.report import plots
-from dr_keras.report.page import Answer, Block, Figure, Paragraph, Section, section
-from dr_keras.report.words import plural
+from dr_keras.report import page, plots
 from dr_keras.studies.results import Results
 from dr_keras.studies.sizes import LOSS, percent
 
 _BANDS = "Bands: standard deviation over seeds. The first steps run off the top."
 
 
-@section("answer", place=10)
-def answer(results: Results) -> Section:
+@page.section("answer", place=10)
+def answer(results: Results) -> page.Section:
     """The verdict, the figures it rests on, and the main picture."""
     verdict, quality, line = results.answer, results.rater.quality, results.rater.line
     facts = [f"{verdict.figures}."]
@@ -18,7 +16,8 @@ def answer(results: Results) -> Section:
         facts.append(f"The rater tells clean from damaged examples with AUC {quality.auc:.3f}.")
     main = results.sizes[-1]
     match = main.arms[results.protocol.candidate].match
-    if results.protocol.metric == LOSS and match.steps is not None:
+    by_steps = results.protocol.metric == LOSS and results.compute is None
+    if by_steps and match.steps is not None:
         reference = results.protocol.reference
         facts.append(f"Steps to match {reference}: {match.steps:.0f} of {main.steps}.")
     if line and line.pearson is not None and line.spearman is not None and line.slope is not None:
@@ -26,14 +25,14 @@ def answer(results: Results) -> Section:
             f"Score against level of damage on {line.measured_on}: Pearson {line.pearson:.3f},"
             f" Spearman {line.spearman:.3f}, slope {line.slope:.3g}."
         )
-    shown = Answer(verdict.outcome, verdict.text, " ".join(facts), verdict.recommendation)
-    return Section(None, [shown, _picture(results)])
+    shown = page.Answer(verdict.outcome, verdict.text, " ".join(facts), verdict.recommendation)
+    return page.Section(None, [shown, _picture(results)])
 
 
-def _picture(results: Results) -> Figure:
+def _picture(results: Results) -> page.Figure:
     sizes, protocol = results.sizes, results.protocol
     if protocol.metric != LOSS:
-        return Figure(
+        return page.Figure(
             lambda: plots.metric_against_share(sizes[-1], protocol),
             f"Test {protocol.metric} against the share of the training examples that was dropped.",
             f"Test {protocol.metric} of models trained without the lowest-rated examples, and"
@@ -48,30 +47,30 @@ def _picture(results: Results) -> Figure:
     )
     described = f"Final losses in nats per token: {ends}."
     if results.compute is not None:
-        return Figure(
+        return page.Figure(
             lambda: plots.loss_against_flops(results),
             f"Test loss against FLOPs. {described}",
             "Test loss against the floating-point operations spent, scoring by the rater included;"
             f" lower and further left is better. {_BANDS} The dot is where the"
             f" {protocol.candidate}'s arm reaches the final loss of {protocol.reference}.",
         )
-    return Figure(
+    return page.Figure(
         lambda: plots.loss_curves(sizes[-1], protocol),
         f"Test loss against training steps. {described}",
         f"Loss on the test part while training; lower is better. {_BANDS}",
     )
 
 
-@section("protocol", place=20)
-def compared(results: Results) -> Section:
+@page.section("protocol", place=20)
+def compared(results: Results) -> page.Section:
     """What was trained, and when one arm counts as better than another."""
     protocol, rater, sizes = results.protocol, results.rater, results.sizes
     seeds = len(protocol.seeds)
     text = (
-        f"Models of {plural(len(sizes), 'size')} were trained from random weights with"
-        f" {plural(seeds, 'seed')}. Every arm trains the same model for the same number of steps on"
-        " batches of the same size; the arms differ only in the data they may draw from. An arm"
-        " with fewer unique examples repeats them more often. "
+        f"Models of {page.plural(len(sizes), 'size')} were trained from random weights with"
+        f" {page.plural(seeds, 'seed')}. Every arm trains the same model for the same number of"
+        " steps on batches of the same size; the arms differ only in the data they may draw from."
+        " An arm with fewer unique examples repeats them more often. "
     )
     if protocol.discard_fraction is not None:
         text += (
@@ -86,10 +85,10 @@ def compared(results: Results) -> Section:
         " counts as better (▲) or worse (▼) only where the difference of the means exceeds the sum"
         " of both standard deviations."
     )
-    blocks: list[Block] = [Paragraph(text)]
+    blocks: list[page.Block] = [page.Paragraph(text)]
     if rater.chosen and rater.meta_step is not None:
         blocks.append(
-            Paragraph(
+            page.Paragraph(
                 f"The rater is the checkpoint of meta-step {rater.meta_step:,}: {rater.chosen}."
             )
         )
@@ -101,4 +100,4 @@ def compared(results: Results) -> Section:
         " unfiltered arm, so it was not run twice."
         for size, arm in protocol.same_as_unfiltered
     ]
-    return Section(None, blocks + [Paragraph(note, note=True) for note in notes])
+    return page.Section(None, blocks + [page.Paragraph(note, note=True) for note in notes])

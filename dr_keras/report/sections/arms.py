@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 
-from dr_keras.report import plots
-from dr_keras.report.page import Block, Figure, Folded, Heading, Paragraph, Section, Table, section
-from dr_keras.report.words import count, number, plural, spaced
+from dr_keras.report import page, plots
 from dr_keras.studies.results import Results
 from dr_keras.studies.sizes import LOSS, Arm, Budget, Protocol, Size, Summary, percent
 
@@ -12,16 +10,16 @@ _MARKS = {"better": " ▲", "worse": " ▼"}
 _TRAINS_ON = "what it trains on"
 
 
-@section("arms", place=30)
-def arms(results: Results) -> Section:
+@page.section("arms", place=30)
+def arms(results: Results) -> page.Section:
     """A part for every size."""
     several = len(results.sizes) > 1
-    blocks: list[Block] = []
+    blocks: list[page.Block] = []
     for size in results.sizes:
         if several:
-            blocks += [Heading(size.name), Paragraph(size.verdict.text)]
+            blocks += [page.Heading(size.name), page.Paragraph(size.verdict.text)]
         blocks += _of_size(results, size)
-    return Section("Arms and metrics", blocks)
+    return page.Section("Arms and metrics", blocks)
 
 
 def as_text(results: Results) -> str:
@@ -38,13 +36,13 @@ def as_text(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def _of_size(results: Results, size: Size) -> list[Block]:
+def _of_size(results: Results, size: Size) -> list[page.Block]:
     protocol = results.protocol
-    blocks: list[Block] = [losses(size, protocol), _budgets(size, protocol)]
+    blocks: list[page.Block] = [losses(size, protocol), _budgets(size, protocol)]
     blocks += [*_shorter(size, protocol), *_metrics(results, size), *_sources(size, protocol)]
     if len(size.arms) > 3:
         blocks.append(
-            Figure(
+            page.Figure(
                 lambda: plots.final_losses(size, protocol),
                 f"Final test loss of every arm at {size.name}.",
                 "Dots: means; bars: standard deviation over seeds; ticks: seeds. The line is the"
@@ -52,16 +50,16 @@ def _of_size(results: Results, size: Size) -> list[Block]:
             )
         )
     if len(protocol.seeds) > 1:
-        curves = Figure(
+        curves = page.Figure(
             lambda: plots.loss_curves(size, protocol, seeds=True),
             f"Test loss against training steps of {size.name}, every seed.",
             "One line a seed.",
         )
-        blocks.append(Folded("Every seed by itself", [curves]))
+        blocks.append(page.Folded("Every seed by itself", [curves]))
     return blocks
 
 
-def losses(size: Size, protocol: Protocol) -> Table:
+def losses(size: Size, protocol: Protocol) -> page.Table:
     """How every arm ended, against the reference and the baselines, and how soon it got there."""
     reference, metric = protocol.reference, protocol.metric
     rows = size.arms.items()
@@ -85,7 +83,7 @@ def losses(size: Size, protocol: Protocol) -> Table:
         return "not reached" if arm.match.steps is None else f"{arm.match.steps:.0f}"
 
     columns = {
-        "arm": column(lambda name, _: spaced(name)),
+        "arm": column(lambda name, _: page.spaced(name)),
         "dropped": column(
             lambda _, arm: percent(arm.discard_fraction, 1) if arm.discard_fraction else None
         ),
@@ -105,13 +103,14 @@ def losses(size: Size, protocol: Protocol) -> Table:
     )  # fmt: skip
     columns["FLOPs to match"] = column(reached)
     unit = " in nats per token" if size.sequence_length > 1 else ""
+    seeds = page.plural(len(protocol.seeds), "seed")
     caption = (
-        f"{size.name}: {size.parameters:,} parameters, {plural(len(protocol.seeds), 'seed')}. Loss"
+        f"{size.name}: {size.parameters:,} parameters, {seeds}. Loss"
         f"{unit}, mean ± standard deviation over seeds. “Steps to match” are those needed to reach"
         f" the final loss of {reference}"
         + (", FLOPs count scoring." if size.forward_flops else ".")
     )
-    return Table.of_columns(caption, columns, candidate=spaced(protocol.candidate))
+    return page.Table.of_columns(caption, columns, candidate=page.spaced(protocol.candidate))
 
 
 def _bad(arm: Arm, kind: str) -> str | None:
@@ -121,30 +120,30 @@ def _bad(arm: Arm, kind: str) -> str | None:
     return percent(known / arm.dropped.examples, 1)
 
 
-def _budgets(size: Size, protocol: Protocol) -> Table:
+def _budgets(size: Size, protocol: Protocol) -> page.Table:
     def column(cell: Callable[[Budget], str | None]) -> list[str | None]:
         return [cell(arm.budget) for arm in size.arms.values()]
 
     text = size.sequence_length > 1
     tokens = f" of {size.sequence_length} tokens, padding not counted as seen" if text else ""
-    return Table.of_columns(
+    return page.Table.of_columns(
         f"Data budgets: {size.steps:,} steps of {size.batch_size} examples{tokens}. Epochs:"
         " examples trained on per example that the arm may draw from.",
         {
-            "arm": [spaced(name) for name in size.arms],
-            "examples": column(lambda budget: count(budget.pool_examples)),
-            "unique tokens": column(lambda b: count(b.pool_tokens) if text else None),
-            "tokens seen": column(lambda b: count(b.tokens_seen) if text else None),
-            "unique of them": column(lambda budget: count(budget.unique_tokens)),
-            "epochs": column(lambda budget: number(budget.epochs, 2)),
+            "arm": [page.spaced(name) for name in size.arms],
+            "examples": column(lambda budget: page.count(budget.pool_examples)),
+            "unique tokens": column(lambda b: page.count(b.pool_tokens) if text else None),
+            "tokens seen": column(lambda b: page.count(b.tokens_seen) if text else None),
+            "unique of them": column(lambda budget: page.count(budget.unique_tokens)),
+            "epochs": column(lambda budget: page.number(budget.epochs, 2)),
             _TRAINS_ON: [arm.description for arm in size.arms.values()],
         },
         wide=[_TRAINS_ON],
-        candidate=spaced(protocol.candidate),
+        candidate=page.spaced(protocol.candidate),
     )
 
 
-def _shorter(size: Size, protocol: Protocol) -> list[Block]:
+def _shorter(size: Size, protocol: Protocol) -> list[page.Block]:
     if not size.shorter_runs:
         return []
     reference = protocol.reference
@@ -159,7 +158,7 @@ def _shorter(size: Size, protocol: Protocol) -> list[Block]:
         for share, run in size.shorter_runs.items()
     ]
     return [
-        Table(
+        page.Table(
             f"The {protocol.candidate}'s arm with fewer steps, in which the learning rate goes"
             f" through its whole schedule, against the full run of {reference}. Above, the learning"
             " rate is still high where the arm crosses that loss.",
@@ -180,10 +179,10 @@ def _marked(figure: Summary, reference: str, digits: int = 3, scale: float = 1.0
     return figure.shown(digits, scale) + unit + _MARKS.get(figure.outcome(reference), "")
 
 
-def _metrics(results: Results, size: Size) -> list[Block]:
+def _metrics(results: Results, size: Size) -> list[page.Block]:
     protocol, tasks = results.protocol, results.tasks
     reference = protocol.reference
-    columns: dict[str, list[str | None]] = {"arm": [spaced(name) for name in size.arms]}
+    columns: dict[str, list[str | None]] = {"arm": [page.spaced(name) for name in size.arms]}
     for name in size.arms[reference].metrics:
         if name == protocol.metric:
             continue  # in the first table
@@ -209,10 +208,10 @@ def _metrics(results: Results, size: Size) -> list[Block]:
         + (" The validation part chose the discard fraction." if results.sweep else "")
         + (f" Questions, chosen by hash: {asked}." if asked else "")
     )
-    return [Table.of_columns(caption, columns, candidate=spaced(protocol.candidate))]
+    return [page.Table.of_columns(caption, columns, candidate=page.spaced(protocol.candidate))]
 
 
-def _sources(size: Size, protocol: Protocol) -> list[Block]:
+def _sources(size: Size, protocol: Protocol) -> list[page.Block]:
     shown = plots.main_arms(size, protocol)
     sources = list(size.arms[protocol.reference].by_source)
     if len(sources) < 2:
@@ -221,5 +220,5 @@ def _sources(size: Size, protocol: Protocol) -> list[Block]:
         (source, *(_marked(arm.by_source[source], protocol.reference) for arm in shown.values()))
         for source in sources
     ]
-    table = Table("Test loss by source, nats per token.", ("source", *shown), rows)
-    return [Folded("Test loss by source", [table])]
+    table = page.Table("Test loss by source, nats per token.", ("source", *shown), rows)
+    return [page.Folded("Test loss by source", [table])]

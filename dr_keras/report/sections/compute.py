@@ -1,14 +1,12 @@
 """What it cost: operations, the sweep over discard fractions, time and memory."""
 
-from dr_keras.report import plots
-from dr_keras.report.page import Figure, Folded, Paragraph, Section, Table, section
-from dr_keras.report.words import duration, flops, plural, spaced
+from dr_keras.report import page, plots
 from dr_keras.studies.results import Results
 from dr_keras.studies.sizes import percent
 
 
-@section("compute", place=40)
-def compute(results: Results) -> Section | None:
+@page.section("compute", place=40)
+def compute(results: Results) -> page.Section | None:
     """Operations of runs, what arms save, and what is done once."""
     spent = results.compute
     if spent is None:
@@ -21,40 +19,40 @@ def compute(results: Results) -> Section | None:
             runs = account.runs_to_pay
             rows.append(
                 (
-                    f"{size.name} {spaced(name)}",
-                    flops(account.run.training) or "–",
-                    flops(account.run.scoring) or "–",
-                    flops(account.saving) or "–",
-                    flops(account.saving_shared) or "–",
-                    "–" if runs is None else f"{runs:,.1f}",
+                    f"{size.name} {page.spaced(name)}",
+                    page.flops(account.run.training),
+                    page.flops(account.run.scoring),
+                    page.flops(account.saving),
+                    page.flops(account.saving_shared),
+                    None if runs is None else f"{runs:,.1f}",
                     account.reason or "",
                 )
             )
     parts = ("inner_models", "rater", "meta_evaluation")
     meta = spent.meta_training
-    of_which = ", ".join(f"{spaced(n)} {flops(meta[n])}" for n in parts if n in meta)
+    of_which = ", ".join(f"{page.spaced(n)} {page.flops(meta[n])}" for n in parts if n in meta)
     once = [
-        ("meta-training", flops(meta.get("total")) or "–", meta.get("reason") or of_which),
+        ("meta-training", page.flops(meta.get("total")), meta.get("reason") or of_which),
         (
             "scoring the train part once, shared by all runs",
-            flops(spent.scoring) or "–",
-            f"{plural(spent.scored_examples, 'window')} of {flops(spent.rater_forward_flops)}",
+            page.flops(spent.scoring),
+            f"{spent.scored_examples:,} windows of {page.flops(spent.rater_forward_flops)}",
         ),
     ]
     if spent.perplexity:
         once += [
             (
                 "training the models of the perplexity arms",
-                flops(spent.perplexity["training_flops"]) or "–",
+                page.flops(spent.perplexity["training_flops"]),
                 "",
             ),
-            ("scoring the train part by perplexity", flops(spent.perplexity["flops"]) or "–", ""),
+            ("scoring the train part by perplexity", page.flops(spent.perplexity["flops"]), ""),
         ]
-    return Section(
+    return page.Section(
         "Compute",
         [
-            Paragraph(f"Counted are the {spent.counted}."),
-            Table(
+            page.Paragraph(f"Counted are the {spent.counted}."),
+            page.Table(
                 f"A run to its end, and what the arm saves by reaching the final loss of"
                 f" {reference} early. “Saved, scores shared” leaves out scoring, as where the"
                 " corpus was scored before and for many runs. The last figure: runs after which"
@@ -71,7 +69,7 @@ def compute(results: Results) -> Section | None:
                 rows,
                 wide=["note"],
             ),
-            Table(
+            page.Table(
                 "Done once, for any number of runs.", ("what", "FLOPs", "of which"), once,
                 wide=["of which"],
             ),
@@ -79,8 +77,8 @@ def compute(results: Results) -> Section | None:
     )  # fmt: skip
 
 
-@section("sweep", place=50)
-def sweep(results: Results) -> Section | None:
+@page.section("sweep", place=50)
+def sweep(results: Results) -> page.Section | None:
     """How much to drop."""
     sweeps = results.sweep
     if not sweeps:
@@ -107,16 +105,16 @@ def sweep(results: Results) -> Section | None:
         f" {percent(sweeps[smallest].chosen)}, was {chosen}; the best at {smallest} by the"
         f" validation part is {percent(sweeps[smallest].best)}"
     )
-    return Section(
+    return page.Section(
         "How much to drop",
         [
-            Paragraph("; ".join([text, *others]) + "."),
-            Figure(
+            page.Paragraph("; ".join([text, *others]) + "."),
+            page.Figure(
                 lambda: plots.sweep(sweeps),
                 "Validation loss against the share dropped.",
                 "Loss on the validation part above the best fraction's; dashed: the fraction used.",
             ),
-            Table(
+            page.Table(
                 "Mean ± standard deviation over seeds.",
                 ("size, dropped", "validation loss", "test loss"),
                 rows,
@@ -125,30 +123,32 @@ def sweep(results: Results) -> Section | None:
     )
 
 
-@section("cost", place=120)
-def cost(results: Results) -> Section | None:
+@page.section("cost", place=120)
+def cost(results: Results) -> page.Section | None:
     """Time and memory of the stages."""
     stages = results.stages
     if not stages:
         return None
     rows = [
         (
-            spaced(name),
-            duration(stage.seconds),
-            "–"
+            page.spaced(name),
+            page.duration(stage.seconds),
+            None
             if stage.peak_memory_bytes is None
             else f"{stage.peak_memory_bytes / 2**20:,.0f} MiB",
         )
         for name, stage in stages.items()
     ]
-    total = duration(sum(stage.seconds for stage in stages.values()))
+    total = page.duration(sum(stage.seconds for stage in stages.values()))
     caption = f"Wall time, {total} in all, and peak memory."
-    return Section("What it cost", [Table(caption, ("stage", "time", "peak memory"), rows)])
+    return page.Section(
+        "What it cost", [page.Table(caption, ("stage", "time", "peak memory"), rows)]
+    )
 
 
-@section("settings", place=130)
-def settings(results: Results) -> Section:
+@page.section("settings", place=130)
+def settings(results: Results) -> page.Section:
     """Settings and versions, folded away."""
     rows = [(name, str(value)) for name, value in {**results.settings, **results.versions}.items()]
-    table = Table(f"Written {results.created}", ("name", "value"), rows, wide=["value"])
-    return Section(None, [Folded("Settings and versions", [table])])
+    table = page.Table(f"Written {results.created}", ("name", "value"), rows, wide=["value"])
+    return page.Section(None, [page.Folded("Settings and versions", [table])])
