@@ -17,38 +17,18 @@ from dr_keras.commands import common
 
 def _main(argv: Sequence[str] | None = None) -> int:
     arguments = common.argument_parser(__doc__).parse_args(argv)
-    from dr_keras.studies import evidence  # after the quiet start-up
+    from dr_keras.report.page import write_report  # after the quiet start-up
+    from dr_keras.report.sections.arms import as_text
+    from dr_keras.studies import evidence
 
     common.parse_gin(arguments)
     base_dir = pathlib.Path(arguments.base_dir)
-    found = evidence.evidence(base_dir)
-    print(f"\n{table(found)}\n\n{found['answer']['text']}")
-    print(f"recommendation: {found['answer']['recommendation']}\n")
+    found = evidence.evidence(base_dir, write_report=write_report)
+    print(f"\n{as_text(found)}\n\n{found.answer.text}")
+    print(f"recommendation: {found.answer.recommendation}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"curves:  tensorboard --logdir {base_dir / 'summaries'}")
     return 0
-
-
-def table(found: dict) -> str:
-    """Arms of all sizes as lines of text."""
-    lines = [
-        f"{'size':8}{'arm':24}{'dropped':>9}{'tokens seen':>14}{'unique':>12}"
-        f"{'test loss':>18}{'FLOPs to match':>16}"
-    ]
-    for size in found["sizes"]:
-        for name, arm in size["arms"].items():
-            final, budget = arm["final"], arm["budget"]
-            spread = "" if final["spread"] is None else f" ± {final['spread']:.4f}"
-            share = arm["account"]["flops_share"]
-            lines.append(
-                f"{size['name']:8}{name:24}{100 * arm['discard_fraction']:>8.1f}%"
-                f"{budget['tokens_seen']:>14,.0f}{budget['unique_tokens']:>12,.0f}"
-                f"{final['mean']:>9.4f}{spread:9}"
-                f"{'never' if share is None else f'{100 * share:.0f}%':>16}"
-            )
-    for size, arm in found["protocol"]["same_as_unfiltered"]:
-        lines.append(f"{size:8}{arm}: on a single pass this is the unfiltered arm; not run")
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,7 +30,8 @@ def _main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
     arguments = parser.parse_args(argv)
     from dr_keras.data.prepare import corpus_from_path
-    from dr_keras.report import quickstart_page as quickstart_report
+    from dr_keras.report.page import write_report
+    from dr_keras.report.sections.arms import as_text
     from dr_keras.studies import quickstart
 
     base_dir = pathlib.Path(arguments.base_dir or _default_folder(arguments.input))
@@ -43,8 +44,8 @@ def _main(argv: Sequence[str] | None = None) -> int:
         _remove(base_dir)
     print(f"run folder: {base_dir}", flush=True)
     title = f"dr_keras on {arguments.input}" if arguments.input else "dr_keras quick start"
-    found = quickstart.compare_filtered(base_dir, title=title, **given)
-    print(f"\n{quickstart_report.table(found)}\n\n{found['headline']['text']}\n")
+    found = quickstart.compare_filtered(base_dir, title=title, write_report=write_report, **given)
+    print(f"\n{as_text(found)}\n\n{found.answer.text}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")
     return 0

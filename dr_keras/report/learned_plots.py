@@ -1,41 +1,112 @@
-"""What the rater learned, drawn in the report's style from the figures of `learned` and `lasso`."""
+"""Figures of what the rater learned, of the `findings` that `studies.findings` lists."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 import numpy as np
 
-from dr_keras.report.plots import COLOURS, INK, spread_labels, style
+from dr_keras.report.plots import COLOURS, GREY, INK, drawing, panels, spread_labels
 
-_GREY = "#808080"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--")
+
+
+def score_histogram(found: Mapping) -> "Figure":
+    """Distribution of scores, clean against damaged, each scaled to its own number.
+
+    Args:
+      found: of `findings.scores_by_damage`.
+    """
+    looks = {
+        "clean": (COLOURS[0], "-"),
+        "damaged": (COLOURS[4], "--"),
+        "level unknown": (GREY, ":"),
+    }
+    edges = np.asarray(found["edges"])
+    middles = (edges[:-1] + edges[1:]) / 2
+    with drawing(3.2) as (figure, axes):
+        for name, counts in found["groups"].items():
+            colour, line = looks[name]
+            shares = 100 * np.asarray(counts) / sum(counts)
+            bars = {"bins": edges, "weights": shares, "color": colour}
+            axes.hist(middles, histtype="stepfilled", alpha=0.25, **bars)
+            label = f"{name} ({sum(counts):,})"
+            axes.hist(middles, histtype="step", linestyle=line, linewidth=1.6, label=label, **bars)
+        axes.set_xlabel("score (higher is better)")
+        axes.set_ylabel("% of the group")
+        axes.legend()
+    return figure
+
+
+def score_against_level(found: Mapping) -> "Figure":
+    """Score against damage level, one panel for each kind, with the median of clean as a line.
+
+    Args:
+      found: of `findings.scores_by_damage`.
+    """
+    kinds = list(found["kinds"].items())
+    with panels(kinds, 3, 2.3, 0.4, sharex=True, sharey=True) as (figure, shown):
+        for axes, (name, kind) in shown:
+            dots = {"color": COLOURS[4], "markersize": 3, "alpha": 0.5, "rasterized": True}
+            axes.plot(*np.asarray(kind["dots"]).T, ".", **dots)
+            axes.plot(*np.asarray(kind["median"]).T, color=COLOURS[0], linewidth=2)
+            if found["clean_median"] is not None:
+                axes.axhline(
+                    found["clean_median"], color=INK, linewidth=1, linestyle="--", alpha=0.7
+                )
+            axes.set_title(f"{name.replace('_', ' ')} ({kind['examples']:,})")
+            axes.set_xlim(0, 1)
+            axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        figure.supxlabel("level of damage")
+        figure.supylabel("score")
+    return figure
+
+
+def meta_curves(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> "Figure":
+    """One panel a title, one line a label; points are (meta-step, value)."""
+    with panels(list(curves.items()), 2, 2.5) as (figure, shown):
+        for axes, (title, lines) in shown:
+            for k, (label, points) in enumerate(lines.items()):
+                axes.plot(
+                    *np.asarray(points, float).T,
+                    color=COLOURS[k % len(COLOURS)],
+                    linewidth=1.3,
+                    marker="o" if len(points) <= 30 else "",
+                    markersize=3.5,
+                    label=label,
+                )
+            axes.set_title(title)
+            axes.set_xlabel("meta-steps")
+            if len(lines) > 1:
+                axes.legend(fontsize=8)
+    return figure
 
 
 def _height(rows: int) -> float:
     return 1.1 + 0.26 * max(rows, 3)
 
 
-def _named_rows(axes: Axes, names: list[str]) -> None:
+def _named_rows(axes: "Axes", names: list[str]) -> None:
     """Names at the left, the first at the top."""
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
 
 
-def score_boxes(found: Mapping) -> Figure:
+def score_boxes(found: Mapping) -> "Figure":
     """Scores by source: box from quartile to quartile, line from 5% to 95%, median.
 
     Args:
       found: of `learned.score_distributions`.
     """
     groups = {"all": found["all"], **found["by_source"]}
-    with style():
-        figure = Figure(figsize=(7.4, _height(len(groups))), layout="constrained")
-        axes = figure.add_subplot()
+    with drawing(_height(len(groups))) as (figure, axes):
         for row, group in enumerate(groups.values()):
             _, low, first, median, third, high, _ = group["quantiles"]
-            colour = _GREY if row == 0 else COLOURS[0]
+            colour = GREY if row == 0 else COLOURS[0]
             axes.plot([low, high], [row, row], color=colour, linewidth=1.2)
             axes.barh(row, third - first, 0.6, left=first, color=colour, alpha=0.45)
             axes.plot([median, median], [row - 0.3, row + 0.3], color=INK, linewidth=1.6)
@@ -45,7 +116,7 @@ def score_boxes(found: Mapping) -> Figure:
     return figure
 
 
-def source_mixture(found: Mapping, most: int = 8) -> Figure:
+def source_mixture(found: Mapping, most: int = 8) -> "Figure":
     """What is kept, by source, against the share that is dropped: a stacked area.
 
     Args:
@@ -60,14 +131,12 @@ def source_mixture(found: Mapping, most: int = 8) -> Figure:
     if rest:
         areas[f"{len(rest)} others"] = np.sum(rest, axis=0)
     x = 100 * np.asarray(found["fractions"])
-    with style():
-        figure = Figure(figsize=(7.4, 4.0), layout="constrained")
-        axes = figure.add_subplot()
+    with drawing(4.0) as (figure, axes):
         # Colour and hatching together tell more areas apart than there are colours.
         filled = axes.stackplot(x, [100 * v for v in areas.values()], alpha=0.55)
         labels, below = [], 0.0
         for k, (name, area) in enumerate(zip(areas, filled)):
-            colour = COLOURS[k % len(COLOURS)] if name in shares else _GREY
+            colour = COLOURS[k % len(COLOURS)] if name in shares else GREY
             area.set(facecolor=colour, hatch=_HATCHES[k // len(COLOURS) % len(_HATCHES)])
             area.set_edgecolor("white")
             last = 100 * float(areas[name][-1])
@@ -82,7 +151,7 @@ def source_mixture(found: Mapping, most: int = 8) -> Figure:
     return figure
 
 
-def correlation_bars(found: Mapping, most: int = 24) -> Figure:
+def correlation_bars(found: Mapping, most: int = 24) -> "Figure":
     """Rank correlation of the score with each feature, the strongest; within sources as a dot.
 
     Args:
@@ -91,9 +160,7 @@ def correlation_bars(found: Mapping, most: int = 24) -> Figure:
     """
     shown = {n: f for n, f in found.items() if f["spearman"] is not None}
     shown = dict(list(shown.items())[:most])
-    with style():
-        figure = Figure(figsize=(7.4, _height(len(shown))), layout="constrained")
-        axes = figure.add_subplot()
+    with drawing(_height(len(shown))) as (figure, axes):
         for row, figures in enumerate(shown.values()):
             value = figures["spearman"]
             axes.barh(row, value, 0.7, color=COLOURS[0 if value > 0 else 4], alpha=0.6)
@@ -109,7 +176,7 @@ def correlation_bars(found: Mapping, most: int = 24) -> Figure:
     return figure
 
 
-def lasso_bars(found: Mapping, most: int = 24) -> Figure:
+def lasso_bars(found: Mapping, most: int = 24) -> "Figure":
     """Coefficients that the Lasso leaves in, and how R2 grows with the features left in.
 
     Args:
@@ -117,9 +184,9 @@ def lasso_bars(found: Mapping, most: int = 24) -> Figure:
       most: bars.
     """
     coefficients = dict(list(found["coefficients"].items())[:most])
-    with style():
-        figure = Figure(figsize=(7.4, _height(len(coefficients))), layout="constrained")
-        axes, path = figure.subplots(1, 2, width_ratios=(3, 2))
+    height = _height(len(coefficients))
+    with drawing(height, 1, 2, width_ratios=(3, 2)) as (figure, grid):
+        axes, path = grid[0]
         for row, value in enumerate(coefficients.values()):
             axes.barh(row, value, 0.7, color=COLOURS[0 if value > 0 else 4], alpha=0.6)
         _named_rows(axes, list(coefficients))
@@ -127,7 +194,7 @@ def lasso_bars(found: Mapping, most: int = 24) -> Figure:
         axes.set_xlabel("coefficient, standardised")
         penalties, r2, _ = np.asarray(found["path"], float).T
         path.plot(penalties, r2, color=COLOURS[0], linewidth=1.6, label="Lasso")
-        path.axhline(found["r2_least_squares"], color=_GREY, linestyle="--", label="least squares")
+        path.axhline(found["r2_least_squares"], color=GREY, linestyle="--", label="least squares")
         path.plot(found["penalty"], found["r2"], "o", color=INK, markersize=5)
         path.annotate(
             f"{found['selected']} features\nR² {found['r2']:.2f}",
@@ -146,16 +213,14 @@ def lasso_bars(found: Mapping, most: int = 24) -> Figure:
     return figure
 
 
-def agreement_curves(found: Mapping) -> Figure:
+def agreement_curves(found: Mapping) -> "Figure":
     """How the scores of checkpoints agree: each with the next, and with the last.
 
     Args:
       found: of `learned.checkpoint_agreement`.
     """
     steps = found["meta_steps"]
-    with style():
-        figure = Figure(figsize=(7.4, 3.2), layout="constrained")
-        axes = figure.add_subplot()
+    with drawing(3.2) as (figure, axes):
         lines = (
             ("with the next checkpoint", steps[:-1], found["with_next"], COLOURS[0], "-"),
             ("with the last", steps[:-1], found["with_last"][:-1], COLOURS[1], "--"),
@@ -178,7 +243,7 @@ def agreement_curves(found: Mapping) -> Figure:
     return figure
 
 
-def meta_gradient_curve(found: Mapping) -> Figure:
+def meta_gradient_curve(found: Mapping) -> "Figure":
     """Norm of the meta-gradient through training, the mean and every member, on a log scale.
 
     Args:
@@ -189,11 +254,9 @@ def meta_gradient_curve(found: Mapping) -> Figure:
         pairs = [(s, v) for s, v in zip(found["meta_steps"], values) if v is not None and v > 0]
         return np.asarray(pairs, float).reshape(-1, 2).T
 
-    with style():
-        figure = Figure(figsize=(7.4, 3.2), layout="constrained")
-        axes = figure.add_subplot()
+    with drawing(3.2) as (figure, axes):
         for member in found["members"]:
-            axes.plot(*points(member), color=_GREY, linewidth=0.6, alpha=0.5)
+            axes.plot(*points(member), color=GREY, linewidth=0.6, alpha=0.5)
         mean = points(found["mean"])
         axes.plot(*mean, color=COLOURS[0], linewidth=1.6, label="mean over members")
         if mean.size:

@@ -1,145 +1,307 @@
-"""What the pages of reports are made of: style, tables, figures, one self-contained HTML file."""
+"""`report.html`: one page, no network, that a reader who did not run the study can follow.
 
-from collections.abc import Iterable, Mapping, Sequence
-import html
+A page is made of *sections*, functions from `Results` to a heading and *blocks* (the dataclasses
+below: paragraphs, tables, figures ...). They are registered by name and place:
 
-from dr_keras.report import plots
+    @section("lengths", place=65)
+    def lengths(results: Results) -> Section | None:
+        return Section("How long is what it keeps?", [Paragraph("...")])
 
-_CSS = """
-:root { color-scheme: light dark; --ink: #1c1e21; --paper: #ffffff; --soft: #5c6370;
-  --line: #d9dce1; --box: #f4f6f8; --accent: #0062a3; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #16181c; --soft: #a2a9b4;
-  --line: #383d45; --box: #20242a; --accent: #6cb8ee; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 54rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
-h1 { font-size: 1.15rem; color: var(--soft); font-weight: 600; margin: 0 0 .6rem; }
-h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; }
-.answer { font-size: 1.35rem; line-height: 1.4; margin: 0 0 1.2rem; padding: .9rem 1.1rem;
-  border-left: .35rem solid var(--accent); background: var(--box); }
-.answer.worse { border-color: #c0392b; }
-.answer.undecided, .answer.too_small { border-color: #d08a00; }
-.answer small { display: block; font-size: .9rem; color: var(--soft); margin-top: .5rem; }
-figure { margin: 1rem 0; } figcaption, .note { color: var(--soft); font-size: .9rem; }
-svg { display: block; width: 100%; height: auto; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .6rem 0; }
-.table figcaption { padding-bottom: .3rem; }
-th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
-  vertical-align: top; white-space: nowrap; font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child, .text { text-align: left; }
-.text { display: inline-block; min-width: 11rem; white-space: normal; overflow-wrap: anywhere; }
-th { white-space: normal; } td:has(> .text) { text-align: left; }
-tr.candidate td { font-weight: 700; }
-.example { border: 1px solid var(--line); border-radius: .3rem; margin: .6rem 0; }
-.example header { background: var(--box); padding: .3rem .7rem; font-size: .85rem;
-  color: var(--soft); }
-pre { margin: 0; padding: .6rem .7rem; white-space: pre-wrap; overflow-wrap: anywhere;
-  font: .85rem/1.45 ui-monospace, Menlo, Consolas, monospace; }
-details { margin: .6rem 0; } summary { cursor: pointer; color: var(--accent); }
+Every report has every section that has something to say of its results; None says nothing. The
+order is that of a reader's questions: the answer in one sentence and one picture; the figures
+behind it; what was compared, on what, and what it cost; then how the rater scores, how it was
+trained, and what it rates lowest and highest. Sections hold no HTML: `templates/page.html` does,
+and escapes whatever they give it.
 """
 
+import base64
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import importlib
+import itertools
+import os
+import pathlib
+import pkgutil
+from typing import TYPE_CHECKING, ClassVar
 
-def text(value) -> str:
-    """Escaped for HTML."""
-    return html.escape(str(value), quote=True)
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.report import sections as sections_folder
+from dr_keras.studies.results import Picture, Results
+from dr_keras.system import whole_files
+import gin
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+_TEMPLATES = pathlib.Path(__file__).parent / "templates"
+DASH = "–"
 
 
-def count(value) -> str:
-    """A whole number with commas, a dash for None."""
-    return "–" if value is None else f"{value:,}"
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The verdict, stressed."""
+
+    outcome: str
+    text: str
+    figures: str
+    recommendation: str | None = None
+    kind: ClassVar[str] = "answer"
 
 
-def number(value, digits: int = 3) -> str:
-    """A number, a dash for None."""
-    return "–" if value is None else f"{value:.{digits}f}"
+@dataclasses.dataclass(frozen=True)
+class Paragraph:
+    """Prose; a note is shown softer."""
+
+    text: str
+    note: bool = False
+    kind: ClassVar[str] = "paragraph"
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading:
+    """Of a part of a section."""
+
+    text: str
+    kind: ClassVar[str] = "heading"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells of text under a head, with a caption; None is shown as a dash.
+
+    Attributes:
+      wide: columns of prose.
+      candidate: first cell of the row to stress.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str | None]]
+    wide: Sequence[str] = ()
+    candidate: str | None = None
+    kind: ClassVar[str] = "table"
+
+    @classmethod
+    def of_columns(
+        cls,
+        caption: str,
+        columns: Mapping[str, Sequence[str | None]],
+        wide: Sequence[str] = (),
+        candidate: str | None = None,
+    ) -> "Table":
+        """From head -> cells; a column of None alone is left out."""
+        shown = {
+            head: cells for head, cells in columns.items() if any(c is not None for c in cells)
+        }
+        rows = [["–" if cell is None else cell for cell in row] for row in zip(*shown.values())]
+        return cls(caption, list(shown), rows, wide, candidate)
+
+    def as_text(self) -> str:
+        """For a terminal: columns of one width each, without those of prose."""
+        kept = [k for k, name in enumerate(self.head) if name not in self.wide]
+        lines = [[row[k] or DASH for k in kept] for row in (self.head, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join(
+            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+            for line in lines
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A drawing.
+
+    Attributes:
+      draw: makes it; called when the page is written, so that matplotlib is imported no earlier.
+      description: what it shows, for readers who do not see it.
+      caption: below it.
+    """
+
+    draw: Callable[[], "matplotlib.figure.Figure"]
+    description: str
+    caption: str
+    kind: ClassVar[str] = "figure"
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """A PNG that lies beside results.json."""
+
+    picture: Picture
+    kind: ClassVar[str] = "photograph"
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A text of the corpus, with what is known of it above."""
+
+    facts: str
+    text: str
+    kind: ClassVar[str] = "example"
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """Blocks that open on a click."""
+
+    summary: str
+    blocks: Sequence["Block"]
+    kind: ClassVar[str] = "folded"
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A heading (or none) and what is below it."""
+
+    title: str | None
+    blocks: Sequence["Block"]
+
+
+Block = Answer | Paragraph | Heading | Table | Figure | Photograph | Example | Folded
+Maker = Callable[[Results], Section | None]
+_MAKERS: dict[str, tuple[float, Maker]] = {}
+
+
+def section(name: str, place: float) -> Callable[[Maker], Maker]:
+    """Registers a function as the section of that name.
+
+    Args:
+      name: as in `write_report.sections`.
+      place: sections are shown by rising place; those of dr_keras are multiples of 10.
+
+    Raises:
+      ConfigurationError: another function has the name.
+    """
+
+    def register(maker: Maker) -> Maker:
+        if name in _MAKERS:
+            raise ConfigurationError(
+                f"two sections of the report are called {name!r}: give yours another name."
+            )
+        _MAKERS[name] = (place, maker)
+        return maker
+
+    return register
+
+
+def _makers(names: Sequence[str] | None) -> list[Maker]:
+    for module in pkgutil.iter_modules(sections_folder.__path__):
+        importlib.import_module(f"{sections_folder.__name__}.{module.name}")
+    known = sorted(_MAKERS, key=lambda name: _MAKERS[name][0])
+    unknown = sorted(set(names or ()) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"write_report.sections: there is no section {unknown[0]!r}; there are"
+            f" {', '.join(known)}."
+        )
+    return [_MAKERS[name][1] for name in (known if names is None else names)]
+
+
+def render(
+    results: Results, folder: str | os.PathLike = ".", sections: Sequence[str] | None = None
+) -> str:
+    """The page as text.
+
+    Args:
+      results: what is shown.
+      folder: of the pictures that the results name.
+      sections: names, in the order of the page; None shows all that there are.
+
+    Raises:
+      ConfigurationError: a section that does not exist.
+      DataError: a picture is missing.
+    """
+    import jinja2
+    import markupsafe
+
+    from dr_keras.report import plots
+
+    numbers = itertools.count()
+
+    def svg(block: Figure) -> markupsafe.Markup:
+        prefix = f"figure{next(numbers)}"
+        return markupsafe.Markup(plots.to_svg(block.draw(), block.description, prefix))
+
+    def png(file: str) -> str:
+        try:
+            content = (pathlib.Path(folder) / file).read_bytes()
+        except OSError as error:
+            raise DataError(f"{folder}/{file}, a picture of the report, cannot be read") from error
+        return "data:image/png;base64," + base64.b64encode(content).decode()
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made = [maker(results) for maker in _makers(sections)]
+    page = environment.get_template("page.html").render(
+        title=results.title,
+        sections=[one for one in made if one is not None and one.blocks],
+        dash=DASH,
+        svg=svg,
+        png=png,
+    )
+    return page.lstrip() + "\n"
+
+
+@gin.configurable(allowlist=["sections"])
+def write_report(
+    results: Results, path: str | os.PathLike, sections: Sequence[str] | None = None
+) -> None:
+    """Writes report.html, whole; arguments and errors as for `render`."""
+    path = pathlib.Path(path)
+    # Text from a wrong decoding may hold lone surrogates, which UTF-8 cannot.
+    whole_files.write_text(path, render(results, path.parent, sections), errors="replace")
+
+
+# How figures are written.
+
+
+def count(value: float | None) -> str | None:
+    """A whole number with commas, None for None."""
+    return None if value is None else f"{value:,.0f}"
+
+
+def number(value: float | None, digits: int = 3) -> str | None:
+    """A number, None for None."""
+    return None if value is None else f"{value:.{digits}f}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a readable unit."""
+    """Seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], bold=None) -> str:
-    """A table; cells are HTML already. `bold` is the first cell of the row to stress.
-
-    A wide table scrolls, and its caption stays.
-    """
-    lines = ["<table><thead><tr>"]
-    lines += [f'<th scope="col">{text(name)}</th>' for name in head]
-    lines.append("</tr></thead><tbody>")
-    for row in rows:
-        marked = ' class="candidate"' if row[0] == bold else ""
-        lines.append(f"<tr{marked}>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>")
-    return (
-        f'<figure class="table"><figcaption>{text(caption)}</figcaption><div class="scroll">'
-        + "".join(lines)
-        + "</tbody></table></div></figure>"
-    )
+def flops(value: float | None) -> str | None:
+    """A number of operations in a readable unit, None for None."""
+    if value is None:
+        return None
+    for unit, name in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g} {name}FLOP"
+    return f"{value:.0f} FLOP"
 
 
-def shares(counts: Mapping[str, int]) -> str:
-    """The largest eight of some counts as percentages, a dash for none."""
+def shares(counts: Mapping[str, int]) -> str | None:
+    """The largest eight of some counts as percentages, None for none."""
     total = sum(counts.values())
     if not total:
-        return "–"
+        return None
     largest = sorted(counts.items(), key=lambda item: -item[1])
-    shown = [f"{name.replace('_', ' ')} {100 * count / total:.0f}%" for name, count in largest[:8]]
+    shown = [f"{spaced(name)} {100 * count / total:.0f}%" for name, count in largest[:8]]
     return ", ".join(shown) + (f" and {len(largest) - 8} more" if len(largest) > 8 else "")
 
 
-def figure(figure, description: str, prefix: str, caption: str) -> str:
-    """A matplotlib figure inside the page; see `plots.to_svg`."""
-    svg = plots.to_svg(figure, description, prefix)
-    return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"
+def spaced(name: str) -> str:
+    """A name of the code as words."""
+    return name.replace("_", " ")
 
 
-def cost(results: Mapping) -> str:
-    """Time and memory of the stages."""
-    stages = results["stages"]
-    if not stages:
-        return ""
-    rows = [
-        (
-            text(name.replace("_", " ")),
-            duration(stage["seconds"]),
-            "–"
-            if stage["peak_memory_bytes"] is None
-            else f"{stage['peak_memory_bytes'] / 2**20:,.0f} MiB",
-        )
-        for name, stage in stages.items()
-    ]
-    total = sum(stage["seconds"] for stage in stages.values())
-    return "<h2>What it cost</h2>" + table(
-        f"Wall time, {duration(total)} in all, and peak memory of the process.",
-        ("stage", "time", "peak memory"),
-        rows,
-    )
-
-
-def settings(results: Mapping) -> str:
-    """Settings and versions, folded away."""
-    rows = [
-        (text(name), f'<span class="text">{text(value)}</span>')
-        for group in ("settings", "versions")
-        for name, value in dict(results[group]).items()
-    ]
-    return (
-        "<details><summary>Settings and versions</summary>"
-        + table(f"Written {results['created']}", ("name", "value"), rows)
-        + "</details>"
-    )
-
-
-def whole(title: str, body: Sequence[str]) -> str:
-    """The page: one file that needs no network. `body` is HTML already."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(title)}</title><style>{_CSS}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+def plural(number: int, thing: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -1,24 +1,30 @@
-"""Figures of the report, drawn with matplotlib and returned as SVG text for a page.
+"""Figures of how models fared, drawn with matplotlib, and how every figure becomes part of a page.
 
-Figures are made without pyplot, so nothing is shared and no display is needed. Text and axes are
-drawn in one marker colour which becomes the page's `currentColor`: the same figure reads well on a
-light and on a dark page. Every arm has a colour, a line style and a label at its end, so that no
-figure depends on colour alone. Coordinates and text stay text: a figure is small, can be searched,
-and is read out by its description.
+Figures are made without pyplot, so nothing is shared and no display is needed; matplotlib is
+imported when the first is drawn. Text and axes are drawn in one marker colour which becomes the
+page's `currentColor`: the same figure reads well on a light and on a dark page. Every arm has a
+colour, a line style and a label, so that no figure depends on colour alone. Coordinates and text
+stay text: a figure is small, can be searched, and is read out by its description.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import html
 import io
-import itertools
 import re
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 import numpy as np
 
+from dr_keras.studies.results import Results
+from dr_keras.studies.sizes import Arm, Protocol, Size, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 INK = "#010203"  # Replaced by currentColor; no figure uses it for anything else.
+GREY = "#808080"
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "dr_keras",  # The same figure gives the same bytes.
@@ -27,6 +33,9 @@ _STYLE = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "figure.labelsize": 10,
     "xtick.color": INK,
     "ytick.color": INK,
     "axes.spines.top": False,
@@ -39,24 +48,64 @@ _STYLE = {
 
 # Okabe and Ito's palette, told apart with any colour vision; blue lightened to show on black too.
 COLOURS = ("#1a85cc", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9")
-_ARM_STYLES = {
-    "unfiltered": ("#808080", "--"),
-    "random": ("#e69f00", ":"),
-    "rater": ("#1a85cc", "-"),
-}
-_POINTS_SHOWN = 400
+_ARM_STYLES = {"unfiltered": (GREY, "--"), "random": ("#e69f00", ":"), "rater": ("#1a85cc", "-")}
 
 
-def to_svg(figure: Figure, description: str, prefix: str) -> str:
+@contextlib.contextmanager
+def drawing(
+    height: float, rows: int = 1, columns: int = 1, width: float = 7.4, **grid: Any
+) -> Iterator[tuple["Figure", Any]]:
+    """Context in which a figure is drawn: (figure, its axes).
+
+    Args:
+      height, width: in inches.
+      rows, columns: of axes; one of each gives the axes, more an array [rows, columns] of them,
+        no rows none.
+      grid: for `Figure.subplots`.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, **grid) if rows else None
+        yield figure, axes[0, 0] if rows == columns == 1 else axes
+
+
+@contextlib.contextmanager
+def panels(
+    things: Sequence[Any], columns: int, height: float, extra: float = 0.3, **settings: Any
+) -> Iterator[tuple["Figure", list[tuple["Axes", Any]]]]:
+    """Context in which a figure with a panel for each thing is drawn: (figure, [(axes, thing)]).
+
+    Args:
+      things: what the panels are of.
+      columns: side by side, at most.
+      height: of a row of panels, in inches.
+      extra: of the figure, above that of its rows.
+      settings: for `drawing`.
+    """
+    columns = min(columns, max(1, len(things)))
+    rows = max(1, -(-len(things) // columns))
+    with drawing(height * rows + extra, rows, columns, **settings) as (figure, grid):
+        every = list(np.atleast_1d(grid).flat)
+        for axes in every[len(things) :]:
+            axes.axis("off")
+        yield figure, list(zip(every, things))
+
+
+def to_svg(figure: "Figure", description: str, prefix: str) -> str:
     """An <svg> element to put into a page.
 
     Args:
-        figure: drawn inside `style()`.
-        description: what the figure shows, for readers who do not see it.
-        prefix: makes the element ids differ from those of the other figures on the page.
+      figure: drawn inside `drawing`.
+      description: what the figure shows, for readers who do not see it.
+      prefix: makes the element ids differ from those of the other figures on the page.
     """
+    import matplotlib
+
     buffer = io.StringIO()
-    with style():
+    with matplotlib.rc_context(_STYLE):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -71,21 +120,31 @@ def to_svg(figure: Figure, description: str, prefix: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-def style():
-    """Context in which figures are drawn."""
-    return matplotlib.rc_context(_STYLE)
+def to_png(figure: "Figure") -> bytes:
+    """A figure as a PNG file on white."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(
+            buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None}
+        )
+    return buffer.getvalue()
 
 
 def arm_style(name: str, position: int) -> dict:
     """Colour and line style of an arm, the same in every figure."""
-    if name in _ARM_STYLES:
-        colour, line = _ARM_STYLES[name]
-    else:
-        colour, line = COLOURS[(position + 2) % len(COLOURS)], "-."
+    colour, line = _ARM_STYLES.get(name, (COLOURS[(position + 2) % len(COLOURS)], "-."))
     return {"color": colour, "linestyle": line}
 
 
-def spread_labels(axes: Axes, labels: Sequence[tuple[float, str, str]], x: float) -> None:
+def main_arms(size: Size, protocol: Protocol) -> dict[str, Arm]:
+    """The arms that the answer is about, in the order of the study."""
+    named = (protocol.reference, protocol.candidate, *protocol.baselines)
+    return {name: arm for name, arm in size.arms.items() if name in named}
+
+
+def spread_labels(axes: "Axes", labels: Sequence[tuple[float, str, str]], x: float) -> None:
     """Writes labels right of the axes at their heights, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.06
@@ -107,58 +166,61 @@ def spread_labels(axes: Axes, labels: Sequence[tuple[float, str, str]], x: float
         )
 
 
-def loss_curves(comparison: Mapping, seeds: bool = False) -> Figure:
+def _mean_and_band(axes: "Axes", x: np.ndarray, arm: Arm, look: dict, label: str) -> None:
+    mean = np.asarray(arm.mean, float)[:, 1]
+    axes.plot(x, mean, linewidth=2, label=label, **look)
+    if arm.spread:
+        spread = np.asarray(arm.spread, float)[:, 1]
+        axes.fill_between(
+            x, mean - spread, mean + spread, color=look["color"], alpha=0.2, linewidth=0
+        )
+
+
+def _frame(axes: "Axes", arms: Mapping[str, Arm], target: float, last: float) -> None:
+    """Limits, with the first steps, where every model falls from chance, cut off at the top."""
+    shown = []
+    for arm in arms.values():
+        points = np.asarray(arm.mean, float)
+        late = points[points[:, 0] >= 0.12 * points[-1, 0]]
+        shown += [late[:, 1].max(), points[:, 1].min()]
+    room = (max(shown) - min(shown)) * 0.06 or 0.05
+    axes.set_ylim(min(shown) - 1.5 * room, max(shown) + room)
+    axes.set_xlim(0, last)
+    axes.axhline(target, color=INK, linewidth=0.8, alpha=0.6)
+
+
+def loss_curves(size: Size, protocol: Protocol, seeds: bool = False) -> "Figure":
     """Test loss against training steps for every arm: mean and spread, or every seed.
 
     The height of the reference's final loss is marked, and where the candidate reaches it. The
     first steps, where every model falls from chance, are cut off at the top.
     """
-    arms, reference = comparison["arms"], comparison["reference"]
-    candidate = comparison["candidate"]
-    with style():
-        figure = Figure(figsize=(7.4, 4.0), layout="constrained")
-        axes = figure.add_subplot()
-        labels, shown = [], []
-        for position, (name, arm) in enumerate(arms.items()):
+    target, last = size.arms[protocol.reference].final.mean, size.arms[protocol.reference].steps
+    match = size.arms[protocol.candidate].match
+    with drawing(4.0) as (figure, axes):
+        labels = []
+        for position, (name, arm) in enumerate(size.arms.items()):
             look = arm_style(name, position)
-            points = np.asarray(arm["mean"], dtype=float)
+            points = np.asarray(arm.mean, float)
             if seeds:
-                for curve in arm["curves"].values():
-                    axes.plot(*np.asarray(curve, dtype=float).T, linewidth=1.2, alpha=0.8, **look)
+                for curve in arm.curves.values():
+                    axes.plot(*np.asarray(curve, float).T, linewidth=1.2, alpha=0.8, **look)
             else:
-                axes.plot(*points.T, linewidth=2, **look)
-                if arm["spread"]:
-                    spread = np.asarray(arm["spread"], dtype=float)[:, 1]
-                    axes.fill_between(
-                        points[:, 0],
-                        points[:, 1] - spread,
-                        points[:, 1] + spread,
-                        color=look["color"],
-                        alpha=0.2,
-                        linewidth=0,
-                    )
+                _mean_and_band(axes, points[:, 0], arm, look, name)
             labels.append((points[-1, 1], name, look["color"]))
-            late = points[points[:, 0] >= 0.12 * points[-1, 0]]
-            shown += [late[:, 1].max(), points[:, 1].min()]
-        last = points[-1, 0]
-        room = (max(shown) - min(shown)) * 0.06 or 0.05
-        axes.set_ylim(min(shown) - 1.5 * room, max(shown) + room)
-        axes.set_xlim(0, last)
-        target = arms[reference]["final"]["mean"]
-        axes.axhline(target, color=INK, linewidth=0.8, alpha=0.6)
-        match = arms[candidate]["match"]
-        if match["steps"] is not None and not seeds:
-            axes.plot([match["steps"]], [target], "o", color=INK, markersize=6, zorder=5)
+        _frame(axes, size.arms, target, last)
+        if match.steps is not None and not seeds:
+            axes.plot([match.steps], [target], "o", color=INK, markersize=6, zorder=5)
             axes.annotate(
-                f"{candidate} gets there after\n{match['steps']:.0f} of {last:.0f} steps "
-                f"({100 * match['share']:.0f}%)",
-                (match["steps"], target),
+                f"{protocol.candidate} gets there after\n{match.steps:.0f} of {last:.0f} steps "
+                f"({100 * match.share:.0f}%)",
+                (match.steps, target),
                 xytext=(18, 34),
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.6},
             )
         axes.annotate(
-            f"final loss of {reference}",
+            f"final loss of {protocol.reference}",
             (0, target),
             xytext=(4, -11),
             textcoords="offset points",
@@ -167,114 +229,132 @@ def loss_curves(comparison: Mapping, seeds: bool = False) -> Figure:
         )
         spread_labels(axes, labels, last)
         axes.set_xlabel("training steps")
-        axes.set_ylabel("test loss (nats per token)")
+        axes.set_ylabel(f"test loss{' (nats per token)' if size.sequence_length > 1 else ''}")
     return figure
 
 
-def score_histogram(scores, levels) -> Figure:
-    """Distribution of scores, clean against damaged, each scaled to its own number."""
-    scores, levels = np.asarray(scores, float), np.asarray(levels, float)
-    groups = [
-        ("clean", levels == 0, COLOURS[0], "-"),
-        ("damaged", levels > 0, COLOURS[4], "--"),
-        ("level unknown", np.isnan(levels), "#808080", ":"),
-    ]
-    with style():
-        figure = Figure(figsize=(7.4, 3.2), layout="constrained")
-        axes = figure.add_subplot()
-        low, high = np.quantile(scores, (0.001, 0.999))
-        bins = np.linspace(low, high if high > low else low + 1.0, 51)
-        for name, chosen, colour, line in groups:
-            if not chosen.any():
-                continue
-            weights = np.full(int(chosen.sum()), 100.0 / chosen.sum())
-            # Scores outside the bins are counted in the outermost ones, not lost.
-            values = np.clip(scores[chosen], bins[0], bins[-1])
-            label = f"{name} ({chosen.sum():,})"
-            axes.hist(
-                values, bins, weights=weights, histtype="stepfilled", color=colour, alpha=0.25
+def loss_against_flops(results: Results) -> "Figure":
+    """Test loss against the FLOPs spent, scoring included: a panel a size, a line a main arm.
+
+    Bands are standard deviations over seeds. The height of the reference's final loss is marked,
+    and where the candidate reaches it. The first steps run off the top.
+    """
+    sizes = results.sizes
+    height, width = 3.6 if len(sizes) > 1 else 4.0, 7.4 if len(sizes) < 3 else 9.6
+    with panels(sizes, 3, height, extra=0.0, width=width) as (figure, shown):
+        for axes, size in shown:
+            _flops_panel(axes, size, results.protocol)
+        figure.supxlabel("FLOPs, scoring included")
+        figure.supylabel("test loss (nats per token)")
+    return figure
+
+
+def _flops_panel(axes: "Axes", size: Size, protocol: Protocol) -> None:
+    arms = main_arms(size, protocol)
+    for position, (name, arm) in enumerate(arms.items()):
+        steps = np.asarray(arm.mean, float)[:, 0]
+        cost = steps / steps[-1] * arm.account.run.total
+        _mean_and_band(axes, cost, arm, arm_style(name, position), name)
+    reference, account = arms[protocol.reference], arms[protocol.candidate].account
+    last = max(arm.account.run.total for arm in arms.values())
+    target = reference.final.mean
+    _frame(axes, arms, target, last)
+    if account.flops_share is not None:
+        reached = account.flops_share * reference.account.run.total
+        axes.plot([reached], [target], "o", color=INK, markersize=6, zorder=5)
+        leftwards = reached > 0.5 * last
+        label = axes.annotate(
+            f"{100 * account.flops_share:.0f}% of the FLOPs",
+            (reached, target),
+            xytext=(-12 if leftwards else 12, -14),
+            textcoords="offset points",
+            ha="right" if leftwards else "left",
+            va="center",
+            annotation_clip=False,
+        )
+        label.set_in_layout(False)  # the panel keeps its width
+    axes.set_title(f"{size.name} ({size.parameters:,} parameters)")
+    axes.legend(fontsize=8)
+
+
+def metric_against_share(size: Size, protocol: Protocol) -> "Figure":
+    """Mean and spread of the metric against the share dropped, by scores and at random.
+
+    Arms named after the first words of the candidate and of the baselines are a line each.
+    """
+    reference = size.arms[protocol.reference].judged(protocol.metric)
+    kinds = [name.split()[0] for name in (*protocol.baselines, protocol.candidate)]
+    with drawing(3.8) as (figure, axes):
+        band = reference.spread or 0.0
+        look = arm_style(protocol.reference, 0)
+        low, high = reference.mean - band, reference.mean + band
+        axes.axhspan(low, high, color=look["color"], alpha=0.15, lw=0)
+        axes.axhline(reference.mean, **look, label=protocol.reference)
+        for position, kind in enumerate(kinds, 1):
+            chosen = [arm for name, arm in size.arms.items() if name.split()[0] == kind]
+            figures = [arm.judged(protocol.metric) for arm in chosen]
+            axes.errorbar(
+                [100 * arm.discard_fraction for arm in chosen],
+                [figure.mean for figure in figures],
+                [figure.spread or 0.0 for figure in figures],
+                marker="o" if kind == kinds[-1] else "s",
+                capsize=4,
+                label="lowest-rated dropped" if kind == "rater" else f"{kind} ones dropped",
+                **arm_style(kind, position),
             )
-            axes.hist(
-                values,
-                bins,
-                weights=weights,
-                histtype="step",
-                color=colour,
-                linestyle=line,
-                linewidth=1.6,
-                label=label,
-            )
-        axes.set_xlabel("score (higher is better)")
-        axes.set_ylabel("% of the group")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("% of the training examples dropped")
+        axes.set_ylabel(f"test {protocol.metric}")
         axes.legend()
     return figure
 
 
-def score_against_level(scores, levels, kinds) -> Figure:
-    """Score against damage level, one panel for each kind, with the median of clean as a line."""
-    scores, levels = np.asarray(scores, float), np.asarray(levels, float)
-    kinds = np.asarray(["" if kind is None else str(kind) for kind in kinds], dtype=object)
-    names = sorted(set(kinds[levels > 0]))
-    columns = min(3, max(1, len(names)))
-    rows = max(1, -(-len(names) // columns))
-    rng = np.random.default_rng(0)
-    with style():
-        figure = Figure(figsize=(7.4, 2.3 * rows + 0.4), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        clean = scores[levels == 0]
-        for axes, name in itertools.zip_longest(grid.flat, names):
-            if name is None:
-                axes.axis("off")
-                continue
-            chosen = np.flatnonzero((levels > 0) & (kinds == name))
-            x, y = levels[chosen], scores[chosen]
-            dots = rng.permutation(len(x))[:_POINTS_SHOWN]
-            axes.plot(
-                x[dots], y[dots], ".", color=COLOURS[4], markersize=3, alpha=0.5, rasterized=True
+def final_losses(size: Size, protocol: Protocol) -> "Figure":
+    """Final test loss of every arm of a size, best first: mean, spread and every seed."""
+    arms = sorted(size.arms.items(), key=lambda item: -item[1].final.mean)
+    main = main_arms(size, protocol)
+    with drawing(0.34 * len(arms) + 0.9) as (figure, axes):
+        for row, (name, arm) in enumerate(arms):
+            colour = arm_style(name, 0)["color"] if name in main else GREY
+            axes.errorbar(
+                [arm.final.mean],
+                [row],
+                xerr=[arm.final.spread or 0.0],
+                marker="o",
+                color=colour,
+                capsize=4,
+                linewidth=1.6,
             )
-            middle, median = _running_median(x, y)
-            axes.plot(middle, median, color=COLOURS[0], linewidth=2)
-            if clean.size:
-                axes.axhline(np.median(clean), color=INK, linewidth=1, linestyle="--", alpha=0.7)
-            axes.set_title(f"{name.replace('_', ' ')} ({len(x):,})", fontsize=10, color=INK)
-            axes.set_xlim(0, 1)
-            axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        figure.supxlabel("level of damage", fontsize=10, color=INK)
-        figure.supylabel("score", fontsize=10, color=INK)
+            seeds = list(arm.final.by_seed.values())
+            axes.plot(seeds, [row] * len(seeds), "|", color=colour, markersize=9, alpha=0.8)
+        axes.set_yticks(range(len(arms)), [name.replace("_", " ") for name, _ in arms])
+        target = size.arms[protocol.reference].final.mean
+        axes.axvline(target, color=INK, linewidth=0.8, alpha=0.6)
+        axes.set_xlabel("final test loss, lower is better")
     return figure
 
 
-def _running_median(x: np.ndarray, y: np.ndarray, bins: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Median of y in groups of equal number along x."""
-    groups = [g for g in np.array_split(np.argsort(x, kind="stable"), bins) if g.size]
-    return np.array([np.median(x[g]) for g in groups]), np.array([np.median(y[g]) for g in groups])
-
-
-def meta_curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Figure:
-    """One panel a title, one line a label; points are (meta-step, value), None values left out."""
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    with style():
-        figure = Figure(figsize=(7.4, 2.5 * rows + 0.3), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes, panel in itertools.zip_longest(grid.flat, panels.items()):
-            if panel is None:
-                axes.axis("off")
-                continue
-            title, lines = panel
-            for k, (label, points) in enumerate(lines.items()):
-                points = np.asarray([p for p in points if p[1] is not None], float).reshape(-1, 2)
-                marker = "o" if len(points) <= 30 else ""
-                axes.plot(
-                    *points.T,
-                    color=COLOURS[k % len(COLOURS)],
-                    linewidth=1.3,
-                    marker=marker,
-                    markersize=3.5,
-                    label=label,
-                )
-            axes.set_title(title, fontsize=10, color=INK)
-            axes.set_xlabel("meta-steps")
-            if len(lines) > 1:
-                axes.legend(fontsize=8)
+def sweep(sweeps: Mapping[str, Sweep]) -> "Figure":
+    """Validation loss against the share dropped, one line a size, each relative to its best."""
+    with drawing(3.2) as (figure, axes):
+        for position, (size, found) in enumerate(sweeps.items()):
+            points = [
+                (float(f), found.fractions[f].validation)
+                for f in sorted(found.fractions, key=float)
+            ]
+            best = min(value.mean for _, value in points)
+            axes.errorbar(
+                [100 * fraction for fraction, _ in points],
+                [value.mean - best for _, value in points],
+                [value.spread or 0.0 for _, value in points],
+                marker="o",
+                capsize=4,
+                label=size,
+                color=COLOURS[position % len(COLOURS)],
+            )
+        chosen = next(iter(sweeps.values())).chosen
+        axes.axvline(100 * chosen, color=INK, linewidth=0.8, linestyle="--", alpha=0.6)
+        axes.set_xlabel("% of the training windows dropped by the rater")
+        axes.set_ylabel("validation loss above the best")
+        axes.legend()
     return figure

@@ -31,10 +31,10 @@ from dr_keras.data.windows import window_documents
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.devices import strategies
 from dr_keras.rating.fractions import exact_fraction
-from dr_keras.report import evidence_report
-from dr_keras.studies import evidence_rater, evidence_results
+from dr_keras.studies import evidence_rater
 from dr_keras.studies.evidence_cells import Cells, Measures, thinned
 from dr_keras.studies.evidence_run import Study
+from dr_keras.studies.results import Results
 from dr_keras.studies.retraining import read_scores
 from dr_keras.system.claims import Claims
 from dr_keras.training import flops
@@ -58,7 +58,7 @@ MAY_DIFFER = (
 )
 
 
-@gin.configurable(denylist=["base_dir", "say"])
+@gin.configurable(denylist=["base_dir", "say", "write_report"])
 def evidence(
     base_dir,
     data: Callable[[], Parts] | Parts = gin.REQUIRED,
@@ -84,8 +84,9 @@ def evidence(
     meta_training_flops: float | None = None,
     stale_after: float = 600.0,
     title: str = "Does the filtered corpus train better models for less compute?",
+    write_report: Callable[[Results, pathlib.Path], None] | None = None,
     say=print,
-) -> dict:
+) -> Results:
     """Runs what is left of the study in `base_dir` and writes its report.
 
     Args:
@@ -118,6 +119,7 @@ def evidence(
       meta_training_flops: what meta-training cost, for a rater that is given.
       stale_after: seconds without a sign of life after which a process's cell is taken over.
       title: of the report.
+      write_report: writes <base_dir>/report.html from the results; None leaves it out.
       say: prints a line for the user.
 
     Returns:
@@ -214,8 +216,9 @@ def evidence(
         baselines,
         scores,
     )
-    evidence_results.write(found, study.base_dir / "results.json")
-    evidence_report.write(found, study.base_dir / "report.html")
+    found.write(study.base_dir / "results.json")
+    if write_report is not None:
+        write_report(found, study.base_dir / "report.html")
     return found
 
 

@@ -1,17 +1,22 @@
 """What an evidence study runs, in which order, and its results: see `dr_keras.studies.evidence`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+import dataclasses
 
 from dr_keras.config import run_configuration
 from dr_keras.data.examples import Parts
 from dr_keras.errors import ConfigurationError
 from dr_keras.runs.experiment import experiment
-from dr_keras.studies import cell_summaries, evidence_rater, evidence_results, verdict
+from dr_keras.studies import cell_summaries, evidence_rater, findings, summaries, verdicts
 from dr_keras.studies.arm_streams import is_unfiltered, scored_examples
+from dr_keras.studies.costs import Cost
 from dr_keras.studies.evidence_cells import UNFILTERED, Cell, Cells, cell
 from dr_keras.studies.evidence_findings import what_the_rater_learned
 from dr_keras.studies.learned import FRACTIONS
+from dr_keras.studies.results import Compute, Rater, Results, Stage, TaskFacts, read
+from dr_keras.studies.sizes import Protocol, Size, SizeFacts
 from dr_keras.studies.stages import Stages
+from dr_keras.studies.summaries import ArmFacts
 from dr_keras.training import flops
 from dr_keras.training.language_model_training import count_targets
 
@@ -35,14 +40,13 @@ _DESCRIPTIONS = {
 }
 
 
-def _runs(sections: Sequence[Mapping]) -> dict[str, dict]:
+def _runs(sizes: Sequence[Size]) -> dict[str, Stage]:
     """Time of the training runs of every size, as a stage; the sweep's other runs not counted."""
     return {
-        f"training runs, {section['name']}": {
-            "seconds": sum(arm["seconds"] * len(arm["curves"]) for arm in section["arms"].values()),
-            "peak_memory_bytes": None,
-        }
-        for section in sections
+        f"training runs, {size.name}": Stage(
+            sum(arm.seconds * len(arm.curves) for arm in size.arms.values())
+        )
+        for size in sizes
     }
 
 
@@ -132,7 +136,7 @@ class Study:
                 self._share(cells, tried)
                 if chosen is None:
                     swept = self._sweep(cells, size, sweep, sweep_seeds)
-                    chosen = evidence_results.best_fraction(swept)
+                    chosen = summaries.best_fraction(swept)
                     self.say(f"  discard fraction by validation loss at {size}: {chosen:g}")
             arms = []
             for arm in self.arms(size):
@@ -201,17 +205,29 @@ class Study:
         measures,
         baselines,
         scores,
-    ) -> dict:
+    ) -> Results:
         """All sections of results.json."""
         skipped = {tuple(pair) for pair in self.same_as_unfiltered}
-        sections, sweeps = [], {}
         perplexity = self.stages.result("perplexity") if self.stages.is_done("perplexity") else None
         tokens = int(count_targets(measures.test).sum())
-        for size in self.sizes:
-            facts = self.stages.result(f"size-{size}")
-            arms = [arm for arm in self.arms(size) if (size, arm) not in skipped]
+        given = Protocol(
+            reference=UNFILTERED,
+            candidate=CANDIDATE,
+            baselines=[RANDOM] if RANDOM in self.core_arms else [],
+            seeds=self.seeds,
+            core_arms=self.core_arms,
+            more_arms=self.more_arms,
+            online_arms=list(self.online_arms),
+            discard_fraction=fraction,
+            chosen_by="the sweep, on the validation part" if by_sweep else "the user",
+            same_as_unfiltered=sorted(skipped),
+        )
+        sizes, sweeps = [], {}
+        for name in self.sizes:
+            facts = read(SizeFacts, self.stages.result(f"size-{name}"), f"size-{name}")
+            arms = [arm for arm in self.arms(name) if (name, arm) not in skipped]
             found = {
-                arm: {s: cells.read(cell(size, arm, fraction, s)) for s in self.seeds}
+                arm: {s: cells.read(cell(name, arm, fraction, s)) for s in self.seeds}
                 for arm in arms
             }
             cost = {
@@ -221,80 +237,60 @@ class Study:
             smallest_pool = min(
                 int(c["budget"]["pool_examples"]) for runs in found.values() for c in runs.values()
             )
-            too_small = verdict.too_small_for_verdict(
-                smallest_pool, tokens, facts["steps"], facts["batch_size"]
+            too_small = verdicts.too_small_for_verdict(
+                smallest_pool, tokens, facts.steps, facts.batch_size
             )
-            facts = facts | {
-                "discard_fraction": found[CANDIDATE][self.seeds[0]]["discard_fraction"]
+            known = {arm: ArmFacts(self._description(arm), cost[arm]) for arm in arms}
+            size = summaries.size_section(facts, found, known, given, too_small)
+            shorter = {
+                f"{share:g}": summaries.shorter_run(
+                    {c.seed: cells.read(c) for c in self._shorter(name, fraction, share)},
+                    size,
+                    UNFILTERED,
+                    cost[CANDIDATE],
+                )
+                for share in self.shorter_runs
             }
-            rivals = [RANDOM] if RANDOM in arms else []
-            descriptions = {arm: self._description(arm) for arm in arms}
-            section = evidence_results.size_section(
-                facts, found, descriptions, UNFILTERED, CANDIDATE, rivals, cost, too_small
-            )
-            if self.shorter_runs:
-                section["shorter_runs"] = {
-                    f"{share:g}": evidence_results.shorter_run(
-                        {c.seed: cells.read(c) for c in self._shorter(size, fraction, share)},
-                        section, UNFILTERED, cost[CANDIDATE],
-                    )
-                    for share in self.shorter_runs
-                }  # fmt: skip
-            sections.append(section)
-            if sweep and (size == next(iter(self.sizes)) or self.sweep_sizes == "all"):
-                by_fraction = self._sweep(cells, size, sweep, sweep_seeds)
-                sweeps[size] = evidence_results.sweep_section(by_fraction, fraction)
-        baselines_used = [RANDOM] if RANDOM in self.core_arms else []
+            sizes.append(dataclasses.replace(size, shorter_runs=shorter))
+            if sweep and (name == next(iter(self.sizes)) or self.sweep_sizes == "all"):
+                by_fraction = self._sweep(cells, name, sweep, sweep_seeds)
+                sweeps[name] = summaries.sweep_section(by_fraction, fraction)
         training = loaded.metadata["training"]
         own = self.stages.is_done("meta_train")
-        return evidence_results.assemble(
+        levels, kinds = findings.levels_and_kinds(parts.train)
+        where = f"all {len(parts.train):,} windows of the train part"
+        return Results.assemble(
+            study="evidence",
             title=title,
-            answer=evidence_results.answer(
-                sections,
-                UNFILTERED,
-                CANDIDATE,
-                [b for b in baselines_used if all(b in s["arms"] for s in sections)],
-            ),
+            answer=verdicts.answer(sizes, given),
             corpus=described,
-            rater={
-                "source": "meta-trained in this study" if own else made["path"],
-                "parameters": loaded.metadata["parameters"],
-                "fingerprint": loaded.fingerprint,
-                "meta_step": training.get("meta_step"),
-                "chosen": training.get("chosen"),
-            },
-            protocol={
-                "candidate": CANDIDATE,
-                "reference": UNFILTERED,
-                "baselines": baselines_used,
-                "seeds": self.seeds,
-                "core_arms": self.core_arms,
-                "more_arms": self.more_arms,
-                "online_arms": list(self.online_arms),
-                "discard_fraction": fraction,
-                "chosen_by": "the sweep, on the validation part" if by_sweep else "the user",
-                "same_as_unfiltered": self.same_as_unfiltered,
-                "warnings": evidence_results.budget_warnings(sections, UNFILTERED),
-            },
+            rater=Rater(
+                loaded.metadata["parameters"],
+                loaded.fingerprint,
+                findings.quality(scores, levels, kinds, where),
+                training.get("meta_step"),
+                training.get("chosen"),
+                None if own else made["path"],
+            ),
+            protocol=dataclasses.replace(
+                given, warnings=summaries.budget_warnings(sizes, UNFILTERED)
+            ),
             sweep=sweeps,
-            sizes=sections,
-            compute={
-                "counted": "matrix products of the networks, two operations a multiplication and"
-                " addition; a training step is three forward passes",
-                "rater_forward_flops": scored["forward_flops"],
-                "meta_training": made["flops"],
-                "score_corpus": {"flops": scored["flops"], "examples": scored["examples"]},
-                "perplexity": perplexity,
-            },
+            sizes=sizes,
+            compute=Compute(
+                "matrix products of the networks, two operations a multiplication and addition; a"
+                " training step is three forward passes",
+                scored["forward_flops"],
+                scored["examples"],
+                scored["flops"],
+                made["flops"],
+                perplexity,
+            ),
             tasks={
-                task.name: {
-                    "questions": len(task.questions),
-                    "available": task.available,
-                    "chance": task.chance,
-                }
+                task.name: TaskFacts(len(task.questions), task.available, task.chance)
                 for task in measures.tasks
             },
-            analysis=what_the_rater_learned(
+            findings=what_the_rater_learned(
                 self.base_dir / evidence_rater.FOLDER if own else None,
                 lambda: experiment(data=lambda: parts).rater,
                 parts,
@@ -303,7 +299,7 @@ class Study:
                 perplexity is not None,
                 sorted({0.0, fraction, *FRACTIONS}),
             ),
-            stages=self.stages.timings() | _runs(sections),
+            stages=self.stages.timings() | _runs(sizes),
             settings={"configuration": run_configuration.parsed_config()},
         )
 
@@ -312,12 +308,11 @@ class Study:
         text = _DESCRIPTIONS.get(arm, "an arm of the user's own")
         return text if arm == UNFILTERED else f"{text}; {where}"
 
-    def _cost(self, arm, facts, scored, made, perplexity, fraction, examples) -> dict:
+    def _cost(self, arm, facts: SizeFacts, scored, made, perplexity, fraction, examples) -> Cost:
         scoring, meta_training = 0, 0.0
         if arm in _USES_RATER:
             scoring, meta_training = scored["forward_flops"], made["flops"]["total"]
         elif arm.startswith("perplexity_"):
             scoring = perplexity["forward_flops"]
-        online = arm in self.online_arms
-        count = scored_examples(facts["batch_size"], fraction, online, examples)
-        return {"scoring": scoring, "scored": count, "meta_training": meta_training}
+        count = scored_examples(facts.batch_size, fraction, arm in self.online_arms, examples)
+        return Cost(scoring, count, meta_training)

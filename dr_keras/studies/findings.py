@@ -16,6 +16,7 @@ import numpy as np
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.meta.callbacks import read_metrics
+from dr_keras.studies import learned
 from dr_keras.studies.results import Quality, read
 from dr_keras.training.metrics import rater_quality
 
@@ -41,6 +42,27 @@ _PANELS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "AUC of clean against damaged": {"damage found": ("epoch", "damage_auc")},
 }
+
+
+def of_scores(scores, sources, levels, kinds, fractions=learned.FRACTIONS) -> dict:
+    """Findings that need no more than what is known of every example, [N] each.
+
+    Args:
+      scores, levels, kinds: as for `quality`.
+      sources: of the examples.
+      fractions: discard fractions at which shares of sources are given.
+    """
+    return {
+        "scores": scores_by_damage(scores, levels, kinds),
+        "distributions": learned.score_distributions(scores, sources),
+        "sources": learned.source_shares(scores, sources, fractions),
+    }
+
+
+def of_run(run: pathlib.Path) -> dict:
+    """Findings from the metrics of a run of meta_train."""
+    norms = learned.meta_gradient_norms(run)
+    return {"meta_curves": meta_curves(run), "meta_gradient_norm": norms}
 
 
 def levels_and_kinds(examples: ExampleSet) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@
 Every stage resumes or is reused by a later call with the same configuration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 import json
 import pathlib
@@ -18,6 +18,7 @@ import shutil
 
 import numpy as np
 
+from dr_keras.baselines.candidates import document_candidates
 from dr_keras.config import run_configuration
 from dr_keras.corpus_jobs.corpus_filter import filter_corpus
 from dr_keras.data import document_rows as arms
@@ -26,15 +27,17 @@ from dr_keras.data.documents import Document
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.prepare import split_documents, text_data
 from dr_keras.errors import CheckpointError, ConfigurationError
-from dr_keras.report import quickstart_page as quickstart_report
+from dr_keras.rating.score_files import read_scores
 from dr_keras.runs.experiment import Experiment, experiment
 from dr_keras.runs.export import export_run
 from dr_keras.runs.meta_training import MAY_DIFFER, meta_train
 from dr_keras.serving.loading import load_rater
-from dr_keras.studies import verdict
+from dr_keras.studies import findings, learned, summaries, verdicts
 from dr_keras.studies.cells import run_cell
-from dr_keras.studies.comparison import compare
+from dr_keras.studies.results import Rater, Results, read, to_json
+from dr_keras.studies.sizes import Protocol, Size, SizeFacts
 from dr_keras.studies.stages import Stages
+from dr_keras.studies.summaries import ArmFacts
 from dr_keras.system import locks
 from dr_keras.system.progress import Progress
 from dr_keras.training.language_model_training import LanguageModelTrainer, count_targets
@@ -88,7 +91,7 @@ class _Material:
         }
 
 
-@gin.configurable(denylist=["base_dir", "title"])
+@gin.configurable(denylist=["base_dir", "title", "write_report"])
 @locks.alone_at("base_dir", "a quick start", CheckpointError)
 def compare_filtered(
     base_dir,
@@ -100,8 +103,9 @@ def compare_filtered(
     test_size: int | None = None,
     ceiling: bool = False,
     title: str = "dr_keras quick start",
+    write_report: Callable[[Results, pathlib.Path], None] | None = None,
     say=print,
-) -> dict:
+) -> Results:
     """Runs all stages in `base_dir`; what is done already is reused.
 
     Args:
@@ -115,6 +119,7 @@ def compare_filtered(
       ceiling: add an arm of the passages known to be clean, where damage is known: the best that
         any filter could do.
       title: of the report.
+      write_report: writes <base_dir>/report.html from the results; None leaves it out.
       say: prints a line for the user.
 
     Returns:
@@ -145,17 +150,21 @@ def compare_filtered(
             base_dir, material, exported["path"], discard_fraction, filter_batch_size, filter_method
         ),
     )
-    records = stages.run("compare", lambda: _compare(base_dir, material, seeds, test_size, ceiling))
-    return quickstart_report.write(
-        base_dir,
-        material.documents["train"],
-        described,
-        exported,
-        kept,
-        records,
-        stages.timings(),
-        title,
+    protocol = Protocol(
+        reference="unfiltered", candidate="rater", baselines=["random"], seeds=list(seeds)
     )
+    compared = stages.run(
+        "compare", lambda: to_json(_compare(base_dir, material, protocol, test_size, ceiling))
+    )
+    found = _results(
+        base_dir, material.documents["train"], protocol, read(Size, compared, "compare"),
+        title=title, corpus=described, stages=stages.timings(),
+        exported=exported["path"], kept=kept,
+    )  # fmt: skip
+    found.write(base_dir / "results.json")
+    if write_report is not None:
+        write_report(found, base_dir / "report.html")
+    return found
 
 
 def _meta_train(base_dir: pathlib.Path, material: _Material) -> dict:
@@ -230,51 +239,88 @@ DESCRIPTIONS = {
 def _compare(
     base_dir: pathlib.Path,
     material: _Material,
-    seeds: Sequence[int],
+    protocol: Protocol,
     test_size: int | None,
     ceiling: bool,
-) -> dict:
-    """Trains every cell; returns one comparison of results.json, without its verdict."""
+) -> Size:
+    """Trains every cell."""
     parts = material.setup.parts
     test = parts.test
     if test_size is not None and test_size < len(test):
         test = test.take(np.linspace(0, len(test) - 1, test_size).astype(int))
     trainer = LanguageModelTrainer()
-    curves: dict[str, dict] = {}
-    facts = {}
-    # Seed by seed, so that an interrupted comparison has whole seeds to show.
     sets = _arms(base_dir, parts.train, ceiling)
-    for seed in seeds:
+    cells: dict[str, dict] = {name: {} for name in sets}
+    # Seed by seed, so that an interrupted comparison has whole seeds to show.
+    for seed in protocol.seeds:
         for name, examples in sets.items():
             record = run_cell(base_dir, trainer, name, seed, examples, test)
-            curves.setdefault(name, {})[seed] = record.curve
-            facts[name] = {
-                "description": DESCRIPTIONS[name],
-                "examples": record.examples,
-                "unique_tokens": record.unique_tokens,
-                "tokens_seen": record.tokens_seen,
-                "epochs": record.epochs,
-                "discard_fraction": 1 - len(examples) / len(parts.train),
-                "seconds": record.seconds,
-                "by_damage": _counts(examples.labels.get("damage")),
-                "by_source": examples.counts_by_source(),
-                "final_by_source": record.final_by_source,
-            }
-    smallest = min(sets.values(), key=len)
-    return {
-        "name": "quick start",
-        "model": {"parameters": trainer.parameters},
-        "steps": trainer.steps,
-        "batch_size": trainer.batch_size,
-        "sequence_length": int(parts.train.features["tokens"].shape[1]),
-        "reference": "unfiltered",
-        "candidate": "rater",
-        "seeds": [int(seed) for seed in seeds],
-        "arms": compare(curves, facts),
-        "too_small": verdict.too_small_for_verdict(
-            len(smallest), int(count_targets(test).sum()), trainer.steps, trainer.batch_size
-        ),
+            dropped = 1 - len(examples) / len(parts.train)
+            cells[name][seed] = {"record": record.to_dict(), "discard_fraction": dropped}
+    facts = {
+        name: ArmFacts(
+            DESCRIPTIONS[name],
+            pool_by_source=examples.counts_by_source(),
+            pool_by_damage=_counts(examples.labels.get("damage")),
+        )
+        for name, examples in sets.items()
     }
+    smallest = min(map(len, sets.values()))
+    tokens = int(count_targets(test).sum())
+    size = SizeFacts(
+        name="quick start",
+        parameters=trainer.parameters,
+        steps=trainer.steps,
+        batch_size=trainer.batch_size,
+        sequence_length=int(parts.train.features["tokens"].shape[1]),
+    )
+    too_small = verdicts.too_small_for_verdict(smallest, tokens, trainer.steps, trainer.batch_size)
+    return summaries.size_section(size, cells, facts, protocol, too_small)
+
+
+def _results(
+    base_dir: pathlib.Path,
+    train: list[Document],
+    protocol: Protocol,
+    size: Size,
+    *,
+    exported: str,
+    kept: dict,
+    **sections,
+) -> Results:
+    """All sections of results.json."""
+    scored = read_scores(base_dir / "filtered" / "scores.jsonl")
+    rows = scored.rows()
+    scores = np.array([scored.score[rows[d.id]] for d in train], float)
+    levels = np.array([np.nan if d.level is None else d.level for d in train])
+    kinds = [d.damage for d in train]
+    sources = [d.source for d in train]
+    rater = load_rater(str(base_dir / exported))
+    training = rater.metadata["training"]
+    where = f"all {len(train):,} documents of the train part"
+    labels = {"level": levels, "damage": kinds}
+    return Results.assemble(
+        study="quickstart",
+        answer=verdicts.answer([size], protocol),
+        protocol=protocol,
+        sizes=[size],
+        rater=Rater(
+            rater.metadata["parameters"],
+            rater.fingerprint,
+            findings.quality(scores, levels, kinds, where),
+            training["meta_step"],
+            training["chosen"],
+        ),
+        settings={
+            "filter": kept["settings"],
+            "achieved_discard_fraction": kept["achieved_fraction"],
+            "configuration": run_configuration.PARSED_CONFIG,
+        },
+        findings=findings.of_scores(scores, sources, levels, kinds)
+        | findings.of_run(base_dir)
+        | {"extremes": learned.extremes(document_candidates(train), scores, labels=labels)},
+        **sections,
+    )
 
 
 def _counts(values) -> dict[str, int]:

@@ -9,7 +9,7 @@
 
 Arms: everything; without the lowest-rated share f, for several f; without a random share f. Every
 stage resumes or is reused by a later call with the same configuration. Nothing here knows what kind
-of data it is; pages for images add their pictures (`report.retraining_report`).
+of data it is; images add their pictures (`report.images`).
 """
 
 from collections.abc import Callable, Sequence
@@ -27,14 +27,16 @@ from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.checkpoints import load_rater_weights
 from dr_keras.meta.scoring import Scorer
 from dr_keras.rating.fractions import exact_fraction
-from dr_keras.report import retraining_report
 from dr_keras.runs.experiment import Experiment, experiment
 from dr_keras.runs.export import export_run
 from dr_keras.runs.meta_training import MAY_DIFFER, choose_step, meta_train
-from dr_keras.studies import verdict
+from dr_keras.serving.metadata import read as read_metadata
+from dr_keras.studies import findings, summaries, verdicts
 from dr_keras.studies.cells import run_cell
-from dr_keras.studies.comparison import compare, difference
+from dr_keras.studies.results import Line, Picture, Rater, Results, read, to_json
+from dr_keras.studies.sizes import Dropped, Protocol, Size, SizeFacts
 from dr_keras.studies.stages import Stages
+from dr_keras.studies.summaries import ArmFacts
 from dr_keras.system import locks, whole_files
 from dr_keras.training.example_training import ExampleTrainer
 import gin
@@ -42,7 +44,7 @@ import gin
 REFERENCE = "unfiltered"
 
 
-@gin.configurable(denylist=["base_dir", "say"])
+@gin.configurable(denylist=["base_dir", "say", "write_report"])
 @locks.alone_at("base_dir", "a retraining study", CheckpointError)
 def retraining_study(
     base_dir,
@@ -52,9 +54,10 @@ def retraining_study(
     metric: str = "accuracy",
     higher_is_better: bool = True,
     title: str = "Retraining without the lowest-rated examples",
-    measure: Callable | None = None,
+    measure: Callable[..., tuple[Line, list[Picture]]] | None = None,
+    write_report: Callable[[Results, pathlib.Path], None] | None = None,
     say=print,
-) -> dict:
+) -> Results:
     """Runs all stages in `base_dir`; what is done already is reused.
 
     Args:
@@ -66,8 +69,9 @@ def retraining_study(
       higher_is_better: whether a larger metric is better.
       title: of the report.
       measure: called with (base_dir, setup, scores of the train part), returns
-        `retraining_report.Pictures`: how scores follow damage of known level, and pictures of the
-        data, such as @image_pictures. None leaves them out.
+        how scores follow damage of known level, and pictures of the data, such as
+        @image_pictures. None leaves them out.
+      write_report: writes <base_dir>/report.html from the results; None leaves it out.
       say: prints a line for the user.
 
     Returns:
@@ -87,30 +91,53 @@ def retraining_study(
     stages.run("meta_train", lambda: _meta_train(base_dir, setup()))
     exported = stages.run("export", lambda: _export(base_dir, setup()))
     stages.run("score", lambda: _score(base_dir, setup()))
-    comparison = stages.run(
-        "retrain",
-        lambda: _retrain(
-            base_dir, setup(), discard_fractions, candidate, seeds, metric, higher_is_better
-        ),
+    chosen, rival = arm_name("rater", candidate), arm_name("random", candidate)
+    protocol = Protocol(
+        reference=REFERENCE,
+        candidate=chosen,
+        baselines=[rival],
+        seeds=list(seeds),
+        metric=metric,
+        higher_is_better=higher_is_better,
+    )
+    retrained = stages.run(
+        "retrain", lambda: to_json(_retrain(base_dir, setup(), discard_fractions, protocol))
     )
     ids, scores = read_scores(base_dir)
     train = setup().parts.train
     if len(scores) != len(train) or not np.array_equal(ids, train.ids.astype(str)):
         raise CheckpointError(f"{base_dir}/scores.npz is of other data: remove it and stages/.")
     load_rater_weights(setup().rater, base_dir, exported["meta_step"])
-    pictures = measure(base_dir, setup(), scores) if measure else retraining_report.Pictures()
-    return retraining_report.write(
-        base_dir,
-        setup(),
-        title,
-        described,
-        exported,
-        scores,
-        comparison,
-        pictures,
-        stages.timings(),
-        metric,
+    line, pictures = measure(base_dir, setup(), scores) if measure else (None, [])
+    size = read(Size, retrained, "retrain")
+    metadata = read_metadata(str(base_dir / exported["path"]))
+    levels, kinds = findings.levels_and_kinds(train)
+    where = f"all {len(scores):,} examples of the train part"
+    found = Results.assemble(
+        study="retraining",
+        title=title,
+        answer=verdicts.answer([size], protocol),
+        corpus=described,
+        rater=Rater(
+            metadata["parameters"],
+            metadata["fingerprint"],
+            findings.quality(scores, levels, kinds, where),
+            exported["meta_step"],
+            exported["chosen"],
+            line=line,
+        ),
+        protocol=protocol,
+        sizes=[size],
+        stages=stages.timings(),
+        settings={"configuration": run_configuration.PARSED_CONFIG},
+        findings=findings.of_scores(scores, train.sources, levels, kinds)
+        | findings.of_run(base_dir),
+        pictures=pictures,
     )
+    found.write(base_dir / "results.json")
+    if write_report is not None:
+        write_report(found, base_dir / "report.html")
+    return found
 
 
 def _check(discard_fractions, candidate, seeds) -> None:
@@ -206,22 +233,19 @@ def random_rows(ids: Sequence[str], fraction: float, seed: int) -> np.ndarray:
     return kept_rows(drawn, fraction)
 
 
-def _retrain(
-    base_dir, setup: Experiment, fractions, candidate, seeds, metric, higher_is_better
-) -> dict:
-    """Trains every cell; one comparison of results.json, with its verdict."""
+def _retrain(base_dir, setup: Experiment, fractions: Sequence[float], protocol: Protocol) -> Size:
+    """Trains every cell."""
     train, test = setup.parts.train, setup.parts.test
     _, scores = read_scores(base_dir)
     trainer = ExampleTrainer()
-    if metric not in trainer.metrics:
+    if protocol.metric not in trainer.metrics:
         raise ConfigurationError(
-            f"retraining_study.metric is {metric!r}, and ExampleTrainer.metrics has"
+            f"retraining_study.metric is {protocol.metric!r}, and ExampleTrainer.metrics has"
             f" {sorted(trainer.metrics)}: add it there."
         )
-    curves: dict[str, dict] = {}
-    found: dict[str, dict] = {}
-    facts: dict[str, dict] = {}
-    for seed in seeds:  # seed by seed, so that an interrupted study has whole seeds
+    cells: dict[str, dict] = {}
+    facts: dict[str, ArmFacts] = {}
+    for seed in protocol.seeds:  # seed by seed, so that an interrupted study has whole seeds
         arms = {REFERENCE: (0.0, "all of the train part", np.arange(len(train)))}
         for fraction in fractions:
             share = arm_name("", fraction).strip()
@@ -238,69 +262,26 @@ def _retrain(
         for name, (fraction, description, rows) in arms.items():
             file = name.replace(" ", "-").replace("%", "")
             record = run_cell(base_dir, trainer, file, seed, train.take(rows, name), test)
-            curves.setdefault(name, {})[seed] = record.curve
-            found.setdefault(name, {})[seed] = record.metrics
-            facts[name] = {
-                "description": description,
-                "examples": len(rows),
-                "unique_tokens": record.unique_tokens,
-                "tokens_seen": record.tokens_seen,
-                "epochs": record.epochs,
+            cells.setdefault(name, {})[seed] = {
+                "record": record.to_dict(),
                 "discard_fraction": 1 - len(rows) / len(train),
-                "seconds": record.seconds,
-                **({"dropped": _dropped(train, rows)} if fraction else {}),
             }
-    arms = compare(curves, facts, REFERENCE)
-    for name, by_metric in _metrics(found, metric, higher_is_better).items():
-        arms[name]["metrics"] = by_metric
-    chosen, rival = arm_name("rater", candidate), arm_name("random", candidate)
-    return {
-        "name": "retraining",
-        "model": {"parameters": trainer.parameters},
-        "steps": trainer.steps,
-        "batch_size": trainer.batch_size,
-        "sequence_length": 1,
-        "reference": REFERENCE,
-        "candidate": chosen,
-        "seeds": [int(seed) for seed in seeds],
-        "arms": arms,
-        "verdict": verdict.judge_metric(arms, metric, chosen, [REFERENCE, rival]),
-    }
+            dropped = _dropped(train, rows) if fraction else None
+            facts[name] = ArmFacts(description, dropped=dropped)
+    size = SizeFacts(
+        name="retraining",
+        parameters=trainer.parameters,
+        steps=trainer.steps,
+        batch_size=trainer.batch_size,
+        sequence_length=1,
+    )
+    return summaries.size_section(size, cells, facts, protocol)
 
 
-def _dropped(train: ExampleSet, kept: np.ndarray) -> dict:
+def _dropped(train: ExampleSet, kept: np.ndarray) -> Dropped:
     """How many examples an arm leaves out, and how many of them are known to be bad."""
     dropped = np.ones(len(train), bool)
     dropped[kept] = False
     known = {name: train.labels.get(name) for name in ("corrupted", "mislabelled")}
-    return {"examples": int(dropped.sum())} | {
-        name: int((dropped & values).sum()) for name, values in known.items() if values is not None
-    }
-
-
-def _metrics(found: dict, metric: str, higher_is_better: bool) -> dict[str, dict]:
-    """Arm -> metric -> mean, spread and, of the metric that counts, outcome against the others."""
-    summaries: dict[str, dict] = {}
-    for arm, by_seed in found.items():
-        summaries[arm] = {}
-        for name in next(iter(by_seed.values())):
-            values = np.array([figures[name] for figures in by_seed.values()])
-            spread = float(values.std(ddof=1)) if len(values) > 1 else None
-            summaries[arm][name] = {
-                "mean": float(values.mean()),
-                "spread": spread,
-                "by_seed": {str(seed): figures[name] for seed, figures in by_seed.items()},
-                **({} if spread is not None else {"reason": "one seed has no spread"}),
-            }
-    sign = -1 if higher_is_better else 1
-
-    def as_loss(arm: str) -> dict:
-        figures = summaries[arm][metric]
-        return {"final": {"mean": sign * figures["mean"], "spread": figures["spread"]}}
-
-    for arm in summaries:
-        against = {o: difference(as_loss(arm), as_loss(o)) for o in summaries if o != arm}
-        for figures in against.values():
-            figures["difference"] *= sign
-        summaries[arm][metric]["against"] = against
-    return summaries
+    counts = {n: int((dropped & v).sum()) for n, v in known.items() if v is not None}
+    return Dropped(int(dropped.sum()), **counts)

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from dr_keras.commands import evaluate as command
-from dr_keras.report import evidence_report
-from dr_keras.studies import evidence_results
+from dr_keras.studies.results import Results, TaskFacts
+from dr_keras.studies.sizes import Run
 
 ARMS = (
     "random_as_rater", "perplexity_middle", "heuristics", "classifier", "rater_inverted",
@@ -98,65 +98,61 @@ def study(folder):
 
 
 def test_every_arm_and_figure_is_in_the_results(study):
-    found = evidence_results.read(study / "results.json")
-    small, medium = found["sizes"]
-    assert list(small["arms"]) == ["unfiltered", "rater", "random", *ARMS]
-    assert list(medium["arms"]) == ["unfiltered", "rater", "random"]
-    assert small["parameters"] < medium["parameters"]
-    seen = small["steps"] * small["batch_size"]
-    for arm in (*small["arms"].values(), *medium["arms"].values()):
-        assert set(arm["curves"]) == {"0", "1"} and arm["final"]["spread"] is not None
-        assert arm["budget"]["epochs"] * arm["budget"]["pool_examples"] == pytest.approx(seen)
-        assert 0 <= arm["metrics"]["toy accuracy"]["mean"] <= 1
-        assert arm["metrics"]["toy likelihood"]["mean"] < 0
-        assert {"validation loss", "loss on letters"} < set(arm["metrics"])
-        assert set(arm["by_source"]) == {"even", "odd"}
-    chosen = found["protocol"]["discard_fraction"]
-    kept = {arm["budget"]["pool_examples"] for n, arm in small["arms"].items() if n != "unfiltered"}
+    found = Results.load(study / "results.json")
+    small, medium = found.sizes
+    assert list(small.arms) == ["unfiltered", "rater", "random", *ARMS]
+    assert list(medium.arms) == ["unfiltered", "rater", "random"]
+    assert small.parameters < medium.parameters
+    seen = small.steps * small.batch_size
+    for arm in (*small.arms.values(), *medium.arms.values()):
+        assert set(arm.curves) == {"0", "1"} and arm.final.spread is not None
+        assert arm.budget.epochs * arm.budget.pool_examples == pytest.approx(seen)
+        assert 0 <= arm.metrics["toy accuracy"].mean <= 1
+        assert arm.metrics["toy likelihood"].mean < 0
+        assert {"validation loss", "loss on letters"} < set(arm.metrics)
+        assert set(arm.by_source) == {"even", "odd"}
+    chosen = found.protocol.discard_fraction
+    kept = {arm.budget.pool_examples for n, arm in small.arms.items() if n != "unfiltered"}
     assert len(kept) == 1  # all arms drop exactly as many
-    assert small["discard_fraction"] == pytest.approx(chosen, abs=0.06)
-    swept = found["sweep"]["30k"]
-    losses = {float(f): v["validation"]["mean"] for f, v in swept["fractions"].items()}
-    assert set(losses) == {0.25, 0.5} and min(losses, key=losses.get) == swept["best"] == chosen
-    assert found["tasks"]["toy"] == {"questions": 6, "available": 8, "chance": 0.5}
+    assert small.discard_fraction == pytest.approx(chosen, abs=0.06)
+    swept = found.sweep["30k"]
+    losses = {float(f): v.validation.mean for f, v in swept.fractions.items()}
+    assert set(losses) == {0.25, 0.5} and min(losses, key=losses.get) == swept.best == chosen
+    assert found.tasks["toy"] == TaskFacts(questions=6, available=8, chance=0.5)
 
 
 def test_flops_in_the_results_are_those_of_the_formula(study):
-    found = evidence_results.read(study / "results.json")
-    small = found["sizes"][0]
-    training = 3 * small["forward_flops"] * small["steps"] * small["batch_size"]
-    assert small["arms"]["unfiltered"]["account"]["run"] == {
-        "training": training,
-        "scoring": 0.0,
-        "total": training,
-    }
-    rater = small["arms"]["rater"]["account"]["run"]
-    oversized = round(8 / (1 - small["discard_fraction"]))
-    scored = min(small["steps"] * oversized, found["compute"]["score_corpus"]["examples"])
-    assert rater["scoring"] == found["compute"]["rater_forward_flops"] * scored
-    assert found["compute"]["meta_training"]["total"] == 1e9
-    assert found["compute"]["perplexity"]["training_flops"] > 0
-    assert small["arms"]["random"]["account"]["run"]["scoring"] == 0
+    found = Results.load(study / "results.json")
+    small = found.sizes[0]
+    training = 3 * small.forward_flops * small.steps * small.batch_size
+    assert small.arms["unfiltered"].account.run == Run(training, 0.0, training)
+    rater = small.arms["rater"].account.run
+    oversized = round(8 / (1 - small.discard_fraction))
+    scored = min(small.steps * oversized, found.compute.scored_examples)
+    assert rater.scoring == found.compute.rater_forward_flops * scored
+    assert found.compute.meta_training["total"] == 1e9
+    assert found.compute.perplexity["training_flops"] > 0
+    assert small.arms["random"].account.run.scoring == 0
 
 
 def test_shorter_runs_are_held_against_the_full_one(study):
-    found = evidence_results.read(study / "results.json")
-    for size in found["sizes"]:
-        run, whole = size["shorter_runs"]["0.5"], size["arms"]["rater"]
-        assert run["steps"] == 2 and set(run["final"]["by_seed"]) == {"0", "1"}
-        gap = run["final"]["mean"] - size["arms"]["unfiltered"]["final"]["mean"]
-        assert run["against"]["unfiltered"]["difference"] == pytest.approx(gap)
+    found = Results.load(study / "results.json")
+    for size in found.sizes:
+        run, whole = size.shorter_runs["0.5"], size.arms["rater"]
+        assert run.steps == 2 and set(run.final.by_seed) == {"0", "1"}
+        gap = run.final.mean - size.arms["unfiltered"].final.mean
+        assert run.final.against["unfiltered"].difference == pytest.approx(gap)
         # Half of the training, half of the scoring.
-        full = size["arms"]["unfiltered"]["account"]["run"]["total"]
-        share = whole["account"]["run"]["total"] / 2 / full
-        assert run["flops_share"] == pytest.approx(share) and share > 0.5
+        full = size.arms["unfiltered"].account.run.total
+        share = whole.account.run.total / 2 / full
+        assert run.flops_share == pytest.approx(share) and share > 0.5
     assert "goes through its whole schedule" in (study / "report.html").read_text()
 
 
 def test_the_page_is_one_file_with_the_answer_first(study):
     page = (study / "report.html").read_text(encoding="utf-8")
-    found = evidence_results.read(study / "results.json")
-    assert page.index(found["answer"]["text"][:40]) < page.index("<svg") < page.index("<table")
+    found = Results.load(study / "results.json")
+    assert page.index(found.answer.text[:40]) < page.index("<svg") < page.index("<table")
     for text in (
         "How much to drop",
         "Compute",
@@ -168,15 +164,6 @@ def test_the_page_is_one_file_with_the_answer_first(study):
         assert text in page
     assert "http://www.w3.org" in page and "<script" not in page and "src=" not in page
     assert list((study / "summaries" / "cells" / "30k").glob("rater-*-0/events*"))
-
-
-def test_the_page_says_why_this_checkpoint_is_the_rater(study):
-    found = evidence_results.read(study / "results.json")
-    found["rater"] |= {"meta_step": 200, "chosen": "lowest loss (2.7; a random choice reaches 2.6)"}
-    page = evidence_report.render(found)
-    assert "meta-step 200: lowest loss (2.7; a random choice reaches 2.6)" in page
-    found["rater"]["chosen"] = None
-    assert "meta-step 200:" not in evidence_report.render(found)
 
 
 def test_a_finished_study_is_read_and_a_missing_cell_is_run_again(folder, study, capsys):
@@ -250,15 +237,18 @@ def test_random_in_oversized_batches_of_a_single_pass_is_not_run_twice(folder, t
     chosen = [a for a in chosen if not a.startswith(tuple(f"--gin_param={u}" for u in unused))]
     assert command.main(chosen) == 0
     assert "random: on a single pass this is the unfiltered arm; not run" in capsys.readouterr().out
-    found = evidence_results.read(tmp_path / "study" / "results.json")
-    assert found["protocol"]["same_as_unfiltered"] == [["30k", "random"]]
-    arms = found["sizes"][0]["arms"]
+    found = Results.load(tmp_path / "study" / "results.json")
+    assert found.protocol.same_as_unfiltered == [("30k", "random")]
+    arms = found.sizes[0].arms
     assert set(arms) == {"unfiltered", "rater", "rater_inverted"}
-    train = found["corpus"]["parts"]["train"]["examples"]
-    assert arms["rater"]["budget"]["pool_examples"] == train  # drawn from all of it
-    assert arms["rater"]["budget"]["passes"] == pytest.approx(4 * 11 / train)  # ceil(8 / 0.75)
-    assert arms["rater_inverted"]["budget"]["pool_examples"] == train - train * 3 // 11
-    assert "<i>is</i> the unfiltered arm" in (tmp_path / "study" / "report.html").read_text()
+    train = found.corpus.parts["train"].examples
+    assert arms["rater"].budget.pool_examples == train  # drawn from all of it
+    assert arms["rater"].budget.passes == pytest.approx(4 * 11 / train)  # ceil(8 / 0.75)
+    assert arms["rater_inverted"].budget.pool_examples == train - train * 3 // 11
+    assert (
+        "this arm is the unfiltered arm, so it was not run twice"
+        in (tmp_path / "study" / "report.html").read_text()
+    )
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ from dr_keras.meta.callbacks import read_metrics
 from dr_keras.meta.checkpoints import rater_path, rater_steps
 from dr_keras.runs import meta_training
 from dr_keras.serving.loading import load_rater
-from dr_keras.studies.former_results import read_results
+from dr_keras.studies.results import Results
 
 WORDS = [
     "the",
@@ -71,19 +71,20 @@ def finished(corpus, tmp_path_factory):
 
 def test_a_run_leaves_results_report_rater_and_filtered_corpus(finished):
     base_dir, _ = finished
-    results = read_results(base_dir / "results.json")
-    arms = results["comparisons"][0]["arms"]
+    results = Results.load(base_dir / "results.json")
+    (size,) = results.sizes
+    arms = size.arms
     assert set(arms) == {"unfiltered", "random", "rater"}
-    assert arms["random"]["unique_tokens"] < 0.7 * arms["unfiltered"]["unique_tokens"]
+    assert arms["random"].budget.pool_tokens < 0.7 * arms["unfiltered"].budget.pool_tokens
     kept = sum(1 for p in base_dir.glob("filtered/kept-*.jsonl") for _ in open(p))
     dropped = sum(1 for p in base_dir.glob("filtered/dropped-*.jsonl") for _ in open(p))
-    documents = results["corpus"]["parts"]["train"]["documents"]
+    documents = results.corpus.parts["train"].documents
     assert kept + dropped == documents
     assert 0.35 * documents < kept < 0.65 * documents
-    assert results["headline"]["outcome"] == "too_small"
-    assert "too small for a verdict" in results["headline"]["text"]
-    assert results["rater"]["reason"] == "no damage of known level in this corpus"
-    assert list(results["stages"]) == ["corpus", "meta_train", "export", "filter", "compare"]
+    assert results.answer.outcome == "too_small"
+    assert "too small for a verdict" in results.answer.text
+    assert results.rater.quality.reason == "no damage of known level in this corpus"
+    assert list(results.stages) == ["corpus", "meta_train", "export", "filter", "compare"]
     page = (base_dir / "report.html").read_text(encoding="utf-8")
     assert "too small for a verdict" in page and 'src="http' not in page
     rater = load_rater(base_dir / "export")

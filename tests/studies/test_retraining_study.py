@@ -13,7 +13,7 @@ from dr_keras.commands.meta_train import main as meta_train_command
 from dr_keras.commands.retraining_study import main
 from dr_keras.errors import CheckpointError
 from dr_keras.studies import retraining as retraining_study
-from dr_keras.studies.former_results import read_results
+from dr_keras.studies.results import Results
 from dr_keras.studies.retraining import arm_name, kept_rows, random_rows
 
 MNIST = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist.npz"
@@ -79,32 +79,35 @@ def study(npz, tmp_path_factory):
 
 
 def test_results_say_what_each_arm_left_out(study, npz):
-    found = read_results(study / "results.json")
-    comparison = found["comparisons"][0]
-    arms = comparison["arms"]
+    found = Results.load(study / "results.json")
+    (size,) = found.sizes
+    arms = size.arms
     assert list(arms) == ["unfiltered", "rater 25%", "random 25%", "rater 50%", "random 50%"]
-    assert comparison["candidate"] == "rater 50%" and comparison["seeds"] == [0, 1]
-    total = arms["unfiltered"]["examples"]
+    assert found.protocol.candidate == "rater 50%" and found.protocol.seeds == [0, 1]
+    total = arms["unfiltered"].budget.pool_examples
     ids, scores = retraining_study.read_scores(study)
     assert len(scores) == total == len(set(ids))
     for share in (25, 50):
-        dropped = arms[f"rater {share}%"]["dropped"]
-        assert dropped["examples"] == share * total // 100
-        assert dropped["examples"] == total - arms[f"rater {share}%"]["examples"]
-        assert 0 <= dropped["mislabelled"] <= dropped["examples"]
-        assert arms[f"random {share}%"]["examples"] == arms[f"rater {share}%"]["examples"]
-    for arm in arms.values():
-        accuracy = arm["metrics"]["accuracy"]
-        assert accuracy["mean"] == pytest.approx(np.mean(list(accuracy["by_seed"].values())))
-        assert accuracy["spread"] == pytest.approx(
-            np.std(list(accuracy["by_seed"].values()), ddof=1)
-        )
-    line = found["rater"]["line"]
-    assert line["measured_on"] == "120 test images at 10 levels" and -1 <= line["pearson"] <= 1
-    assert found["rater"]["by_damage"].keys() == {
+        dropped = arms[f"rater {share}%"].dropped
+        assert dropped.examples == share * total // 100
+        assert dropped.examples == total - arms[f"rater {share}%"].budget.pool_examples
+        assert 0 <= dropped.mislabelled <= dropped.examples
+        other = arms[f"random {share}%"].budget
+        assert other.pool_examples == arms[f"rater {share}%"].budget.pool_examples
+    for name, arm in arms.items():
+        accuracy = arm.metrics["accuracy"]
+        assert accuracy.mean == pytest.approx(np.mean(list(accuracy.by_seed.values())))
+        assert accuracy.spread == pytest.approx(np.std(list(accuracy.by_seed.values()), ddof=1))
+        assert accuracy.higher_is_better and set(accuracy.against) == set(arms) - {name}
+    line = found.rater.line
+    assert line.measured_on == "120 test images at 10 levels" and -1 <= line.pearson <= 1
+    assert found.rater.quality.by_damage.keys() == {
         "label_noise", "pixel_noise", "pixel_noise+label_noise"
     }  # fmt: skip
-    assert found["corpus"]["name"] == "bars"
+    assert found.corpus.name == "bars"
+    assert [picture.file for picture in found.pictures] == [
+        "plots/score_against_corruption.png", "plots/extremes.png"
+    ]  # fmt: skip
 
 
 def test_accuracy_is_that_of_the_trained_model(study):

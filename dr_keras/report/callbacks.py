@@ -1,4 +1,4 @@
-"""What an image rater has learned so far, drawn at every epoch's end of meta-training.
+"""What a rater has learned so far, measured and drawn at every epoch's end of meta-training.
 
 <base_dir>/plots/score_against_corruption-<step>.png   held-out test images at known levels
 <base_dir>/plots/extremes-<step>.png                   train images rated lowest and highest
@@ -15,13 +15,12 @@ from dr_keras.data.images.parts import at_levels
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.callbacks import TrainerCallback
 from dr_keras.meta.scoring import Scorer
-from dr_keras.report import image_plots
+from dr_keras.report import images, plots
+from dr_keras.report.images import LEVELS
 from dr_keras.runs.experiment import Experiment
 from dr_keras.system import whole_files
-from dr_keras.training.metrics import regression
+from dr_keras.training.metrics import area_under_curve, regression
 import gin
-
-LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @gin.configurable(denylist=["base_dir", "setup"])
@@ -56,7 +55,7 @@ class ScoreAgainstCorruption(TrainerCallback):
         seed: int = 0,
     ):
         super().__init__()
-        check_images(setup)
+        images.check_images(setup)
         self._folder = pathlib.Path(base_dir)
         self._probe = at_levels(setup.parts.test, levels, size, seed)
         train = setup.parts.train
@@ -77,16 +76,16 @@ class ScoreAgainstCorruption(TrainerCallback):
         if logs is not None:
             logs |= {f"corruption_{key}": line[key] for key in ("pearson", "spearman", "slope")}
         drawings = {
-            "score_against_corruption": image_plots.score_against_fraction(
+            "score_against_corruption": images.score_against_fraction(
                 scores, self._probe.labels["level"], f"test images, meta-step {step}"
             ),
-            "extremes": image_plots.extremes_grid(
+            "extremes": images.extremes_grid(
                 self._sample, self._scorer(self._sample), self._extremes
             ),
         }
         with self._writer.as_default(step=step):
             for name, figure in drawings.items():
-                png = image_plots.to_png(figure)
+                png = plots.to_png(figure)
                 whole_files.write_bytes(self._folder / "plots" / f"{name}-{step}.png", png)
                 tf.summary.image(name, tf.io.decode_png(png, channels=3)[tf.newaxis])
             for key, value in line.items():
@@ -97,11 +96,40 @@ class ScoreAgainstCorruption(TrainerCallback):
         self._writer.close()
 
 
-def check_images(setup: Experiment) -> None:
-    """Raises ConfigurationError unless the experiment's examples are images."""
-    features = setup.parts.test.features
-    if "image" not in features or features["image"].ndim != 4:
-        raise ConfigurationError(
-            "Only images can be drawn, examples with the feature 'image' [N, H, W, C]; these have"
-            f" { ({name: value.shape[1:] for name, value in features.items()}) }."
-        )
+@gin.configurable(denylist=["base_dir", "setup"])
+class DamageFound(TrainerCallback):
+    """Adds "damage_auc" to the epoch's logs: the chance that clean outscores damaged.
+
+    Bound as `meta_train.callback_fns = [@DamageFound]`, for any data whose `labels` hold a `level`
+    (0 is clean). Chooses no checkpoint and changes nothing of the training.
+
+    Args:
+      base_dir: of the run.
+      setup: the experiment.
+      sample_size: train examples that are scored, evenly spread.
+
+    Raises:
+      ConfigurationError: no level is known, or there is nothing clean or nothing damaged.
+    """
+
+    def __init__(self, base_dir, setup: Experiment, sample_size: int = 4096):
+        super().__init__()
+        train = setup.parts.train
+        level = np.asarray(train.labels.get("level", np.full(len(train), np.nan)), float)
+        known = np.flatnonzero(np.isfinite(level))
+        if not 0 < np.count_nonzero(level[known]) < len(known):
+            raise ConfigurationError(
+                "DamageFound needs clean and damaged train examples of known level: take it out of"
+                " meta_train.callback_fns, or give the data a label 'level'."
+            )
+        if sample_size < len(known):
+            known = known[np.linspace(0, len(known) - 1, sample_size).astype(int)]
+        self._sample, self._clean = train.take(known), level[known] == 0
+        self._scorer = None
+
+    def on_train_begin(self, logs=None):
+        self._scorer = Scorer(self.trainer.rater)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["damage_auc"] = area_under_curve(self._scorer(self._sample), self._clean)

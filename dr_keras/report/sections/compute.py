@@ -1,0 +1,154 @@
+"""What it cost: operations, the sweep over discard fractions, time and memory."""
+
+from dr_keras.report import page, plots
+from dr_keras.studies.results import Results
+from dr_keras.studies.sizes import percent
+
+
+@page.section("compute", place=40)
+def compute(results: Results) -> page.Section | None:
+    """Operations of runs, what arms save, and what is done once."""
+    spent = results.compute
+    if spent is None:
+        return None
+    reference = results.protocol.reference
+    rows = []
+    for size in results.sizes:
+        for name, arm in plots.main_arms(size, results.protocol).items():
+            account = arm.account
+            runs = account.runs_to_pay
+            rows.append(
+                (
+                    f"{size.name} {page.spaced(name)}",
+                    page.flops(account.run.training),
+                    page.flops(account.run.scoring),
+                    page.flops(account.saving),
+                    page.flops(account.saving_shared),
+                    None if runs is None else f"{runs:,.1f}",
+                    account.reason or "",
+                )
+            )
+    parts = ("inner_models", "rater", "meta_evaluation")
+    meta = spent.meta_training
+    of_which = ", ".join(f"{page.spaced(n)} {page.flops(meta[n])}" for n in parts if n in meta)
+    once = [
+        ("meta-training", page.flops(meta.get("total")), meta.get("reason") or of_which),
+        (
+            "scoring the train part once, shared by all runs",
+            page.flops(spent.scoring),
+            f"{spent.scored_examples:,} windows of {page.flops(spent.rater_forward_flops)}",
+        ),
+    ]
+    if spent.perplexity:
+        once += [
+            (
+                "training the models of the perplexity arms",
+                page.flops(spent.perplexity["training_flops"]),
+                "",
+            ),
+            ("scoring the train part by perplexity", page.flops(spent.perplexity["flops"]), ""),
+        ]
+    return page.Section(
+        "Compute",
+        [
+            page.Paragraph(f"Counted are the {spent.counted}."),
+            page.Table(
+                f"A run to its end, and what the arm saves by reaching the final loss of"
+                f" {reference} early. “Saved, scores shared” leaves out scoring, as where the"
+                " corpus was scored before and for many runs. The last figure: runs after which"
+                " meta-training is paid for.",
+                (
+                    "run",
+                    "training",
+                    "scoring",
+                    "saved",
+                    "saved, scores shared",
+                    "runs to pay for meta-training",
+                    "note",
+                ),
+                rows,
+                wide=["note"],
+            ),
+            page.Table(
+                "Done once, for any number of runs.", ("what", "FLOPs", "of which"), once,
+                wide=["of which"],
+            ),
+        ],
+    )  # fmt: skip
+
+
+@page.section("sweep", place=50)
+def sweep(results: Results) -> page.Section | None:
+    """How much to drop."""
+    sweeps = results.sweep
+    if not sweeps:
+        return None
+    smallest = next(iter(sweeps))
+    rows = [
+        (
+            f"{size}, {100 * float(fraction):g}%"
+            + (" (best)" if float(fraction) == swept.best else ""),
+            point.validation.shown(),
+            point.test.shown(),
+        )
+        for size, swept in sweeps.items()
+        for fraction, point in swept.fractions.items()
+    ]
+    others = [
+        f"at {size} the best is {'the same' if s.best == s.chosen else percent(s.best)}"
+        for size, s in sweeps.items()
+        if size != smallest
+    ]
+    chosen = "chosen" if "sweep" in (results.protocol.chosen_by or "") else "given"
+    text = (
+        f"Each fraction was tried with the {results.protocol.candidate}'s arm. The one used,"
+        f" {percent(sweeps[smallest].chosen)}, was {chosen}; the best at {smallest} by the"
+        f" validation part is {percent(sweeps[smallest].best)}"
+    )
+    return page.Section(
+        "How much to drop",
+        [
+            page.Paragraph("; ".join([text, *others]) + "."),
+            page.Figure(
+                lambda: plots.sweep(sweeps),
+                "Validation loss against the share dropped.",
+                "Loss on the validation part above the best fraction's; dashed: the fraction used.",
+            ),
+            page.Table(
+                "Mean ± standard deviation over seeds.",
+                ("size, dropped", "validation loss", "test loss"),
+                rows,
+            ),
+        ],
+    )
+
+
+@page.section("cost", place=120)
+def cost(results: Results) -> page.Section | None:
+    """Time and memory of the stages."""
+    stages = results.stages
+    if not stages:
+        return None
+    rows = [
+        (
+            page.spaced(name),
+            page.duration(stage.seconds),
+            None
+            if stage.peak_memory_bytes is None
+            else f"{stage.peak_memory_bytes / 2**20:,.0f} MiB",
+        )
+        for name, stage in stages.items()
+    ]
+    total = page.duration(sum(stage.seconds for stage in stages.values()))
+    caption = f"Wall time, {total} in all, and peak memory."
+    return page.Section(
+        "What it cost", [page.Table(caption, ("stage", "time", "peak memory"), rows)]
+    )
+
+
+@page.section("settings", place=130)
+def settings(results: Results) -> page.Section:
+    """Settings and versions, folded away."""
+    rows = [(name, str(value)) for name, value in {**results.settings, **results.versions}.items()]
+    table = page.Table(f"Written {results.created}", ("name", "value"), rows, wide=["value"])
+    return page.Section(None, [page.Folded("Settings and versions", [table])])
