@@ -125,8 +125,21 @@ def argument_parser(description: str, *, base_dir: bool = True, gin: bool = True
     return parser
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Adds --workers, of the commands that train many models."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that train models; 0 trains them in this one (default: one a core for"
+        " models too small to use two). The same as --gin_param 'Workers.count = N'",
+    )
+
+
 def parse_gin(arguments: argparse.Namespace) -> None:
     """Parses the gin files and bindings of `arguments`; see `configuration.parse`."""
+    if getattr(arguments, "workers", None) is not None:
+        arguments.gin_params = [*arguments.gin_params, f"Workers.count = {arguments.workers}"]
     from dr_keras.config import configuration  # here, so that dr-keras-doctor runs without gin
 
     configuration.parse(arguments.gin_files, arguments.gin_params)

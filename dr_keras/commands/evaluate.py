@@ -16,14 +16,16 @@ from dr_keras.commands import common
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
-    arguments = common.argument_parser(__doc__).parse_args(argv)
+    parser = common.argument_parser(__doc__)
+    common.add_workers(parser)
+    arguments = parser.parse_args(argv)
     from dr_keras.report.page import write_report  # after the quiet start-up
     from dr_keras.report.sections.arms import as_text
     from dr_keras.studies import evidence
 
     common.parse_gin(arguments)
     base_dir = pathlib.Path(arguments.base_dir)
-    found = evidence.evidence(base_dir, write_report=write_report)
+    found = evidence.Evidence().run(base_dir, write_report)
     print(f"\n{as_text(found)}\n\n{found.answer.text}")
     print(f"recommendation: {found.answer.recommendation}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")

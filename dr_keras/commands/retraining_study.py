@@ -13,14 +13,16 @@ from dr_keras.commands import common
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
-    arguments = common.argument_parser(__doc__).parse_args(argv)
+    parser = common.argument_parser(__doc__)
+    common.add_workers(parser)
+    arguments = parser.parse_args(argv)
     from dr_keras.report.page import write_report
     from dr_keras.report.sections.arms import as_text
-    from dr_keras.studies import retraining as retraining_study
+    from dr_keras.studies.retraining import Retraining
 
     common.parse_gin(arguments)
     base_dir = pathlib.Path(arguments.base_dir)
-    found = retraining_study.retraining_study(base_dir, write_report=write_report)
+    found = Retraining().run(base_dir, write_report)
     print(f"\n{as_text(found)}\n\n{found.answer.text}\n")
     line = found.rater.line
     if line is not None and line.reason is None:

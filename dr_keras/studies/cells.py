@@ -21,16 +21,15 @@ import numpy as np
 from tensorboard.plugins.hparams import api as hparams
 import tensorflow as tf
 
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError
 from dr_keras.rating.fractions import exact_fraction
 from dr_keras.studies.arm_streams import UNFILTERED, Draw, data_budget
 from dr_keras.studies.stages import LAYOUT
 from dr_keras.studies.summaries import metrics_of
 from dr_keras.system import whole_files
-from dr_keras.training.repeated_training import RepeatedTrainer
+from dr_keras.training.repeated_training import RepeatedTrainer, count_targets
 from dr_keras.training.task_scoring import TaskScorer, TaskWindows
-
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -170,6 +169,36 @@ def thinned(examples: ExampleSet, size: int | None) -> ExampleSet:
     if size is None or size >= len(examples):
         return examples
     return examples.take(np.unique(np.linspace(0, len(examples) - 1, size).astype(int)))
+
+
+def counts(values) -> dict[str, int]:
+    """Value -> how often it is there; None is not counted."""
+    if values is None:
+        return {}
+    names, numbers = np.unique([str(v) for v in values if v is not None], return_counts=True)
+    return {str(name): int(number) for name, number in zip(names, numbers)}
+
+
+def describe(parts: Parts, name: str | None = None) -> dict:
+    """The `corpus` section of the results.
+
+    Args:
+      parts: of the corpus.
+      name: of the corpus; None for the names that the train part has.
+    """
+    return {
+        "name": name or ", ".join(sorted(set(parts.train.corpora.tolist()))[:20]),
+        "fingerprint": parts.fingerprint,
+        "parts": {
+            part: {
+                "examples": len(examples),
+                "unique_tokens": int(count_targets(examples).sum()),
+                "by_source": examples.counts_by_source(),
+                "by_damage": counts(examples.labels.get("damage")),
+            }
+            for part, examples in parts.items()
+        },
+    }
 
 
 class CellFiles:

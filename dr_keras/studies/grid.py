@@ -9,7 +9,7 @@ of `MetaEvaluation`, which judge a rater in the midst of meta-training, with its
 and a compiled step of their own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import os
 import time
@@ -19,12 +19,14 @@ import tensorflow as tf
 from dr_keras.config import run_configuration
 from dr_keras.studies.arm_streams import UNFILTERED, Draw
 from dr_keras.studies.cells import Cell, CellFiles, CellTrainer, Material
-from dr_keras.studies.sizes import SizeFacts
+from dr_keras.studies.sizes import Protocol, Size, SizeFacts
+from dr_keras.studies.summaries import ArmFacts, size_section
+from dr_keras.studies.verdicts import too_small_for_verdict
 from dr_keras.studies.workers import Pool, Workers, own_threads, sendable
 from dr_keras.system.claims import Claims
 from dr_keras.system.progress import Progress
 from dr_keras.training import flops
-from dr_keras.training.repeated_training import RepeatedTrainer
+from dr_keras.training.repeated_training import RepeatedTrainer, count_targets
 
 _POLL = 5.0  # seconds between looks at what other processes do
 
@@ -62,7 +64,7 @@ class Grid:
         self._settings: dict[str, str] = {}
         self._pool: Pool | None = None
         self.files = CellFiles(base_dir, self._key)
-        self.threads: dict[str, int] = {}
+        self._threads: dict[str, set[int]] = {}
 
     def __enter__(self):
         return self
@@ -102,7 +104,38 @@ class Grid:
 
     def found(self, cells: Sequence[Cell]) -> dict[int, dict]:
         """Seed -> what came of the cell, of cells of one arm that are done."""
-        return {cell.seed: self.files.read(cell) for cell in cells}
+        found = {cell.seed: self.files.read(cell) for cell in cells}
+        for cell in cells:
+            self._threads.setdefault(cell.size, set()).add(found[cell.seed]["threads"])
+        return found
+
+    def threads(self, size: str) -> list[int]:
+        """Threads that models of a size had, as far as their cells were read: one number."""
+        return sorted(self._threads.get(size, ()))
+
+    def section(
+        self,
+        facts: SizeFacts,
+        cells: Mapping[str, Sequence[Cell]],
+        arms: Mapping[str, ArmFacts],
+        protocol: Protocol,
+        may_be_too_small: bool = True,
+    ) -> Size:
+        """One size of the results, from cells that are done.
+
+        Args:
+          facts: see `facts`.
+          cells: arm, as the results call it -> its cells.
+          arms: arm -> what else is known of it.
+          protocol: which arms are compared, and by which metric.
+          may_be_too_small: whether there is no verdict on a corpus of too few tokens.
+        """
+        found = {arm: self.found(of_arm) for arm, of_arm in cells.items()}
+        budgets = [cell["budget"] for by_seed in found.values() for cell in by_seed.values()]
+        pool = min(int(budget["pool_examples"]) for budget in budgets)
+        tokens = int(count_targets(self._material.test).sum())
+        too_small = too_small_for_verdict(pool, tokens, facts.steps, facts.batch_size)
+        return size_section(facts, found, arms, protocol, too_small if may_be_too_small else None)
 
     def run(self, wanted: Sequence[Cell]) -> None:
         """Runs those cells of one size that are not done, and returns when all are.

@@ -34,14 +34,14 @@ _RECOMPUTED = 8.0
 _ROWS = 1024
 
 
-def trained(run: pathlib.Path, setup: Experiment) -> dict:
-    """Meta-trains in `run`; {"meta_steps", "nonfinite"} and "flops", as of `meta_flops`."""
+def trained(run: pathlib.Path, setup: Experiment, count_flops: bool = False) -> dict:
+    """Meta-trains in `run`; {"meta_steps", "nonfinite"}, and "flops" (`meta_flops`) on demand."""
     trainer = meta_train(run, setup)
-    return {
+    found = {
         "meta_steps": int(trainer.meta_step.numpy()),
         "nonfinite": int(trainer.nonfinite_count.numpy()),
-        "flops": meta_flops(run, setup, trainer),
     }
+    return found | ({"flops": meta_flops(run, setup, trainer)} if count_flops else {})
 
 
 def exported(base_dir: pathlib.Path, run: pathlib.Path, setup: Experiment) -> dict:

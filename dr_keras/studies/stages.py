@@ -82,9 +82,7 @@ class Stages:
       CheckpointError: the folder holds a study that another version of dr_keras laid out otherwise.
     """
 
-    def __init__(
-        self, base_dir, say: Callable[[str], None] = print, claims: Claims | None = None
-    ):
+    def __init__(self, base_dir, say: Callable[[str], None] = print, claims: Claims | None = None):
         self._folder = pathlib.Path(base_dir) / "stages"
         self._say, self._claims = say, claims
         self.records: dict[str, dict] = {}

@@ -326,7 +326,7 @@ def _reporter(pipe: connection.Connection) -> Callable:
 
 
 def _sendable_error(error: Exception) -> Exception:
-    """An error as it was, or, where it cannot be sent or is a defect, with its traceback as text."""
+    """An error as it was; its traceback as text where it is a defect or cannot be sent."""
     if isinstance(error, DrKerasError | OSError):
         with contextlib.suppress(Exception):
             pickle.loads(pickle.dumps(error))
