@@ -107,6 +107,7 @@ class Study:
             material,
             draws,
             lambda cell: [scores, str(cell.arm in given.online_arms)],
+            sizes_binding=("evidence", "sizes"),
             stale_after=given.stale_after,
             say=self._say,
         )

@@ -12,6 +12,7 @@ and a compiled step of their own.
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import os
+import threading
 import time
 
 import tensorflow as tf
@@ -52,17 +53,20 @@ class Grid:
         draw: Callable[[Cell], Draw],
         chosen_by: Callable[[Cell], Sequence[str]],
         workers: Workers | None = None,
-        sizes_binding: tuple[str, str] = ("evidence", "sizes"),
+        sizes_binding: tuple[str, str] | None = None,
         stale_after: float = 600.0,
         say: Callable[[str], None] = print,
     ):
-        self._material, self._draw, self._say = material, draw, say
+        self._material, self.draw, self._say = material, draw, say
         self._chosen_by, self._workers = chosen_by, workers or Workers()
         self._sizes_binding = sizes_binding
         self._claims = Claims(os.path.join(base_dir, "claims"), stale_after)
         self._here = CellTrainer(material)
         self._settings: dict[str, str] = {}
         self._pool: Pool | None = None
+        self._beside: threading.Thread | None = None
+        self._raised: list[BaseException] = []
+        self._later: list[str] = []
         self.files = CellFiles(base_dir, self._key)
         self._threads: dict[str, set[int]] = {}
 
@@ -70,9 +74,14 @@ class Grid:
         return self
 
     def __exit__(self, *exception):
-        if self._pool is not None:
-            self._pool.__exit__(*exception)
-            self._pool = None
+        self._end_pool()
+        if self._beside is not None:
+            self._beside.join()
+
+    def _end_pool(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.__exit__()
 
     def _key(self, cell: Cell) -> list[str]:
         if cell.size not in self._settings:
@@ -137,6 +146,39 @@ class Grid:
         too_small = too_small_for_verdict(pool, tokens, facts.steps, facts.batch_size)
         return size_section(facts, found, arms, protocol, too_small if may_be_too_small else None)
 
+    def begin(self, wanted: Sequence[Cell]) -> None:
+        """Has workers run cells of one size beside what the caller does meanwhile.
+
+        The next `run` waits for them. It is for cells that depend on nothing still to be done, the
+        unfiltered ones during meta-training, which leaves much of a second core unused. Where this
+        process is to train, nothing is begun.
+        """
+        pending = self._pending(wanted)
+        pool = self._pool_for(pending) if pending else None
+        if pool is None:
+            return
+        pool.fill(len(pending))  # here: the main thread alone can keep Ctrl-C from them
+
+        def work() -> None:
+            try:
+                self._run_in_workers(pending, pool, shown)
+            except BaseException as error:
+                self._raised.append(error)
+
+        shown = _Shown(0, self._later.append)
+        self._beside = threading.Thread(target=work, daemon=True)
+        self._beside.start()
+
+    def _finish_beside(self) -> None:
+        if self._beside is None:
+            return
+        self._beside.join()
+        self._beside = None
+        for line in self._later:
+            self._say(line)
+        if self._raised:
+            raise self._raised.pop()
+
     def run(self, wanted: Sequence[Cell]) -> None:
         """Runs those cells of one size that are not done, and returns when all are.
 
@@ -145,48 +187,55 @@ class Grid:
         Raises:
           DrKerasError: a worker process ended before its work was done; or what a training raises.
         """
-        pending = {c.name: c for c in wanted if self.files.read(c) is None}
+        self._finish_beside()
+        pending = self._pending(wanted)
         if not pending:
             return
+        trainer = self.trainer(next(iter(pending.values())).size)
+        shown = _Shown(sum(trainer.steps_of(c.steps_share) for c in pending.values()))
+        pool = self._pool_for(pending)
+        if pool is not None:
+            self._run_in_workers(pending, pool, shown)
+        else:
+            self._claims.share(
+                list(pending),
+                lambda name: self.files.read(pending[name]) is not None,
+                lambda name: self._run_here(pending[name], shown),
+                self._say,
+            )
+        shown.close()
+
+    def _pending(self, wanted: Sequence[Cell]) -> dict[str, Cell]:
+        return {c.name: c for c in wanted if self.files.read(c) is None}
+
+    def _pool_for(self, pending: Mapping[str, Cell]) -> Pool | None:
+        """The workers for cells of one size; None where this process is to train."""
         trainer = self.trainer(next(iter(pending.values())).size)
         count, threads = self._workers.for_model(
             trainer.parameters, trainer.on_one_device and not _has_accelerator()
         )
-        trainers = sendable(self._material.trainers, *self._sizes_binding) if count else None
-        if count and trainers is None:
+        trainers = sendable(self._material.trainers, self._sizes_binding) if count else {}
+        if trainers is None:
             self._say("  these models were not bound by gin: they are trained in this process")
-            count, threads = 0, own_threads()
-        shown = _Shown(sum(trainer.steps_of(c.steps_share) for c in pending.values()))
-        if not count:
-            names = list(pending)
-            self._claims.share(
-                names,
-                lambda name: self.files.read(pending[name]) is not None,
-                lambda name: self._run_here(pending[name], threads, shown),
-                self._say,
-            )
-        else:
-            self._run_in_workers(pending, self._pool_of(trainers, count, threads), shown)
-        shown.close()
+        if not trainers:
+            return None
+        if self._pool is None or self._pool.threads != threads:
+            self._end_pool()
+            material = self._material.with_trainers(trainers)
+            self._pool = Pool(material, run_configuration.parsed_config(), count, threads)
+        return self._pool
 
-    def _run_here(self, cell: Cell, threads: int, shown: "_Shown") -> None:
-        draw = self._draw(cell)
+    def _run_here(self, cell: Cell, shown: "_Shown") -> None:
+        draw = self.draw(cell)
 
         def report(step: int, steps: int, logs: dict[str, float]) -> None:
             shown.report(cell, step, steps, logs)
 
-        self._write(cell, self._here.run(cell, draw, report), threads, shown)
+        self._write(cell, self._here.run(cell, draw, report), own_threads(), shown)
 
     def _write(self, cell: Cell, found: dict, threads: int, shown: "_Shown") -> None:
         self.files.write(cell, {**found, "threads": threads})
         shown.finish(cell, found)
-
-    def _pool_of(self, trainers: dict, count: int, threads: int) -> Pool:
-        if self._pool is None or self._pool.threads != threads:
-            self.__exit__()
-            material = self._material.with_trainers(trainers)
-            self._pool = Pool(material, run_configuration.parsed_config(), count, threads)
-        return self._pool
 
     def _run_in_workers(self, pending: dict[str, Cell], pool: Pool, shown: "_Shown") -> None:
         held: dict[str, contextlib.ExitStack] = {}
@@ -199,7 +248,7 @@ class Grid:
             del pending[cell.name]
 
         with contextlib.ExitStack() as claims, contextlib.ExitStack() as ended:
-            ended.callback(self._end_pool_if_working, pool)
+            ended.callback(self._end_if_working, pool)
             while pending:
                 for name in [name for name in pending if name not in held]:
                     if not pool.has_room:
@@ -213,7 +262,7 @@ class Grid:
                         claim.close()
                         continue
                     held[name] = claim
-                    pool.begin(pending[name], self._draw(pending[name]))
+                    pool.begin(pending[name], self.draw(pending[name]))
                 if held:
                     finish_one()
                 elif pending:
@@ -222,10 +271,10 @@ class Grid:
                         self._say(f"  waiting for {told} in other processes: {next(iter(pending))}")
                     time.sleep(_POLL)
 
-    def _end_pool_if_working(self, pool: Pool) -> None:
+    def _end_if_working(self, pool: Pool) -> None:
         """Before claims are given up: nobody may work on at what another may take."""
         if pool.is_working:
-            self.__exit__()
+            self._end_pool()
 
 
 def _has_accelerator() -> bool:
@@ -233,28 +282,36 @@ def _has_accelerator() -> bool:
 
 
 class _Shown:
-    """Progress of all cells of a call in one line, and a line for each that is done."""
+    """Progress of all cells of a call in one line, and a line for each that is done.
 
-    def __init__(self, steps: int):
-        self._line = Progress("  training", steps)
+    Args:
+      steps: of all of them.
+      say: prints the lines of those that are done, where there is no line of progress.
+    """
+
+    def __init__(self, steps: int, say: Callable[[str], None] | None = None):
+        self._line = None if say else Progress("  training", steps)
+        self._say = say or self._line.say
         self._steps: dict[str, int] = {}
         self._note = ""
 
-    def report(self, cell: Cell, step: int, steps: int, logs: dict[str, float]) -> None:
+    def report(self, cell: Cell, step: int, steps: int, logs: Mapping[str, float]) -> None:
         """A cell has come this far."""
         self._steps[cell.name] = step
         if "test_loss" in logs:
             self._note = f"{cell.label}: test loss {logs['test_loss']:.3f}"
-        self._line.update(sum(self._steps.values()), self._note)
+        if self._line is not None:
+            self._line.update(sum(self._steps.values()), self._note)
 
-    def finish(self, cell: Cell, found: dict) -> None:
+    def finish(self, cell: Cell, found: Mapping) -> None:
         """A cell is done."""
         record = found["record"]
         step, loss = record["curve"][-1]
         self._steps[cell.name] = int(step)
         seconds = round(record["seconds"])
-        self._line.say(f"  {cell.label}: {step}/{step} steps in {seconds}s  test loss {loss:.3f}")
+        self._say(f"  {cell.label}: {step}/{step} steps in {seconds}s  test loss {loss:.3f}")
 
     def close(self) -> None:
         """All are done."""
-        self._line.close()
+        if self._line is not None:
+            self._line.close()

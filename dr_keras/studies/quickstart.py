@@ -11,7 +11,9 @@ Every stage resumes or is reused by a later call with the same configuration.
 """
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
+import fractions
 import functools
 import hashlib
 import json
@@ -27,7 +29,7 @@ from dr_keras.config import run_configuration
 from dr_keras.corpus_jobs.corpus_filter import filter_corpus
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
-from dr_keras.data.examples import document_ids
+from dr_keras.data.examples import Parts, document_ids
 from dr_keras.data.prepare import split_documents, text_data
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.rating.score_files import read_scores
@@ -122,10 +124,15 @@ class QuickStart:
             f"  {train['documents']:,} documents and {train['unique_tokens']:,} tokens to train"
             f" on; fingerprint {described['fingerprint'][:16]}"
         )
-        stages.run("meta_train", lambda: rater.trained(base_dir, text.setup))
-        exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, text.setup))
-        kept = stages.run("filter", lambda: self._filter(base_dir, text, exported["path"]))
-        compared = stages.run("compare", lambda: self._compare(base_dir, text))
+        with contextlib.ExitStack() as stack:
+            grid = None
+            if not stages.is_done("compare"):
+                grid = stack.enter_context(self._grid(base_dir, text))
+                grid.begin(self._cells(UNFILTERED))
+            stages.run("meta_train", lambda: rater.trained(base_dir, text.setup))
+            exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, text.setup))
+            kept = stages.run("filter", lambda: self._filter(base_dir, text, exported["path"]))
+            compared = stages.run("compare", lambda: self._compare(grid, base_dir, text))
         self.say(
             f"  peak memory of all processes: {stages.peak_memory_bytes / 1e9:.1f} GB, pages that"
             " they share counted for each"
@@ -177,50 +184,80 @@ class QuickStart:
             shown.close()
         return manifest
 
-    def _compare(self, base_dir: pathlib.Path, text: "_Text") -> dict:
-        """Trains every cell; {"size", "threads_a_model"}."""
+    def _cells(self, arm: str) -> list[Cell]:
+        return [cell(SIZE, arm, self.discard_fraction, seed) for seed in self.seeds]
+
+    def _grid(self, base_dir: pathlib.Path, text: "_Text") -> Grid:
         parts = text.setup.parts
-        kept = _kept_ids(base_dir / "filtered")
-        candidates = joined_candidates(parts.train)
-        is_kept = np.isin(candidates.ids.astype(str), sorted(kept))
-        levels = parts.train.labels.get("level", np.full(len(parts.train), np.nan))
-        is_clean = candidates.of_examples(levels) == 0
-        share = matching_fraction(int(is_kept.sum()), len(candidates))
-        scores = read_scores(base_dir / "filtered" / "scores.jsonl")
-        rows = scores.rows()
+        test = thinned(parts.test, self.test_size)
+        material = Material({SIZE: LanguageModelTrainer}, parts.train, test)
+        choice = _Choice(base_dir, parts)
+        return Grid(base_dir, material, choice.draws, choice.key, say=self.say)
 
-        @functools.cache
-        def baselines() -> Baselines:
-            return Baselines(
-                candidates,
-                joined_candidates(parts.outer),
-                scores.score[[rows[document] for document in document_ids(parts.train)]],
-                cache_dir=base_dir / "baselines",
-                more_arms={
-                    "rater": _known("rater", is_kept),
-                    "ceiling": _known("ceiling", is_clean),
-                },
-            )
-
+    def _compare(self, grid: Grid, base_dir: pathlib.Path, text: "_Text") -> dict:
+        """Trains every cell; {"size", "threads_a_model"}."""
+        train = text.setup.parts.train
         arms = [UNFILTERED, "random", "rater", *self.more_arms]
-        arms += ["ceiling"] if self.ceiling and is_clean.any() else []
-        material = Material(
-            {SIZE: LanguageModelTrainer}, parts.train, thinned(parts.test, self.test_size)
+        if self.ceiling and (train.labels.get("level", np.ones(len(train))) == 0).any():
+            arms.append("ceiling")
+        cells = {arm: self._cells(arm) for arm in arms}
+        # Seed by seed, so that an interrupted comparison has whole seeds to show.
+        grid.run([cell for of_seed in zip(*cells.values()) for cell in of_seed])
+        known = {arm: _facts(arm, grid.draw(of_arm[0]), train) for arm, of_arm in cells.items()}
+        size = grid.section(grid.facts(SIZE), cells, known, self._protocol)
+        return {"size": to_json(size), "threads_a_model": grid.threads(SIZE)}
+
+
+class _Choice:
+    """What the arms keep of the train part, known once it is filtered.
+
+    Args:
+      base_dir: of the study.
+      parts: of the corpus.
+    """
+
+    def __init__(self, base_dir: pathlib.Path, parts: Parts):
+        self._base_dir, self._parts = base_dir, parts
+        self.draws = Draws(lambda: self._baselines, lambda size, fraction: self._share)
+
+    def key(self, cell: Cell) -> list[str]:
+        """What the choice of an arm depends on."""
+        return [hashlib.sha256("\n".join(sorted(self._kept)).encode()).hexdigest()]
+
+    @functools.cached_property
+    def _kept(self) -> set[str]:
+        return _kept_ids(self._base_dir / "filtered")
+
+    @functools.cached_property
+    def _candidates(self) -> Candidates:
+        return joined_candidates(self._parts.train)
+
+    @functools.cached_property
+    def _is_kept(self) -> np.ndarray:
+        return np.isin(self._candidates.ids.astype(str), sorted(self._kept))
+
+    @property
+    def _share(self) -> fractions.Fraction:
+        """All arms drop as many documents as the rater did."""
+        return matching_fraction(int(self._is_kept.sum()), len(self._candidates))
+
+    @functools.cached_property
+    def _baselines(self) -> Baselines:
+        train = self._parts.train
+        scores = read_scores(self._base_dir / "filtered" / "scores.jsonl")
+        rows = scores.rows()
+        levels = train.labels.get("level", np.full(len(train), np.nan))
+        is_clean = self._candidates.of_examples(levels) == 0
+        return Baselines(
+            self._candidates,
+            joined_candidates(self._parts.outer),
+            scores.score[[rows[document] for document in document_ids(train)]],
+            cache_dir=self._base_dir / "baselines",
+            more_arms={
+                "rater": _known("rater", self._is_kept),
+                "ceiling": _known("ceiling", is_clean),
+            },
         )
-        draws = Draws(baselines, lambda size, fraction: share)
-        chosen = hashlib.sha256("\n".join(sorted(kept)).encode()).hexdigest()
-
-        def of(arm: str) -> list[Cell]:
-            return [cell(SIZE, arm, self.discard_fraction, seed) for seed in self.seeds]
-
-        with Grid(base_dir, material, draws, lambda cell: [chosen], say=self.say) as grid:
-            # Seed by seed, so that an interrupted comparison has whole seeds to show.
-            grid.run([cell for by_arm in zip(*map(of, arms)) for cell in by_arm])
-            known = {arm: _facts(arm, draws(of(arm)[0]), parts.train) for arm in arms}
-            size = grid.section(
-                grid.facts(SIZE), {arm: of(arm) for arm in arms}, known, self._protocol
-            )
-            return {"size": to_json(size), "threads_a_model": grid.threads(SIZE)}
 
 
 class _Text:

@@ -13,6 +13,7 @@ of data it is; images add their pictures (`report.images`).
 """
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -22,7 +23,7 @@ import numpy as np
 from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.candidates import window_candidates
 from dr_keras.config import run_configuration
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.checkpoints import load_rater_weights
 from dr_keras.meta.scoring import Scorer
@@ -98,10 +99,15 @@ class Retraining:
         setup = functools.cache(experiment)
         described = stages.run("data", lambda: describe(setup().parts))
         self.say(f"  {described['parts']['train']['examples']:,} examples to train on")
-        stages.run("meta_train", lambda: rater.trained(base_dir, setup()))
-        exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, setup()))
-        stages.run("score", lambda: _score(base_dir, setup()))
-        retrained = stages.run("retrain", lambda: self._retrain(base_dir, setup()))
+        with contextlib.ExitStack() as stack:
+            grid = None
+            if not stages.is_done("retrain"):
+                grid = stack.enter_context(self._grid(base_dir, setup().parts))
+                grid.begin(self._cells(UNFILTERED, 0.0))
+            stages.run("meta_train", lambda: rater.trained(base_dir, setup()))
+            exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, setup()))
+            stages.run("score", lambda: _score(base_dir, setup()))
+            retrained = stages.run("retrain", lambda: self._retrain(grid, setup().parts.train))
         train = setup().parts.train
         _, scores = rater.read_scores(base_dir, train)
         load_rater_weights(setup().rater, base_dir, exported["meta_step"])
@@ -166,44 +172,48 @@ class Retraining:
             higher_is_better=self.higher_is_better,
         )
 
-    def _retrain(self, base_dir: pathlib.Path, setup: Experiment) -> dict:
-        """Trains every cell; {"size", "threads_a_model"}."""
-        train = setup.parts.train
-        _, scores = rater.read_scores(base_dir, train)
-        chosen = rater.scores_fingerprint(scores)
+    def _cells(self, arm: str, fraction: float) -> list[Cell]:
+        return [cell(SIZE, arm, fraction, seed) for seed in self.seeds]
+
+    def _grid(self, base_dir: pathlib.Path, parts: Parts) -> Grid:
+        @functools.cache
+        def scores() -> np.ndarray:
+            return rater.read_scores(base_dir, parts.train)[1]
 
         @functools.cache
         def baselines() -> Baselines:
-            outer = window_candidates(setup.parts.outer)
-            return Baselines(window_candidates(train), outer, scores)
+            candidates, outer = window_candidates(parts.train), window_candidates(parts.outer)
+            return Baselines(candidates, outer, scores())
 
-        material = Material({SIZE: ExampleTrainer}, train, setup.parts.test)
+        material = Material({SIZE: ExampleTrainer}, parts.train, parts.test)
         draws = Draws(baselines, lambda size, fraction: fraction)
+        grid = Grid(
+            base_dir, material, draws, lambda cell: [rater.scores_fingerprint(scores())],
+            say=self.say,
+        )  # fmt: skip
+        if self.metric not in grid.trainer(SIZE).metrics:
+            raise ConfigurationError(
+                f"retraining_study.metric is {self.metric!r}, and ExampleTrainer.metrics has"
+                f" {sorted(grid.trainer(SIZE).metrics)}: add it there."
+            )
+        return grid
+
+    def _retrain(self, grid: Grid, train: ExampleSet) -> dict:
+        """Trains every cell; {"size", "threads_a_model"}."""
         kinds = ["rater", "random", *self.more_arms]
         arms = [(UNFILTERED, 0.0)]
         arms += [(kind, fraction) for fraction in self.discard_fractions for kind in kinds]
-
-        def of(arm: str, fraction: float) -> list[Cell]:
-            return [cell(SIZE, arm, fraction, seed) for seed in self.seeds]
-
-        with Grid(base_dir, material, draws, lambda cell: [chosen], say=self.say) as grid:
-            if self.metric not in grid.trainer(SIZE).metrics:
-                raise ConfigurationError(
-                    f"retraining_study.metric is {self.metric!r}, and ExampleTrainer.metrics has"
-                    f" {sorted(grid.trainer(SIZE).metrics)}: add it there."
-                )
-            # Seed by seed, so that an interrupted study has whole seeds.
-            grid.run([cell for by_arm in zip(*(of(*arm) for arm in arms)) for cell in by_arm])
-            named = {arm_name(*arm): of(*arm) for arm in arms}
-            known = {
-                name: ArmFacts(
-                    _description(cells[0]), dropped=_dropped(train, draws(cells[-1]).rows)
-                )
-                for name, cells in named.items()
-            }
-            facts = grid.facts(SIZE)
-            size = grid.section(facts, named, known, self._protocol, may_be_too_small=False)
-            return {"size": to_json(size), "threads_a_model": grid.threads(SIZE)}
+        cells = {arm_name(*arm): self._cells(*arm) for arm in arms}
+        # Seed by seed, so that an interrupted study has whole seeds.
+        grid.run([cell for of_seed in zip(*cells.values()) for cell in of_seed])
+        known = {
+            arm: ArmFacts(
+                _description(found[0]), dropped=_dropped(train, grid.draw(found[-1]).rows)
+            )
+            for arm, found in cells.items()
+        }
+        size = grid.section(grid.facts(SIZE), cells, known, self._protocol, may_be_too_small=False)
+        return {"size": to_json(size), "threads_a_model": grid.threads(SIZE)}
 
 
 def _score(base_dir: pathlib.Path, setup: Experiment) -> dict:

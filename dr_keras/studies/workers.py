@@ -7,7 +7,7 @@ a worker, and other processes and machines that share the folder see one claim a
 Nothing here imports TensorFlow before it is needed: a worker sets its threads first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import copy
 import dataclasses
@@ -106,12 +106,14 @@ class FromBinding:
         return copy.deepcopy(bound)[self.key]()  # a copy of a reference is what it refers to
 
 
-def sendable(trainers: dict[str, Callable], configurable: str, argument: str) -> dict | None:
+def sendable(
+    trainers: Mapping[str, Callable], binding: tuple[str, str] | None = None
+) -> dict[str, Callable] | None:
     """Trainers as another process can have them; None where they cannot leave this one.
 
     Args:
       trainers: size -> builds its trainer.
-      configurable, argument: where gin may bind that mapping.
+      binding: (configurable, argument) where gin may bind that mapping.
     """
     found = {}
     for size, build in trainers.items():
@@ -119,9 +121,11 @@ def sendable(trainers: dict[str, Callable], configurable: str, argument: str) ->
             pickle.dumps(build)
             found[size] = build
         except (pickle.PicklingError, AttributeError, TypeError):
-            if argument not in gin.get_bindings(configurable, resolve_references=False):
+            if binding is None or binding[1] not in gin.get_bindings(
+                binding[0], resolve_references=False
+            ):
                 return None
-            found[size] = FromBinding(configurable, argument, size)
+            found[size] = FromBinding(*binding, size)
     return found
 
 
@@ -130,6 +134,14 @@ class _Worker:
     process: multiprocessing.Process
     pipe: connection.Connection
     cell: object | None = None
+    sender: threading.Thread | None = None
+
+    def send(self, content) -> None:
+        """Sends without waiting until it is read: a worker reads once TensorFlow is imported."""
+        self.sender = threading.Thread(
+            target=_send, args=(self.pipe, content, self.sender), daemon=True
+        )
+        self.sender.start()
 
 
 class Pool:
@@ -153,9 +165,8 @@ class Pool:
     def __exit__(self, *exception):
         for worker in self._workers:
             worker.process.terminate()
+        for worker in self._workers:
             worker.process.join()
-            worker.pipe.close()
-        self._workers.clear()
 
     @property
     def has_room(self) -> bool:
@@ -172,17 +183,14 @@ class Pool:
 
     def begin(self, cell, draw) -> None:
         """Hands a cell to a worker that has none."""
-        worker = self._idle()
-        if worker is not None:
-            worker.cell = cell
-            _send(worker.pipe, (cell, draw))
-            return
-        worker = self._start()
+        worker = self._idle() or self._start()
         worker.cell = cell
-        # It reads when it has imported TensorFlow; meanwhile the next one can be started.
-        threading.Thread(
-            target=_send, args=(worker.pipe, self._given, (cell, draw)), daemon=True
-        ).start()
+        worker.send((cell, draw))
+
+    def fill(self, cells: int) -> None:
+        """Starts the workers that so many cells will have."""
+        while len(self._workers) < min(self._count, cells):
+            self._start()
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -194,6 +202,7 @@ class Pool:
             process.start()
         theirs.close()
         worker = _Worker(process, ours)
+        worker.send(self._given)
         self._workers.append(worker)
         return worker
 
@@ -234,11 +243,12 @@ class Pool:
         )
 
 
-def _send(pipe: connection.Connection, *contents) -> None:
-    """To a worker; that one is gone is noticed where its answer is waited for."""
+def _send(pipe: connection.Connection, content, before: threading.Thread | None) -> None:
+    """After another sender; that a worker is gone is noticed where its answer is waited for."""
+    if before is not None:
+        before.join()
     with contextlib.suppress(OSError):
-        for content in contents:
-            pipe.send(content)
+        pipe.send(content)
 
 
 @contextlib.contextmanager

@@ -77,16 +77,21 @@ def test_a_cell_is_read_back_and_run_again_only_for_other_data_or_another_choice
         study.run(wanted)
 
 
-def test_one_worker_and_two_agree_to_the_digit(tmp_path):
+def test_one_worker_and_two_agree_to_the_digit(tmp_path, capsys):
+    """Whether the cells were begun beside other work or not."""
     found = {}
     for count in (1, 2):
         base_dir = tmp_path / str(count)
         with grid(base_dir, count) as study:
+            if count == 2:
+                study.begin(cells(["unfiltered"]))
+                assert len(study._pool._workers) == 2
             study.run(cells())
             found[count] = [study.files.read(cell) for cell in cells()]
             assert study.found(cells(["rater"])) and study.threads("tiny") == [1]
         assert not list((base_dir / "claims").rglob("*.claim"))
         assert len(list((base_dir / "summaries" / "cells" / "tiny").iterdir())) == 4
+    assert "tiny unfiltered, seed 1: 4/4 steps" in capsys.readouterr().out  # said when waited for
     for one, two in zip(found[1], found[2], strict=True):
         for figures in (one, two):
             del figures["record"]["seconds"]
@@ -113,8 +118,10 @@ def test_a_worker_that_dies_ends_the_study_and_names_the_cell(tmp_path):
 
 def test_what_a_training_raises_in_a_worker_is_raised_here(tmp_path):
     build = functools.partial(BUILD, learning_rate=1e30, clip_norm=None)
-    with grid(tmp_path, 1, build=build) as study, pytest.raises(NonFiniteError, match="test loss"):
-        study.run(cells()[:1])
+    with grid(tmp_path, 1, build=build) as study:
+        study.begin(cells()[:1])
+        with pytest.raises(NonFiniteError, match="test loss"):
+            study.run(cells()[:1])
     assert not (tmp_path / "cells").exists()
 
 
@@ -155,7 +162,7 @@ def test_who_trains_follows_from_the_size_of_the_model():
 
 def test_models_that_cannot_be_sent_are_trained_here(tmp_path, capsys):
     build = lambda: BUILD()  # noqa: E731
-    assert sendable({"tiny": build}, "evidence", "sizes") is None
+    assert sendable({"tiny": build}) is None
     with grid(tmp_path, 1, build=build) as study:
         study.run(cells()[:1])
         assert study._pool is None
