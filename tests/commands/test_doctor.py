@@ -151,7 +151,7 @@ def test_it_runs_where_nothing_is_installed(tmp_path):
 
 @pytest.mark.long
 def test_on_this_machine():
-    command = [sys.executable, "-m", "dr_keras.commands.doctor", "--json"]
+    command = [sys.executable, "-m", "dr_keras", "doctor", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(machine._ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     found = json.loads(done.stdout)
