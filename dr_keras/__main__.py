@@ -27,7 +27,7 @@ def text_of_help(known: dict[str, common.Verb]) -> str:
     lines = ["usage: dr-keras <verb> ...", "", "dr-keras <verb> --help lists what a verb takes."]
     width = max(map(len, known))
     for task in common.Task:
-        lines += ["", f"{task}:"]
+        lines += ["", f"{task.value}:"]
         for verb in known.values():
             if verb.task == task:
                 lines.append(f"  {verb.name:<{width}}  {verb.text.splitlines()[0]}")

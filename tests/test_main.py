@@ -48,8 +48,8 @@ def test_help_lists_every_verb_once_below_its_task(capsys, flag):
         elif line:
             task = line.rstrip(":")
     verbs = command.verbs()
-    assert seen == {n: (v.task, v.text.splitlines()[0]) for n, v in verbs.items()}
-    assert {task for task, _ in seen.values()} == set(common.Task)
+    assert seen == {n: (v.task.value, v.text.splitlines()[0]) for n, v in verbs.items()}
+    assert {task for task, _ in seen.values()} == {task.value for task in common.Task}
 
 
 @pytest.mark.parametrize("name", VERBS)

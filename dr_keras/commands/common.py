@@ -133,7 +133,7 @@ def _require_folder(path: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), there)
 
 
-class Task(enum.StrEnum):
+class Task(enum.Enum):
     """What the verbs are for; `dr-keras --help` lists them by it, in this order."""
 
     WHOLE = "from raw text to evidence"
