@@ -4,8 +4,8 @@
     tools/count_code.py               of the package in this checkout
     tools/count_code.py FOLDER        of another folder
 
-`modules` are files other than `__init__.py`; `code_lines` are lines of all files that hold more than
-blanks, comments and docstrings; `documented` are lines of docstrings; `median` and `longest` are
+`modules` are files other than `__init__.py`; `code_lines` are lines of all files that hold more
+than blanks, comments and docstrings; `documented` are lines of docstrings; `median` and `longest` are
 lengths of the modules, all lines counted.
 """
 

@@ -14,8 +14,7 @@ import textwrap
 
 from dr_keras.commands import common
 from dr_keras.commands.doctor_checks import machine, probe
-from dr_keras.commands.doctor_checks.finding import PROBLEM, WARNING, Finding
-from dr_keras.commands.doctor_checks.findings import findings
+from dr_keras.commands.doctor_checks.findings import PROBLEM, WARNING, Finding, findings
 
 EXIT_PROBLEM = 1
 _ABOUT = 18  # columns for what a line is about

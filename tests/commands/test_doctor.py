@@ -11,7 +11,7 @@ import test_findings
 
 from dr_keras.commands import doctor
 from dr_keras.commands.doctor_checks import machine, probe
-from dr_keras.commands.doctor_checks.finding import OK, PROBLEM, WARNING, Finding
+from dr_keras.commands.doctor_checks.findings import OK, PROBLEM, WARNING, Finding
 
 
 def test_the_facts_of_this_machine():
