@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = f"{name!r} is no verb of dr-keras." if name else "dr-keras needs a verb."
         raise ConfigurationError(f"{what}{meant} `dr-keras --help` lists them.")
 
-    return common.run(answer, [name, *rest], any_backend=True)
+    return common.run(answer, [name, *rest])
 
 
 if __name__ == "__main__":

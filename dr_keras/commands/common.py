@@ -7,7 +7,7 @@ TensorFlow after it has parsed its arguments.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import enum
@@ -72,15 +72,9 @@ class ArgumentParser(argparse.ArgumentParser):
     """
 
     def __init__(
-        self,
-        text: str,
-        *,
-        base_dir: bool = True,
-        gin: bool = True,
-        tensorflow: bool = True,
-        prog: str | None = None,
+        self, text: str, prog: str | None = None, *, base_dir=True, gin=True, tensorflow=True
     ):
-        """The first four are those of `Verb`; `prog` is how the command is called."""
+        """See `Verb` for what is asked for; `prog` is how the command is called."""
         super().__init__(
             prog=prog, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
@@ -116,6 +110,7 @@ class ArgumentParser(argparse.ArgumentParser):
         if getattr(arguments, "base_dir", None):
             _require_folder(arguments.base_dir)
         if self._starts_tensorflow:
+            _require_tensorflow_backend()
             _import_tensorflow_quietly()
         return arguments
 
@@ -152,41 +147,32 @@ class Verb:
       task: What it is for.
       text: The help text. Its first line is what the list of verbs says.
       function: `(parser, argv) -> status`, which adds its flags and parses them; None stands for 0.
-      base_dir: Whether it works in a run directory (`args.base_dir`, required).
-      gin: Whether it is configured by gin (`args.gin_files` and `args.gin_params`, lists).
-      tensorflow: Whether it needs TensorFlow, and Keras on it.
+      needs: False of what it does without: `base_dir`, a run directory (`args.base_dir`, required);
+        `gin`, bindings (`args.gin_files` and `args.gin_params`, lists); `tensorflow`, with Keras on it.
     """
 
     name: str
     task: Task
     text: str
     function: Callable[[ArgumentParser, Sequence[str] | None], int | None]
-    base_dir: bool = True
-    gin: bool = True
-    tensorflow: bool = True
+    needs: Mapping[str, bool]
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
-        return run(self._with_parser, argv, any_backend=not self.tensorflow)
+        def main(argv: Sequence[str] | None) -> int | None:
+            parser = ArgumentParser(self.text, f"dr-keras {self.name}", **self.needs)
+            return self.function(parser, argv)
 
-    def _with_parser(self, argv: Sequence[str] | None) -> int | None:
-        parser = ArgumentParser(
-            self.text,
-            base_dir=self.base_dir,
-            gin=self.gin,
-            tensorflow=self.tensorflow,
-            prog=f"dr-keras {self.name}",
-        )
-        return self.function(parser, argv)
+        return run(main, argv)
 
 
 def verb(name: str, task: Task, text: str, **needs: bool) -> Callable[[Callable], Verb]:
-    """Makes the function below it the verb `name`; the other arguments are those of `Verb`."""
+    """Makes the function below it the verb `name`, which `Verb` describes."""
 
     def register(function: Callable) -> Verb:
         if function.__module__ == "__main__":  # python -m dr_keras.commands.<file>
             print(f"error: this is started as: python -m dr_keras {name}", file=sys.stderr)
             raise SystemExit(EXIT_USER_ERROR)
-        return Verb(name, task, text, function, **needs)
+        return Verb(name, task, text, function, needs)
 
     return register
 
@@ -200,10 +186,7 @@ def parse_gin(arguments: argparse.Namespace, default: str | os.PathLike | None =
 
 
 def run(
-    main: Callable[[Sequence[str] | None], int | None],
-    argv: Sequence[str] | None = None,
-    *,
-    any_backend: bool = False,
+    main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
 ) -> int:
     """Runs `main(argv)` and returns the exit status of the process.
 
@@ -212,12 +195,9 @@ def run(
     leaves as an exception would, with status 143 (so that claims on shared work are given up and
     half-written files removed), and a reader that went away (`... | head`) is no error. Everything
     else is a defect and keeps its traceback. With DR_KERAS_TRACEBACK=1 all errors show theirs.
-    `any_backend` leaves it to `main` what is said of another backend of Keras.
     """
     prepare_streams()
     try:
-        if not any_backend:
-            _require_tensorflow_backend()
         _require_utf8(sys.argv[1:] if argv is None else argv)
         with _terminated_as_an_exception(), _flushed_output():
             return main(argv) or 0

@@ -94,7 +94,7 @@ def test_status_of_main_is_kept():
 
 def test_another_keras_backend_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert common.run(lambda argv: 0) == 2
+    assert common.run(run_sample, ["--base_dir", "x"]) == 2
     assert "KERAS_BACKEND is set to 'jax'" in capsys.readouterr().err
 
 

@@ -194,14 +194,9 @@ def _encoding() -> dict[str, str]:
 
 
 _FACTS: dict[str, Callable] = {
-    "python": _python,
-    "versions": _versions,
-    "requirements": _requirements,
-    "tensorflow_files": _tensorflow_files,
-    "environment": _environment,
-    "memory": _memory,
-    "folders": _folders,
-    "cores": _cores,
-    "nodes": _nodes,
-    "encoding": _encoding,
-}
+    fact.__name__[1:]: fact
+    for fact in (
+        _python, _versions, _requirements, _tensorflow_files, _environment, _memory, _folders,
+        _cores, _nodes, _encoding,
+    )
+}  # fmt: skip

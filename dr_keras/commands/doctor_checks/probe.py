@@ -142,15 +142,8 @@ def _libtpu() -> dict | None:
 
 
 STEPS: dict[str, Callable] = {
-    "tensorflow": _tensorflow,
-    "keras": _keras,
-    "text": _text,
-    "devices": _devices,
-    "threads": _threads,
-    "xla": _xla,
-    "gin": _gin,
-    "rater": _rater,
-    "libtpu": _libtpu,
+    step.__name__[1:]: step
+    for step in (_tensorflow, _keras, _text, _devices, _threads, _xla, _gin, _rater, _libtpu)
 }
 
 
