@@ -1,7 +1,7 @@
 """The command `dr-keras <verb>`, which is also `python -m dr_keras <verb>`.
 
-A verb is a file of `dr_keras.commands` whose `main` is a `Verb`. Nothing here imports TensorFlow,
-so that a list of verbs and a mistyped one are answered at once.
+A verb is a file of `dr_keras.commands` of that name, whose `main` is a `Verb`. Nothing here imports
+TensorFlow, so that a list of verbs and a mistyped one are answered at once.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,19 @@ from dr_keras.commands import common
 from dr_keras.errors import ConfigurationError
 
 
+def _files() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(commands.__path__)]
+
+
+def _verb_of(file: str) -> common.Verb | None:
+    """The verb in a file of `dr_keras.commands`; None where it holds none."""
+    main = getattr(importlib.import_module(f"{commands.__name__}.{file}"), "main", None)
+    return main if isinstance(main, common.Verb) else None
+
+
 def verbs() -> dict[str, common.Verb]:
     """All verbs by their names."""
-    modules = pkgutil.iter_modules(commands.__path__, f"{commands.__name__}.")
-    mains = [getattr(importlib.import_module(module.name), "main", None) for module in modules]
-    return {main.name: main for main in mains if isinstance(main, common.Verb)}
+    return {verb.name: verb for verb in map(_verb_of, _files()) if verb is not None}
 
 
 def text_of_help(known: dict[str, common.Verb]) -> str:
@@ -37,12 +45,13 @@ def text_of_help(known: dict[str, common.Verb]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the verb that `argv` begins with, by default that of the process; its exit status."""
     name, *rest = (sys.argv[1:] if argv is None else list(argv)) or [""]
-    known = verbs()
-    verb = known.get(name.replace("_", "-"))
+    file = name.replace("-", "_")  # no other is imported, so that a defect in it harms nobody else
+    verb = _verb_of(file) if file in _files() else None
     if verb is not None:
         return verb(rest)
 
     def answer(argv: Sequence[str] | None) -> int:
+        known = verbs()
         if name in ("-h", "--help", "help"):
             print(text_of_help(known))
             return 0

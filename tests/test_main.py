@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from dr_keras import __main__ as command
+from dr_keras import commands
 from dr_keras.commands import common
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,8 +32,8 @@ VERBS = [
 def test_the_verbs():
     found = command.verbs()
     assert sorted(found) == sorted(VERBS)
-    files = {path.stem for path in (ROOT / "dr_keras" / "commands").glob("*.py")}
-    assert {name.replace("-", "_") for name in found} <= files, "a verb is found by its name"
+    files = {name: verb.function.__module__.split(".")[-1] for name, verb in found.items()}
+    assert files == {name: name.replace("-", "_") for name in found}
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h", "help"])
@@ -75,16 +76,29 @@ def test_what_is_no_verb_is_one_line_and_status_2(capsys, given, error):
     assert capsys.readouterr() == ("", f"error: {error} `dr-keras --help` lists them.\n")
 
 
-def test_a_verb_gets_its_arguments_and_gives_its_status(monkeypatch):
-    def main(parser, argv):
-        parser.add_argument("--size", type=int)
-        return parser.parse_args(argv).size
-
-    made = common.verb("size-up", common.Task.MACHINE, "x", base_dir=False, tensorflow=False)(main)
-    monkeypatch.setattr(command, "verbs", lambda: {"size-up": made})
+def test_a_verb_is_one_file_and_gets_its_arguments(tmp_path, monkeypatch, capsys):
+    (tmp_path / "size_up.py").write_text(
+        '"""Says a size."""\n\nfrom dr_keras.commands import common\n\n\n'
+        '@common.verb("size-up", common.Task.MACHINE, __doc__, base_dir=False, tensorflow=False)\n'
+        "def main(parser, argv):\n"
+        '    parser.add_argument("--size", type=int)\n'
+        "    return parser.parse_args(argv).size\n"
+    )
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
     assert command.main(["size_up", "--size", "7"]) == 7
     monkeypatch.setattr(sys, "argv", ["dr-keras", "size-up", "--size", "3"])
     assert command.main() == 3
+    assert command.main(["--help"]) == 0
+    assert "  size-up               Says a size.\n" in capsys.readouterr().out
+    # a defect in another file is no reason for this one not to run
+    (tmp_path / "broken.py").write_text("this is no Python")
+    assert command.main(["size-up", "--size", "5"]) == 5
+
+
+@pytest.mark.parametrize("file", ["common", "corpus_files", "doctor_checks"])
+def test_other_files_beside_the_verbs_are_none(capsys, file):
+    assert command.main([file]) == 2
+    assert f"'{file}' is no verb of dr-keras." in capsys.readouterr().err
 
 
 def started(*arguments, python=()):

@@ -5,8 +5,8 @@
     tools/count_code.py FOLDER        of another folder
 
 `modules` are files other than `__init__.py`; `code_lines` are lines of all files that hold more
-than blanks, comments and docstrings; `documented` are lines of docstrings; `median` and `longest` are
-lengths of the modules, all lines counted.
+than blanks, comments and docstrings; `documented` are lines of docstrings; `median` and `longest`
+are lengths of the modules, all lines counted.
 """
 
 import ast

@@ -148,7 +148,8 @@ class Verb:
       text: The help text. Its first line is what the list of verbs says.
       function: `(parser, argv) -> status`, which adds its flags and parses them; None stands for 0.
       needs: False of what it does without: `base_dir`, a run directory (`args.base_dir`, required);
-        `gin`, bindings (`args.gin_files` and `args.gin_params`, lists); `tensorflow`, with Keras on it.
+        `gin`, bindings (`args.gin_files` and `args.gin_params`, lists); `tensorflow`, and Keras
+        on it.
     """
 
     name: str
