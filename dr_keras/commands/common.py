@@ -322,7 +322,7 @@ class _Named(io.FileIO):
         super().__init__(descriptor, "w", closefd=False)
         self._called = called
 
-    def write(self, data) -> int | None:
+    def write(self, data, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -348,10 +348,11 @@ def prepare_streams() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")
-    buffer = getattr(sys.stdout, "buffer", None)
+    before, named = sys.stdout, _Named(1, STANDARD_OUTPUT)
+    buffer = getattr(before, "buffer", None)
     raw = getattr(buffer, "raw", buffer)  # PYTHONUNBUFFERED leaves no buffer
-    if type(raw) is io.FileIO and raw.fileno() == 1:  # neither a test's stream nor done before
-        before, named = sys.stdout, _Named(1, STANDARD_OUTPUT)
+    # neither a test's stream nor done before
+    if isinstance(before, io.TextIOWrapper) and type(raw) is io.FileIO and raw.fileno() == 1:
         before.flush()
         sys.stdout = io.TextIOWrapper(
             named if raw is buffer else io.BufferedWriter(named),
