@@ -157,3 +157,24 @@ def test_on_this_machine():
     found = json.loads(done.stdout)
     assert done.returncode == 0, found["findings"]
     assert found["facts"]["probe"]["steps"].keys() == probe.STEPS.keys()
+
+
+@pytest.mark.parametrize(
+    "files, share",
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({}, None),
+    ],
+)
+def test_the_containers_share_of_the_cores(monkeypatch, files, share):
+    def read_text(path, encoding):
+        name = str(path).removeprefix("/sys/fs/cgroup/")
+        if name not in files:
+            raise FileNotFoundError(name)
+        return files[name]
+
+    monkeypatch.setattr(machine.pathlib.Path, "read_text", read_text)
+    assert machine._cores().get("share") == share

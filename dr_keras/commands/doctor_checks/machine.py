@@ -166,17 +166,13 @@ def _cores() -> dict:
     found["usable"] = found["machine"]
     if hasattr(os, "sched_getaffinity"):
         found["usable"] = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        found["share"] = int(quota) / int(period)
-    with contextlib.suppress(OSError, ValueError):
-        folder = pathlib.Path("/sys/fs/cgroup/cpu")
-        quota, period = (
-            int((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii"))
-            for name in ("quota", "period")
-        )
-        if quota > 0:
-            found["share"] = quota / period
+    folder = pathlib.Path("/sys/fs/cgroup")  # of version 2, and of version 1
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        with contextlib.suppress(OSError, ValueError):
+            texts = [(folder / file).read_text(encoding="ascii") for file in files]
+            quota, period = map(int, " ".join(texts).split())
+            if quota > 0:
+                found["share"] = quota / period
     return found
 
 

@@ -134,9 +134,9 @@ def _libtpu() -> dict | None:
         import importlib.util
 
         found = importlib.util.find_spec("libtpu")
-        if found is None:
+        if found is None or not found.submodule_search_locations:
             return None
-        path = os.path.join(list(found.submodule_search_locations)[0], "libtpu.so")
+        path = os.path.join(found.submodule_search_locations[0], "libtpu.so")
     ctypes.CDLL(path)
     return {"path": path}
 
