@@ -71,3 +71,9 @@ def test_verbs_are_there_with_their_flags(page, capsys):
         flags = re.findall(r"--\w+", rest.partition(" | ")[0])
         if "--runner" not in flags:  # Beam takes further ones
             assert [flag for flag in flags if flag not in takes] == [], name
+
+
+def test_the_roles_of_gin_files_are_their_folders():
+    row = re.search(r"^\| `gin/` \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    folders = {path.name for path in (ROOT / "gin").iterdir() if path.is_dir()}
+    assert set(re.findall(r"`(\w+)`", row[1])) == folders - {"__pycache__"}

@@ -22,6 +22,7 @@ _ABOUT = 18  # columns for what a line is about
 
 @common.verb("doctor", common.Task.MACHINE, __doc__, base_dir=False, gin=False, tensorflow=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints the findings; 1 where one is a problem."""
     parser.add_argument("--json", action="store_true", help="facts and findings as JSON")
     arguments = parser.parse_args(argv)
     if sys.stderr.isatty():

@@ -17,6 +17,7 @@ from dr_keras.commands import common
 
 @common.verb("evaluate", common.Task.COMPARE, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints the table of arms, the answer, and where the report is."""
     arguments = parser.parse_args(argv)
     from dr_keras.studies import evidence  # after the quiet start-up
 

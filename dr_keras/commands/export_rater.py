@@ -12,6 +12,7 @@ from dr_keras.commands import common
 
 @common.verb("export-rater", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints which rater it is, why, and where it lies."""
     parser.add_argument(
         "--checkpoint",
         default="best",

@@ -34,6 +34,7 @@ from dr_keras.errors import ConfigurationError
 
 @common.verb("filter-corpus", common.Task.FILTER, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints how many documents were kept, by source, and what could not be read."""
     add_corpus_and_rater(parser)
     parser.add_argument("--scores", metavar="FILE", help="what score-corpus wrote for this corpus")
     parser.add_argument(

@@ -13,6 +13,7 @@ from dr_keras.commands import common
 
 @common.verb("learn-vocabulary", common.Task.LEARN, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints what the vocabulary comes to, and the binding that uses it."""
     parser.add_argument(
         "--input", metavar="PATH", help="file or folder of JSONL, Parquet, TFRecord or text files"
     )

@@ -21,6 +21,7 @@ from dr_keras.commands import common
 
 @common.verb("meta-evaluate", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints a line for each rater, beside a random choice."""
     parser.add_argument(
         "--checkpoints",
         default="",

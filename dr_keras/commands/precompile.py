@@ -55,6 +55,7 @@ def _add_arguments(parser: common.ArgumentParser) -> None:
 
 @common.verb("precompile", common.Task.MACHINE, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints the counts, what does not fit, and what would make it fit."""
     if "tensorflow" not in sys.modules:
         # Read when TensorFlow starts. Folding evaluates every zero state, cotangent and list of a
         # program at once, gigabytes of the host's memory, and the TPU's compiler folds as well.

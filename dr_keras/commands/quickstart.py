@@ -16,6 +16,7 @@ from dr_keras.commands import common
 
 @common.verb("quickstart", common.Task.WHOLE, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Compares in a run folder and prints the table, the verdict and where the report is."""
     parser.add_argument(
         "--input",
         metavar="PATH",

@@ -13,6 +13,7 @@ from dr_keras.commands import common
 
 @common.verb("retraining-study", common.Task.COMPARE, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints the table of arms, the verdict, and where the report is."""
     arguments = parser.parse_args(argv)
     from dr_keras.studies import retraining as retraining_study
 

@@ -44,6 +44,7 @@ class ScoringProgress:
 
 @common.verb("score-corpus", common.Task.FILTER, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints how many documents have a score, by source, and what could not be read."""
     add_corpus_and_rater(parser)
     parser.add_argument(
         "--output",

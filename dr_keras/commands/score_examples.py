@@ -15,6 +15,7 @@ from dr_keras.commands.corpus_files import add_trust
 
 @common.verb("score-examples", common.Task.FILTER, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints how many examples have a score, by source."""
     parser.add_argument(
         "--rater", required=True, metavar="DIR", help="exported rater: <run>/export, or a version"
     )

@@ -12,6 +12,7 @@ from dr_keras.commands import common
 
 @common.verb("train-language-model", common.Task.COMPARE, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints the final loss on held-out text, by source."""
     arguments = parser.parse_args(argv)
     from dr_keras.runs import language_model_run  # after the quiet start-up
 
