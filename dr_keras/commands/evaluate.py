@@ -16,7 +16,7 @@ from dr_keras.commands import common
 
 
 @common.verb("evaluate", common.Task.COMPARE, __doc__)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the answer, and where the report is."""
     arguments = parser.parse_args(argv)
     from dr_keras.studies import evidence  # after the quiet start-up
@@ -28,7 +28,6 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     print(f"recommendation: {found['answer']['recommendation']}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"curves:  tensorboard --logdir {base_dir / 'summaries'}")
-    return 0
 
 
 def table(found: dict) -> str:

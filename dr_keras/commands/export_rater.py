@@ -11,7 +11,7 @@ from dr_keras.commands import common
 
 
 @common.verb("export-rater", common.Task.LEARN, __doc__)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints which rater it is, why, and where it lies."""
     parser.add_argument(
         "--checkpoint",
@@ -28,4 +28,3 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     common.parse_gin(arguments, os.path.join(arguments.base_dir, PARSED_CONFIG))
     print(f"exporting the rater of meta-step {step}: {reason}")
     print(export_run(arguments.base_dir, arguments.checkpoint))
-    return 0

@@ -12,7 +12,7 @@ from dr_keras.commands import common
 
 
 @common.verb("learn-vocabulary", common.Task.LEARN, __doc__, base_dir=False)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints what the vocabulary comes to, and the binding that uses it."""
     parser.add_argument(
         "--input", metavar="PATH", help="file or folder of JSONL, Parquet, TFRecord or text files"
@@ -41,4 +41,3 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
         f" {facts['unknown_share']:.2%} of the tokens unknown"
     )
     print(f"use it: {tokenizer.name}_tokenizer.{maker} = '{tokenizer.assets[0]}'")
-    return 0

@@ -20,7 +20,7 @@ from dr_keras.commands import common
 
 
 @common.verb("meta-evaluate", common.Task.LEARN, __doc__)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints a line for each rater, beside a random choice."""
     parser.add_argument(
         "--checkpoints",
@@ -41,7 +41,6 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     for step, losses in meta_evaluate(arguments.base_dir, [int(s) for s in steps] or None):
         chance = chance or losses
         print(line(step, losses, chance), flush=True)
-    return 0
 
 
 def line(step: int | None, losses: Sequence[float], chance: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ from dr_keras.commands import common
 
 
 @common.verb("meta-train", common.Task.LEARN, __doc__)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints how many meta-steps are done, and which rater is the best."""
     arguments = parser.parse_args(argv)
     from dr_keras.runs import meta_training  # after the quiet start-up
@@ -17,4 +17,3 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     print(f"{arguments.base_dir}: {int(trainer.meta_step.numpy())} meta-steps done")
     print(f"best rater: meta-step {step}, {reason}")
     print(f"look at it: tensorboard --logdir {arguments.base_dir}")
-    return 0

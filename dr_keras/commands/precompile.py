@@ -54,7 +54,7 @@ def _add_arguments(parser: common.ArgumentParser) -> None:
 
 
 @common.verb("precompile", common.Task.MACHINE, __doc__, base_dir=False)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the counts, what does not fit, and what would make it fit."""
     if "tensorflow" not in sys.modules:
         # Read when TensorFlow starts. Folding evaluates every zero state, cotangent and list of a
@@ -111,7 +111,6 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
         print()
         print(report.compiled_table(found))
         print("per chip; arguments as the chip lays them out, FLOP by formula")
-    return 0
 
 
 def _compiled(line: dict, read, topology, known: list, path: Path | None) -> dict:

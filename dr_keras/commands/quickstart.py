@@ -15,7 +15,7 @@ from dr_keras.commands import common
 
 
 @common.verb("quickstart", common.Task.WHOLE, __doc__, base_dir=False)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Compares in a run folder and prints the table, the verdict and where the report is."""
     parser.add_argument(
         "--input",
@@ -45,7 +45,6 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     print(f"\n{quickstart_report.table(found)}\n\n{found['headline']['text']}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")
-    return 0
 
 
 def _default_folder(path: str | None) -> pathlib.Path:

@@ -12,7 +12,7 @@ from dr_keras.commands import common
 
 
 @common.verb("retraining-study", common.Task.COMPARE, __doc__)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the verdict, and where the report is."""
     arguments = parser.parse_args(argv)
     from dr_keras.studies import retraining as retraining_study
@@ -29,7 +29,6 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
         )
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")
-    return 0
 
 
 def table(found: dict) -> str:

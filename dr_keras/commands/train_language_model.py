@@ -11,7 +11,7 @@ from dr_keras.commands import common
 
 
 @common.verb("train-language-model", common.Task.COMPARE, __doc__)
-def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the final loss on held-out text, by source."""
     arguments = parser.parse_args(argv)
     from dr_keras.runs import language_model_run  # after the quiet start-up
@@ -24,4 +24,3 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     for source, value in sorted(record.final_by_source.items()):
         print(f"  {source}: {value:.4f}")
     print(f"look at it: tensorboard --logdir {arguments.base_dir}")
-    return 0
