@@ -10,9 +10,8 @@ import functools
 
 import numpy as np
 
-from dr_keras.data.document_rows import document_ids
 from dr_keras.data.documents import Document
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.data.tokenizers.base import Tokenizer, utf8
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.training.repeated_training import count_targets

@@ -11,8 +11,7 @@ import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.selection import Selection, folds_of, select_by_score
-from dr_keras.data.document_rows import document_ids
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal
 from dr_keras.training.language_model_training import LanguageModelTrainer

@@ -178,10 +178,23 @@ def verb(name: str, task: Task, text: str, **needs: bool) -> Callable[[Callable]
     return register
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Adds --workers, of the commands that train many models."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that train models; 0 trains them in this one (default: one a core for"
+        " models too small to use two). The same as --gin_param 'Workers.count = N'",
+    )
+
+
 def parse_gin(arguments: argparse.Namespace, default: str | os.PathLike | None = None) -> None:
     """Parses the gin files and bindings of `arguments`; without a file, the file `default`."""
     from dr_keras.config import configuration  # here, so that the doctor runs without gin
 
+    if getattr(arguments, "workers", None) is not None:
+        arguments.gin_params = [*arguments.gin_params, f"Workers.count = {arguments.workers}"]
     files = arguments.gin_files or ([] if default is None else [os.fspath(default)])
     configuration.parse(files, arguments.gin_params)
 

@@ -18,6 +18,7 @@ from dr_keras.commands import common
 @common.verb("evaluate", common.Task.COMPARE, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the answer, and where the report is."""
+    common.add_workers(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.report.page import write_report  # after the quiet start-up
     from dr_keras.report.sections.arms import as_text
@@ -25,7 +26,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
 
     common.parse_gin(arguments)
     base_dir = pathlib.Path(arguments.base_dir)
-    found = evidence.evidence(base_dir, write_report=write_report)
+    found = evidence.Evidence().run(base_dir, write_report)
     print(f"\n{as_text(found)}\n\n{found.answer.text}")
     print(f"recommendation: {found.answer.recommendation}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")

@@ -28,6 +28,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         help="run folder (default: runs/quickstart, or one named after the input)",
     )
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
+    common.add_workers(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.data.prepare import corpus_from_path
     from dr_keras.report.page import write_report
@@ -42,7 +43,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         _remove(base_dir)
     print(f"run folder: {base_dir}", flush=True)
     title = f"dr_keras on {arguments.input}" if arguments.input else "dr_keras quick start"
-    found = quickstart.compare_filtered(base_dir, title=title, write_report=write_report, **given)
+    found = quickstart.QuickStart(title=title, **given).run(base_dir, write_report)
     print(f"\n{as_text(found)}\n\n{found.answer.text}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")

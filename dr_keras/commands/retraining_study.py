@@ -14,14 +14,15 @@ from dr_keras.commands import common
 @common.verb("retraining-study", common.Task.COMPARE, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the verdict, and where the report is."""
+    common.add_workers(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.report.page import write_report
     from dr_keras.report.sections.arms import as_text
-    from dr_keras.studies import retraining as retraining_study
+    from dr_keras.studies.retraining import Retraining
 
     common.parse_gin(arguments)
     base_dir = pathlib.Path(arguments.base_dir)
-    found = retraining_study.retraining_study(base_dir, write_report=write_report)
+    found = Retraining().run(base_dir, write_report)
     print(f"\n{as_text(found)}\n\n{found.answer.text}\n")
     line = found.rater.line
     if line is not None and line.reason is None:

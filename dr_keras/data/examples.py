@@ -137,3 +137,8 @@ class Parts:
         """Hex SHA-256 of the four parts: a run resumes only on the data it began with."""
         lines = "".join(f"{name} {part.fingerprint}\n" for name, part in self.items())
         return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def document_ids(examples: ExampleSet) -> np.ndarray:
+    """The document of every example, object [N]: its id without the window's number."""
+    return np.array([str(i).rpartition("#")[0] or str(i) for i in examples.ids], object)

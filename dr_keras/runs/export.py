@@ -5,8 +5,7 @@ import pathlib
 import numpy as np
 
 from dr_keras.config import run_configuration
-from dr_keras.data.document_rows import document_ids
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.data.splits import unit_hash
 from dr_keras.meta.checkpoints import load_rater_weights
 from dr_keras.meta.scoring import Scorer

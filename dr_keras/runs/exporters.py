@@ -16,8 +16,7 @@ To export another kind of data, write one with a `RaterKind` of its own (`servin
 import keras
 import numpy as np
 
-from dr_keras.data.document_rows import document_ids
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.artefact import write_artefact

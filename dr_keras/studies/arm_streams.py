@@ -1,18 +1,27 @@
-"""What an arm trains on: batches from an offline subset, or the best of oversized batches.
+"""What an arm trains on: batches from a subset, or the best of oversized batches.
 
 Both give row numbers by (seed, step), so that the trainer needs to know nothing about arms.
 """
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
 import dataclasses
 
 import numpy as np
 
+from dr_keras.baselines.arms import Baselines
+from dr_keras.baselines.selection import Selection
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal, oversized_batch
+from dr_keras.studies.sizes import Budget
 from dr_keras.training.repeated_training import count_targets
+
+UNFILTERED = "unfiltered"
+# What chooses anew for every seed; the choice of the others depends on the data alone.
+_DRAWN = ("random", "random_as_rater")
+_REMEMBERED = 8
 
 
 class TopKStream:
@@ -54,32 +63,93 @@ class TopKStream:
         return rows[np.sort(best)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """The data budget of one run, all of it JSON.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draw:
+    """What the batches of one run are drawn from; small enough to be sent to another process.
 
     Attributes:
-      pool_examples, pool_tokens: what there was to draw from, each once: all of the train part for
-        an online arm, what the arm keeps for an offline one.
-      tokens_seen: targets trained on, repetitions counted.
-      unique_tokens: targets trained on, each counted once.
-      epochs: examples trained on per example in the pool; below 1 the run never saw all of it.
-      passes: examples read, those that were discarded included, per example of the train part.
+      discard_fraction: the share of the train part that is left out, as achieved.
+      rows: of the train part, which stay; None: all of them.
+      weights: of the corpora among them, see `Selection.examples`.
+      online: whether the best of oversized batches are taken, and not a subset beforehand.
+      scores: [N] of the train part, for an online arm; None takes any.
     """
 
-    pool_examples: int
-    pool_tokens: int
-    tokens_seen: int
-    unique_tokens: int
-    epochs: float
-    passes: float
+    discard_fraction: float = 0.0
+    rows: np.ndarray | None = None
+    weights: Mapping[str, float] | None = None
+    online: bool = False
+    scores: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, selection: Selection) -> "Draw":
+        """From what an arm keeps."""
+        kept = selection.examples()
+        share = 1 - len(kept) / len(selection.candidates.examples)
+        return cls(share, selection.rows, kept.weights)
+
+    def stream(self, train: ExampleSet, asked: Decimal, batch_size: int, seed: int, name: str):
+        """The batches of a run: anything with `examples` and `indices(step)`.
+
+        Args:
+          train: the train part.
+          asked: the discard fraction as asked for, of which an online arm's batches are made.
+          batch_size, seed: of the stream.
+          name: of the arm, for messages.
+        """
+        if self.online:
+            return TopKStream(train, self.scores, asked, batch_size, seed)
+        if self.rows is not None:
+            kept = train.take(self.rows, f"{name} arm")
+            train = dataclasses.replace(kept, weights=self.weights)
+        return BatchStream(train, batch_size, seed)
+
+
+class Draws:
+    """The draws of a study's arms, all of them out of one registry.
+
+    Args:
+      baselines: returns the registry; called when an arm first needs it.
+      share: (size, discard fraction as asked for) -> the exact share that every arm drops.
+      online: arms that choose in oversized batches and not beforehand.
+    """
+
+    def __init__(
+        self,
+        baselines: Callable[[], Baselines],
+        share: Callable[[str, float], Decimal],
+        online: Collection[str] = (),
+    ):
+        self._baselines, self._share, self._online = baselines, share, online
+        self._selections: OrderedDict[tuple, Selection] = OrderedDict()
+
+    def selection(self, arm: str, share: Decimal, seed: int) -> Selection:
+        """What an arm keeps of the train part; the last few are remembered."""
+        key = (arm, share, seed if arm in _DRAWN else 0)
+        if key not in self._selections:
+            while len(self._selections) > _REMEMBERED:
+                self._selections.popitem(last=False)
+            self._selections[key] = self._baselines().select(*key)
+        return self._selections[key]
+
+    def __call__(self, cell) -> Draw:
+        """What the batches of a cell (`cells.Cell`) are drawn from."""
+        if cell.arm == UNFILTERED:
+            return Draw()
+        share = self._share(cell.size, cell.fraction)
+        if cell.arm not in self._online:
+            return Draw.of(self.selection(cell.arm, share, cell.seed))
+        scores = None
+        if cell.arm not in _DRAWN:
+            scores = self.selection(cell.arm, share, cell.seed).scores
+        return Draw(float(share), online=True, scores=scores)
 
 
 def data_budget(stream, steps: int, read_a_step: float, train_size: int) -> Budget:
     """The budget of `steps` batches of a stream.
 
     Args:
-      read_a_step: examples that a step reads: B_up, or B for the unfiltered arm.
+      read_a_step: examples that a step reads, those that are discarded included.
       train_size: examples in the train part.
     """
     targets = count_targets(stream.examples)
@@ -93,8 +163,8 @@ def data_budget(stream, steps: int, read_a_step: float, train_size: int) -> Budg
         pool_examples=len(targets),
         pool_tokens=int(targets.sum()),
         tokens_seen=int((targets * seen).sum()),
-        unique_tokens=int(targets[seen > 0].sum()),
         epochs=drawn / len(targets),
+        unique_tokens=int(targets[seen > 0].sum()),
         passes=steps * read_a_step / train_size,
     )
 
@@ -108,12 +178,9 @@ def is_unfiltered(steps: int, batch_size: int, discard_fraction: Decimal, exampl
     return steps * oversized_batch(batch_size, discard_fraction) <= examples
 
 
-Scored = Callable[[float], float]
-
-
 def scored_examples(
     batch_size: int, discard_fraction: Decimal, online: bool, examples: int
-) -> Scored:
+) -> Callable[[float], float]:
     """steps -> examples that a run must have scored by then.
 
     Online, every example of every oversized batch; offline, each example once, and no more than

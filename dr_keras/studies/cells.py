@@ -1,46 +1,261 @@
-"""Cells of a comparison: one training run of one arm from one seed, done once.
+"""Cells of a study: one training run of one arm at one size, discard fraction and seed each.
 
-`<base_dir>/cells/<arm>-<seed>.json` holds the run's TrainingRecord and the fingerprint of what it
-was trained on; a cell that is there with the same fingerprint is not run again.
+    <base_dir>/cells/<size>/<arm>-<percent>-<seed>.json     what came of it, written whole
+    <base_dir>/summaries/cells/<size>/<arm>-<percent>-<seed>/   its curves, for TensorBoard
+
+A cell's file holds the names of the cell and a fingerprint of all that its figures depend on, the
+run's `TrainingRecord` with the curve on the test part, the data budget, the threads that the model
+had, and where the study asks for them the losses on the validation part and on other corpora and
+the figures of tasks: what `summaries` reads. It is used again where the fingerprint is the same.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
+import shutil
 
-from dr_keras.data.examples import ExampleSet
+import numpy as np
+from tensorboard.plugins.hparams import api as hparams
+import tensorflow as tf
+
+from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.errors import CheckpointError
+from dr_keras.rating.fractions import exact_fraction
+from dr_keras.studies.arm_streams import UNFILTERED, Draw, data_budget
+from dr_keras.studies.stages import LAYOUT
+from dr_keras.studies.summaries import metrics_of
 from dr_keras.system import whole_files
-from dr_keras.system.progress import Progress
-from dr_keras.training.repeated_training import RepeatedTrainer, TrainingRecord
+from dr_keras.training.repeated_training import RepeatedTrainer, count_targets
+from dr_keras.training.task_scoring import TaskScorer, TaskWindows
 
 
-def run_cell(
-    base_dir, trainer: RepeatedTrainer, arm: str, seed: int, data: ExampleSet, test: ExampleSet
-) -> TrainingRecord:
-    """The record of this arm and seed: read where it is done, else trained now, with progress.
+@dataclasses.dataclass(frozen=True, order=True)
+class Cell:
+    """Names of one run; `fraction` is 0 for the unfiltered arm.
 
-    Interrupted training leaves no cell. Two processes that share `base_dir` may run different
-    cells; a cell both run is written twice with the same content.
+    A run with a `steps_share` below 1 goes through the whole schedule in so much of the steps.
     """
-    path = pathlib.Path(base_dir) / "cells" / f"{arm}-{seed}.json"
-    parts = (trainer.fingerprint, data.fingerprint, test.fingerprint, str(seed))
-    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["fingerprint"] == fingerprint:
-            return TrainingRecord(**stored["record"])
-    shown = Progress(f"  {arm}, seed {seed}:", trainer.steps)
-    note = ""
 
-    def progress(step: int, steps: int, logs: dict[str, float]) -> None:
-        nonlocal note
-        if "test_loss" in logs:
-            note = f"test loss {logs['test_loss']:.3f}"
-        shown.update(step, note)
+    size: str
+    arm: str
+    fraction: float
+    seed: int
+    steps_share: float = 1.0
 
-    record = trainer.train(data, test, seed, progress)
-    shown.close(note)
-    stored = {"fingerprint": fingerprint, "record": dataclasses.asdict(record)}
-    whole_files.write_text(path, json.dumps(stored) + "\n")
-    return record
+    @property
+    def name(self) -> str:
+        """As in file names."""
+        short = "" if self.steps_share == 1 else f"-in_{_percent(self.steps_share)}"
+        return f"{self.size}/{self.arm}-{_percent(self.fraction)}-{self.seed}{short}"
+
+    @property
+    def label(self) -> str:
+        """As people read it."""
+        share = f" {100 * self.fraction:g}%" if self.fraction else ""
+        return f"{self.size} {self.arm}{share}, seed {self.seed}"
+
+
+def _percent(share: float) -> str:
+    return f"{float(100 * exact_fraction(share)):g}".replace(".", "_")
+
+
+def cell(size: str, arm: str, fraction: float, seed: int, steps_share: float = 1.0) -> Cell:
+    """A cell; the unfiltered arm has no fraction."""
+    return Cell(size, arm, 0.0 if arm == UNFILTERED else fraction, seed, steps_share)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Material:
+    """What all cells of a study are trained and measured on; it is sent to other processes.
+
+    Attributes:
+      trainers: size -> builds its trainer, smallest size first.
+      train: the train part.
+      test: the curves are of it, thinned out.
+      validation: measured at the end, where it is given.
+      corpora: name -> windows of other corpora, measured at the end.
+      tasks: asked at the end.
+    """
+
+    trainers: Mapping[str, Callable[[], RepeatedTrainer]]
+    train: ExampleSet
+    test: ExampleSet
+    validation: ExampleSet | None = None
+    corpora: Mapping[str, ExampleSet] = dataclasses.field(default_factory=dict)
+    tasks: Sequence[TaskWindows] = ()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of all data."""
+        sets = [self.train, self.test, self.validation, *self.corpora.values()]
+        facts = ["" if s is None else s.fingerprint for s in sets]
+        facts += [*self.corpora, *(windows.task.fingerprint for windows in self.tasks)]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    def with_trainers(self, trainers: Mapping[str, Callable[[], RepeatedTrainer]]) -> "Material":
+        """The same data, other functions that build the trainers."""
+        return dataclasses.replace(self, trainers=trainers)
+
+    def bare(self) -> "Material":
+        """Without what only people read, which other processes need not have."""
+
+        def stripped(examples: ExampleSet | None) -> ExampleSet | None:
+            return examples and dataclasses.replace(examples, render=None, labels={})
+
+        corpora = {name: stripped(examples) for name, examples in self.corpora.items()}
+        sets = {name: stripped(getattr(self, name)) for name in ("train", "test", "validation")}
+        return dataclasses.replace(self, corpora=corpora, **sets)
+
+
+class CellTrainer:
+    """Trains cells one after the other; one size's compiled step is kept at a time."""
+
+    def __init__(self, material: Material):
+        self._material = material
+        self._size: str | None = None
+
+    def trainer(self, size: str) -> RepeatedTrainer:
+        """The trainer of a size; the one before it is let go."""
+        if size != self._size:
+            self._trainer = self._scorer = None
+            self._trainer, self._size = self._material.trainers[size](), size
+        return self._trainer
+
+    def run(self, cell: Cell, draw: Draw, progress=None) -> dict:
+        """Trains and measures one; what came of it, JSON-able.
+
+        Args:
+          cell: its names.
+          draw: what its batches are drawn from.
+          progress: as for `RepeatedTrainer.train`.
+        """
+        given, trainer = self._material, self.trainer(cell.size)
+        batch, train = trainer.batch_size, given.train
+        stream = draw.stream(train, cell.fraction, batch, cell.seed, cell.arm)
+        record = trainer.train(
+            stream, given.test, cell.seed, progress, steps_share=cell.steps_share
+        )
+        read = batch / (1 - draw.discard_fraction)
+        budget = data_budget(stream, trainer.steps_of(cell.steps_share), read, len(train))
+        found = {
+            "cell": dataclasses.asdict(cell),
+            "record": record.to_dict(),
+            "budget": dataclasses.asdict(budget),
+            "discard_fraction": float(draw.discard_fraction),
+            "corpora": {name: mean_loss(trainer, s) for name, s in given.corpora.items()},
+            "tasks": self._ask(trainer),
+        }
+        if given.validation is not None:
+            found["validation_loss"] = mean_loss(trainer, given.validation)
+        return found
+
+    def _ask(self, trainer: RepeatedTrainer) -> dict[str, dict]:
+        if self._material.tasks and self._scorer is None:
+            self._scorer = TaskScorer(trainer.model, trainer.evaluation_batch_size)
+        return {windows.task.name: self._scorer(windows) for windows in self._material.tasks}
+
+
+def mean_loss(trainer: RepeatedTrainer, examples: ExampleSet) -> float:
+    """Loss per target of the trainer's present weights on a set."""
+    sums, counts = trainer.losses(examples)
+    return float(sums.sum() / max(counts.sum(), 1))
+
+
+def thinned(examples: ExampleSet, size: int | None) -> ExampleSet:
+    """At most `size` examples, evenly spread; None takes all."""
+    if size is None or size >= len(examples):
+        return examples
+    return examples.take(np.unique(np.linspace(0, len(examples) - 1, size).astype(int)))
+
+
+def counts(values) -> dict[str, int]:
+    """Value -> how often it is there; None is not counted."""
+    if values is None:
+        return {}
+    names, numbers = np.unique([str(v) for v in values if v is not None], return_counts=True)
+    return {str(name): int(number) for name, number in zip(names, numbers)}
+
+
+def describe(parts: Parts, name: str | None = None) -> dict:
+    """The `corpus` section of the results.
+
+    Args:
+      parts: of the corpus.
+      name: of the corpus; None for the names that the train part has.
+    """
+    return {
+        "name": name or ", ".join(sorted(set(parts.train.corpora.tolist()))[:20]),
+        "fingerprint": parts.fingerprint,
+        "parts": {
+            part: {
+                "examples": len(examples),
+                "unique_tokens": int(count_targets(examples).sum()),
+                "by_source": examples.counts_by_source(),
+                "by_damage": counts(examples.labels.get("damage")),
+            }
+            for part, examples in parts.items()
+        },
+    }
+
+
+class CellFiles:
+    """What came of cells, on disk.
+
+    Args:
+      base_dir: of the study.
+      key: cell -> all that its figures depend on.
+    """
+
+    def __init__(self, base_dir, key: Callable[[Cell], Sequence[str]]):
+        self._base_dir, self._key = pathlib.Path(base_dir), key
+
+    def path(self, cell: Cell) -> pathlib.Path:
+        """The file of a cell."""
+        return self._base_dir / "cells" / f"{cell.name}.json"
+
+    def _fingerprint(self, cell: Cell) -> str:
+        facts = [str(LAYOUT), cell.name, *self._key(cell)]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    def read(self, cell: Cell) -> dict | None:
+        """What came of a cell; None where it was not run, or on something else.
+
+        Raises:
+          CheckpointError: its file is damaged.
+        """
+        path = self.path(cell)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({error}): remove it and call again."
+            ) from error
+        return stored if stored.get("fingerprint") == self._fingerprint(cell) else None
+
+    def write(self, cell: Cell, found: Mapping) -> None:
+        """Writes what came of a cell, and its summaries before it, in place of earlier ones."""
+        self._summaries(cell, found)
+        stored = {"fingerprint": self._fingerprint(cell), **found}
+        whole_files.write_text(self.path(cell), json.dumps(stored) + "\n")
+
+    def _summaries(self, cell: Cell, found: Mapping) -> None:
+        folder = self._base_dir / "summaries" / "cells" / cell.name
+        shutil.rmtree(folder, ignore_errors=True)
+        writer = tf.summary.create_file_writer(str(folder))
+        with writer.as_default():
+            settings = dataclasses.asdict(cell)
+            settings["discard_fraction"] = float(settings.pop("fraction"))
+            hparams.hparams(settings, trial_id=cell.name)
+            for step, loss in found["record"]["curve"]:
+                tf.summary.scalar("test/loss", loss, step=int(step))
+            for step, loss in found["record"]["train_curve"]:
+                tf.summary.scalar("train/loss", loss, step=int(step))
+            last = int(found["record"]["curve"][-1][0])
+            for name, (value, _) in metrics_of(found).items():
+                tf.summary.scalar("final/" + name.replace(" ", "_"), value, step=last)
+        writer.close()

@@ -1,26 +1,42 @@
 """What an evidence study runs, in which order, and its results: see `dr_keras.studies.evidence`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
+import functools
+import os
+import pathlib
 
+import numpy as np
+
+from dr_keras.baselines.arms import LEAST_DAMAGED, Baselines
+from dr_keras.baselines.candidates import window_candidates
+from dr_keras.baselines.perplexity import cross_perplexity
+from dr_keras.baselines.selection import batch_fraction
 from dr_keras.config import run_configuration
-from dr_keras.data.examples import Parts
-from dr_keras.errors import ConfigurationError
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.examples import ExampleSet
+from dr_keras.data.tokenizers import Tokenizer
+from dr_keras.data.windows import window_documents
+from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.runs.experiment import experiment
-from dr_keras.studies import cell_summaries, evidence_rater, findings, summaries, verdicts
-from dr_keras.studies.arm_streams import is_unfiltered, scored_examples
+from dr_keras.studies import findings, rater, summaries, verdicts
+from dr_keras.studies.arm_streams import UNFILTERED, Draws, is_unfiltered, scored_examples
+from dr_keras.studies.cells import Cell, Material, cell, describe, thinned
 from dr_keras.studies.costs import Cost
-from dr_keras.studies.evidence_cells import UNFILTERED, Cell, Cells, cell
+from dr_keras.studies.evidence import CANDIDATE, RANDOM, Evidence
 from dr_keras.studies.evidence_findings import what_the_rater_learned
+from dr_keras.studies.grid import Grid
 from dr_keras.studies.learned import FRACTIONS
-from dr_keras.studies.results import Compute, Rater, Results, Stage, TaskFacts, read
-from dr_keras.studies.sizes import Protocol, Size, SizeFacts
+from dr_keras.studies.results import Compute, Rater, Results, Stage, TaskFacts, read, to_json
+from dr_keras.studies.sizes import Protocol, Size, SizeFacts, Sweep
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
+from dr_keras.system.claims import Claims
 from dr_keras.training import flops
-from dr_keras.training.language_model_training import count_targets
+from dr_keras.training.task_scoring import task_windows
 
-CANDIDATE, RANDOM = "rater", "random"
+_FOLDS = 2
+_RATER = "rater"  # folder of its meta-training
 _USES_RATER = ("rater", "rater_inverted", "random_as_rater", "heuristics_then_rater")
 _DESCRIPTIONS = {
     "unfiltered": "all of the train part",
@@ -40,6 +56,280 @@ _DESCRIPTIONS = {
 }
 
 
+class Study:
+    """A study in its folder.
+
+    Args:
+      settings: of the study.
+      base_dir: its folder.
+
+    Raises:
+      CheckpointError: the folder holds a study on other data, or of an earlier version.
+      ConfigurationError: an arm needs what the data does not have.
+    """
+
+    def __init__(self, settings: Evidence, base_dir: pathlib.Path):
+        self._given, self._base_dir, self._say = settings, base_dir, settings.say
+        claims = Claims(os.path.join(base_dir, "claims"), settings.stale_after)
+        self._stages = Stages(base_dir, self._say, claims)
+        self._parts = parts = settings.data() if callable(settings.data) else settings.data
+        levels, _ = findings.levels_and_kinds(parts.train)
+        if LEAST_DAMAGED in settings.arms(settings.smallest) and np.isnan(levels).any():
+            raise ConfigurationError(
+                f"evidence: the arm {LEAST_DAMAGED} needs a corpus whose damage is known, such as"
+                " @damaged_corpus(): leave it out of core_arms and more_arms."
+            )
+        self._described = self._stages.shared("corpus", lambda: describe(parts))
+        known = self._described["fingerprint"]
+        if known != parts.fingerprint:
+            raise CheckpointError(
+                f"{base_dir} holds a study on other data (fingerprint {known[:12]},"
+                f" now {parts.fingerprint[:12]}): give back the corpus it began with, or name a new"
+                " base_dir."
+            )
+        self._same_as_unfiltered: list[tuple[str, str]] = []
+
+    def run(self) -> Results:
+        """Runs what is left; the results."""
+        given, train = self._given, self._parts.train
+        facts = self._described["parts"]["train"]
+        self._say(f"  {facts['examples']:,} windows, {facts['unique_tokens']:,} tokens to train on")
+        self._open_rater()
+        material = self._material()
+        draws = Draws(
+            lambda: self._baselines,
+            lambda size, fraction: batch_fraction(grid.trainer(size).batch_size, fraction),
+            given.online_arms,
+        )
+        scores = rater.scores_fingerprint(self._scores)
+        grid = Grid(
+            self._base_dir,
+            material,
+            draws,
+            lambda cell: [scores, str(cell.arm in given.online_arms)],
+            stale_after=given.stale_after,
+            say=self._say,
+        )
+        if any(arm.startswith("perplexity_") for arm in given.arms(given.smallest)):
+            self._stages.shared("perplexity", lambda: self._perplexity(train))
+        with grid:
+            fraction = self._run_cells(grid)
+            return self._results(grid, material, fraction)
+
+    def _open_rater(self) -> None:
+        """Meta-trains or loads the rater, and scores the train part."""
+        given, train, stages = self._given, self._parts.train, self._stages
+        path = given.rater
+        total = {"total": given.meta_training_flops, "reason": "a rater was given"}
+        self._made = {"path": path, "flops": total}
+        if path is None:
+            self._made = stages.shared("meta_train", self._train_rater)
+            path = str(self._base_dir / self._made["path"])
+        self._rater = rater.open_rater(path, train, given.tokenizer)
+        self._scored = stages.shared(
+            "score", lambda: rater.score_train(self._base_dir, self._rater, train)
+        )
+        _, self._scores = rater.read_scores(self._base_dir, train)
+
+    def _train_rater(self) -> dict:
+        run, setup = self._base_dir / _RATER, experiment(data=lambda: self._parts)
+        trained = rater.trained(run, setup, count_flops=True)
+        return trained | rater.exported(self._base_dir, run, setup)
+
+    def _material(self) -> Material:
+        given, parts = self._given, self._parts
+        length = parts.train.features["tokens"].shape[1]
+        return Material(
+            given.sizes,
+            parts.train,
+            thinned(parts.test, given.test_size),
+            thinned(parts.validation, given.validation_size),
+            {
+                corpus.name: other_corpus(corpus, given.tokenizer, parts.train, given.test_size)
+                for corpus in given.corpora
+            },
+            [task_windows(task, given.tokenizer, length) for task in given.tasks],
+        )
+
+    @functools.cached_property
+    def _baselines(self) -> Baselines:
+        trainer = self._given.perplexity_trainer
+        return Baselines(
+            window_candidates(self._parts.train),
+            window_candidates(self._parts.outer),
+            self._scores,
+            cache_dir=self._base_dir / "baselines",
+            perplexity=functools.partial(cross_perplexity, trainer=trainer, folds=_FOLDS),
+        )
+
+    def _perplexity(self, train: ExampleSet) -> dict:
+        """Scores by the small model, kept on disk; what training it and scoring cost."""
+        assert self._baselines.nats_per_token is not None
+        built = self._given.perplexity_trainer()
+        forward = int(flops.forward_flops(built.model, flops.feature_shapes(train.features)))
+        return {
+            "forward_flops": forward,
+            "training_flops": _FOLDS
+            * flops.training_flops(forward, built.steps * built.batch_size),
+            "flops": forward * len(train),
+        }
+
+    def _facts(self, size: str) -> SizeFacts:
+        return read(SizeFacts, self._stages.result(f"size-{size}"), f"size-{size}")
+
+    def _run_cells(self, grid: Grid) -> float:
+        """Runs every cell; returns the fraction that was chosen."""
+        given, chosen = self._given, self._given.discard_fraction
+        for size in given.sizes:
+            self._stages.shared(
+                f"size-{size}", lambda size=size: to_json(grid.facts(size, count_flops=True))
+            )
+            facts = self._facts(size)
+            tried = [c for cells in self._swept(size).values() for c in cells]
+            if size == given.smallest:
+                grid.run(tried)
+                if chosen is None:
+                    chosen = summaries.best_fraction(self._found_sweep(grid, size))
+                    self._say(f"  discard fraction by validation loss at {size}: {chosen:g}")
+            arms = given.arms(size)
+            if RANDOM in arms and RANDOM in given.online_arms:
+                examples = len(self._parts.train)
+                if is_unfiltered(facts.steps, facts.batch_size, chosen, examples):
+                    self._same_as_unfiltered.append((size, RANDOM))
+                    arms.remove(RANDOM)
+            # Seed by seed, so that a study that was stopped has whole seeds.
+            grid.run([cell(size, arm, chosen, seed) for seed in given.seeds for arm in arms])
+            for share in sorted(set(given.shorter_runs)):
+                grid.run(self._shorter(size, chosen, share))
+            grid.run(tried)
+        return chosen
+
+    def _shorter(self, size: str, fraction: float, share: float) -> list[Cell]:
+        return [cell(size, CANDIDATE, fraction, seed, share) for seed in self._given.seeds]
+
+    def _swept(self, size: str) -> dict[float, list[Cell]]:
+        given = self._given
+        if not given.is_swept(size):
+            return {}
+        seeds = given.sweep_seeds or given.seeds
+        return {f: [cell(size, CANDIDATE, f, seed) for seed in seeds] for f in given.sweep}
+
+    def _found_sweep(self, grid: Grid, size: str) -> dict[float, dict]:
+        return {fraction: grid.found(cells) for fraction, cells in self._swept(size).items()}
+
+    def _size(self, grid: Grid, name: str, fraction: float, protocol: Protocol) -> Size:
+        """One size of the results."""
+        facts = self._facts(name)
+        skipped = [arm for size, arm in self._same_as_unfiltered if size == name]
+        arms = [arm for arm in self._given.arms(name) if arm not in skipped]
+        cells = {a: [cell(name, a, fraction, s) for s in self._given.seeds] for a in arms}
+        cost = {arm: self._cost(arm, facts, fraction) for arm in arms}
+        known = {arm: ArmFacts(self._description(arm), cost[arm]) for arm in arms}
+        size = grid.section(facts, cells, known, protocol)
+        shorter = {
+            f"{share:g}": summaries.shorter_run(
+                grid.found(self._shorter(name, fraction, share)), size, UNFILTERED, cost[CANDIDATE]
+            )
+            for share in sorted(set(self._given.shorter_runs))
+        }
+        return dataclasses.replace(size, shorter_runs=shorter)
+
+    def _results(self, grid: Grid, material: Material, fraction: float) -> Results:
+        """All sections of results.json."""
+        given, train = self._given, self._parts.train
+        core = list(dict.fromkeys(given.core_arms))
+        protocol = Protocol(
+            reference=UNFILTERED,
+            candidate=CANDIDATE,
+            baselines=[RANDOM] if RANDOM in core else [],
+            seeds=list(given.seeds),
+            core_arms=core,
+            more_arms=[arm for arm in given.arms(given.smallest) if arm not in core],
+            online_arms=list(given.online_arms),
+            discard_fraction=fraction,
+            chosen_by="the user" if given.discard_fraction else "the sweep, on the validation part",
+            same_as_unfiltered=self._same_as_unfiltered,
+        )
+        sizes = [self._size(grid, name, fraction, protocol) for name in given.sizes]
+        training = self._rater.metadata["training"]
+        own, perplexity = given.rater is None, self._perplexity_facts
+        where = f"all {len(train):,} windows of the train part"
+        return Results.assemble(
+            study="evidence",
+            title=given.title,
+            answer=verdicts.answer(sizes, protocol),
+            corpus=self._described,
+            rater=Rater(
+                self._rater.metadata["parameters"],
+                self._rater.fingerprint,
+                findings.quality(self._scores, *findings.levels_and_kinds(train), where),
+                training.get("meta_step"),
+                training.get("chosen"),
+                None if own else self._made["path"],
+            ),
+            protocol=dataclasses.replace(
+                protocol, warnings=summaries.budget_warnings(sizes, UNFILTERED)
+            ),
+            sweep=self._sweeps(grid, fraction),
+            sizes=sizes,
+            compute=Compute(
+                "matrix products of the networks, two operations a multiplication and addition; a"
+                " training step is three forward passes",
+                self._scored["forward_flops"],
+                self._scored["examples"],
+                self._scored["flops"],
+                self._made["flops"],
+                perplexity,
+            ),
+            tasks={
+                task.name: TaskFacts(len(task.questions), task.available, task.chance)
+                for task in given.tasks
+            },
+            findings=what_the_rater_learned(
+                self._base_dir / _RATER if own else None,
+                lambda: experiment(data=lambda: self._parts).rater,
+                self._parts,
+                self._scores,
+                self._baselines,
+                perplexity is not None,
+                sorted({0.0, fraction, *FRACTIONS}),
+            ),
+            stages=self._stages.timings() | _runs(sizes),
+            settings={
+                "threads_a_model": {name: grid.threads(name) for name in given.sizes},
+                "configuration": run_configuration.parsed_config(),
+            },
+        )
+
+    def _sweeps(self, grid: Grid, fraction: float) -> dict[str, Sweep]:
+        return {
+            size: summaries.sweep_section(self._found_sweep(grid, size), fraction)
+            for size in self._given.sizes
+            if self._given.is_swept(size)
+        }
+
+    @property
+    def _perplexity_facts(self) -> dict | None:
+        done = self._stages.is_done("perplexity")
+        return self._stages.result("perplexity") if done else None
+
+    def _description(self, arm: str) -> str:
+        online = arm in self._given.online_arms
+        where = "chosen in oversized batches" if online else "chosen beforehand"
+        text = _DESCRIPTIONS.get(arm, "an arm of the user's own")
+        return text if arm == UNFILTERED else f"{text}; {where}"
+
+    def _cost(self, arm: str, facts: SizeFacts, fraction: float) -> Cost:
+        scoring, meta_training = 0, 0.0
+        if arm in _USES_RATER:
+            scoring, meta_training = self._scored["forward_flops"], self._made["flops"]["total"]
+        elif arm.startswith("perplexity_"):
+            scoring = self._perplexity_facts["forward_flops"]
+        online = arm in self._given.online_arms
+        count = scored_examples(facts.batch_size, fraction, online, len(self._parts.train))
+        return Cost(scoring, count, meta_training)
+
+
 def _runs(sizes: Sequence[Size]) -> dict[str, Stage]:
     """Time of the training runs of every size, as a stage; the sweep's other runs not counted."""
     return {
@@ -50,269 +340,17 @@ def _runs(sizes: Sequence[Size]) -> dict[str, Stage]:
     }
 
 
-class Study:
-    """What is to be run, in which order, and what came of it; arguments as of `evidence`."""
-
-    def __init__(
-        self,
-        base_dir,
-        sizes,
-        seeds,
-        core_arms,
-        more_arms,
-        online_arms,
-        sweep_sizes,
-        shorter_runs,
-        claims,
-        say,
-    ):
-        if not sizes or not seeds:
-            raise ConfigurationError("evidence.sizes and evidence.seeds must not be empty.")
-        missing = [arm for arm in (UNFILTERED, CANDIDATE) if arm not in core_arms]
-        if missing:
-            raise ConfigurationError(
-                f"evidence.core_arms lacks {' and '.join(missing)}: nothing could be compared."
-            )
-        if sweep_sizes not in ("all", "smallest"):
-            raise ConfigurationError(
-                f"evidence.sweep_sizes is {sweep_sizes!r}: it must be 'all' or 'smallest'."
-            )
-        if UNFILTERED in online_arms:
-            raise ConfigurationError("evidence.online_arms: unfiltered chooses nothing.")
-        unknown = [name for name in sizes if not name or set(name) & set("/\\") or name[0] == "."]
-        if unknown:
-            raise ConfigurationError(f"evidence.sizes: {unknown[0]!r} cannot name a folder.")
-        self.base_dir, self.sizes, self.seeds = base_dir, sizes, list(seeds)
-        self.core_arms = list(dict.fromkeys(core_arms))
-        self.more_arms = [arm for arm in dict.fromkeys(more_arms) if arm not in self.core_arms]
-        self.online_arms, self.sweep_sizes = tuple(online_arms), sweep_sizes
-        self.shorter_runs = sorted(set(shorter_runs))
-        wrong = [share for share in self.shorter_runs if not 0 < share < 1]
-        if wrong:
-            raise ConfigurationError(
-                f"evidence.shorter_runs: {wrong[0]:g} is no share of the steps between 0 and 1."
-            )
-        self.claims, self.say = claims, say
-        self.stages = Stages(base_dir, say)
-        self.same_as_unfiltered: list[list[str]] = []
-
-    @property
-    def all_arms(self) -> list[str]:
-        """Of the smallest size."""
-        return self.core_arms + self.more_arms
-
-    def shared(self, name: str, work: Callable[[], dict]) -> dict:
-        """A stage that one of the processes does."""
-        self.claims.share(
-            [name], self.stages.is_done, lambda stage: self.stages.run(stage, work), self.say
+def other_corpus(
+    corpus: Corpus, tokenizer: Tokenizer, train: ExampleSet, size: int | None
+) -> ExampleSet:
+    """Windows of another corpus, without those that the train part has; at most `size` of them."""
+    length = train.features["tokens"].shape[1]
+    examples = window_documents(corpus.documents(), tokenizer, length, name=corpus.name)
+    known = {row.tobytes() for row in train.features["tokens"]}
+    fresh = [row.tobytes() not in known for row in examples.features["tokens"]]
+    if not any(fresh):
+        raise ConfigurationError(
+            f"evidence.corpora: every window of '{corpus.name}' is in the train part too: name a"
+            " corpus that the models do not train on."
         )
-        return self.stages.result(name)
-
-    def arms(self, size: str) -> list[str]:
-        """Arms of a size."""
-        return self.all_arms if size == next(iter(self.sizes)) else self.core_arms
-
-    def check(self) -> None:
-        """Builds every trainer, so that settings which cannot work are found before the work."""
-        for size, build in self.sizes.items():
-            trainer = build()
-            for share in self.shorter_runs:
-                try:
-                    trainer.steps_of(share)
-                except ConfigurationError as error:
-                    raise ConfigurationError(f"evidence.shorter_runs, {size}: {error}") from error
-
-    def run(self, cells: Cells, parts: Parts, fraction, sweep, sweep_seeds) -> float:
-        """Runs every cell; returns the fraction that was chosen."""
-        smallest, chosen = next(iter(self.sizes)), fraction
-        for size in self.sizes:
-            facts = self.shared(f"size-{size}", lambda size=size: self._facts(size, cells, parts))
-            tried = (
-                [cell(size, CANDIDATE, f, seed) for f in sweep for seed in sweep_seeds]
-                if size == smallest or self.sweep_sizes == "all"
-                else []
-            )
-            if size == smallest:
-                self._share(cells, tried)
-                if chosen is None:
-                    swept = self._sweep(cells, size, sweep, sweep_seeds)
-                    chosen = summaries.best_fraction(swept)
-                    self.say(f"  discard fraction by validation loss at {size}: {chosen:g}")
-            arms = []
-            for arm in self.arms(size):
-                if (
-                    arm == RANDOM
-                    and arm in self.online_arms
-                    and is_unfiltered(facts["steps"], facts["batch_size"], chosen, len(parts.train))
-                ):
-                    self.same_as_unfiltered.append([size, arm])
-                else:
-                    arms.append(arm)
-            # Seed by seed, so that a study that was stopped has whole seeds.
-            self._share(cells, [cell(size, a, chosen, seed) for seed in self.seeds for a in arms])
-            for share in self.shorter_runs:
-                self._share(cells, self._shorter(size, chosen, share))
-            self._share(cells, tried)
-        return chosen
-
-    def _shorter(self, size: str, fraction, share: float) -> list[Cell]:
-        return [cell(size, CANDIDATE, fraction, seed, share) for seed in self.seeds]
-
-    def _share(self, cells: Cells, wanted: Sequence[Cell]) -> None:
-        by_name = {c.name: c for c in wanted}
-
-        def run(name: str) -> None:
-            found = cells.run(by_name[name])
-            cell_summaries.write(self.base_dir, found)
-
-        self.claims.share(
-            by_name, lambda name: cells.read(by_name[name]) is not None, run, self.say
-        )
-
-    def _facts(self, size: str, cells: Cells, parts: Parts) -> dict:
-        trainer = cells.trainer(size)
-        features = parts.train.features
-        length = int(features["tokens"].shape[1])
-        return {
-            "name": size,
-            "parameters": trainer.parameters,
-            "steps": trainer.steps,
-            "batch_size": trainer.batch_size,
-            "sequence_length": length,
-            "tokens_a_run": trainer.steps * trainer.batch_size * length,
-            "forward_flops": flops.forward_flops(trainer.model, flops.feature_shapes(features)),
-        }
-
-    def _sweep(self, cells: Cells, size: str, fractions, seeds) -> dict:
-        return {
-            f: {seed: cells.read(cell(size, CANDIDATE, f, seed)) for seed in seeds}
-            for f in fractions
-        }
-
-    def results(
-        self,
-        cells,
-        parts,
-        described,
-        scored,
-        made,
-        loaded,
-        fraction,
-        sweep,
-        sweep_seeds,
-        by_sweep,
-        title,
-        measures,
-        baselines,
-        scores,
-    ) -> Results:
-        """All sections of results.json."""
-        skipped = {tuple(pair) for pair in self.same_as_unfiltered}
-        perplexity = self.stages.result("perplexity") if self.stages.is_done("perplexity") else None
-        tokens = int(count_targets(measures.test).sum())
-        given = Protocol(
-            reference=UNFILTERED,
-            candidate=CANDIDATE,
-            baselines=[RANDOM] if RANDOM in self.core_arms else [],
-            seeds=self.seeds,
-            core_arms=self.core_arms,
-            more_arms=self.more_arms,
-            online_arms=list(self.online_arms),
-            discard_fraction=fraction,
-            chosen_by="the sweep, on the validation part" if by_sweep else "the user",
-            same_as_unfiltered=sorted(skipped),
-        )
-        sizes, sweeps = [], {}
-        for name in self.sizes:
-            facts = read(SizeFacts, self.stages.result(f"size-{name}"), f"size-{name}")
-            arms = [arm for arm in self.arms(name) if (name, arm) not in skipped]
-            found = {
-                arm: {s: cells.read(cell(name, arm, fraction, s)) for s in self.seeds}
-                for arm in arms
-            }
-            cost = {
-                arm: self._cost(arm, facts, scored, made, perplexity, fraction, len(parts.train))
-                for arm in arms
-            }
-            smallest_pool = min(
-                int(c["budget"]["pool_examples"]) for runs in found.values() for c in runs.values()
-            )
-            too_small = verdicts.too_small_for_verdict(
-                smallest_pool, tokens, facts.steps, facts.batch_size
-            )
-            known = {arm: ArmFacts(self._description(arm), cost[arm]) for arm in arms}
-            size = summaries.size_section(facts, found, known, given, too_small)
-            shorter = {
-                f"{share:g}": summaries.shorter_run(
-                    {c.seed: cells.read(c) for c in self._shorter(name, fraction, share)},
-                    size,
-                    UNFILTERED,
-                    cost[CANDIDATE],
-                )
-                for share in self.shorter_runs
-            }
-            sizes.append(dataclasses.replace(size, shorter_runs=shorter))
-            if sweep and (name == next(iter(self.sizes)) or self.sweep_sizes == "all"):
-                by_fraction = self._sweep(cells, name, sweep, sweep_seeds)
-                sweeps[name] = summaries.sweep_section(by_fraction, fraction)
-        training = loaded.metadata["training"]
-        own = self.stages.is_done("meta_train")
-        levels, kinds = findings.levels_and_kinds(parts.train)
-        where = f"all {len(parts.train):,} windows of the train part"
-        return Results.assemble(
-            study="evidence",
-            title=title,
-            answer=verdicts.answer(sizes, given),
-            corpus=described,
-            rater=Rater(
-                loaded.metadata["parameters"],
-                loaded.fingerprint,
-                findings.quality(scores, levels, kinds, where),
-                training.get("meta_step"),
-                training.get("chosen"),
-                None if own else made["path"],
-            ),
-            protocol=dataclasses.replace(
-                given, warnings=summaries.budget_warnings(sizes, UNFILTERED)
-            ),
-            sweep=sweeps,
-            sizes=sizes,
-            compute=Compute(
-                "matrix products of the networks, two operations a multiplication and addition; a"
-                " training step is three forward passes",
-                scored["forward_flops"],
-                scored["examples"],
-                scored["flops"],
-                made["flops"],
-                perplexity,
-            ),
-            tasks={
-                task.name: TaskFacts(len(task.questions), task.available, task.chance)
-                for task in measures.tasks
-            },
-            findings=what_the_rater_learned(
-                self.base_dir / evidence_rater.FOLDER if own else None,
-                lambda: experiment(data=lambda: parts).rater,
-                parts,
-                scores,
-                baselines(),
-                perplexity is not None,
-                sorted({0.0, fraction, *FRACTIONS}),
-            ),
-            stages=self.stages.timings() | _runs(sizes),
-            settings={"configuration": run_configuration.parsed_config()},
-        )
-
-    def _description(self, arm: str) -> str:
-        where = "chosen in oversized batches" if arm in self.online_arms else "chosen beforehand"
-        text = _DESCRIPTIONS.get(arm, "an arm of the user's own")
-        return text if arm == UNFILTERED else f"{text}; {where}"
-
-    def _cost(self, arm, facts: SizeFacts, scored, made, perplexity, fraction, examples) -> Cost:
-        scoring, meta_training = 0, 0.0
-        if arm in _USES_RATER:
-            scoring, meta_training = scored["forward_flops"], made["flops"]["total"]
-        elif arm.startswith("perplexity_"):
-            scoring = perplexity["forward_flops"]
-        count = scored_examples(facts.batch_size, fraction, arm in self.online_arms, examples)
-        return Cost(scoring, count, meta_training)
+    return thinned(examples.take(np.array(fresh)), size)

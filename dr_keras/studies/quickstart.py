@@ -3,7 +3,7 @@
     <base_dir>/                     a run of meta_train (see dr_keras.runs.meta_training)
     <base_dir>/export/<version>/    the rater
     <base_dir>/filtered/            the filtered corpus (see dr_keras.corpus_jobs.corpus_filter)
-    <base_dir>/cells/               one training run of one arm and seed each
+    <base_dir>/cells/model/         one training run of one arm and seed each (see studies.cells)
     <base_dir>/stages/              what is done, its time and memory
     <base_dir>/results.json, report.html
 
@@ -11,37 +11,49 @@ Every stage resumes or is reused by a later call with the same configuration.
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
 import shutil
 
 import numpy as np
 
-from dr_keras.baselines.candidates import document_candidates
+from dr_keras.baselines.arms import Baselines
+from dr_keras.baselines.candidates import Candidates, document_candidates, joined_candidates
+from dr_keras.baselines.selection import Selection, keep_first, matching_fraction
 from dr_keras.config import run_configuration
 from dr_keras.corpus_jobs.corpus_filter import filter_corpus
-from dr_keras.data import document_rows as arms
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import document_ids
 from dr_keras.data.prepare import split_documents, text_data
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.rating.score_files import read_scores
 from dr_keras.runs.experiment import Experiment, experiment
-from dr_keras.runs.export import export_run
-from dr_keras.runs.meta_training import MAY_DIFFER, meta_train
+from dr_keras.runs.meta_training import MAY_DIFFER
 from dr_keras.serving.loading import load_rater
-from dr_keras.studies import findings, learned, summaries, verdicts
-from dr_keras.studies.cells import run_cell
+from dr_keras.studies import findings, learned, rater, verdicts
+from dr_keras.studies.arm_streams import UNFILTERED, Draws
+from dr_keras.studies.cells import Cell, Material, cell, counts, describe, thinned
+from dr_keras.studies.grid import Grid
 from dr_keras.studies.results import Rater, Results, read, to_json
-from dr_keras.studies.sizes import Protocol, Size, SizeFacts
+from dr_keras.studies.sizes import Protocol, Size
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
 from dr_keras.system import locks
 from dr_keras.system.progress import Progress
-from dr_keras.training.language_model_training import LanguageModelTrainer, count_targets
+from dr_keras.training.language_model_training import LanguageModelTrainer
 import gin
+
+SIZE = "model"
+DESCRIPTIONS = {
+    UNFILTERED: "all of the train part",
+    "random": "as many documents as the rater kept, chosen by hash, others for each seed",
+    "rater": "the documents the rater kept",
+    "ceiling": "the passages known to be clean: the best that any filter could do",
+}
 
 
 def memory_corpus(name: str, documents: Sequence[Document], weights=None) -> Corpus:
@@ -51,7 +63,167 @@ def memory_corpus(name: str, documents: Sequence[Document], weights=None) -> Cor
     return corpus
 
 
-class _Material:
+@gin.configurable("compare_filtered", denylist=["title", "say"])
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuickStart:
+    """A study of one corpus, one size of model and the documents that a new rater keeps.
+
+    Args:
+      corpus: of text; its four parts are split off as for `text_data`.
+      discard_fraction: share of the train documents that filtering removes.
+      filter_batch_size: B of batch top-K, whose keep probability the filter follows.
+      filter_method: see `filter_corpus`.
+      seeds: one training run per arm and seed.
+      test_size: evaluate on at most so many test examples, evenly spread; None takes all.
+      ceiling: add an arm of the passages known to be clean, where damage is known: the best that
+        any filter could do.
+      more_arms: further arms of `baselines.arms.ARMS`, which drop as many documents as the rater.
+      title: of the report.
+      say: prints a line for the user.
+    """
+
+    corpus: Corpus = gin.REQUIRED
+    discard_fraction: float = 0.5
+    filter_batch_size: int = 64
+    filter_method: str = "keep_probability"
+    seeds: Sequence[int] = (0, 1, 2)
+    test_size: int | None = None
+    ceiling: bool = False
+    more_arms: Sequence[str] = ()
+    title: str = "dr_keras quick start"
+    say: Callable[[str], None] = print
+
+    @locks.alone_at("base_dir", "a quick start", CheckpointError)
+    def run(
+        self, base_dir, write_report: Callable[[Results, pathlib.Path], None] | None = None
+    ) -> Results:
+        """Runs all stages in `base_dir`; what is done already is reused.
+
+        Args:
+          base_dir: the run directory.
+          write_report: writes <base_dir>/report.html from the results; None leaves it out.
+
+        Returns:
+          The results as written to results.json.
+
+        Raises:
+          ConfigurationError: a setting out of its range, or base_dir holds a run with others.
+          CheckpointError: another process works in base_dir, or it is of an earlier version.
+        """
+        if not self.seeds:
+            raise ConfigurationError("compare_filtered.seeds is empty: name at least one seed.")
+        base_dir = pathlib.Path(base_dir)
+        run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+        stages = Stages(base_dir, self.say)
+        text = _Text(self.corpus)
+        described = stages.run("corpus", text.describe)
+        train = described["parts"]["train"]
+        self.say(
+            f"  {train['documents']:,} documents and {train['unique_tokens']:,} tokens to train"
+            f" on; fingerprint {described['fingerprint'][:16]}"
+        )
+        stages.run("meta_train", lambda: rater.trained(base_dir, text.setup))
+        exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, text.setup))
+        kept = stages.run("filter", lambda: self._filter(base_dir, text, exported["path"]))
+        compared = stages.run("compare", lambda: self._compare(base_dir, text))
+        self.say(
+            f"  peak memory of all processes: {stages.peak_memory_bytes / 1e9:.1f} GB, pages that"
+            " they share counted for each"
+        )
+        size = read(Size, compared["size"], "compare")
+        found = _results(
+            base_dir, text.documents["train"], self._protocol, size,
+            title=self.title, corpus=described, stages=stages.timings(),
+            exported=exported["path"],
+            settings={
+                "filter": kept["settings"],
+                "achieved_discard_fraction": kept["achieved_fraction"],
+                "threads_a_model": compared["threads_a_model"],
+                "configuration": run_configuration.PARSED_CONFIG,
+            },
+        )  # fmt: skip
+        found.write(base_dir / "results.json")
+        if write_report is not None:
+            write_report(found, base_dir / "report.html")
+        return found
+
+    @property
+    def _protocol(self) -> Protocol:
+        return Protocol(
+            reference=UNFILTERED, candidate="rater", baselines=["random"], seeds=list(self.seeds)
+        )
+
+    def _filter(self, base_dir: pathlib.Path, text: "_Text", exported: str) -> dict:
+        shown = None
+
+        def progress(done: int, total: int) -> None:
+            nonlocal shown
+            shown = shown or Progress("  scoring", total, "bytes")
+            shown.update(done)
+
+        output = base_dir / "filtered"
+        if (output / "manifest.json").exists():  # finished, but the stage's record not written
+            shutil.rmtree(output)
+        manifest = filter_corpus(
+            memory_corpus(self.corpus.name, text.documents["train"]),
+            load_rater(str(base_dir / exported)),
+            output_dir=str(output),
+            discard_fraction=self.discard_fraction,
+            batch_size=self.filter_batch_size,
+            method=self.filter_method,
+            progress=progress,
+        )
+        if shown:
+            shown.close()
+        return manifest
+
+    def _compare(self, base_dir: pathlib.Path, text: "_Text") -> dict:
+        """Trains every cell; {"size", "threads_a_model"}."""
+        parts = text.setup.parts
+        kept = _kept_ids(base_dir / "filtered")
+        candidates = joined_candidates(parts.train)
+        is_kept = np.isin(candidates.ids.astype(str), sorted(kept))
+        levels = parts.train.labels.get("level", np.full(len(parts.train), np.nan))
+        is_clean = candidates.of_examples(levels) == 0
+        share = matching_fraction(int(is_kept.sum()), len(candidates))
+        scores = read_scores(base_dir / "filtered" / "scores.jsonl")
+        rows = scores.rows()
+
+        @functools.cache
+        def baselines() -> Baselines:
+            return Baselines(
+                candidates,
+                joined_candidates(parts.outer),
+                scores.score[[rows[document] for document in document_ids(parts.train)]],
+                cache_dir=base_dir / "baselines",
+                more_arms={
+                    "rater": _known("rater", is_kept),
+                    "ceiling": _known("ceiling", is_clean),
+                },
+            )
+
+        arms = [UNFILTERED, "random", "rater", *self.more_arms]
+        arms += ["ceiling"] if self.ceiling and is_clean.any() else []
+        material = Material(
+            {SIZE: LanguageModelTrainer}, parts.train, thinned(parts.test, self.test_size)
+        )
+        draws = Draws(baselines, lambda size, fraction: share)
+        chosen = hashlib.sha256("\n".join(sorted(kept)).encode()).hexdigest()
+
+        def of(arm: str) -> list[Cell]:
+            return [cell(SIZE, arm, self.discard_fraction, seed) for seed in self.seeds]
+
+        with Grid(base_dir, material, draws, lambda cell: [chosen], say=self.say) as grid:
+            # Seed by seed, so that an interrupted comparison has whole seeds to show.
+            grid.run([cell for by_arm in zip(*map(of, arms)) for cell in by_arm])
+            known = {arm: _facts(arm, draws(of(arm)[0]), parts.train) for arm in arms}
+            size = grid.section(
+                grid.facts(SIZE), {arm: of(arm) for arm in arms}, known, self._protocol
+            )
+            return {"size": to_json(size), "threads_a_model": grid.threads(SIZE)}
+
+
+class _Text:
     """Documents and examples, read when a stage first needs them."""
 
     def __init__(self, corpus: Corpus):
@@ -67,142 +239,12 @@ class _Material:
         corpus = memory_corpus(self._corpus.name, everything, self._corpus.weights)
         return experiment(data=lambda: text_data(corpus=corpus))
 
-    @property
-    def train_corpus(self) -> Corpus:
-        return memory_corpus(self._corpus.name, self.documents["train"])
-
     def describe(self) -> dict:
         """The `corpus` section of results.json."""
-        parts = self.setup.parts
-        return {
-            "name": self._corpus.name,
-            "fingerprint": parts.fingerprint,
-            "parts": {
-                part: {
-                    "documents": len(self.documents[part]),
-                    "examples": len(examples),
-                    "unique_tokens": int(count_targets(examples).sum()),
-                    "by_source": examples.counts_by_source(),
-                    "by_damage": _counts(examples.labels.get("damage")),
-                }
-                for part, examples in parts.items()
-            },
-            "notes": self._corpus.describe(),
-        }
-
-
-@gin.configurable(denylist=["base_dir", "title", "write_report"])
-@locks.alone_at("base_dir", "a quick start", CheckpointError)
-def compare_filtered(
-    base_dir,
-    corpus: Corpus = gin.REQUIRED,
-    discard_fraction: float = 0.5,
-    filter_batch_size: int = 64,
-    filter_method: str = "keep_probability",
-    seeds: Sequence[int] = (0, 1, 2),
-    test_size: int | None = None,
-    ceiling: bool = False,
-    title: str = "dr_keras quick start",
-    write_report: Callable[[Results, pathlib.Path], None] | None = None,
-    say=print,
-) -> Results:
-    """Runs all stages in `base_dir`; what is done already is reused.
-
-    Args:
-      base_dir: the run directory.
-      corpus: of text; its four parts are split off as for `text_data`.
-      discard_fraction: share of the train documents that filtering removes.
-      filter_batch_size: B of batch top-K, whose keep probability the filter follows.
-      filter_method: see `filter_corpus`.
-      seeds: one training run per arm and seed.
-      test_size: evaluate on at most so many test examples, evenly spread; None takes all.
-      ceiling: add an arm of the passages known to be clean, where damage is known: the best that
-        any filter could do.
-      title: of the report.
-      write_report: writes <base_dir>/report.html from the results; None leaves it out.
-      say: prints a line for the user.
-
-    Returns:
-      The results as written to results.json.
-
-    Raises:
-      ConfigurationError: a setting out of its range, or base_dir holds a run with others.
-      CheckpointError: another process works in base_dir.
-    """
-    if not seeds:
-        raise ConfigurationError("compare_filtered.seeds is empty: name at least one seed.")
-    base_dir = pathlib.Path(base_dir)
-    run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
-    stages = Stages(base_dir, say)
-    material = _Material(corpus)
-
-    described = stages.run("corpus", material.describe)
-    train = described["parts"]["train"]
-    say(
-        f"  {train['documents']:,} documents and {train['unique_tokens']:,} tokens to train on;"
-        f" fingerprint {described['fingerprint'][:16]}"
-    )
-    stages.run("meta_train", lambda: _meta_train(base_dir, material))
-    exported = stages.run("export", lambda: _export(base_dir, material))
-    kept = stages.run(
-        "filter",
-        lambda: _filter(
-            base_dir, material, exported["path"], discard_fraction, filter_batch_size, filter_method
-        ),
-    )
-    protocol = Protocol(
-        reference="unfiltered", candidate="rater", baselines=["random"], seeds=list(seeds)
-    )
-    compared = stages.run(
-        "compare", lambda: to_json(_compare(base_dir, material, protocol, test_size, ceiling))
-    )
-    found = _results(
-        base_dir, material.documents["train"], protocol, read(Size, compared, "compare"),
-        title=title, corpus=described, stages=stages.timings(),
-        exported=exported["path"], kept=kept,
-    )  # fmt: skip
-    found.write(base_dir / "results.json")
-    if write_report is not None:
-        write_report(found, base_dir / "report.html")
-    return found
-
-
-def _meta_train(base_dir: pathlib.Path, material: _Material) -> dict:
-    trainer = meta_train(base_dir, material.setup)
-    return {
-        "meta_steps": int(trainer.meta_step.numpy()),
-        "nonfinite": int(trainer.nonfinite_count.numpy()),
-    }
-
-
-def _export(base_dir: pathlib.Path, material: _Material) -> dict:
-    path = pathlib.Path(export_run(base_dir, "best", material.setup))
-    return {"path": path.relative_to(base_dir).as_posix()}
-
-
-def _filter(base_dir, material, exported, discard_fraction, batch_size, method) -> dict:
-    shown = None
-
-    def progress(done: int, total: int) -> None:
-        nonlocal shown
-        shown = shown or Progress("  scoring", total, "bytes")
-        shown.update(done)
-
-    output = base_dir / "filtered"
-    if (output / "manifest.json").exists():  # finished, but the stage's own record was not written
-        shutil.rmtree(output)
-    manifest = filter_corpus(
-        material.train_corpus,
-        load_rater(str(base_dir / exported)),
-        output_dir=str(output),
-        discard_fraction=discard_fraction,
-        batch_size=batch_size,
-        method=method,
-        progress=progress,
-    )
-    if shown:
-        shown.close()
-    return manifest
+        described = describe(self.setup.parts, self._corpus.name)
+        for part, facts in described["parts"].items():
+            facts["documents"] = len(self.documents[part])
+        return described | {"notes": self._corpus.describe()}
 
 
 def _kept_ids(folder: pathlib.Path) -> set[str]:
@@ -213,69 +255,26 @@ def _kept_ids(folder: pathlib.Path) -> set[str]:
     return kept
 
 
-def _arms(base_dir: pathlib.Path, train: ExampleSet, ceiling: bool) -> dict[str, ExampleSet]:
-    """unfiltered, random and rater; random drops as many documents as the rater did."""
-    kept = _kept_ids(base_dir / "filtered")
-    chosen = arms.random_documents(train, len(kept), seed=0)
-    sets = {
-        "unfiltered": train,
-        "random": train.take(arms.kept_rows(train, chosen), "random arm"),
-        "rater": train.take(arms.kept_rows(train, kept), "rater arm"),
-    }
-    clean = np.flatnonzero(train.labels.get("level", np.full(len(train), np.nan)) == 0)
-    if ceiling and len(clean):
-        sets["ceiling"] = train.take(clean, "ceiling arm")
-    return sets
+def _known(arm: str, chosen: np.ndarray) -> Callable[..., Selection]:
+    """An arm that keeps the candidates of a mask [N], however many they are."""
+
+    def select(study: Baselines, discard_fraction, seed: int) -> Selection:
+        candidates: Candidates = study.candidates
+        order = np.argsort(~chosen, kind="stable")
+        share = matching_fraction(int(chosen.sum()), len(candidates))
+        return keep_first(arm, candidates, order, share)
+
+    return select
 
 
-DESCRIPTIONS = {
-    "unfiltered": "all of the train part",
-    "random": "as many documents as the rater kept, chosen by hash",
-    "rater": "the documents the rater kept",
-    "ceiling": "the passages known to be clean: the best that any filter could do",
-}
-
-
-def _compare(
-    base_dir: pathlib.Path,
-    material: _Material,
-    protocol: Protocol,
-    test_size: int | None,
-    ceiling: bool,
-) -> Size:
-    """Trains every cell."""
-    parts = material.setup.parts
-    test = parts.test
-    if test_size is not None and test_size < len(test):
-        test = test.take(np.linspace(0, len(test) - 1, test_size).astype(int))
-    trainer = LanguageModelTrainer()
-    sets = _arms(base_dir, parts.train, ceiling)
-    cells: dict[str, dict] = {name: {} for name in sets}
-    # Seed by seed, so that an interrupted comparison has whole seeds to show.
-    for seed in protocol.seeds:
-        for name, examples in sets.items():
-            record = run_cell(base_dir, trainer, name, seed, examples, test)
-            dropped = 1 - len(examples) / len(parts.train)
-            cells[name][seed] = {"record": record.to_dict(), "discard_fraction": dropped}
-    facts = {
-        name: ArmFacts(
-            DESCRIPTIONS[name],
-            pool_by_source=examples.counts_by_source(),
-            pool_by_damage=_counts(examples.labels.get("damage")),
-        )
-        for name, examples in sets.items()
-    }
-    smallest = min(map(len, sets.values()))
-    tokens = int(count_targets(test).sum())
-    size = SizeFacts(
-        name="quick start",
-        parameters=trainer.parameters,
-        steps=trainer.steps,
-        batch_size=trainer.batch_size,
-        sequence_length=int(parts.train.features["tokens"].shape[1]),
+def _facts(arm: str, draw, train) -> ArmFacts:
+    """Of an arm; what the random one keeps is told of its first seed."""
+    kept = train if draw.rows is None else train.take(draw.rows)
+    return ArmFacts(
+        DESCRIPTIONS.get(arm, "see the documentation of baselines"),
+        pool_by_source=kept.counts_by_source(),
+        pool_by_damage=counts(kept.labels.get("damage")),
     )
-    too_small = verdicts.too_small_for_verdict(smallest, tokens, trainer.steps, trainer.batch_size)
-    return summaries.size_section(size, cells, facts, protocol, too_small)
 
 
 def _results(
@@ -285,7 +284,6 @@ def _results(
     size: Size,
     *,
     exported: str,
-    kept: dict,
     **sections,
 ) -> Results:
     """All sections of results.json."""
@@ -295,8 +293,8 @@ def _results(
     levels = np.array([np.nan if d.level is None else d.level for d in train])
     kinds = [d.damage for d in train]
     sources = [d.source for d in train]
-    rater = load_rater(str(base_dir / exported))
-    training = rater.metadata["training"]
+    loaded = load_rater(str(base_dir / exported))
+    training = loaded.metadata["training"]
     where = f"all {len(train):,} documents of the train part"
     labels = {"level": levels, "damage": kinds}
     return Results.assemble(
@@ -305,26 +303,14 @@ def _results(
         protocol=protocol,
         sizes=[size],
         rater=Rater(
-            rater.metadata["parameters"],
-            rater.fingerprint,
+            loaded.metadata["parameters"],
+            loaded.fingerprint,
             findings.quality(scores, levels, kinds, where),
             training["meta_step"],
             training["chosen"],
         ),
-        settings={
-            "filter": kept["settings"],
-            "achieved_discard_fraction": kept["achieved_fraction"],
-            "configuration": run_configuration.PARSED_CONFIG,
-        },
         findings=findings.of_scores(scores, sources, levels, kinds)
         | findings.of_run(base_dir)
         | {"extremes": learned.extremes(document_candidates(train), scores, labels=labels)},
         **sections,
     )
-
-
-def _counts(values) -> dict[str, int]:
-    if values is None:
-        return {}
-    names, counts = np.unique([str(v) for v in values if v is not None], return_counts=True)
-    return {str(name): int(count) for name, count in zip(names, counts)}

@@ -1,31 +1,48 @@
 """Stages of a longer study: each is done once, timed, and its peak memory noted.
 
 A stage's record lies in <base_dir>/stages/<name>.json and is written when the stage is done, so
-that a later call reuses it and an interrupted one leaves none.
+that a later call reuses it and an interrupted one leaves none. <base_dir>/stages/layout.json says
+which version of the files these are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import contextlib
 import json
+import multiprocessing
 import os
 import pathlib
 import sys
 import threading
 import time
 
+from dr_keras.errors import CheckpointError
 from dr_keras.system import whole_files
+from dr_keras.system.claims import Claims
 from dr_keras.system.progress import duration
+
+# Counts up when the files of a study mean something else.
+LAYOUT = 2
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process now; its peak so far where /proc does not exist."""
+    """Resident memory now of this process and of those that it started with multiprocessing.
+
+    Pages that several of them have are counted for each. Where /proc does not exist: the peak so
+    far of this process alone.
+    """
+    processes = ["self", *(str(child.pid) for child in multiprocessing.active_children())]
+    pages = 0
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError, *([] if process == "self" else [OSError])):
+                with open(f"/proc/{process}/statm", encoding="ascii") as file:
+                    pages += int(file.read().split()[1])
     except OSError:
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class MemoryPeak:
@@ -58,12 +75,39 @@ class Stages:
     Args:
       base_dir: of the study.
       say: prints a line for the user.
+      claims: of the processes that share the study, each of whose stages one of them does; None
+        where there are no others.
+
+    Raises:
+      CheckpointError: the folder holds a study that another version of dr_keras laid out otherwise.
     """
 
-    def __init__(self, base_dir, say: Callable[[str], None] = print):
+    def __init__(self, base_dir, say: Callable[[str], None] = print, claims: Claims | None = None):
         self._folder = pathlib.Path(base_dir) / "stages"
-        self._say = say
+        self._say, self._claims = say, claims
         self.records: dict[str, dict] = {}
+        self._check_layout(base_dir)
+
+    def _check_layout(self, base_dir) -> None:
+        path, record = self._folder / "layout.json", {"layout": LAYOUT}
+        before = [] if path.exists() else list(self._folder.glob("*.json"))
+        known = record if not before else {}
+        if path.exists():
+            known = json.loads(path.read_text(encoding="utf-8"))
+        if known != record:
+            raise CheckpointError(
+                f"{base_dir} holds a study of another version of dr_keras, whose stages and cells"
+                " mean something else: go on with the version that began it, or name a new"
+                " base_dir."
+            )
+        if not path.exists():
+            self._write(path, record)
+
+    def shared(self, name: str, work: Callable[[], dict]) -> dict:
+        """As `run`, done by one of the processes that share the study."""
+        assert self._claims is not None
+        self._claims.share([name], self.is_done, lambda stage: self.run(stage, work), self._say)
+        return self.result(name)
 
     def run(self, name: str, work: Callable[[], dict | None]) -> dict:
         """`work()`'s result, or that of an earlier call.
@@ -117,10 +161,15 @@ class Stages:
         path = self._interrupted(name)
         return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
 
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most of all stages, of all processes together."""
+        return max((r["peak_memory_bytes"] for r in self.records.values()), default=0)
+
     def _note_interruption(self, name: str, seconds: float) -> None:
         self._write(self._interrupted(name), {"seconds": seconds})
 
-    def _write(self, path: pathlib.Path, record: dict) -> None:
+    def _write(self, path: pathlib.Path, record: Mapping) -> None:
         whole_files.write_text(path, json.dumps(record, indent=1) + "\n")
 
     def timings(self) -> dict[str, dict]:

@@ -73,6 +73,13 @@ class Progress:
             shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f}s each"
         return f"  {shown}  {duration(left)} left" if left > 0 else f"  {shown}"
 
+    def say(self, line: str) -> None:
+        """Prints a line of its own; on a terminal in place of the progress, which follows below."""
+        if self._terminal:
+            line = f"\r{line}{' ' * max(0, self._width - len(line))}"
+            self._width = 0
+        self._put(f"{line}\n")
+
     def close(self, note: str = "") -> None:
         """Ends the line with the time it took."""
         spent = duration(time.monotonic() - self._begin)

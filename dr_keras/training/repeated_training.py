@@ -276,6 +276,11 @@ class RepeatedTrainer:
         optimizer.build(self.model.trainable_variables)
 
     @property
+    def on_one_device(self) -> bool:
+        """Whether there is one copy of the model."""
+        return not isinstance(self._wrapped, ReplicatedModel)
+
+    @property
     def parameters(self) -> int:
         """Trainable parameters of the model."""
         return int(sum(math.prod(v.shape) for v in self.model.trainable_variables))

@@ -6,7 +6,7 @@ disadvantage. Beside the accuracy stands the likelihood of the right continuatio
 at small sizes accuracies lie at chance, and it is the figure that still moves.
 """
 
-from collections.abc import Sequence
+import dataclasses
 
 import keras
 import numpy as np
@@ -53,26 +53,49 @@ def likelihood_rows(
     return tokens, scored
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class TaskWindows:
+    """The continuations of a task as windows of tokens; it needs no tokenizer any more.
+
+    Attributes:
+      task: whose continuations these are, question by question.
+      tokens, scored: of all windows, see `likelihood_rows`: [R, S] each.
+      owners: int [R], the number of the continuation that a window belongs to.
+    """
+
+    task: Task
+    tokens: np.ndarray
+    scored: np.ndarray
+    owners: np.ndarray
+
+
+def task_windows(task: Task, tokenizer: Tokenizer, length: int) -> TaskWindows:
+    """The windows of `length` tokens in which a language model is asked a task."""
+    prompts = tokenizer.encode([q.prompt for q in task.questions for _ in q.continuations])
+    continuations = tokenizer.encode([c for q in task.questions for c in q.continuations])
+    rows = [
+        likelihood_rows(prompt, continuation, length, tokenizer.end_id)
+        for prompt, continuation in zip(prompts, continuations)
+    ]
+    return TaskWindows(
+        task,
+        np.concatenate([tokens for tokens, _ in rows]),
+        np.concatenate([marked for _, marked in rows]),
+        np.repeat(np.arange(len(rows)), [len(tokens) for tokens, _ in rows]),
+    )
+
+
 class TaskScorer:
     """Asks a language model tasks, with one compiled function.
 
     Args:
       model: Keras model from {"tokens": int32 [B, S]} to logits [B, S, V], or to the dict of
         `chunked_logits`; its present weights are used.
-      tokenizer: that the model was trained with.
-      sequence_length: S.
       batch_size: windows at once.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        tokenizer: Tokenizer,
-        sequence_length: int,
-        batch_size: int = 64,
-        jit_compile: bool = True,
-    ):
-        self._tokenizer, self._length, self._batch = tokenizer, sequence_length, batch_size
+    def __init__(self, model: keras.Model, batch_size: int = 64, jit_compile: bool = True):
+        self._batch = batch_size
 
         def likelihood(tokens, scored):
             logits = model(model_inputs(model, {"tokens": tokens}), training=False)
@@ -88,17 +111,11 @@ class TaskScorer:
 
         self._likelihood = tf.function(likelihood, jit_compile=jit_compile)
 
-    def log_likelihoods(self, prompts: Sequence[str], continuations: Sequence[str]) -> np.ndarray:
-        """log p(continuation | prompt) in nats, float64 [N]."""
-        start_id = self._tokenizer.end_id
-        pairs = zip(self._tokenizer.encode(prompts), self._tokenizer.encode(continuations))
-        rows = [likelihood_rows(p, c, self._length, start_id) for p, c in pairs]
-        owners = np.repeat(np.arange(len(rows)), [len(tokens) for tokens, _ in rows])
-        tokens = np.concatenate([tokens for tokens, _ in rows])
-        scored = np.concatenate([marked for _, marked in rows])
-        filled = -(-len(tokens) // self._batch) * self._batch - len(tokens)
-        tokens = np.pad(tokens, ((0, filled), (0, 0)))
-        scored = np.pad(scored, ((0, filled), (0, 0)))
+    def log_likelihoods(self, windows: TaskWindows) -> np.ndarray:
+        """log p(continuation | prompt) in nats of every continuation, float64 [N]."""
+        count = len(windows.owners)
+        filled = ((0, -count % self._batch), (0, 0))
+        tokens, scored = np.pad(windows.tokens, filled), np.pad(windows.scored, filled)
         values = [
             self._likelihood(
                 tf.constant(tokens[at : at + self._batch]),
@@ -106,14 +123,11 @@ class TaskScorer:
             )
             for at in range(0, len(tokens), self._batch)
         ]
-        values = np.concatenate([np.asarray(value, np.float64) for value in values])
-        return np.bincount(owners, values[: len(owners)], len(rows))
+        return np.bincount(windows.owners, np.concatenate(values).astype(np.float64)[:count])
 
-    def __call__(self, task: Task) -> dict[str, float]:
+    def __call__(self, windows: TaskWindows) -> dict[str, float]:
         """{"accuracy", "right_likelihood"} of a task: see `task_figures`."""
-        prompts = [q.prompt for q in task.questions for _ in q.continuations]
-        continuations = [c for q in task.questions for c in q.continuations]
-        return task_figures(task, self.log_likelihoods(prompts, continuations))
+        return task_figures(windows.task, self.log_likelihoods(windows))
 
 
 def task_figures(task: Task, log_likelihoods: np.ndarray) -> dict[str, float]:

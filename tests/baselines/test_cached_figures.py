@@ -9,7 +9,7 @@ import pytest
 from dr_keras.baselines.arms import cached
 from dr_keras.data.images.sources import npz_images
 from dr_keras.errors import CheckpointError, DataError
-from dr_keras.studies.retraining import read_scores
+from dr_keras.studies.rater import read_scores
 
 
 class Trap:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.data.examples import ExampleSet, Parts, document_ids
 from dr_keras.errors import DataError
 
 
@@ -80,3 +80,9 @@ def test_parts_fingerprint_depends_on_which_part_holds_what():
     moved = dataclasses.replace(parts, train=two, outer=one)
     assert parts.fingerprint != moved.fingerprint
     assert [name for name, _ in parts.items()] == ["train", "outer", "validation", "test"]
+
+
+def test_windows_go_with_their_document():
+    ids = strings("doc0#0", "doc0#1", "doc1#0", "whole")
+    found = document_ids(make_set(ids=ids))
+    assert found.tolist() == ["doc0", "doc0", "doc1", "whole"]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from dr_keras.data.document_rows import document_ids
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.runs.export import recorded_operative_config, reference_sample
 from dr_keras.runs.exporters import document_scores
 

@@ -18,6 +18,7 @@ ARMS = (
 # The rater that ships reads windows of 128 bytes; meta-training has tests of its own.
 BINDINGS = {
     "META_STEPS": "2",
+    "Workers.count": "0",
     "SEEDS": "(0, 1)",
     "evidence.rater": "'damaged_prose'",
     "evidence.meta_training_flops": "1e9",

@@ -40,7 +40,7 @@ SMALL = """
     MetaEvaluation.updates = 2 | MetaEvaluation.batch_size = 4
     LanguageModelTrainer.steps = 4 | LanguageModelTrainer.evaluate_every = 2
     LanguageModelTrainer.batch_size = 4 | LanguageModelTrainer.jit_compile = False
-    compare_filtered.seeds = (0, 1)
+    compare_filtered.seeds = (0, 1) | Workers.count = 0
 """
 
 
@@ -94,25 +94,25 @@ def test_a_run_leaves_results_report_rater_and_filtered_corpus(finished):
 
 def test_a_second_run_reuses_everything(finished, capsys):
     base_dir, arguments = finished
-    before = {p: p.stat().st_mtime_ns for p in (base_dir / "cells").iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in (base_dir / "cells" / "model").iterdir()}
     assert command.main(arguments) == 0
     output = capsys.readouterr().out
     assert output.count("done before") == 5
-    assert {p: p.stat().st_mtime_ns for p in (base_dir / "cells").iterdir()} == before
+    assert {p: p.stat().st_mtime_ns for p in (base_dir / "cells" / "model").iterdir()} == before
 
 
 def test_an_interrupted_comparison_goes_on_at_the_cell(finished, capsys):
     base_dir, arguments = finished
-    kept = base_dir / "cells" / "rater-0.json"
+    kept = base_dir / "cells" / "model" / "rater-50-0.json"
     before = kept.stat().st_mtime_ns
     (base_dir / "stages" / "compare.json").unlink()
-    lost = base_dir / "cells" / "rater-1.json"
+    lost = base_dir / "cells" / "model" / "rater-50-1.json"
     old = json.loads(lost.read_text())["record"]["curve"]
     lost.unlink()
     assert command.main(arguments) == 0
     assert kept.stat().st_mtime_ns == before
     assert json.loads(lost.read_text())["record"]["curve"] == old
-    assert "rater, seed 1: 4/4 steps" in capsys.readouterr().err
+    assert "model rater 50%, seed 1: 4/4 steps" in capsys.readouterr().err
 
 
 def test_another_configuration_is_refused(finished, capsys):

@@ -12,9 +12,9 @@ import dr_keras
 from dr_keras.commands.meta_train import main as meta_train_command
 from dr_keras.commands.retraining_study import main
 from dr_keras.errors import CheckpointError
-from dr_keras.studies import retraining as retraining_study
+from dr_keras.studies.rater import read_scores
 from dr_keras.studies.results import Results
-from dr_keras.studies.retraining import arm_name, kept_rows, random_rows
+from dr_keras.studies.retraining import arm_name
 
 MNIST = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist.npz"
 
@@ -62,6 +62,7 @@ def arguments(base_dir, npz, **bindings):
         "ScoreAgainstCorruption.extremes": 4,
         "image_pictures.extremes": 4,
         "label_noise.probability": 0.2,
+        "Workers.count": 0,
         **bindings,
     }
     given = ["--base_dir", str(base_dir), "--gin_file", "experiments/mnist_corruption.gin"]
@@ -85,7 +86,7 @@ def test_results_say_what_each_arm_left_out(study, npz):
     assert list(arms) == ["unfiltered", "rater 25%", "random 25%", "rater 50%", "random 50%"]
     assert found.protocol.candidate == "rater 50%" and found.protocol.seeds == [0, 1]
     total = arms["unfiltered"].budget.pool_examples
-    ids, scores = retraining_study.read_scores(study)
+    ids, scores = read_scores(study)
     assert len(scores) == total == len(set(ids))
     for share in (25, 50):
         dropped = arms[f"rater {share}%"].dropped
@@ -111,7 +112,7 @@ def test_results_say_what_each_arm_left_out(study, npz):
 
 
 def test_accuracy_is_that_of_the_trained_model(study):
-    record = json.loads((study / "cells" / "unfiltered-0.json").read_text())["record"]
+    record = json.loads((study / "cells" / "model" / "unfiltered-0-0.json").read_text())["record"]
     assert record["tokens_seen"] == 20 * 16 and [step for step, _ in record["curve"]] == [0, 10, 20]
     assert record["metrics"]["accuracy"] * 120 == pytest.approx(
         round(record["metrics"]["accuracy"] * 120)
@@ -154,7 +155,7 @@ def test_the_page(study):
 
 def test_the_rater_is_exported_for_images(study):
     rater = dr_keras.load_rater(study / "export")
-    ids, scores = retraining_study.read_scores(study)
+    ids, scores = read_scores(study)
     assert rater.metadata["kind"] == "images"
     images, _ = bars(5, np.random.default_rng(1))
     found = rater({"image": images[..., None]})
@@ -166,12 +167,12 @@ def test_a_second_call_reuses_everything_and_draws_again(study, npz, tmp_path, c
     copy = tmp_path / "run"
     shutil.copytree(study, copy)
     (copy / "report.html").unlink()
-    before = (copy / "cells" / "unfiltered-0.json").stat().st_mtime_ns
+    before = (copy / "cells" / "model" / "unfiltered-0-0.json").stat().st_mtime_ns
     assert main(arguments(copy, npz)) == 0
     printed = capsys.readouterr().out
     assert printed.count("done before") == 5 and "report:" in printed
     assert (copy / "report.html").exists()
-    assert (copy / "cells" / "unfiltered-0.json").stat().st_mtime_ns == before
+    assert (copy / "cells" / "model" / "unfiltered-0-0.json").stat().st_mtime_ns == before
     (copy / "scores.npz").write_bytes(b"not scores")
     assert main(arguments(copy, npz)) == 2
     assert "scores.npz cannot be read" in capsys.readouterr().err
@@ -200,18 +201,9 @@ def test_a_model_for_other_images_is_refused_before_training(npz, tmp_path, caps
     assert "does not take the examples of 'train' (image: uint8 (8, 8, 1), values 0 to 255" in error
 
 
-def test_rows_of_the_arms():
-    scores = np.array([3.0, 1.0, 2.0, 1.0, 5.0, 4.0, 0.0, 9.0, 8.0, 7.0])
-    assert kept_rows(scores, 0.1).tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9]
-    assert kept_rows(scores, 0.3).tolist() == [0, 2, 4, 5, 7, 8, 9]
-    assert kept_rows(scores, 0.2).tolist() == [0, 2, 3, 4, 5, 7, 8, 9]
-    ids = [f"e{n}" for n in range(1000)]
-    chosen = random_rows(ids, 0.25, seed=1)
-    assert len(chosen) == 750 and (np.diff(chosen) > 0).all()
-    assert set(chosen) != set(random_rows(ids, 0.25, seed=2))
-    backwards = random_rows(ids[::-1], 0.25, seed=1)
-    assert {ids[::-1][row] for row in backwards} == {ids[row] for row in chosen}
+def test_names_of_the_arms():
     assert arm_name("rater", 0.1) == "rater 10%" and arm_name("random", 0.125) == "random 12.5%"
+    assert arm_name("unfiltered", 0.0) == "unfiltered"
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason=f"MNIST is not at {MNIST}")
@@ -236,4 +228,4 @@ def test_scores_that_were_cut_short_are_refused(kept, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else kept])
     with pytest.raises(CheckpointError, match="scores.npz cannot be read"):
-        retraining_study.read_scores(tmp_path)
+        read_scores(tmp_path)

@@ -19,8 +19,8 @@ from dr_keras.errors import CheckpointError, DataError
 from dr_keras.rating import score_files as score_files_module
 from dr_keras.runs import meta_training
 from dr_keras.runs.language_model_run import train_language_model
-from dr_keras.studies import quickstart
-from dr_keras.studies import retraining as retraining_study
+from dr_keras.studies.quickstart import QuickStart
+from dr_keras.studies.retraining import Retraining
 
 RATER = types.SimpleNamespace(fingerprint=None)
 CALLS = {
@@ -30,9 +30,9 @@ CALLS = {
     "score_corpus": lambda place, corpus: score_corpus(None, RATER, place),
     "score_examples": lambda place, corpus: score_examples(RATER, place, None),
     "meta_train": lambda place, corpus: meta_training.meta_train(place, RATER, 5),
-    "quickstart": lambda place, corpus: quickstart.compare_filtered(place, None),
+    "quickstart": lambda place, corpus: QuickStart(corpus=None).run(place),
     "fresh": lambda place, corpus: quickstart_command._remove(place),
-    "retraining_study": lambda place, corpus: retraining_study.retraining_study(place),
+    "retraining_study": lambda place, corpus: Retraining().run(place),
     "train_language_model": lambda place, corpus: train_language_model(place, None),
 }
 DATA = ("filter_files", "filter_corpus", "score_files", "score_corpus", "score_examples")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.training import tasks
-from dr_keras.training.task_scoring import TaskScorer, likelihood_rows, task_figures
+from dr_keras.training.task_scoring import TaskScorer, likelihood_rows, task_figures, task_windows
 from dr_keras.training.tasks import Question, Task
 
 PIQA = {"context": "ice box ", "choices": ["cools", "heats "], "gold": 1}
@@ -123,10 +123,12 @@ def test_log_likelihoods_of_a_bigram_model_by_hand():
     rng = np.random.default_rng(0)
     table = rng.normal(size=(258, 258)).astype(np.float32)
     log_p = table - np.log(np.exp(table).sum(axis=1, keepdims=True))
-    scorer = TaskScorer(bigram_model(table), tokenizer, 12, batch_size=4)
+    scorer = TaskScorer(bigram_model(table), batch_size=4)
     prompts = ["ab", "a prompt longer than the window", "", "x"]
     continuations = [" c", " de", " f", " a continuation longer than the window"]
-    found = scorer.log_likelihoods(prompts, continuations)
+    pairs = zip(prompts, continuations)
+    questions = tuple(Question(prompt, (text,), 0, prompt) for prompt, text in pairs)
+    found = scorer.log_likelihoods(task_windows(Task("t", questions, 4), tokenizer, 12))
     for value, prompt, continuation in zip(found, prompts, continuations):
         ids = tokenizer.encode([continuation])[0]
         before = tokenizer.encode([prompt])[0] if prompt else np.array([tokenizer.end_id])
@@ -142,8 +144,8 @@ def test_a_model_that_knows_the_answers_has_them_right():
     table[space, right] = 5.0
     questions = tuple(Question("q", (" r", " w") if k % 2 else (" w", " r"), 1 - k % 2, str(k))
                       for k in range(6))  # fmt: skip
-    scorer = TaskScorer(bigram_model(table), tokenizer, 8)
-    found = scorer(Task("t", questions, 6))
+    scorer = TaskScorer(bigram_model(table))
+    found = scorer(task_windows(Task("t", questions, 6), tokenizer, 8))
     assert found["accuracy"] == 1.0
     # of " r": the blank at 1/258, then "r" at e^5 / (e^5 + 257); two bytes
     expected = (-math.log(258) + 5 - math.log(math.exp(5) + 257)) / 2
@@ -154,10 +156,11 @@ def test_logits_made_by_the_loss_give_the_same():
     from dr_keras.models.language_model import language_model
 
     values = []
+    asked = task_windows(Task("t", (Question("a", (" bc",), 0, "1"),), 1), byte_tokenizer(), 16)
     for chunked in (False, True):
         keras.utils.set_random_seed(3)
         model = language_model(258, 16, 8, 1, 2, chunked_logits=chunked)
-        values.append(TaskScorer(model, byte_tokenizer(), 16).log_likelihoods(["a"], [" bc"]))
+        values.append(TaskScorer(model).log_likelihoods(asked))
     np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
 
 

@@ -1,6 +1,6 @@
-"""The rater of an evidence study, meta-trained in its folder or given; its scores and cost.
+"""The rater of a study, meta-trained for it or given; its scores and cost.
 
-<base_dir>/rater/             a run of meta_train, with its export/, where none was given
+<run>/export/<version>/       of a run of meta_train: the study's folder, or one in it
 <base_dir>/scores.npz         ids and scores of the train part
 """
 
@@ -8,18 +8,19 @@ import hashlib
 import inspect
 import io
 import pathlib
+import zipfile
 
 import numpy as np
 
-from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.data.examples import ExampleSet
 from dr_keras.data.tokenizers import Tokenizer
-from dr_keras.errors import ConfigurationError
+from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.rating.fractions import oversized_batch
-from dr_keras.runs.experiment import Experiment, experiment
+from dr_keras.runs.experiment import Experiment
 from dr_keras.runs.export import export_run
-from dr_keras.runs.meta_training import meta_train
+from dr_keras.runs.meta_training import choose_step, meta_train
 from dr_keras.serving.loading import load_rater
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
@@ -27,24 +28,27 @@ from dr_keras.training import flops
 from dr_keras.training.meta_evaluation import MetaEvaluation
 import gin
 
-FOLDER = "rater"
 # Forward passes that the cotangents of one update cost: see `meta_training_flops`.
 _SECOND_UPDATES = {"nested_tape": 6.0, "first_order": 0.0}
 _RECOMPUTED = 8.0
 _ROWS = 1024
 
 
-def train_rater(base_dir: pathlib.Path, parts: Parts) -> dict:
-    """Meta-trains in <base_dir>/rater and exports the best checkpoint.
-
-    Returns:
-      {"path" (from base_dir), "flops": `meta_flops`}.
-    """
-    run = pathlib.Path(base_dir) / FOLDER
-    setup = experiment(data=lambda: parts)
+def trained(run: pathlib.Path, setup: Experiment, count_flops: bool = False) -> dict:
+    """Meta-trains in `run`; {"meta_steps", "nonfinite"}, and "flops" (`meta_flops`) on demand."""
     trainer = meta_train(run, setup)
+    found = {
+        "meta_steps": int(trainer.meta_step.numpy()),
+        "nonfinite": int(trainer.nonfinite_count.numpy()),
+    }
+    return found | ({"flops": meta_flops(run, setup, trainer)} if count_flops else {})
+
+
+def exported(base_dir: pathlib.Path, run: pathlib.Path, setup: Experiment) -> dict:
+    """Exports the best checkpoint; {"path" (from base_dir), "meta_step", "chosen"}."""
+    step, reason = choose_step(run)
     path = pathlib.Path(export_run(run, "best", setup))
-    return {"path": path.relative_to(base_dir).as_posix(), "flops": meta_flops(run, setup, trainer)}
+    return {"path": path.relative_to(base_dir).as_posix(), "meta_step": step, "chosen": reason}
 
 
 def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> dict:
@@ -127,9 +131,7 @@ def score_train(base_dir: pathlib.Path, rater, train: ExampleSet) -> dict:
         parts.append(np.asarray(rater.score_tokens(tokens)["score"], np.float64))
         shown.update(min(start + _ROWS, len(train)))
     shown.close()
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, ids=train.ids.astype(str), scores=np.concatenate(parts))
-    whole_files.write_bytes(pathlib.Path(base_dir) / "scores.npz", buffer.getvalue())
+    write_scores(base_dir, train, np.concatenate(parts))
     forward = flops.scoring_flops(
         lambda batch: rater.score_tokens(batch["tokens"]),
         {"tokens": (train.features["tokens"].shape[1:], np.int32)},
@@ -139,6 +141,33 @@ def score_train(base_dir: pathlib.Path, rater, train: ExampleSet) -> dict:
         "forward_flops": int(forward),
         "flops": int(forward) * len(train),
     }
+
+
+def write_scores(base_dir: pathlib.Path, train: ExampleSet, scores: np.ndarray) -> None:
+    """Writes the scores [N] of a study's train part, with the ids that they belong to."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, ids=train.ids.astype(str), scores=scores)
+    whole_files.write_bytes(pathlib.Path(base_dir) / "scores.npz", buffer.getvalue())
+
+
+def read_scores(base_dir, train: ExampleSet | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores [N] of a study's train part.
+
+    Raises:
+      CheckpointError: there are none, the file is damaged, or they are of other examples than
+        `train` holds.
+    """
+    path = pathlib.Path(base_dir) / "scores.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            ids, scores = stored["ids"], stored["scores"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}): remove it and the folder stages, and call again."
+        ) from error
+    if train is not None and not np.array_equal(ids, train.ids.astype(str)):
+        raise CheckpointError(f"{path} is of other data: remove it and stages/.")
+    return ids, scores
 
 
 def scores_fingerprint(scores: np.ndarray) -> str:

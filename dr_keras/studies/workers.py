@@ -1,0 +1,334 @@
+"""Processes that train the cells of a study, each with its share of the cores.
+
+This process hands cells out, holds the claims on them, shows how far all of them are and writes
+what comes of them; a worker trains. So a cell is written whole or not at all, whatever happens to
+a worker, and other processes and machines that share the folder see one claim a cell.
+
+Nothing here imports TensorFlow before it is needed: a worker sets its threads first.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import copy
+import dataclasses
+import multiprocessing
+from multiprocessing import connection
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+
+from dr_keras.errors import ConfigurationError, DrKerasError
+import gin
+
+# Above so many parameters a second thread is worth having.
+SMALL = 2_000_000
+# Seconds between two reports of a worker.
+_REPORT_EVERY = 0.5
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """How many processes train the models of a study, and with how many threads each.
+
+    A second thread inside one training step of a small model brings a factor of 1.07 to 1.22; a
+    second process brings nearly 2. So, unless they are set, models of up to 2 million parameters
+    have one thread each and one worker a core, and larger ones are trained one after the other in
+    this process, with all of its threads; so is everything where there is an accelerator, or a
+    strategy of several devices.
+
+    How many workers there are changes no figure. How many threads a model has changes its last
+    bits, so that it is a setting of the study, and every cell says it.
+
+    Args:
+      count: processes; 0 trains in this one, with the threads that it has. None as said above.
+      threads_a_model: threads of TensorFlow in each. None: 1 for small models, else all cores.
+
+    Raises:
+      ConfigurationError: a number is negative, or no threads.
+    """
+
+    count: int | None = None
+    threads_a_model: int | None = None
+
+    def __post_init__(self):
+        if self.count is not None and self.count < 0:
+            raise ConfigurationError(f"Workers.count is {self.count}: it must be at least 0.")
+        if self.threads_a_model is not None and self.threads_a_model < 1:
+            raise ConfigurationError(
+                f"Workers.threads_a_model is {self.threads_a_model}: it must be at least 1."
+            )
+
+    def for_model(self, parameters: int, one_device: bool) -> tuple[int, int]:
+        """(processes, threads of each) for models of this size.
+
+        Raises:
+          ConfigurationError: this process, which is to train, has another number of threads.
+        """
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        small = parameters <= SMALL and one_device
+        threads = self.threads_a_model or (1 if small else cores)
+        count = self.count
+        if count is None:
+            count = max(1, cores // threads) if small or self.threads_a_model else 0
+        if count:
+            return count, threads
+        if self.threads_a_model not in (None, own_threads()):
+            raise ConfigurationError(
+                f"Workers.threads_a_model is {self.threads_a_model}, but this process trains the"
+                f" models itself and has {own_threads()} threads: set Workers.count (or --workers)"
+                " to at least 1."
+            )
+        return 0, own_threads()
+
+
+def own_threads() -> int:
+    """Threads that an operation of TensorFlow may have in this process."""
+    import tensorflow as tf
+
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FromBinding:
+    """A function that gin binds, in a mapping, found by its name in whichever process calls it."""
+
+    configurable: str
+    argument: str
+    key: str
+
+    def __call__(self):
+        bound = gin.get_bindings(self.configurable, resolve_references=False)[self.argument]
+        return copy.deepcopy(bound)[self.key]()  # a copy of a reference is what it refers to
+
+
+def sendable(trainers: dict[str, Callable], configurable: str, argument: str) -> dict | None:
+    """Trainers as another process can have them; None where they cannot leave this one.
+
+    Args:
+      trainers: size -> builds its trainer.
+      configurable, argument: where gin may bind that mapping.
+    """
+    found = {}
+    for size, build in trainers.items():
+        try:
+            pickle.dumps(build)
+            found[size] = build
+        except (pickle.PicklingError, AttributeError, TypeError):
+            if argument not in gin.get_bindings(configurable, resolve_references=False):
+                return None
+            found[size] = FromBinding(configurable, argument, size)
+    return found
+
+
+@dataclasses.dataclass
+class _Worker:
+    process: multiprocessing.Process
+    pipe: connection.Connection
+    cell: object | None = None
+
+
+class Pool:
+    """Worker processes for the cells of one study; a context manager that ends them.
+
+    Args:
+      material: what they train on; see `cells.Material`.
+      configuration: gin bindings, which every worker parses.
+      count: how many, begun as they are needed.
+      threads: of each.
+    """
+
+    def __init__(self, material, configuration: str, count: int, threads: int):
+        self._given = configuration, material.bare()
+        self._count, self.threads = count, threads
+        self._workers: list[_Worker] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        for worker in self._workers:
+            worker.process.terminate()
+            worker.process.join()
+            worker.pipe.close()
+        self._workers.clear()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more cell can be begun."""
+        return self._idle() is not None or len(self._workers) < self._count
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a cell was begun and is not done."""
+        return any(worker.cell is not None for worker in self._workers)
+
+    def _idle(self) -> _Worker | None:
+        return next((worker for worker in self._workers if worker.cell is None), None)
+
+    def begin(self, cell, draw) -> None:
+        """Hands a cell to a worker that has none."""
+        worker = self._idle()
+        if worker is not None:
+            worker.cell = cell
+            _send(worker.pipe, (cell, draw))
+            return
+        worker = self._start()
+        worker.cell = cell
+        # It reads when it has imported TensorFlow; meanwhile the next one can be started.
+        threading.Thread(
+            target=_send, args=(worker.pipe, self._given, (cell, draw)), daemon=True
+        ).start()
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_serve, args=(theirs, self.threads, os.getpid()), daemon=True
+        )
+        with _ignoring_interrupts():  # Ctrl-C is this process's to deal with
+            process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def wait(self, report: Callable) -> tuple:
+        """Waits for a worker to finish; (cell, what came of it).
+
+        Args:
+          report: called with (cell, step, steps, logs) now and then.
+
+        Raises:
+          DrKerasError: a worker ended before its work was done.
+          Exception: what the training raised.
+        """
+        while True:
+            pipes = {worker.pipe: worker for worker in self._workers if worker.cell is not None}
+            for pipe in connection.wait(list(pipes)):
+                worker = pipes[pipe]
+                try:
+                    kind, content = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    raise self._lost(worker) from None
+                if kind == "step":
+                    report(worker.cell, *content)
+                elif kind == "done":
+                    cell, worker.cell = worker.cell, None
+                    return cell, content
+                else:
+                    raise content
+
+    def _lost(self, worker: _Worker) -> DrKerasError:
+        worker.process.join(5)
+        doing = f"trained {worker.cell.label}" if worker.cell else "was to train"
+        return DrKerasError(
+            f"The process that {doing} ended before it was done (exit status"
+            f" {worker.process.exitcode}: killed, or out of memory). Finished cells stay, and none"
+            " is half done: run the same command again to go on, with fewer --workers if memory is"
+            " short."
+        )
+
+
+def _send(pipe: connection.Connection, *contents) -> None:
+    """To a worker; that one is gone is noticed where its answer is waited for."""
+    with contextlib.suppress(OSError):
+        for content in contents:
+            pipe.send(content)
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """A process that is started inside ignores Ctrl-C from its first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _serve(pipe: connection.Connection, threads: int, parent: int) -> None:
+    """What a worker does: trains the cells that come through the pipe until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            configuration, material = _prepare(pipe, threads)
+            trainer = None
+            while True:
+                cell, draw = pipe.recv()
+                if trainer is None:
+                    trainer = _trainer(configuration, material)
+                found = trainer.run(cell, draw, _reporter(pipe))
+                pipe.send(("done", found))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as error:
+            pipe.send(("failed", _sendable_error(error)))
+
+
+def _prepare(pipe: connection.Connection, threads: int) -> tuple:
+    with _quiet_import():
+        import tensorflow as tf
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    return pipe.recv()
+
+
+def _trainer(configuration: str, material):
+    from dr_keras.config import configuration as gin_configuration
+    from dr_keras.studies.cells import CellTrainer
+
+    gin_configuration.parse([], configuration)
+    return CellTrainer(material)
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Keeps what libraries print before they read any setting off the user's terminal."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr.flush()
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent is gone, which cannot say so if it was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _reporter(pipe: connection.Connection) -> Callable:
+    """Sends the steps that are done, at most twice a second, and the last test loss with them."""
+    last, known = 0.0, {}
+
+    def report(step: int, steps: int, logs: dict[str, float]) -> None:
+        nonlocal last
+        known.update({name: value for name, value in logs.items() if name == "test_loss"})
+        if time.monotonic() - last > _REPORT_EVERY or step == steps:
+            last = time.monotonic()
+            pipe.send(("step", (step, steps, dict(known))))
+
+    return report
+
+
+def _sendable_error(error: Exception) -> Exception:
+    """An error as it was; its traceback as text where it is a defect or cannot be sent."""
+    if isinstance(error, DrKerasError | OSError):
+        with contextlib.suppress(Exception):
+            pickle.loads(pickle.dumps(error))
+            return error
+    return RuntimeError(f"in a worker process:\n{''.join(traceback.format_exception(error))}")
