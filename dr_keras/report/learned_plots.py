@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dr_keras.report.plots import COLOURS, GREY, INK, drawing, panels, spread_labels
+from dr_keras.report.plots import COLOURS, GREY, INK, as_is, drawing, panels, spread_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def score_against_level(found: Mapping) -> "Figure":
                 axes.axhline(
                     found["clean_median"], color=INK, linewidth=1, linestyle="--", alpha=0.7
                 )
-            axes.set_title(f"{name.replace('_', ' ')} ({kind['examples']:,})")
+            axes.set_title(f"{as_is(name.replace('_', ' '))} ({kind['examples']:,})")
             axes.set_xlim(0, 1)
             axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         figure.supxlabel("level of damage")
@@ -91,7 +91,9 @@ def _height(rows: int) -> float:
 
 def _named_rows(axes: "Axes", names: list[str]) -> None:
     """Names at the left, the first at the top."""
-    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
+    axes.set_yticks(
+        range(len(names)), [as_is(name.replace("_", " ")) for name in names], fontsize=9
+    )
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
 

@@ -82,24 +82,23 @@ class Table:
     kind: ClassVar[str] = "table"
 
     @classmethod
-    def of_columns(
+    def of(
         cls,
         caption: str,
-        columns: Mapping[str, Sequence[str | None]],
+        rows: Sequence[Mapping[str, str | None]],
         wide: Sequence[str] = (),
         candidate: str | None = None,
     ) -> "Table":
-        """From head -> cells; a column of None alone is left out."""
-        shown = {
-            head: cells for head, cells in columns.items() if any(c is not None for c in cells)
-        }
-        rows = [["–" if cell is None else cell for cell in row] for row in zip(*shown.values())]
-        return cls(caption, list(shown), rows, wide, candidate)
+        """From rows of head -> cell, all with the same heads; a column of None is left out."""
+        head = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+        return cls(caption, head, [[row[name] for name in head] for row in rows], wide, candidate)
 
     def as_text(self) -> str:
         """For a terminal: columns of one width each, without those of prose."""
         kept = [k for k, name in enumerate(self.head) if name not in self.wide]
-        lines = [[row[k] or DASH for k in kept] for row in (self.head, *self.rows)]
+        lines = [
+            [DASH if row[k] is None else row[k] for k in kept] for row in (self.head, *self.rows)
+        ]
         widths = [max(map(len, column)) for column in zip(*lines)]
         return "\n".join(
             "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
@@ -267,7 +266,7 @@ def count(value: float | None) -> str | None:
 
 def number(value: float | None, digits: int = 3) -> str | None:
     """A number, None for None."""
-    return None if value is None else f"{value:.{digits}f}"
+    return None if value is None else f"{value:,.{digits}f}"
 
 
 def duration(seconds: float) -> str:

@@ -138,6 +138,11 @@ def arm_style(name: str, position: int) -> dict:
     return {"color": colour, "linestyle": line}
 
 
+def as_is(text: str) -> str:
+    """A name for a figure; matplotlib would take what is between two dollars for a formula."""
+    return text.replace("$", r"\$")
+
+
 def main_arms(size: Size, protocol: Protocol) -> dict[str, Arm]:
     """The arms that the answer is about, in the order of the study."""
     named = (protocol.reference, protocol.candidate, *protocol.baselines)
@@ -155,7 +160,7 @@ def spread_labels(axes: "Axes", labels: Sequence[tuple[float, str, str]], x: flo
             y = max(y, places[-1] + gap)
         places.append(y)
         axes.annotate(
-            text,
+            as_is(text),
             (x, y),
             xytext=(6, 0),
             textcoords="offset points",
@@ -168,7 +173,7 @@ def spread_labels(axes: "Axes", labels: Sequence[tuple[float, str, str]], x: flo
 
 def _mean_and_band(axes: "Axes", x: np.ndarray, arm: Arm, look: dict, label: str) -> None:
     mean = np.asarray(arm.mean, float)[:, 1]
-    axes.plot(x, mean, linewidth=2, label=label, **look)
+    axes.plot(x, mean, linewidth=2, label=as_is(label), **look)
     if arm.spread:
         spread = np.asarray(arm.spread, float)[:, 1]
         axes.fill_between(
@@ -212,15 +217,15 @@ def loss_curves(size: Size, protocol: Protocol, seeds: bool = False) -> "Figure"
         if match.steps is not None and not seeds:
             axes.plot([match.steps], [target], "o", color=INK, markersize=6, zorder=5)
             axes.annotate(
-                f"{protocol.candidate} gets there after\n{match.steps:.0f} of {last:.0f} steps "
-                f"({100 * match.share:.0f}%)",
+                f"{as_is(protocol.candidate)} gets there after\n"
+                f"{match.steps:.0f} of {last:.0f} steps ({100 * match.share:.0f}%)",
                 (match.steps, target),
                 xytext=(18, 34),
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.6},
             )
         axes.annotate(
-            f"final loss of {protocol.reference}",
+            f"final loss of {as_is(protocol.reference)}",
             (0, target),
             xytext=(4, -11),
             textcoords="offset points",
@@ -273,7 +278,7 @@ def _flops_panel(axes: "Axes", size: Size, protocol: Protocol) -> None:
             annotation_clip=False,
         )
         label.set_in_layout(False)  # the panel keeps its width
-    axes.set_title(f"{size.name} ({size.parameters:,} parameters)")
+    axes.set_title(f"{as_is(size.name)} ({size.parameters:,} parameters)")
     axes.legend(fontsize=8)
 
 
@@ -289,7 +294,7 @@ def metric_against_share(size: Size, protocol: Protocol) -> "Figure":
         look = arm_style(protocol.reference, 0)
         low, high = reference.mean - band, reference.mean + band
         axes.axhspan(low, high, color=look["color"], alpha=0.15, lw=0)
-        axes.axhline(reference.mean, **look, label=protocol.reference)
+        axes.axhline(reference.mean, **look, label=as_is(protocol.reference))
         for position, kind in enumerate(kinds, 1):
             chosen = [arm for name, arm in size.arms.items() if name.split()[0] == kind]
             figures = [arm.judged(protocol.metric) for arm in chosen]
@@ -327,7 +332,7 @@ def final_losses(size: Size, protocol: Protocol) -> "Figure":
             )
             seeds = list(arm.final.by_seed.values())
             axes.plot(seeds, [row] * len(seeds), "|", color=colour, markersize=9, alpha=0.8)
-        axes.set_yticks(range(len(arms)), [name.replace("_", " ") for name, _ in arms])
+        axes.set_yticks(range(len(arms)), [as_is(name.replace("_", " ")) for name, _ in arms])
         target = size.arms[protocol.reference].final.mean
         axes.axvline(target, color=INK, linewidth=0.8, alpha=0.6)
         axes.set_xlabel("final test loss, lower is better")
@@ -349,7 +354,7 @@ def sweep(sweeps: Mapping[str, Sweep]) -> "Figure":
                 [value.spread or 0.0 for _, value in points],
                 marker="o",
                 capsize=4,
-                label=size,
+                label=as_is(size),
                 color=COLOURS[position % len(COLOURS)],
             )
         chosen = next(iter(sweeps.values())).chosen

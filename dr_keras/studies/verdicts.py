@@ -74,11 +74,11 @@ def judge(arms: Mapping[str, Arm], protocol: Protocol, too_small: str | None = N
     within = f"the difference to {' and '.join(open_)} is within the spread over seeds"
     unclear = f"No clear answer: {reasons.pop() if reasons else within}"
     if metric != LOSS:
-        share = candidate.split()[-1]
+        dropped = candidate.split()[-1]
         text = {
             "worse": f"The rater did not help: {candidate} was worse than {' and '.join(lost)}.",
             "undecided": f"{unclear}.",
-            "better": f"Yes: without the {share} of the training examples that the rater scored"
+            "better": f"Yes: without the {dropped} of the training examples that the rater scored"
             f" lowest, the model beat {' and '.join(rivals)} beyond the spread over seeds.",
         }[outcome]
         return Verdict(outcome, text, f"Test {metric}: {shown}")

@@ -136,14 +136,20 @@ def test_example_text_never_becomes_markup(text):
 def test_markup_in_names_and_texts_is_escaped(tmp_path):
     """Of sources, corpora, settings, titles, ids, kinds of damage and everything else."""
     name = "<script>alert(1)</script>"
+    formula = r"$\frac$"  # what matplotlib would fail to read
     cells = {
         arm: {
-            seed: study.cell(curve, final_by_source={name: 2.0, "other": 3.0})
+            seed: study.cell(curve, final_by_source={name: 2.0, formula: 3.0})
             for seed, curve in by_seed.items()
         }
-        for arm, by_seed in study.curves({"unfiltered": 2.3, "rater": 2.2, "random": 2.3}).items()
+        for arm, by_seed in study.curves(
+            {"unfiltered": 2.3, "rater": 2.2, "random": 2.3, formula: 2.4}
+        ).items()
     }
     size = study.size(cells, name=name)
+    scores, levels, kinds = study.scored(100)
+    kinds[levels > 0] = formula
+    drawn = findings.of_scores(scores, [name, formula] * 50, levels, kinds)
     extremes = {
         name: [{"text": "\ud800", "source": name, "id": name, "level": 1.0, "damage": name}]
     }
@@ -151,7 +157,7 @@ def test_markup_in_names_and_texts_is_escaped(tmp_path):
         title=name,
         sizes=[size, size],
         settings={name: "</main>"},
-        findings=found() | {"extremes": extremes},
+        findings=drawn | {"extremes": extremes},
         corpus={
             "name": name,
             "fingerprint": name,
@@ -163,6 +169,7 @@ def test_markup_in_names_and_texts_is_escaped(tmp_path):
     written = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "script" not in Page(written).tags
     assert written.count("&lt;script&gt;alert(1)") > 12
+    assert written.count(formula) > 8  # in tables and in figures
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 

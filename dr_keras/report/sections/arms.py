@@ -1,13 +1,10 @@
 """The arms of every size: losses, budgets, other metrics, and every seed by itself."""
 
-from collections.abc import Callable
-
 from dr_keras.report import page, plots
 from dr_keras.studies.results import Results
-from dr_keras.studies.sizes import LOSS, Arm, Budget, Protocol, Size, Summary, percent
+from dr_keras.studies.sizes import LOSS, Arm, Protocol, Size, Summary, percent
 
 _MARKS = {"better": " ▲", "worse": " ▼"}
-_TRAINS_ON = "what it trains on"
 
 
 @page.section("arms", place=30)
@@ -61,56 +58,43 @@ def _of_size(results: Results, size: Size) -> list[page.Block]:
 
 def losses(size: Size, protocol: Protocol) -> page.Table:
     """How every arm ended, against the reference and the baselines, and how soon it got there."""
-    reference, metric = protocol.reference, protocol.metric
-    rows = size.arms.items()
-
-    def column(cell: Callable[[str, Arm], str | None]) -> list[str | None]:
-        return [cell(name, arm) for name, arm in rows]
-
-    def against(rival: str) -> list[str | None]:
-        return column(lambda _, arm: arm.judged(metric).outcome(rival))
-
-    def reached(name: str, arm: Arm) -> str | None:
-        if arm.account is None or name == reference:
-            return None
-        share, spread = arm.account.flops_share, arm.account.spread
-        shown = "" if spread is None else f" ± {100 * spread:.0f}"
-        return "never" if share is None else f"{100 * share:.0f}{shown}%"
-
-    def steps(name: str, arm: Arm) -> str:
-        if name == reference:
-            return "reference"
-        return "not reached" if arm.match.steps is None else f"{arm.match.steps:.0f}"
-
-    columns = {
-        "arm": column(lambda name, _: page.spaced(name)),
-        "dropped": column(
-            lambda _, arm: percent(arm.discard_fraction, 1) if arm.discard_fraction else None
-        ),
-    }
-    for kind in ("corrupted", "mislabelled"):
-        columns[f"{kind} among dropped"] = column(lambda _, arm, kind=kind: _bad(arm, kind))
-    if metric != LOSS:
-        columns[f"test {metric}"] = column(lambda _, arm: arm.judged(metric).shown(4))
-    columns["test loss"] = column(lambda _, arm: arm.final.shown())
-    for rival in (reference, *protocol.baselines):
-        if rival in size.arms:
-            columns[f"against {rival}"] = against(rival)
-    columns["steps to match"] = column(steps)
-    columns["share"] = column(
-        lambda name, arm: None if arm.match.share is None or name == reference
-        else percent(arm.match.share)
-    )  # fmt: skip
-    columns["FLOPs to match"] = column(reached)
+    reference = protocol.reference
     unit = " in nats per token" if size.sequence_length > 1 else ""
-    seeds = page.plural(len(protocol.seeds), "seed")
-    caption = (
-        f"{size.name}: {size.parameters:,} parameters, {seeds}. Loss"
-        f"{unit}, mean ± standard deviation over seeds. “Steps to match” are those needed to reach"
-        f" the final loss of {reference}"
-        + (", FLOPs count scoring." if size.forward_flops else ".")
+    counted = ", FLOPs count scoring" if size.forward_flops else ""
+    return page.Table.of(
+        f"{size.name}: {size.parameters:,} parameters, {page.plural(len(protocol.seeds), 'seed')}."
+        f" Loss{unit}, mean ± standard deviation over seeds. “Steps to match” are those needed to"
+        f" reach the final loss of {reference}{counted}.",
+        [_loss(name, arm, size, protocol) for name, arm in size.arms.items()],
+        candidate=page.spaced(protocol.candidate),
     )
-    return page.Table.of_columns(caption, columns, candidate=page.spaced(protocol.candidate))
+
+
+def _loss(name: str, arm: Arm, size: Size, protocol: Protocol) -> dict[str, str | None]:
+    reference, metric, match, account = protocol.reference, protocol.metric, arm.match, arm.account
+    steps, share, spent = "not reached", None, None
+    if name == reference:
+        steps = "reference"
+    elif match.steps is not None:
+        steps, share = f"{match.steps:.0f}", percent(match.share)
+    if account is not None and account.flops_share is None:
+        spent = "never"
+    elif account is not None and name != reference:
+        spread = "" if account.spread is None else f" ± {100 * account.spread:.0f}"
+        spent = f"{100 * account.flops_share:.0f}{spread}%"
+    judged = arm.judged(metric)
+    rivals = [rival for rival in (reference, *protocol.baselines) if rival in size.arms]
+    return {
+        "arm": page.spaced(name),
+        "dropped": percent(arm.discard_fraction, 1) if arm.discard_fraction else None,
+        **{f"{kind} among dropped": _bad(arm, kind) for kind in ("corrupted", "mislabelled")},
+        **({} if metric == LOSS else {f"test {metric}": judged.shown(4)}),
+        "test loss": arm.final.shown(),
+        **{f"against {rival}": judged.outcome(rival) for rival in rivals},
+        "steps to match": steps,
+        "share": share,
+        "FLOPs to match": spent,
+    }
 
 
 def _bad(arm: Arm, kind: str) -> str | None:
@@ -121,24 +105,24 @@ def _bad(arm: Arm, kind: str) -> str | None:
 
 
 def _budgets(size: Size, protocol: Protocol) -> page.Table:
-    def column(cell: Callable[[Budget], str | None]) -> list[str | None]:
-        return [cell(arm.budget) for arm in size.arms.values()]
-
     text = size.sequence_length > 1
     tokens = f" of {size.sequence_length} tokens, padding not counted as seen" if text else ""
-    return page.Table.of_columns(
+    return page.Table.of(
         f"Data budgets: {size.steps:,} steps of {size.batch_size} examples{tokens}. Epochs:"
         " examples trained on per example that the arm may draw from.",
-        {
-            "arm": [page.spaced(name) for name in size.arms],
-            "examples": column(lambda budget: page.count(budget.pool_examples)),
-            "unique tokens": column(lambda b: page.count(b.pool_tokens) if text else None),
-            "tokens seen": column(lambda b: page.count(b.tokens_seen) if text else None),
-            "unique of them": column(lambda budget: page.count(budget.unique_tokens)),
-            "epochs": column(lambda budget: page.number(budget.epochs, 2)),
-            _TRAINS_ON: [arm.description for arm in size.arms.values()],
-        },
-        wide=[_TRAINS_ON],
+        [
+            {
+                "arm": page.spaced(name),
+                "examples": page.count(arm.budget.pool_examples),
+                "unique tokens": page.count(arm.budget.pool_tokens) if text else None,
+                "tokens seen": page.count(arm.budget.tokens_seen) if text else None,
+                "unique of them": page.count(arm.budget.unique_tokens),
+                "epochs": page.number(arm.budget.epochs, 2),
+                "what it trains on": arm.description,
+            }
+            for name, arm in size.arms.items()
+        ],
+        wide=["what it trains on"],
         candidate=page.spaced(protocol.candidate),
     )
 
@@ -148,30 +132,21 @@ def _shorter(size: Size, protocol: Protocol) -> list[page.Block]:
         return []
     reference = protocol.reference
     rows = [
-        (
-            f"{percent(float(share))} ({run.steps:,})",
-            percent(run.flops_share, 1),
-            run.final.shown(),
-            size.arms[reference].final.shown(),
-            run.final.outcome(reference),
-        )
+        {
+            "steps": f"{percent(float(share))} ({run.steps:,})",
+            "FLOPs, scoring included": percent(run.flops_share, 1),
+            "test loss": run.final.shown(),
+            f"test loss of {reference}, full run": size.arms[reference].final.shown(),
+            "against it": run.final.outcome(reference),
+        }
         for share, run in size.shorter_runs.items()
     ]
-    return [
-        page.Table(
-            f"The {protocol.candidate}'s arm with fewer steps, in which the learning rate goes"
-            f" through its whole schedule, against the full run of {reference}. Above, the learning"
-            " rate is still high where the arm crosses that loss.",
-            (
-                "steps",
-                "FLOPs, scoring included",
-                "test loss",
-                f"test loss of {reference}, full run",
-                "against it",
-            ),
-            rows,
-        )
-    ]
+    caption = (
+        f"The {protocol.candidate}'s arm with fewer steps, in which the learning rate goes through"
+        f" its whole schedule, against the full run of {reference}. Above, the learning rate is"
+        " still high where the arm crosses that loss."
+    )
+    return [page.Table.of(caption, rows)]
 
 
 def _marked(figure: Summary, reference: str, digits: int = 3, scale: float = 1.0) -> str:
@@ -182,7 +157,7 @@ def _marked(figure: Summary, reference: str, digits: int = 3, scale: float = 1.0
 def _metrics(results: Results, size: Size) -> list[page.Block]:
     protocol, tasks = results.protocol, results.tasks
     reference = protocol.reference
-    columns: dict[str, list[str | None]] = {"arm": [page.spaced(name) for name in size.arms]}
+    rows: list[dict[str, str]] = [{"arm": page.spaced(name)} for name in size.arms]
     for name in size.arms[reference].metrics:
         if name == protocol.metric:
             continue  # in the first table
@@ -193,10 +168,9 @@ def _metrics(results: Results, size: Size) -> list[page.Block]:
             digits, scale = 1, 100.0
         elif kind == "likelihood" and task in tasks:
             head = f"{task} nats per byte of the right answer"
-        columns[head] = [
-            _marked(arm.metrics[name], reference, digits, scale) for arm in size.arms.values()
-        ]
-    if len(columns) == 1:
+        for row, arm in zip(rows, size.arms.values()):
+            row[head] = _marked(arm.metrics[name], reference, digits, scale)
+    if len(rows[0]) == 1:
         return []
     asked = ", ".join(
         f"{name} {facts.questions:,} of {facts.available:,}" for name, facts in tasks.items()
@@ -208,7 +182,7 @@ def _metrics(results: Results, size: Size) -> list[page.Block]:
         + (" The validation part chose the discard fraction." if results.sweep else "")
         + (f" Questions, chosen by hash: {asked}." if asked else "")
     )
-    return [page.Table.of_columns(caption, columns, candidate=page.spaced(protocol.candidate))]
+    return [page.Table.of(caption, rows, candidate=page.spaced(protocol.candidate))]
 
 
 def _sources(size: Size, protocol: Protocol) -> list[page.Block]:
@@ -217,8 +191,9 @@ def _sources(size: Size, protocol: Protocol) -> list[page.Block]:
     if len(sources) < 2:
         return []
     rows = [
-        (source, *(_marked(arm.by_source[source], protocol.reference) for arm in shown.values()))
+        {"source": source}
+        | {n: _marked(arm.by_source[source], protocol.reference) for n, arm in shown.items()}
         for source in sources
     ]
-    table = page.Table("Test loss by source, nats per token.", ("source", *shown), rows)
+    table = page.Table.of("Test loss by source, nats per token.", rows)
     return [page.Folded("Test loss by source", [table])]

@@ -16,65 +16,42 @@ def compute(results: Results) -> page.Section | None:
     for size in results.sizes:
         for name, arm in plots.main_arms(size, results.protocol).items():
             account = arm.account
-            runs = account.runs_to_pay
             rows.append(
-                (
-                    f"{size.name} {page.spaced(name)}",
-                    page.flops(account.run.training),
-                    page.flops(account.run.scoring),
-                    page.flops(account.saving),
-                    page.flops(account.saving_shared),
-                    None if runs is None else f"{runs:,.1f}",
-                    account.reason or "",
-                )
+                {
+                    "run": f"{size.name} {page.spaced(name)}",
+                    "training": page.flops(account.run.training),
+                    "scoring": page.flops(account.run.scoring),
+                    "saved": page.flops(account.saving),
+                    "saved, scores shared": page.flops(account.saving_shared),
+                    "runs to pay for meta-training": page.number(account.runs_to_pay, 1),
+                    "note": account.reason or "",
+                }
             )
-    parts = ("inner_models", "rater", "meta_evaluation")
+    caption = (
+        f"A run to its end, and what the arm saves by reaching the final loss of {reference} early."
+        " “Saved, scores shared” leaves out scoring, as where the corpus was scored before and for"
+        " many runs. The last figure: runs after which meta-training is paid for."
+    )
     meta = spent.meta_training
-    of_which = ", ".join(f"{page.spaced(n)} {page.flops(meta[n])}" for n in parts if n in meta)
-    once = [
-        ("meta-training", page.flops(meta.get("total")), meta.get("reason") or of_which),
-        (
-            "scoring the train part once, shared by all runs",
-            page.flops(spent.scoring),
-            f"{spent.scored_examples:,} windows of {page.flops(spent.rater_forward_flops)}",
-        ),
-    ]
+    parts = [name for name in ("inner_models", "rater", "meta_evaluation") if name in meta]
+    of_which = ", ".join(f"{page.spaced(name)} {page.flops(meta[name])}" for name in parts)
+    windows = f"{spent.scored_examples:,} windows of {page.flops(spent.rater_forward_flops)}"
+    once = {
+        "meta-training": (meta.get("total"), meta.get("reason") or of_which),
+        "scoring the train part once, shared by all runs": (spent.scoring, windows),
+    }
     if spent.perplexity:
-        once += [
-            (
-                "training the models of the perplexity arms",
-                page.flops(spent.perplexity["training_flops"]),
-                "",
-            ),
-            ("scoring the train part by perplexity", page.flops(spent.perplexity["flops"]), ""),
-        ]
-    return page.Section(
-        "Compute",
-        [
-            page.Paragraph(f"Counted are the {spent.counted}."),
-            page.Table(
-                f"A run to its end, and what the arm saves by reaching the final loss of"
-                f" {reference} early. “Saved, scores shared” leaves out scoring, as where the"
-                " corpus was scored before and for many runs. The last figure: runs after which"
-                " meta-training is paid for.",
-                (
-                    "run",
-                    "training",
-                    "scoring",
-                    "saved",
-                    "saved, scores shared",
-                    "runs to pay for meta-training",
-                    "note",
-                ),
-                rows,
-                wide=["note"],
-            ),
-            page.Table(
-                "Done once, for any number of runs.", ("what", "FLOPs", "of which"), once,
-                wide=["of which"],
-            ),
-        ],
-    )  # fmt: skip
+        training, scoring = spent.perplexity["training_flops"], spent.perplexity["flops"]
+        once["training the models of the perplexity arms"] = (training, "")
+        once["scoring the train part by perplexity"] = (scoring, "")
+    shared = page.Table(
+        "Done once, for any number of runs.",
+        ("what", "FLOPs", "of which"),
+        [(what, page.flops(value), note) for what, (value, note) in once.items()],
+        wide=["of which"],
+    )
+    counted = page.Paragraph(f"Counted are the {spent.counted}.")
+    return page.Section("Compute", [counted, page.Table.of(caption, rows, wide=["note"]), shared])
 
 
 @page.section("sweep", place=50)

@@ -79,17 +79,18 @@ def damage(results: Results) -> page.Section:
                 " example scores above a damaged one (0.5 is chance, 1 perfect); the rank"
                 " correlation of score and level among the damaged should be close to −1."
             ),
-            page.Table.of_columns(
+            page.Table.of(
                 f"{where}{quality.clean or 0:,} clean examples.",
-                {
-                    "damage": [page.spaced(name) for name in kinds],
-                    "damaged": [page.count(q.damaged) for q in kinds.values()],
-                    f"AUC, level ≥ {quality.minimum_level or 0:g}": [
-                        page.number(q.auc) for q in kinds.values()
-                    ],
-                    "AUC, all levels": [page.number(q.auc_all) for q in kinds.values()],
-                    "rank correlation": [page.number(q.spearman, 2) for q in kinds.values()],
-                },
+                [
+                    {
+                        "damage": page.spaced(name),
+                        "damaged": page.count(of_kind.damaged),
+                        f"AUC, level ≥ {quality.minimum_level or 0:g}": page.number(of_kind.auc),
+                        "AUC, all levels": page.number(of_kind.auc_all),
+                        "rank correlation": page.number(of_kind.spearman, 2),
+                    }
+                    for name, of_kind in kinds.items()
+                ],
             ),
         ]
     if quality.reason:
@@ -180,26 +181,21 @@ def corpus(results: Results) -> page.Section:
     """What the parts hold."""
     found = results.corpus
     text = any(part.unique_tokens != part.examples for part in found.parts.values())
-    parts = list(found.parts.values())
-    return page.Section(
-        "The corpus",
-        [
-            page.Paragraph(
-                f"{found.name}; fingerprint {found.fingerprint[:16]}. The parts share no document:"
-                " train feeds the models, outer guides the rater, validation chooses its checkpoint"
-                " and the discard fraction, and test was used for nothing but what is reported."
-            ),
-            page.Table.of_columns(
-                "Parts by a hash of the content.",
-                {
-                    "part": list(found.parts),
-                    "documents": [page.count(part.documents) for part in parts],
-                    "examples": [page.count(part.examples) for part in parts],
-                    "unique tokens": [page.count(p.unique_tokens) if text else None for p in parts],
-                    "sources": [page.shares(part.by_source) for part in parts],
-                    "damage": [page.shares(part.by_damage) for part in parts],
-                },
-                wide=["sources", "damage"],
-            ),
-        ],
+    rows = [
+        {
+            "part": name,
+            "documents": page.count(part.documents),
+            "examples": page.count(part.examples),
+            "unique tokens": page.count(part.unique_tokens) if text else None,
+            "sources": page.shares(part.by_source),
+            "damage": page.shares(part.by_damage),
+        }
+        for name, part in found.parts.items()
+    ]
+    said = (
+        f"{found.name}; fingerprint {found.fingerprint[:16]}. The parts share no document: train"
+        " feeds the models, outer guides the rater, validation chooses its checkpoint and the"
+        " discard fraction, and test was used for nothing but what is reported."
     )
+    table = page.Table.of("Parts by a hash of the content.", rows, wide=["sources", "damage"])
+    return page.Section("The corpus", [page.Paragraph(said), table])
