@@ -142,11 +142,11 @@ def test_the_wheel_asks_for_what_has_been_tried(wheel):
 def test_the_installed_package_finds_its_folders(installed, outside):
     code = (
         "import dr_keras, sys\n"
-        "from dr_keras.config import configuration\n"
+        "from dr_keras.config import gin_files\n"
         "print(dr_keras.__file__)\n"
-        "print(configuration.packaged_folder('gin'))\n"
-        "print(configuration.packaged_folder('savedmodels'))\n"
-        "print(' '.join(configuration.packaged_gin_files()))\n"
+        "print(gin_files.packaged_folder('gin'))\n"
+        "print(gin_files.packaged_folder('savedmodels'))\n"
+        "print(' '.join(gin_files.packaged_gin_files()))\n"
     )
     result = run([installed / "python", "-c", code], outside)
     assert result.returncode == 0, result.stderr

@@ -15,7 +15,7 @@ import tokenize
 from typing import NamedTuple
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.system.whole_files import is_remote
+from dr_keras.system.whole_files import is_remote, opened
 import gin
 from gin import config as gin_config
 from gin import config_parser
@@ -56,15 +56,9 @@ def exists(path: str) -> bool:
     return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
 
 
-def _open_remote(path: str):
-    import tensorflow as tf
-
-    return tf.io.gfile.GFile(path)
-
-
 def register_with_gin() -> None:
     """Lets plain `gin.parse_config_file` find remote files and the packaged ones, too."""
-    gin_config.register_file_reader(_open_remote, lambda path: is_remote(path) and exists(path))
+    gin_config.register_file_reader(opened, lambda path: is_remote(path) and exists(path))
     with contextlib.suppress(ConfigurationError):
         gin.add_config_file_search_path(str(packaged_folder("gin")))
 
@@ -171,7 +165,7 @@ def scan(path: str, folders: Sequence[str], including: tuple[str, ...] = ()) -> 
         raise ConfigurationError(f"gin files include each other in a circle: {circle}.")
     bindings: list[Binding] = []
     try:
-        with _open_remote(path) if is_remote(path) else open(path, encoding="utf-8") as lines:
+        with opened(path) as lines:
             for statement in config_parser.ConfigParser(lines, _NoReferences()):
                 if isinstance(statement, config_parser.BindingStatement):
                     origin = Origin(path, statement.location.line_num)
