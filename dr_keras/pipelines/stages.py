@@ -11,8 +11,7 @@ import os
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, DrKerasError
-from dr_keras.serving import rater_inputs
-from dr_keras.serving.frozen import FrozenRater, freeze_outputs
+from dr_keras.serving.frozen import FrozenRater, freeze_outputs, width_conditions
 
 Rater = Callable | str | os.PathLike
 Key = Callable | str | None
@@ -101,7 +100,7 @@ class ScoredBatches:
     def _outputs(self, batch) -> dict[str, tf.Tensor]:
         """The rater's outputs, of as many rows as the batch has."""
         features = self.select(batch)
-        widths = rater_inputs.width_conditions(self.frozen.owner, features)
+        widths = width_conditions(self.frozen.owner, features)
         with tf.control_dependencies([tf.Assert(*condition) for condition in widths]):
             outputs = self.frozen(features)
         return {
