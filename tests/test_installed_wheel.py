@@ -107,6 +107,7 @@ def test_setup_cfg_lists_every_package():
 def test_the_wheel_holds_the_modules_the_gin_files_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dr_keras").rglob("*.py")}
+    wanted.add("dr_keras/py.typed")  # annotations are for whoever uses it, too
     for package, folder in DATA_PACKAGES.items():
         below = package.replace(".", "/")
         for path in (ROOT / folder).rglob("*.gin" if folder == "gin" else "*"):

@@ -52,7 +52,7 @@ def parse(
     Raises:
       ConfigurationError: anything that is wrong with the configuration.
     """
-    arguments = [*map(_as_list, (gin_files, gin_params, search)), complete]
+    arguments = _as_list(gin_files), _as_list(gin_params), _as_list(search), complete
     try:
         _parse(*arguments)
     except ConfigurationError as error:

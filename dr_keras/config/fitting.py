@@ -159,7 +159,7 @@ _WORDS = {
 
 def described(wanted) -> str:
     """What an annotation asks for, in words of gin files."""
-    members = members_of(wanted)
+    members = [*members_of(wanted)]
     if len(members) > 1:
         if {int, float} <= set(members):
             members = [member for member in members if member is not int]
@@ -208,7 +208,8 @@ class Misfit(Exception):
     def __init__(self, value, wanted, why: str = ""):
         super().__init__(f"{value!r} is not {described(wanted)}")
         self.value, self.wanted, self.why = value, wanted, why
-        self.path, self.written = "", None
+        self.path = ""
+        self.written: tuple | None = None
 
 
 class Fitting:

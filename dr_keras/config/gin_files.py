@@ -3,7 +3,7 @@
 `dr_keras.config.configuration` is the door to this module.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import difflib
 import logging
@@ -42,7 +42,7 @@ def packaged_gin_files() -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gin"))
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """ " Did you mean 'x'?" for the most similar of `names`, or nothing."""
     close = difflib.get_close_matches(name, sorted(set(names)), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
@@ -169,7 +169,9 @@ def scan(path: str, folders: Sequence[str], including: tuple[str, ...] = ()) -> 
             for statement in config_parser.ConfigParser(lines, _NoReferences()):
                 if isinstance(statement, config_parser.BindingStatement):
                     origin = Origin(path, statement.location.line_num)
-                    bindings.append(Binding(*statement[:3], origin))
+                    bindings.append(
+                        Binding(statement.scope, statement.selector, statement.arg_name, origin)
+                    )
                 elif isinstance(statement, config_parser.IncludeStatement):
                     included = _find_included(statement, path, folders)
                     bindings.extend(scan(included, folders, (*including, path)))
@@ -184,7 +186,7 @@ def scan_text(text: str, origin: Origin) -> list[Binding]:
     """The bindings in the text of a --gin_param that gin has parsed already."""
     statements = config_parser.ConfigParser(text, _NoReferences())
     return [
-        Binding(*statement[:3], origin)
+        Binding(statement.scope, statement.selector, statement.arg_name, origin)
         for statement in statements
         if isinstance(statement, config_parser.BindingStatement)
     ]

@@ -260,8 +260,8 @@ def width_conditions(rater: Callable, features) -> list[tuple[tf.Tensor, list[st
 def _of_model(model: keras.Model, features) -> Iterator[_Pair]:
     inputs = getattr(model, "inputs", None) or []
     given = tf.nest.flatten(features) if inputs else []
-    positions = [getattr(layer, "sequence_length", None) for layer in model._flatten_layers()]
-    positions = [number for number in positions if isinstance(number, int)]
+    found = [getattr(layer, "sequence_length", None) for layer in model._flatten_layers()]
+    positions = [number for number in found if isinstance(number, int)]
     for tensor, wanted in zip(given, inputs):
         dtype = tf.as_dtype(wanted.dtype)
         free = tuple(wanted.shape) == (None, None) and dtype.is_integer

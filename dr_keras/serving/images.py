@@ -82,7 +82,8 @@ class ImageKind(ExampleKind):
 @ImageKind.signature("serve_float_images")
 def _serve_float_images(rater: ImageKind, served: Signature, references: References) -> Signature:
     floats = [rater.image_spec(tf.float32), *rater.others.values()]
-    warmup = {**served.warmup, IMAGE: served.warmup[IMAGE].astype(np.float32)}
+    pictures = np.zeros([2, *rater.inputs[IMAGE].shape[1:]], np.float32)
+    warmup = {**(served.warmup or {}), IMAGE: pictures}
     return Signature(served.function, floats, warmup)
 
 

@@ -20,7 +20,7 @@ and each kind says itself what `serving_default` is. All outputs are dicts; what
 `score` and `percentile`, float32 [B], B >= 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import ClassVar
 
@@ -53,7 +53,7 @@ class Signature:
 
     function: Callable[..., dict[str, tf.Tensor]]
     inputs: Sequence[tf.TensorSpec]
-    warmup: dict[str, np.ndarray] | None = None
+    warmup: Mapping[str, np.ndarray | np.generic] | None = None
     core: bool = False
 
 
@@ -161,10 +161,12 @@ def _keep_probability(rater: RaterKind, served: Signature, references: Reference
         *scored, discard_fraction, batch_size = values
         return with_keep_probability(served.function(*scored), discard_fraction, batch_size)
 
-    warmup = {"discard_fraction": np.float64(0.5), "batch_size": np.int32(64)}
-    return Signature(
-        keep_probability, [*served.inputs, fraction, size], {**(served.warmup or {}), **warmup}
-    )
+    warmup: dict[str, np.ndarray | np.generic] = {
+        "discard_fraction": np.float64(0.5),
+        "batch_size": np.int32(64),
+    }
+    warmup |= {**(served.warmup or {})}
+    return Signature(keep_probability, [*served.inputs, fraction, size], warmup)
 
 
 def outputs(

@@ -416,7 +416,8 @@ class LoadedTextRater(LoadedRater):
             weight += np.sum(weights)
             count += len(tokens)
         # a text without a token has one window, as everywhere
-        return tuple(np.array([v]) for v in (total / max(weight, 1), max(count, 1), not weight))
+        score = np.array([total / max(weight, 1)])
+        return score, np.array([max(count, 1)]), np.array([not weight])
 
     def _cut(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """Windows int32 [N, S], and the text that each is from, int32 [N]."""
@@ -453,7 +454,8 @@ def _not_ids(dtype: tf.DType) -> str:
 
 def _steps(texts: list[bytes]) -> list[list[bytes]]:
     """Neighbouring texts together, up to _BYTES_A_STEP."""
-    steps, size = [], 0
+    steps: list[list[bytes]] = []
+    size = 0
     for text in texts:
         if not steps or size + len(text) > _BYTES_A_STEP or len(steps[-1]) >= _TEXTS_A_STEP:
             steps.append([])

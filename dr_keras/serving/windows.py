@@ -18,6 +18,7 @@ a program for each.
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -75,7 +76,8 @@ def _flat_tokens(tokenizer: Tokenizer, text: tf.Tensor) -> tuple[tf.Tensor, tf.T
         total = tf.reduce_sum(lengths)
         joined = tf.strings.reduce_join(text, axis=0)[tf.newaxis]
         return tokenizer.tensor_encode(joined, tf.maximum(total, 1))[0, :total], lengths
-    ids = tokenizer.tensor_encode(text, None)  # as wide as the longest
+    # None: as wide as the longest, which only these tokenizers take
+    ids = cast(Any, tokenizer).tensor_encode(text, None)
     return ids[ids != 0], tf.math.count_nonzero(ids, axis=1, dtype=tf.int32)
 
 
@@ -257,19 +259,19 @@ def length_buckets(
     Raises:
       ConfigurationError: batch size below 1, or a window longer than the last width.
     """
-    lengths = np.asarray(lengths, np.int64)
-    widths = np.asarray(widths, np.int64)
+    sizes = np.asarray(lengths, np.int64)
+    fit = np.asarray(widths, np.int64)
     if batch_size < 1:
         raise ConfigurationError(f"batch_size is {batch_size}: give an integer of at least 1.")
-    if lengths.size and (not widths.size or lengths.max() > widths[-1]):
+    if sizes.size and (not fit.size or sizes.max() > fit[-1]):
         raise ConfigurationError(
-            f"A window of {lengths.max()} tokens fits none of the widths {widths.tolist()}: cut"
+            f"A window of {sizes.max()} tokens fits none of the widths {fit.tolist()}: cut"
             " windows to the longest width, or add a wider one."
         )
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-sizes, kind="stable")
     for first in range(0, order.size, batch_size):
         rows = order[first : first + batch_size]
-        yield Bucket(rows, int(widths[np.searchsorted(widths, lengths[rows[0]])]))
+        yield Bucket(rows, int(fit[np.searchsorted(fit, sizes[rows[0]])]))
 
 
 def score_by_length(

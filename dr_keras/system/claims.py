@@ -332,10 +332,6 @@ class Claims:
         """What a claim may raise where its folder cannot be read or written."""
         return self._files.errors
 
-    def path(self, name: str) -> pathlib.Path:
-        """File of the claim on `name` in a local folder."""
-        return self._files.path(name)
-
     def holder(self, name: str) -> dict:
         """Who holds the claim on `name`, see above, with `age`, seconds since it was touched.
 

@@ -102,7 +102,8 @@ def alone_at(
             with alone(given.arguments[argument], doing, error, is_file=is_file):
                 return function(*arguments, **named)
 
-        locked.__signature__ = signature  # gin looks at it without following __wrapped__
+        # gin looks at it without following __wrapped__
+        setattr(locked, "__signature__", signature)  # noqa: B010
         return locked
 
     return decorate

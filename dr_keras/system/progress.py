@@ -106,7 +106,7 @@ class Interruption:
     signal handlers, it does nothing.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requested: int | None = None
         self._previous: dict = {}
 

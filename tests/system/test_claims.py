@@ -16,10 +16,10 @@ from dr_keras.system.claims import Claims, RemoteFiles
 def test_one_holder_at_a_time_and_given_up_at_the_end(tmp_path):
     first, second = Claims(tmp_path), Claims(tmp_path)
     with first.taken("a/b") as mine:
-        assert mine and first.path("a/b").exists()
+        assert mine and (tmp_path / "a/b.claim").exists()
         with second.taken("a/b") as other:
             assert not other
-        assert first.path("a/b").exists()  # the one refused has not removed it
+        assert (tmp_path / "a/b.claim").exists()  # the one refused has not removed it
         with second.taken("c") as other:
             assert other
     assert not list(tmp_path.rglob("*.claim*"))
@@ -35,20 +35,20 @@ def test_an_abandoned_claim_is_taken_over_and_its_owner_leaves_the_new_one_alone
     claims = Claims(tmp_path, stale_after=50)
     with claims.taken("x") as mine:
         assert mine
-        os.utime(claims.path("x"), (time.time() - 100,) * 2)
+        os.utime((tmp_path / "x.claim"), (time.time() - 100,) * 2)
         with Claims(tmp_path, stale_after=50).taken("x") as other:
             assert other
-            held = claims.path("x").read_text()
-        assert not claims.path("x").exists()
-        claims.path("x").write_text(held)
-    assert claims.path("x").read_text() == held  # not ours to remove
+            held = (tmp_path / "x.claim").read_text()
+        assert not (tmp_path / "x.claim").exists()
+        (tmp_path / "x.claim").write_text(held)
+    assert (tmp_path / "x.claim").read_text() == held  # not ours to remove
 
 
 def test_the_claim_of_a_process_that_died_here_is_taken_over_at_once(tmp_path):
     code = "import sys; from dr_keras.system.claims import Claims; import os\n"
     code += "context = Claims(sys.argv[1]).taken('x'); assert context.__enter__(); os._exit(9)"
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    assert ended.returncode == 9 and Claims(tmp_path).path("x").exists()
+    assert ended.returncode == 9 and (tmp_path / "x.claim").exists()
     with Claims(tmp_path).taken("x") as mine:
         assert mine
 
