@@ -14,8 +14,8 @@ from dr_keras.baselines.selection import Selection, folds_of, select_by_score
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal
-from dr_keras.training.language_model_training import LanguageModelTrainer
 from dr_keras.training.repeated_training import Progress
+from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 

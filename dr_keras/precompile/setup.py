@@ -18,9 +18,8 @@ from dr_keras.models.losses import next_token_loss
 from dr_keras.precompile.explained import explained
 from dr_keras.precompile.weightless import NoMembers, SharedZeros
 from dr_keras.runs.experiment import experiment
-from dr_keras.training.example_training import ExampleTrainer, example_sums
-from dr_keras.training.language_model_training import LanguageModelTrainer
 from dr_keras.training.repeated_training import RepeatedTrainer
+from dr_keras.training.trainers import ExampleTrainer, LanguageModelTrainer, example_sums
 import gin
 
 # name -> (shape of one example, dtype)

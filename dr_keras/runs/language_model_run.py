@@ -23,7 +23,8 @@ from dr_keras.data.examples import Parts
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.system import locks, whole_files
 from dr_keras.system.progress import Progress
-from dr_keras.training.language_model_training import LanguageModelTrainer, TrainingRecord
+from dr_keras.training.repeated_training import TrainingRecord
+from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 

@@ -22,6 +22,22 @@ UNFILTERED = "unfiltered"
 # What chooses anew for every seed; the choice of the others depends on the data alone.
 _DRAWN = ("random", "random_as_rater")
 _REMEMBERED = 8
+DESCRIPTIONS = {
+    UNFILTERED: "all of the train part",
+    "rater": "what the rater scores highest",
+    "rater_inverted": "what the rater scores lowest: a check that its order means something",
+    "random": "as much of every source, chosen by hash",
+    "random_as_rater": "chosen by hash, as much of every source as the rater kept",
+    "perplexity_lowest": "the likeliest text under a small model trained on other documents",
+    "perplexity_middle": "text of middling likelihood under such a model",
+    "perplexity_highest": "the least likely text under such a model",
+    "heuristics_c4": "what breaks fewest of C4's rules",
+    "heuristics_gopher": "what breaks fewest of Gopher's rules",
+    "heuristics": "what breaks fewest of C4's and Gopher's rules",
+    "heuristics_then_rater": "what breaks rules goes first, then what the rater scores lowest",
+    "least_damaged": "the least damaged, as known from how the corpus was made: no filter, a limit",
+    "classifier": "most like the outer part to a linear n-gram classifier",
+}
 
 
 class TopKStream:

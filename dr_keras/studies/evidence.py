@@ -26,9 +26,9 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta.devices import strategies
 from dr_keras.rating.fractions import exact_fraction
 from dr_keras.studies.arm_streams import UNFILTERED
-from dr_keras.studies.results import Results
-from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.studies.results import Results, WriteReport
 from dr_keras.training.tasks import Task
+from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 CANDIDATE, RANDOM = "rater", "random"
@@ -160,9 +160,7 @@ class Evidence:
         """Whether the fractions are tried at this size."""
         return bool(self.sweep) and (size == self.smallest or self.sweep_sizes == "all")
 
-    def run(
-        self, base_dir, write_report: Callable[[Results, pathlib.Path], None] | None = None
-    ) -> Results:
+    def run(self, base_dir, write_report: WriteReport | None = None) -> Results:
         """Runs what is left of the study in `base_dir` and writes its report.
 
         Args:
@@ -189,7 +187,4 @@ class Evidence:
         base_dir = pathlib.Path(base_dir)
         run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
         found = Study(self, base_dir).run()
-        found.write(base_dir / "results.json")
-        if write_report is not None:
-            write_report(found, base_dir / "report.html")
-        return found
+        return found.publish(base_dir, write_report)

@@ -20,7 +20,13 @@ from dr_keras.data.windows import window_documents
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.runs.experiment import experiment
 from dr_keras.studies import findings, rater, summaries, verdicts
-from dr_keras.studies.arm_streams import UNFILTERED, Draws, is_unfiltered, scored_examples
+from dr_keras.studies.arm_streams import (
+    DESCRIPTIONS,
+    UNFILTERED,
+    Draws,
+    is_unfiltered,
+    scored_examples,
+)
 from dr_keras.studies.cells import Cell, Material, cell, describe, thinned
 from dr_keras.studies.costs import Cost
 from dr_keras.studies.evidence import CANDIDATE, RANDOM, Evidence
@@ -38,22 +44,6 @@ from dr_keras.training.task_scoring import task_windows
 _FOLDS = 2
 _RATER = "rater"  # folder of its meta-training
 _USES_RATER = ("rater", "rater_inverted", "random_as_rater", "heuristics_then_rater")
-_DESCRIPTIONS = {
-    "unfiltered": "all of the train part",
-    "rater": "what the rater scores highest",
-    "rater_inverted": "what the rater scores lowest: a check that its order means something",
-    "random": "as much of every source, chosen by hash",
-    "random_as_rater": "chosen by hash, as much of every source as the rater kept",
-    "perplexity_lowest": "the likeliest text under a small model trained on other documents",
-    "perplexity_middle": "text of middling likelihood under such a model",
-    "perplexity_highest": "the least likely text under such a model",
-    "heuristics_c4": "what breaks fewest of C4's rules",
-    "heuristics_gopher": "what breaks fewest of Gopher's rules",
-    "heuristics": "what breaks fewest of C4's and Gopher's rules",
-    "heuristics_then_rater": "what breaks rules goes first, then what the rater scores lowest",
-    "least_damaged": "the least damaged, as known from how the corpus was made: no filter, a limit",
-    "classifier": "most like the outer part to a linear n-gram classifier",
-}
 
 
 class Study:
@@ -317,7 +307,7 @@ class Study:
     def _description(self, arm: str) -> str:
         online = arm in self._given.online_arms
         where = "chosen in oversized batches" if online else "chosen beforehand"
-        text = _DESCRIPTIONS.get(arm, "an arm of the user's own")
+        text = DESCRIPTIONS.get(arm, "an arm of the user's own")
         return text if arm == UNFILTERED else f"{text}; {where}"
 
     def _cost(self, arm: str, facts: SizeFacts, fraction: float) -> Cost:

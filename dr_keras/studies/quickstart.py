@@ -37,21 +37,20 @@ from dr_keras.runs.experiment import Experiment, experiment
 from dr_keras.runs.meta_training import MAY_DIFFER
 from dr_keras.serving.loading import load_rater
 from dr_keras.studies import findings, learned, rater, verdicts
-from dr_keras.studies.arm_streams import UNFILTERED, Draws
+from dr_keras.studies.arm_streams import DESCRIPTIONS, UNFILTERED, Draws
 from dr_keras.studies.cells import Cell, Material, cell, counts, describe, thinned
 from dr_keras.studies.grid import Grid
-from dr_keras.studies.results import Rater, Results, read, to_json
+from dr_keras.studies.results import Rater, Results, WriteReport, read, to_json
 from dr_keras.studies.sizes import Protocol, Size
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
 from dr_keras.system import locks
 from dr_keras.system.progress import Progress
-from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 SIZE = "model"
-DESCRIPTIONS = {
-    UNFILTERED: "all of the train part",
+_DESCRIPTIONS = DESCRIPTIONS | {
     "random": "as many documents as the rater kept, chosen by hash, others for each seed",
     "rater": "the documents the rater kept",
     "ceiling": "the passages known to be clean: the best that any filter could do",
@@ -96,9 +95,7 @@ class QuickStart:
     say: Callable[[str], None] = print
 
     @locks.alone_at("base_dir", "a quick start", CheckpointError)
-    def run(
-        self, base_dir, write_report: Callable[[Results, pathlib.Path], None] | None = None
-    ) -> Results:
+    def run(self, base_dir, write_report: WriteReport | None = None) -> Results:
         """Runs all stages in `base_dir`; what is done already is reused.
 
         Args:
@@ -149,10 +146,7 @@ class QuickStart:
                 "configuration": run_configuration.PARSED_CONFIG,
             },
         )  # fmt: skip
-        found.write(base_dir / "results.json")
-        if write_report is not None:
-            write_report(found, base_dir / "report.html")
-        return found
+        return found.publish(base_dir, write_report)
 
     @property
     def _protocol(self) -> Protocol:
@@ -308,7 +302,7 @@ def _facts(arm: str, draw, train) -> ArmFacts:
     """Of an arm; what the random one keeps is told of its first seed."""
     kept = train if draw.rows is None else train.take(draw.rows)
     return ArmFacts(
-        DESCRIPTIONS.get(arm, "see the documentation of baselines"),
+        _DESCRIPTIONS.get(arm, "an arm of the user's own"),
         pool_by_source=kept.counts_by_source(),
         pool_by_damage=counts(kept.labels.get("damage")),
     )

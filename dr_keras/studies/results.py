@@ -15,7 +15,7 @@ A study makes its results so: a `Protocol`; for every size `summaries.size_secti
 made of the results alone (and of the pictures beside results.json): `(results, path) -> None`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import datetime
 import functools
@@ -254,6 +254,13 @@ class Results:
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
+    def publish(self, base_dir: pathlib.Path, write_report: "WriteReport | None") -> "Results":
+        """Writes <base_dir>/results.json, and report.html by what is given; returns itself."""
+        self.write(base_dir / "results.json")
+        if write_report is not None:
+            write_report(self, base_dir / "report.html")
+        return self
+
     def write(self, path: str | os.PathLike) -> pathlib.Path:
         """Checks and writes results.json, whole; DataError where JSON cannot hold it."""
         document = to_json(self)
@@ -265,6 +272,9 @@ class Results:
             raise DataError(f"results: cannot be written as JSON: {error}") from error
         whole_files.write_text(path, text + "\n", errors="replace")
         return path
+
+
+WriteReport = Callable[["Results", pathlib.Path], None]
 
 
 def versions() -> dict[str, str]:

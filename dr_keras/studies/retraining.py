@@ -35,12 +35,12 @@ from dr_keras.studies import findings, rater, verdicts
 from dr_keras.studies.arm_streams import UNFILTERED, Draws
 from dr_keras.studies.cells import Cell, Material, cell, describe
 from dr_keras.studies.grid import Grid
-from dr_keras.studies.results import Line, Picture, Rater, Results, read, to_json
+from dr_keras.studies.results import Line, Picture, Rater, Results, WriteReport, read, to_json
 from dr_keras.studies.sizes import Dropped, Protocol, Size
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
 from dr_keras.system import locks
-from dr_keras.training.example_training import ExampleTrainer
+from dr_keras.training.trainers import ExampleTrainer
 import gin
 
 SIZE = "model"
@@ -76,9 +76,7 @@ class Retraining:
     say: Callable[[str], None] = print
 
     @locks.alone_at("base_dir", "a retraining study", CheckpointError)
-    def run(
-        self, base_dir, write_report: Callable[[Results, pathlib.Path], None] | None = None
-    ) -> Results:
+    def run(self, base_dir, write_report: WriteReport | None = None) -> Results:
         """Runs all stages in `base_dir`; what is done already is reused.
 
         Args:
@@ -142,10 +140,7 @@ class Retraining:
             | findings.of_run(base_dir),
             pictures=pictures,
         )
-        found.write(base_dir / "results.json")
-        if write_report is not None:
-            write_report(found, base_dir / "report.html")
-        return found
+        return found.publish(base_dir, write_report)
 
     def _check(self) -> None:
         for fraction in self.discard_fractions:

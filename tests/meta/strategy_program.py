@@ -42,8 +42,7 @@ from dr_keras.meta.seeds import seeded
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import squared_error
-from dr_keras.training.example_training import ExampleTrainer, example_sums
-from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.training.trainers import ExampleTrainer, LanguageModelTrainer, example_sums
 
 RATE = 0.01
 

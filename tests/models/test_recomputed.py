@@ -10,7 +10,7 @@ from dr_keras.models.abstract import build_abstract
 from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import next_token_loss
 from dr_keras.models.rater import text_rater
-from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.training.trainers import LanguageModelTrainer
 
 VOCABULARY, LENGTH = 11, 6
 

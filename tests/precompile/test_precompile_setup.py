@@ -11,8 +11,7 @@ from dr_keras.models.abstract import build_abstract
 from dr_keras.models.language_model import language_model
 from dr_keras.precompile import setup
 from dr_keras.precompile.weightless import SharedZeros, tree_bytes
-from dr_keras.training.example_training import ExampleTrainer
-from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.training.trainers import ExampleTrainer, LanguageModelTrainer
 
 
 def model(*shape, dtype="float32", name="x"):

@@ -6,7 +6,7 @@ import pytest
 from dr_keras.commands import train_language_model as command
 from dr_keras.config import configuration
 from dr_keras.data.examples import ExampleSet, Parts
-from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 

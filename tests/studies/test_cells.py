@@ -19,7 +19,7 @@ from dr_keras.studies.cells import Material, cell
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.workers import SMALL, Pool, Workers, own_threads, sendable
 from dr_keras.system.claims import Claims
-from dr_keras.training.language_model_training import LanguageModelTrainer
+from dr_keras.training.trainers import LanguageModelTrainer
 
 SEEDS = (0, 1)
 

@@ -1,11 +1,25 @@
-"""Training on a loss that is a mean over examples: classifiers, regressions, any user's model."""
+"""Trainers by the loss: of language models, and of whatever has a loss an example.
+
+See `dr_keras.training.repeated_training` for what they have in common.
+"""
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from dr_keras.models.losses import next_token_sums
 from dr_keras.training.repeated_training import RepeatedTrainer
 import gin
+
+
+@gin.configurable
+class LanguageModelTrainer(RepeatedTrainer):
+    """A RepeatedTrainer of models from {"tokens": int32 [B, S]} to logits [B, S, V].
+
+    Args: as for `RepeatedTrainer`; the loss is `next_token_sums`, in nats per real token.
+    """
+
+    default_loss_sums = staticmethod(next_token_sums)
 
 
 @gin.configurable
@@ -19,7 +33,8 @@ def example_sums(
 
 @gin.configurable
 class ExampleTrainer(RepeatedTrainer):
-    """A RepeatedTrainer of a per-example loss, the same that meta-training weighs.
+    """A RepeatedTrainer of a per-example loss, the same that meta-training weighs: classifiers,
+    regressions, any user's model.
 
     Args: as for `RepeatedTrainer`, whose loss is `example_sums`. `metrics` are such as {"accuracy":
         @correct}; their means over the test set at the end are reported.
