@@ -11,21 +11,21 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "MetaTrainer": "dr_keras.meta.trainer",
-    "OuterAdam": "dr_keras.meta.outer_optimizer",
-    "adam": "dr_keras.meta.inner_optimizers",
-    "adamw": "dr_keras.meta.inner_optimizers",
+    "OuterAdam": "dr_keras.meta.optimizers",
+    "adam": "dr_keras.meta.optimizers",
+    "adamw": "dr_keras.meta.optimizers",
     "byte_tokenizer": "dr_keras.data.tokenizers",
     "corpus_from_path": "dr_keras.data.prepare",
     "embedded_corpus": "dr_keras.data.corpora.embedded",
     "export_rater": "dr_keras.serving.export",
     "filter_by_percentile": "dr_keras.pipelines.filter_by_percentile",
     "filter_corpus": "dr_keras.corpus_jobs.corpus_filter",
-    "language_model": "dr_keras.models.language_model",
+    "language_model": "dr_keras.models.text_models",
     "load_rater": "dr_keras.serving.loading",
     "next_token_loss": "dr_keras.models.losses",
     "reweight": "dr_keras.pipelines.reweight",
     "text_data": "dr_keras.data.prepare",
-    "text_rater": "dr_keras.models.rater",
+    "text_rater": "dr_keras.models.text_models",
     "top_k": "dr_keras.pipelines.top_k",
 }
 

@@ -16,14 +16,13 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError, as_raised
-from dr_keras.meta import checks, layer_checks, pytrees
+from dr_keras.meta import checks, pytrees
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.split_member import SplitMember, check_split
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.estimators import Estimator, NestedTape
-from dr_keras.meta.inner_optimizers import InnerOptimizer, adam
 from dr_keras.meta.micro_batches import check_parts
-from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam
 from dr_keras.meta.population import Population
 from dr_keras.meta.problem import InnerState, inner_losses, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
@@ -81,7 +80,7 @@ class MetaTrainer:
       rater: Keras model from a batch's features to scores [B].
       inner_model: builds an inner Keras model, a new one at each call.
       per_example_loss: (inner model's outputs, batch) -> losses [B].
-      inner_optimizer: see `dr_keras.meta.inner_optimizers`.
+      inner_optimizer: see `dr_keras.meta.optimizers`.
       outer_optimizer: see `OuterAdam`.
       estimator: see `dr_keras.meta.estimators`.
       unroll_length: T, inner updates the meta-gradient goes through (the paper: 2).
@@ -434,7 +433,7 @@ class MetaTrainer:
                 try:
                     logs = self._one_step(step, train, inner_streams, outer_streams)
                 except Exception as error:
-                    raise layer_checks.missing_derivative(error) or as_raised(error)
+                    raise checks.missing_derivative(error) or as_raised(error)
                 step += 1
                 for name, value in logs.items():
                     sums[name] = sums.get(name, 0.0) + value

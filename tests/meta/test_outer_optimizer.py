@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.meta.outer_optimizer import OuterAdam
-from dr_keras.meta.schedules import cosine_rate
+from dr_keras.meta.optimizers import OuterAdam, cosine_rate
 
 
 def constants(*values):
