@@ -74,9 +74,9 @@ def _warmup(age, steps: int, dtype):
     return tf.minimum(tf.ones([], dtype), tf.cast(age + 1, dtype) / tf.cast(steps, dtype))
 
 
-def as_schedule(value):
-    """A number becomes `constant_rate(number)`; a schedule is returned as it is."""
-    return constant_rate(float(value)) if isinstance(value, (int, float)) else value
+def as_schedule(value: float | Schedule, warmup: int = 0) -> Schedule:
+    """A number becomes a `constant_rate` with that warm-up; a schedule is returned as it is."""
+    return constant_rate(float(value), warmup) if isinstance(value, (int, float)) else value
 
 
 class InnerOptimizer(Protocol):
@@ -226,10 +226,7 @@ class OuterAdam:
 
     def rate(self, meta_step: tf.Tensor, dtype=tf.float32) -> tf.Tensor:
         """Learning rate at `meta_step`, counted from 0."""
-        schedule = self.learning_rate
-        if isinstance(schedule, (int, float)):
-            schedule = constant_rate(float(schedule), self.warmup)
-        return schedule(meta_step, dtype)
+        return as_schedule(self.learning_rate, self.warmup)(meta_step, dtype)
 
     def member_update(self, gradient: list, slots: dict, count: tf.Tensor) -> tuple[list, dict]:
         """Adam's direction for one member's meta-gradient, without learning rate.

@@ -31,14 +31,14 @@ class _Update(NamedTuple):
     gradient: list
 
 
-def check_split(group: Group, estimator, inner_model, **batch_sizes: int) -> None:
+def check_split(group: Group, estimator, inner_model, sizes: dict[str, int]) -> None:
     """Raises ConfigurationError where a member cannot be split over the group's replicas.
 
     Args:
       group: of the placement.
       estimator: of meta-gradients.
       inner_model: Keras model.
-      **batch_sizes: name of the setting -> examples.
+      sizes: kind of batch, "inner" or "outer" -> examples in it.
     """
     parts = group.parts
     remedy = f"have as many members as replicas, or fewer devices ({parts} carry a member now)"
@@ -48,13 +48,13 @@ def check_split(group: Group, estimator, inner_model, **batch_sizes: int) -> Non
             f"The estimator {type(estimator).__name__} cannot split a member's batch over replicas:"
             f" use MixedMode, Recompute, FirstOrder or NestedTape, or {remedy}."
         )
-    for name, size in batch_sizes.items():
+    for kind, size in sizes.items():
         if size % (parts * split.micro_batches):
             micro = split.micro_batches
             each = f" in {micro} micro-batches each" if micro > 1 else ""
             raise ConfigurationError(
-                f"{name} is {size}, which {parts} replicas{each} cannot share equally: make it a"
-                f" multiple of {parts * micro}, or {remedy}."
+                f"{kind}_batch_size is {size}, which {parts} replicas{each} cannot share equally:"
+                f" make it a multiple of {parts * micro}, or {remedy}."
             )
     statistics = [v.path for v in inner_model.non_trainable_variables if _is_float(v)]
     if statistics:
