@@ -27,7 +27,7 @@ from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam
 from dr_keras.meta.population import Population
 from dr_keras.meta.problem import keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
-from dr_keras.system.interruption import Interruption
+from dr_keras.system.progress import Interruption
 import gin
 
 ON_NONFINITE = ("stop", "reinit")

@@ -5,11 +5,11 @@ import resource
 
 import pytest
 
-from dr_keras.config import configuration
+from dr_keras.config import configuration, gin_files
 from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.precompile.weightless import build_abstract
 
-SIZED = [name for name in configuration.packaged_gin_files() if re.search(r"_\d+m\.gin$", name)]
+SIZED = [name for name in gin_files.packaged_gin_files() if re.search(r"_\d+m\.gin$", name)]
 
 
 def test_there_are_sizes():
