@@ -13,7 +13,7 @@ import pytest
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import CheckpointError, ConfigurationError, DrKerasError, NonFiniteError
-from dr_keras.models.language_model import language_model
+from dr_keras.models.text_models import language_model
 from dr_keras.studies.arm_streams import Draw
 from dr_keras.studies.cells import Material, cell
 from dr_keras.studies.grid import Grid

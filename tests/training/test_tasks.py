@@ -153,7 +153,7 @@ def test_a_model_that_knows_the_answers_has_them_right():
 
 
 def test_logits_made_by_the_loss_give_the_same():
-    from dr_keras.models.language_model import language_model
+    from dr_keras.models.text_models import language_model
 
     values = []
     asked = task_windows(Task("t", (Question("a", (" bc",), 0, "1"),), 1), byte_tokenizer(), 16)
