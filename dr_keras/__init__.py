@@ -19,7 +19,7 @@ _WHERE = {
     "embedded_corpus": "dr_keras.data.corpora.embedded",
     "export_rater": "dr_keras.serving.export",
     "filter_by_percentile": "dr_keras.pipelines.filter_by_percentile",
-    "filter_corpus": "dr_keras.corpus_jobs.corpus_filter",
+    "filter_corpus": "dr_keras.corpus_jobs.filtering",
     "language_model": "dr_keras.models.language_model",
     "load_rater": "dr_keras.serving.loading",
     "next_token_loss": "dr_keras.models.losses",

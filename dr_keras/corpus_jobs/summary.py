@@ -6,8 +6,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.identity import Fingerprint
-from dr_keras.corpus_jobs.keys import keys_of
+from dr_keras.corpus_jobs.identity import Fingerprint, keys_of
 from dr_keras.corpus_jobs.outputs import Lines
 from dr_keras.corpus_jobs.plan import Shard
 from dr_keras.corpus_jobs.work import TALLY, Work, read_part
@@ -43,6 +42,12 @@ def totals(facts: Sequence[dict]) -> dict:
         "errors": dict(sorted(errors.items())),
         **fingerprint.to_dict(),
     }
+
+
+def output_files(facts: Sequence[dict]) -> dict[str, dict]:
+    """Name -> records and bytes of the files of kept and dropped records."""
+    files = (item for shard in facts for item in shard["files"].items())
+    return {name: about for name, about in files if "/" not in name}
 
 
 def require_documents(facts: Sequence[dict], work: Work, shards: Sequence[Shard]) -> None:

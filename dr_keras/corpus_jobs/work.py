@@ -18,39 +18,21 @@ import tensorflow as tf
 from dr_keras.corpus_jobs.identity import Fingerprint, digest
 from dr_keras.corpus_jobs.outputs import Lines, Output, kept_output
 from dr_keras.corpus_jobs.plan import Shard
+from dr_keras.corpus_jobs.raters import Scorer
 from dr_keras.corpus_jobs.records import Malformed, Record, read
+from dr_keras.corpus_jobs.source import DOCUMENTS, rated_line, read_documents
 from dr_keras.data.corpora.files import SeekableFile
 from dr_keras.data.documents import Document
 from dr_keras.data.tokenizers.base import utf8_size
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
-from dr_keras.rating.reference import ReferenceDistribution
-from dr_keras.rating.rules import decide, reason_to_drop
+from dr_keras.rating.rules import Deciding, reason_to_drop
 from dr_keras.rating.score_files import number
 
 SCORED, FILTERED = "scored", "filtered"
 # a score file's rows, and 64 bits of the content, by which copies are told from other documents
 PART_SCHEMA = score_files.SCHEMA.append(pyarrow.field("content", pyarrow.uint64()))
 TALLY = ("documents", "kept", "dropped", "bytes", "kept_bytes")
-# documents -> score, percentile, windows, as `corpus_scores.score_documents`
-Scorer = Callable[[list[Document]], dict[str, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Deciding:
-    """The arguments of `rules.decide`."""
-
-    discard_fraction: str
-    batch_size: int
-    seed: int
-    method: str
-    reference: dict
-
-    def __call__(self, ids: list[str], scores: np.ndarray):
-        reference = ReferenceDistribution.from_dict(self.reference)
-        return decide(
-            ids, scores, self.discard_fraction, self.batch_size, self.seed, self.method, reference
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +46,7 @@ class Work:
       scoring: whether scores are to be made; else they are those of the phase "scored".
       deciding: how to decide; None only scores.
       rater: path of the rater that workers load; None where the scorer is at hand.
-      windows_per_batch, step_bytes: see `corpus_scores.score_corpus`.
+      windows_per_batch, step_bytes: see `scoring.score_corpus`.
       trusted: how workers load the rater, see `load_rater`.
     """
 
@@ -174,8 +156,7 @@ class _ShardRun:
             if work.deciding is not None:
                 path = os.path.join(work.folder, f"dropped-{shard.name}.jsonl")
                 self._dropped = self._open(Lines(path, work.temporary))
-                kept = kept_output(shard, work.fields, work.folder, work.temporary)
-                self._kept = self._open(kept)
+                self._kept = self._open(self._kept_output())
         except BaseException:
             self.abandon()
             raise
@@ -184,11 +165,18 @@ class _ShardRun:
         self._outputs.append(output)
         return output
 
+    def _kept_output(self) -> Output:
+        shard, work = self._shard, self._work
+        if shard.kind != DOCUMENTS:
+            return kept_output(shard, work.fields, work.folder, work.temporary)
+        return Lines(os.path.join(work.folder, f"kept-{shard.name}.jsonl"), work.temporary)
+
     def documents(self) -> Iterator[Record]:
         for place, piece in enumerate(self._shard.pieces):
             known = self._work.scoring and piece.first_of_file
             self._digests[piece.name] = digest(piece.file) if known else None
-            for item in read(piece, self._work.fields):
+            is_files = piece.kind != DOCUMENTS
+            for item in read(piece, self._work.fields) if is_files else read_documents(piece):
                 self._positions[place] += 1
                 if isinstance(item, Record):
                     self._documents[place] += 1
@@ -222,18 +210,15 @@ class _ShardRun:
         self._tally(documents, keep)
 
     def _write(self, record: Record, stays: bool, score, percentile, probability) -> None:
-        if stays:
+        rating = {"score": number(score), "percentile": number(percentile)}
+        if not stays:
+            about = {"id": record.document.id, "source": record.document.source}
+            reason = reason_to_drop(score, probability)
+            self._dropped.write_json({**about, **rating, "reason": reason})
+        elif self._shard.kind == DOCUMENTS:
+            self._kept.write(rated_line(record.whole, rating))
+        else:
             self._kept.write(record.whole)
-            return
-        self._dropped.write_json(
-            {
-                "id": record.document.id,
-                "source": record.document.source,
-                "score": number(score),
-                "percentile": number(percentile),
-                "reason": reason_to_drop(score, probability),
-            }
-        )
 
     def _tally(self, documents: list[Document], keep: list[bool] | None) -> None:
         for row, document in enumerate(documents):

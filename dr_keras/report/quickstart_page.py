@@ -88,7 +88,7 @@ def write(
 
 def _scored(base_dir: pathlib.Path, train: list[Document]) -> list[tuple[Document, float, float]]:
     """(document, score, percentile) of the train part, from the filter's score file."""
-    scores = read_scores(base_dir / "filtered" / "scores.jsonl")
+    scores = read_scores(base_dir / "filtered" / "scores.parquet")
     rows = scores.rows()
     return [
         (d, float(scores.score[rows[d.id]]), float(scores.percentile[rows[d.id]])) for d in train

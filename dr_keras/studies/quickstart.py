@@ -2,7 +2,7 @@
 
     <base_dir>/                     a run of meta_train (see dr_keras.runs.meta_training)
     <base_dir>/export/<version>/    the rater
-    <base_dir>/filtered/            the filtered corpus (see dr_keras.corpus_jobs.corpus_filter)
+    <base_dir>/filtered/            the filtered corpus (see dr_keras.corpus_jobs.filtering)
     <base_dir>/cells/               one training run of one arm and seed each
     <base_dir>/stages/              what is done, its time and memory
     <base_dir>/results.json, report.html
@@ -12,14 +12,13 @@ Every stage resumes or is reused by a later call with the same configuration.
 
 from collections.abc import Sequence
 import functools
-import json
 import pathlib
 import shutil
 
 import numpy as np
 
 from dr_keras.config import run_configuration
-from dr_keras.corpus_jobs.corpus_filter import filter_corpus
+from dr_keras.corpus_jobs.filtering import filter_corpus, kept_ids
 from dr_keras.data import document_rows as arms
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
@@ -174,10 +173,11 @@ def _export(base_dir: pathlib.Path, material: _Material) -> dict:
 def _filter(base_dir, material, exported, discard_fraction, batch_size, method) -> dict:
     shown = None
 
-    def progress(done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int) -> None:
         nonlocal shown
-        shown = shown or Progress("  scoring", total, "bytes")
-        shown.update(done)
+        if phase == "scoring":
+            shown = shown or Progress("  scoring", total, "bytes")
+            shown.update(done)
 
     output = base_dir / "filtered"
     if (output / "manifest.json").exists():  # finished, but the stage's own record was not written
@@ -196,17 +196,9 @@ def _filter(base_dir, material, exported, discard_fraction, batch_size, method) 
     return manifest
 
 
-def _kept_ids(folder: pathlib.Path) -> set[str]:
-    kept = set()
-    for path in sorted(folder.glob("kept-*.jsonl")):
-        with open(path, encoding="utf-8") as file:
-            kept |= {json.loads(line)["id"] for line in file}
-    return kept
-
-
 def _arms(base_dir: pathlib.Path, train: ExampleSet, ceiling: bool) -> dict[str, ExampleSet]:
     """unfiltered, random and rater; random drops as many documents as the rater did."""
-    kept = _kept_ids(base_dir / "filtered")
+    kept = kept_ids(base_dir / "filtered")
     chosen = arms.random_documents(train, len(kept), seed=0)
     sets = {
         "unfiltered": train,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.corpus_filter import filter_corpus
+from dr_keras.corpus_jobs.filtering import filter_corpus
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import make_document
 from dr_keras.data.tokenizers import byte_tokenizer
@@ -202,7 +202,11 @@ def test_a_pipeline_keeps_what_a_filtered_corpus_keeps(path, rater, tmp_path):
     filter_corpus(
         corpus, rater, output_dir=str(tmp_path / "filtered"), reference="artefact", **settings
     )
-    lines = (tmp_path / "filtered" / "kept-00000.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (tmp_path / "filtered" / "kept-00000-of-00001.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     written = [json.loads(line)["id"] for line in lines]
     dataset = tf.data.Dataset.from_tensor_slices(
         {"text": [d.text for d in documents], "id": [d.id for d in documents]}

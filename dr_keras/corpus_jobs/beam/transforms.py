@@ -9,9 +9,8 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 import numpy as np
 
 from dr_keras.corpus_jobs.beam.handler import RaterModelHandler, Rating
-from dr_keras.corpus_jobs.corpus_filter import REFERENCES
+from dr_keras.corpus_jobs.filtering import check_reference
 from dr_keras.data.documents import document_id
-from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.rating.rules import Amount, Deciding, find_rule, reason_to_drop
@@ -87,9 +86,8 @@ class FilterTexts(beam.PTransform):
         super().__init__()
         # refuses bad settings now
         self._settings = find_rule(method).decide, Amount(discard_fraction, batch_size, seed)
-        if not isinstance(reference, ReferenceDistribution) and reference not in REFERENCES:
-            choices = ", ".join(REFERENCES)
-            raise ConfigurationError(f"reference is {reference!r}: choose one of {choices}.")
+        if not isinstance(reference, ReferenceDistribution):
+            check_reference(reference)
         self._rate = RateTexts(rater, text=_prepared_text)
         self._reference = reference
         self._prepare = _Prepare(text, id, source)

@@ -1,0 +1,206 @@
+"""What a job reads, in shards: files of records, or any corpus.
+
+Files are read where they lie, see `plan`. A corpus that gin builds (text files, TFDS, a mixture, a
+list in memory) has no places to begin in its middle, and other processes cannot be sent it: it is
+read once, in order, and cut into pieces of JSON lines below the job's folder, which are shards like
+those of files and go with the folder when the job is done. That costs the disk one copy of the
+text. A job that goes on reads the corpus again, and its shards count where the pieces are, byte for
+byte, what they were.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import hashlib
+import json
+import os
+
+import tensorflow as tf
+
+from dr_keras.corpus_jobs.identity import Fingerprint, InputFile, input_files
+from dr_keras.corpus_jobs.outputs import Lines
+from dr_keras.corpus_jobs.plan import KINDS, Piece, Shard, plan
+from dr_keras.corpus_jobs.records import Record, fields_of, identifying
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.documents import Document, fingerprint
+from dr_keras.data.formats.own_outputs import paths_of
+from dr_keras.data.prepare import corpus_from_path, find_corpus_files
+from dr_keras.data.tokenizers.base import utf8, utf8_size
+from dr_keras.errors import ConfigurationError, DataError
+
+DOCUMENTS = "documents"  # the kind of a corpus that is no files of records
+# What is left out of a piece where a document has it so.
+_USUAL = {"corpus": "", "count": 1, "level": None, "damage": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a corpus holds.
+
+    Attributes:
+      fingerprint: see `data.documents.fingerprint`.
+      sums: those that do not know what the corpus is called, see `Fingerprint.to_dict`.
+    """
+
+    fingerprint: str
+    sums: dict[str, str]
+
+
+class Source:
+    """The input of a job.
+
+    Attributes:
+      kind: one of `plan.KINDS`, or `DOCUMENTS`.
+      fields: how records are read, see `records.fields_of`.
+      files: the input files; none of a corpus.
+      shards: none of a corpus before it was cut.
+      corpus: where there is one.
+    """
+
+    def __init__(
+        self, kind: str, fields: dict, files: Sequence[InputFile], shards: Sequence[Shard],
+        corpus: Corpus | None = None,
+    ):  # fmt: skip
+        self.kind, self.fields, self.corpus = kind, fields, corpus
+        self.files, self.shards = list(files), list(shards)
+        self._contents: Contents | None = None
+
+    def paths(self) -> list[str]:
+        """All files that are read."""
+        described = {} if self.corpus is None else self.corpus.describe()
+        return [file.path for file in self.files] or list(paths_of(described))
+
+    def contents(self) -> Contents:
+        """Of a corpus, which is read for it once."""
+        if self._contents is None:
+            self._read(lambda documents: documents)
+        return self._contents
+
+    def cut(self, work: str, piece_bytes: int) -> None:
+        """Writes a corpus in pieces into the folder of a job; they are its shards then.
+
+        Raises:
+          DataError: the corpus is empty or malformed, or two documents of one id differ.
+        """
+        if self.corpus is None:
+            return
+        sizes: dict[str, int] = {}
+        self._read(lambda documents: _write_pieces(documents, work, piece_bytes, sizes))
+        pieces = [
+            Piece(DOCUMENTS, file, None, None, size)
+            for file, size in zip(input_files(list(sizes)), sizes.values())
+        ]
+        count = len(pieces)
+        self.shards = [Shard(n, count, DOCUMENTS, (piece,)) for n, piece in enumerate(pieces)]
+
+    def _read(self, through: Callable[[Iterator[Document]], Iterator[Document]]) -> None:
+        sums = Fingerprint()
+        self._contents = Contents(fingerprint(through(self._documents(sums))), sums.to_dict())
+
+    def _documents(self, sums: Fingerprint) -> Iterator[Document]:
+        seen: dict[str, bytes] = {}
+        for document in self.corpus.documents():
+            content = hashlib.blake2b(utf8(document.text), digest_size=8).digest()
+            if seen.setdefault(document.id, content) != content:
+                raise DataError(
+                    f"Two documents of the corpus '{self.corpus.name}' have the id"
+                    f" '{document.id}' and different texts, so one score cannot stand for both:"
+                    " make the ids unique, or read the corpus without its id field (ids are then"
+                    " made from the content)."
+                )
+            sums.add(document)
+            yield document
+
+    def describe(self) -> dict:
+        """What a manifest says of the input."""
+        corpus = None if self.corpus is None else self.corpus.describe()
+        return {
+            "input": [file.to_dict() for file in self.files],
+            "fields": identifying(self.fields),
+            "corpus": corpus,
+            "corpus_fingerprint": None if self.corpus is None else self.contents().fingerprint,
+            "skipped": {} if self.corpus is None else dict(self.corpus.skipped),
+        }
+
+
+def open_source(corpus: Corpus | str | os.PathLike | Sequence[str], shard_bytes: int) -> Source:
+    """Finds the files and cuts them into shards, or takes a corpus as it is.
+
+    Args:
+      corpus: a corpus, or a file, glob or folder, or a list of these.
+      shard_bytes: see `plan`.
+
+    Raises:
+      ConfigurationError: it is neither; the files are of several kinds; `shard_bytes` is below 1.
+      DataError: a path names nothing that can be read.
+    """
+    if shard_bytes < 1:
+        raise ConfigurationError(f"shard_bytes is {shard_bytes}: it must be at least 1.")
+    if not isinstance(corpus, Corpus):
+        if not isinstance(corpus, str | os.PathLike | Sequence):
+            raise ConfigurationError(
+                f"corpus is {corpus!r}: give a corpus, such as @text_corpus(), or paths of files."
+            )
+        found = find_corpus_files(corpus)
+        if found.kind in KINDS:
+            found.say()
+            files = input_files(found.paths)
+            shards = plan(found.kind, files, shard_bytes)
+            return Source(found.kind, fields_of(found.kind), files, shards)
+        corpus = corpus_from_path(corpus)
+    return Source(DOCUMENTS, {}, [], [], corpus)
+
+
+def _write_pieces(
+    documents: Iterator[Document], work: str, piece_bytes: int, sizes: dict[str, int]
+) -> Iterator[Document]:
+    """Yields what it wrote; `sizes` becomes path -> bytes of text of the pieces.
+
+    Each piece is renamed into place once it is whole.
+    """
+    folder, temporary = os.path.join(work, DOCUMENTS), os.path.join(work, "tmp")
+    tf.io.gfile.makedirs(folder)
+    tf.io.gfile.makedirs(temporary)
+    output: Lines | None = None
+    try:
+        for document in documents:
+            if output is None:
+                output = Lines(os.path.join(folder, f"{len(sizes):05d}.jsonl"), temporary)
+                sizes[output.final] = 0
+            record = {**to_record(document), "key": document.key}
+            # lone surrogates as well: a rater is to see what the corpus said
+            output.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+            sizes[output.final] += utf8_size(document.text)
+            if sizes[output.final] >= piece_bytes:
+                output.close()
+                output.publish()
+                output = None
+            yield document
+    finally:
+        if output is not None:
+            output.close()
+    if output is not None:
+        output.publish()
+
+
+def to_record(document: Document) -> dict:
+    """id, text, source, and corpus, count, level and damage where they are known."""
+    record = {"id": document.id, "text": document.text, "source": document.source}
+    for name, usual in _USUAL.items():
+        value = getattr(document, name)
+        if value != usual:
+            record[name] = float(value) if name == "level" else value
+    return record
+
+
+def read_documents(piece: Piece) -> Iterator[Record]:
+    """The documents of a piece; `whole` is what `to_record` says."""
+    with tf.io.gfile.GFile(piece.path, "rb") as file:
+        for line in file:
+            whole = json.loads(line.decode("utf-8", "surrogatepass"))
+            del line  # before what is done with the document: it may be a large one
+            yield Record(Document(key=whole.pop("key"), **whole), whole)
+
+
+def rated_line(whole: dict, rating: dict) -> bytes:
+    """The line of a kept document, with its score and percentile."""
+    return utf8(json.dumps({**whole, **rating}, ensure_ascii=False))
