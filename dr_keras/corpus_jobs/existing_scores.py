@@ -10,7 +10,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.corpus_jobs import job, summary
+from dr_keras.corpus_jobs import summary
 from dr_keras.corpus_jobs.identity import (
     TEXTS,
     WITH_SOURCES,
@@ -20,10 +20,10 @@ from dr_keras.corpus_jobs.identity import (
     keys_of,
     short_name,
 )  # fmt: skip
+from dr_keras.corpus_jobs.job import Job, is_about
 from dr_keras.corpus_jobs.records import default_fields, identifying
-from dr_keras.corpus_jobs.runners import in_process
 from dr_keras.corpus_jobs.source import DOCUMENTS, Source
-from dr_keras.corpus_jobs.work import SCORED, Work
+from dr_keras.corpus_jobs.work import SCORED
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.own_outputs import UNFINISHED_SUFFIX
 from dr_keras.data.formats.reading import names_in, place
@@ -62,7 +62,7 @@ def default_score_file(source: Source, rater: Callable | None) -> str | None:
             if _rater_of(manifest) == fingerprint and not _differences(manifest, source):
                 return copied
         elif copied != os.path.join(folder, name) and not tf.io.gfile.exists(copied):
-            if job.is_about(os.path.join(folder, name), source.files):
+            if is_about(os.path.join(folder, name), source.files):
                 return copied
     probe = f"{path}.tmp-probe"
     try:
@@ -74,13 +74,10 @@ def default_score_file(source: Source, rater: Callable | None) -> str | None:
     return path
 
 
-def existing_manifest(
-    output: str, source: Source, rater: Callable | None, folder: str
-) -> dict | None:
+def existing_manifest(output: str, job: Job) -> dict | None:
     """The manifest of scores that need not be made again; None where there is no score file.
 
-    Args:
-      folder: that of the job; a file that the job itself left without a manifest is none.
+    A file that the job itself left without a manifest is none.
 
     Raises:
       DataError: there is one, of another rater or corpus; or another job makes it.
@@ -89,16 +86,16 @@ def existing_manifest(
         if not tf.io.gfile.exists(output):
             return None
         manifest = score_files.read_manifest(output)
-    ours = getattr(rater, "fingerprint", None)
+    ours = getattr(job.rater, "fingerprint", None)
     if manifest is None:
-        if _is_own_file(output, folder):
+        if _is_own_file(output, job.work.work):
             return None
         reason = "it has no manifest"
     elif _rater_of(manifest) != ours:
         reason = "it was written by another rater"
     elif ours is None:
         reason = "its rater has no fingerprint to know it by"
-    elif differences := _differences(manifest, source):
+    elif differences := _differences(manifest, job.source):
         differ = "; ".join(differences[:8])
         reason = f"it belongs to another corpus, or the corpus has changed: {differ}"
     else:
@@ -154,17 +151,14 @@ def _is_own_file(output: str, folder: str) -> bool:
     return found == _own_file(output, folder)
 
 
-def take_existing(
-    path: str, work: Work, source: Source, progress: job.Progress | None
-) -> list[dict]:
+def take_existing(path: str, job: Job) -> list[dict]:
     """The phase "scored" from a score file instead of a rater.
 
     Raises:
       DataError: ids are missing, unknown, or have two scores.
     """
-    if job.is_finished(work, source.shards, SCORED):
-        return [job.facts_of(work, shard) for shard in source.shards]
-    phase = os.path.join(work.work, SCORED)
+    source = job.source
+    phase = os.path.join(job.work.work, SCORED)
     if tf.io.gfile.exists(phase):  # only a look at every shard shows which scores nobody asks for
         tf.io.gfile.rmtree(phase)
     # as every record of the same files in the same order was scored, order tells copies apart
@@ -174,21 +168,21 @@ def take_existing(
     else:
         same = _content_of(manifest.get("input", [])) == _content_of(source.describe()["input"])
     scores = ExistingScores(path, in_order=same)
-    facts = job.run_phase(work, source.shards, scores, in_process, progress, "scoring")
+    facts = job.run(scores)
     scores.check_all_used()
     return facts
 
 
-def check_texts(path: str, work: Work, source: Source, facts: list[dict]) -> None:
+def check_texts(path: str, job: Job, facts: list[dict]) -> None:
     """Raises DataError where scores that exist are not about the texts of the phase "scored"."""
     manifest = score_files.read_manifest(path) or {}
-    changed = functools.partial(changes, manifest.get("input", []), source.files)
+    changed = functools.partial(changes, manifest.get("input", []), job.source.files)
     try:
-        if TEXTS not in manifest and WITH_SOURCES not in manifest and source.kind == DOCUMENTS:
-            _check_earlier(path, manifest, source)
+        if TEXTS not in manifest and WITH_SOURCES not in manifest and job.source.kind == DOCUMENTS:
+            _check_earlier(path, manifest, job.source)
         check_scored_texts(manifest, Fingerprint(summary.totals(facts)), path, changed)
     except DataError:
-        tf.io.gfile.rmtree(work.work)  # nothing of the job is worth keeping
+        job.forget()
         raise
 
 

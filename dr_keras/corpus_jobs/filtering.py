@@ -20,6 +20,7 @@ the same files.
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -27,14 +28,12 @@ import os
 
 import tensorflow as tf
 
-from dr_keras.corpus_jobs import existing_scores, job, overwriting, scoring, summary
-from dr_keras.corpus_jobs.identity import digest, input_files
+from dr_keras.corpus_jobs import existing_scores, identity, scoring, summary
+from dr_keras.corpus_jobs.job import Job, Progress, new_job
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.raters import scorer_for
 from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.scoring import SHARD_BYTES
-from dr_keras.corpus_jobs.source import Source, open_source
-from dr_keras.corpus_jobs.work import Work
+from dr_keras.corpus_jobs.source import open_source
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS, KEPT, MANIFEST, WORK
 from dr_keras.data.formats.reading import names_in
@@ -70,7 +69,7 @@ def filter_corpus(
     shard_bytes: int = SHARD_BYTES,
     runner: Runner = in_process,
     fresh: bool = False,
-    progress: job.Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict:
     """Keeps the better share of a corpus.
 
@@ -113,14 +112,14 @@ def filter_corpus(
     output_dir = os.fspath(output_dir)
     output_dir = output_dir.rstrip("/") or output_dir
     _check_settings(rater, scores, output_dir, reference)
-    overwriting.require_name(score_file, "score_file")
+    identity.require_name(score_file, "score_file")
     rule, amount = find_rule(method), Amount(discard_fraction, batch_size, seed)
     source = open_source(corpus, shard_bytes)
     folder = os.path.join(output_dir, WORK)
-    outputs = overwriting.of_filter(output_dir)
-    outputs += [] if score_file is None else overwriting.of_scores(os.fspath(score_file))
+    outputs = identity.of_filter(output_dir)
+    outputs += [] if score_file is None else identity.of_scores(os.fspath(score_file))
     read = [*source.paths(), *([] if scores is None else [os.fspath(scores)])]
-    overwriting.refuse_overwriting(outputs, read)
+    identity.refuse_overwriting(outputs, read)
     _check_folder(output_dir, folder, fresh)
     stored = _stored_reference(rater, scores) if reference == "artefact" else None
     settings = {
@@ -130,39 +129,24 @@ def filter_corpus(
         "seed": seed,
         "reference": reference,
     }
-    work = scoring.scoring_work(source, rater, folder, windows_per_batch, step_bytes)
-    given = _describe_scores(scores, rater)
-    facts = {**scoring.scoring_facts(work, rater, shard_bytes), **settings, "scores": given}
-    job.begin(folder, facts, source, shard_bytes, fresh)
-    scorer = None if rater is None else scorer_for(rater, windows_per_batch)
+    job = new_job(source, rater, folder, windows_per_batch, step_bytes, runner, progress)
+    job.begin({**settings, "scores": _describe_scores(scores, rater)}, shard_bytes, fresh)
+    deciding = functools.partial(Deciding, rule.decide, amount)
     if scores is None:
         score_file = score_file or existing_scores.default_score_file(source, rater)
         score_file = os.fspath(score_file or os.path.join(output_dir, "scores.parquet"))
-        found = existing_scores.existing_manifest(score_file, source, rater, folder)
-        existing = score_file if found is not None else None
+        is_made = existing_scores.existing_manifest(score_file, job) is None
     else:
-        score_file = existing = scores
-    if existing is None and stored is not None:
-        deciding = Deciding(rule.decide, amount, stored)
-        work = dataclasses.replace(work, folder=output_dir, deciding=deciding)
-        done = job.run_phase(work, source.shards, scorer, runner, progress, "filtering")
-        score_facts = scoring.finish_scores(score_file, work, source, rater, done)
+        score_file, is_made = scores, False
+    if is_made and stored is not None:
+        job = _deciding(job, output_dir, deciding(stored))
+        done = job.run()
+        score_facts = scoring.finish_scores(score_file, job, done)
     else:
-        if existing is not None and not job.is_finished(work, source.shards, work.phase):
-            scored = existing_scores.take_existing(existing, work, source, progress)
-        else:
-            scored = job.run_phase(work, source.shards, scorer, runner, progress, "scoring")
-        if existing is None:
-            score_facts = scoring.finish_scores(score_file, work, source, rater, scored)
-        else:
-            existing_scores.check_texts(existing, work, source, scored)
-            score_facts = score_files.read_manifest(existing) or {}
-        distribution = stored or ReferenceDistribution.from_scores(
-            summary.all_scores(work, source.shards)
-        )
-        deciding = Deciding(rule.decide, amount, distribution)
-        work = dataclasses.replace(work, folder=output_dir, scoring=False, deciding=deciding)
-        done = job.run_phase(work, source.shards, None, runner, progress, "filtering")
+        scored, score_facts = _scored(job, score_file, is_made)
+        distribution = stored or ReferenceDistribution.from_scores(summary.all_scores(job))
+        job = _deciding(job, output_dir, deciding(distribution), scoring=False)
+        done = job.run()
         _check_same(source.shards, scored, done)
     totals = summary.totals(done)
     manifest = {
@@ -178,20 +162,36 @@ def filter_corpus(
             "shard_bytes": shard_bytes,
         },
         **totals,
-        "by_source": summary.by_source(work, source.shards, done),
+        "by_source": summary.by_source(job, done),
         "achieved_fraction": totals["counts"]["dropped"] / totals["counts"]["documents"],
         "expected_fraction": rule.expected(amount),
-        "drift": _drift(work, source, _reference_of(rater, score_facts), drift_limit),
+        "drift": _drift(job, _reference_of(rater, score_facts), drift_limit),
         "repeated_ids": score_facts.get("repeated_ids"),
         "files": summary.output_files(done),
     }
     if stored is not None:
         _warn_of_drift(manifest["drift"])
     errors = os.path.join(output_dir, ERRORS)
-    manifest["files"][ERRORS] = summary.write_errors(errors, work, source.shards, done)
+    manifest["files"][ERRORS] = summary.write_errors(errors, job, done)
     score_files.write_json(os.path.join(output_dir, MANIFEST), manifest)
     tf.io.gfile.rmtree(folder)
     return manifest
+
+
+def _scored(job: Job, score_file: str, is_made: bool) -> tuple[list[dict], dict]:
+    """The facts of the phase that scores, and those about the score file, made or found."""
+    if is_made:
+        facts = job.run()
+        return facts, scoring.finish_scores(score_file, job, facts)
+    facts = job.facts() if job.is_finished() else existing_scores.take_existing(score_file, job)
+    existing_scores.check_texts(score_file, job, facts)
+    return facts, score_files.read_manifest(score_file) or {}
+
+
+def _deciding(job: Job, output_dir: str, deciding: Deciding, scoring: bool = True) -> Job:
+    """The job in its phase that writes to `output_dir` what is kept and what is dropped."""
+    work = dataclasses.replace(job.work, folder=output_dir, deciding=deciding, scoring=scoring)
+    return dataclasses.replace(job, work=work)
 
 
 def kept_ids(output_dir: str | os.PathLike) -> set[str]:
@@ -212,7 +212,7 @@ def check_reference(reference: str) -> None:
 
 
 def _check_settings(rater, scores, output_dir: str, reference: str) -> None:
-    overwriting.require_name(output_dir, "output_dir", "folder")
+    identity.require_name(output_dir, "output_dir", "folder")
     if rater is None and scores is None:
         raise ConfigurationError("filter_corpus needs a rater or a score file: name one of them.")
     check_reference(reference)
@@ -223,12 +223,10 @@ def _check_settings(rater, scores, output_dir: str, reference: str) -> None:
         )
 
 
-def _drift(
-    work: Work, source: Source, reference: ReferenceDistribution | None, limit: float
-) -> dict | None:
+def _drift(job: Job, reference: ReferenceDistribution | None, limit: float) -> dict | None:
     if reference is None:
         return None
-    scores = summary.all_scores(work, source.shards)
+    scores = summary.all_scores(job)
     distance = kolmogorov_smirnov(scores, reference)
     return {
         "kolmogorov_smirnov": None if math.isnan(distance) else round(distance, 6),
@@ -280,15 +278,15 @@ def _describe_scores(scores: str | None, rater: Callable | None) -> dict | None:
             f"{scores} was written by another rater than the one given (fingerprint {theirs[:12]}"
             f" and not {ours[:12]}): leave one of them out, or score again."
         )
-    (file,) = input_files([scores])
-    return {"name": file.name, "size": file.size, "sha256": digest(file)}
+    (file,) = identity.input_files([scores])
+    return {"name": file.name, "size": file.size, "sha256": identity.digest(file)}
 
 
 def _check_folder(output_dir: str, folder: str, fresh: bool) -> None:
     """Only what this job wrote may lie where it writes."""
     if not tf.io.gfile.isdir(output_dir):
         return
-    ours = overwriting.shard_outputs(output_dir)
+    ours = identity.shard_outputs(output_dir)
     ours += [ERRORS] if tf.io.gfile.exists(os.path.join(output_dir, ERRORS)) else []
     if fresh:
         for name in ours:

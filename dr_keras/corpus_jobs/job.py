@@ -8,17 +8,19 @@ pieces that were cut of it are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+import dataclasses
 import json
 import os
 
 import tensorflow as tf
 
-from dr_keras.corpus_jobs import summary
 from dr_keras.corpus_jobs.identity import InputFile, changes, digest
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.runners import Runner
+from dr_keras.corpus_jobs.records import identifying
+from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.source import DOCUMENTS, Source
-from dr_keras.corpus_jobs.work import FILTERED, SCORED, Scorer, Work
+from dr_keras.corpus_jobs.work import FILTERED, SCORED, Scorer, Work, scorer_for
+from dr_keras.data.formats.kinds import TEXT_SETTINGS
 from dr_keras.data.formats.own_outputs import JOB
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
@@ -30,52 +32,169 @@ Progress = Callable[[str, int, int], None]
 _LAYOUTS = {True: "corpus, 1", False: "files, 2"}
 
 
-def begin(work: str, facts: dict, source: Source, piece_bytes: int, fresh: bool = False) -> None:
-    """Makes the folder of a job, or checks that the one that is there is of the same job.
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A corpus, what is done with each of its shards, and who does it.
 
-    A corpus that is no files is cut into shards then.
+    Attributes:
+      source: what is read.
+      work: what is done.
+      rater: at hand; None where scores are given instead.
+      runner: who does the shards, see `runners`.
+      progress: who is told.
+    """
+
+    source: Source
+    work: Work
+    rater: Callable | None
+    runner: Runner = in_process
+    progress: Progress | None = None
+
+    @property
+    def shards(self) -> list[Shard]:
+        return self.source.shards
+
+    def begin(self, facts: dict, shard_bytes: int, fresh: bool = False) -> None:
+        """Makes the folder of the job, or checks that the one that is there is of the same job.
+
+        A corpus that is no files is cut into shards then.
+
+        Args:
+          facts: what else must not change, name -> JSON-able value.
+          shard_bytes: of a shard.
+          fresh: whether what is there is thrown away.
+
+        Raises:
+          ConfigurationError: there is an unfinished job that differs; says in what.
+          DataError: the corpus cannot be used.
+        """
+        work, source = self.work.work, self.source
+        if fresh and tf.io.gfile.exists(work):
+            tf.io.gfile.rmtree(work)
+        layout = _LAYOUTS[source.kind == DOCUMENTS]
+        described = {
+            "layout": layout,
+            "rater": getattr(self.rater, "fingerprint", None),
+            "fields": identifying(source.fields),
+            "windows_per_batch": self.work.windows_per_batch,
+            "step_bytes": self.work.step_bytes,
+            "shard_bytes": shard_bytes,
+            **facts,
+            "inputs": [file.to_dict() for file in source.files],
+        }
+        described = json.loads(json.dumps(described))
+        path = os.path.join(work, JOB)
+        found = score_files.read_json(path, "start over with --fresh")
+        # a job of an earlier version that has done nothing is in nobody's way
+        known = (None, layout)
+        if found is not None and (_has_done_anything(work) or found.get("layout") not in known):
+            differing = [
+                f"{name} (was {_shown(found.get(name))}, is {_shown(value)})"
+                for name, value in described.items()
+                if name != "inputs" and found.get(name) != value
+            ]
+            changed, unknown = _changed_inputs(work, found, source.files)
+            _refuse(work, differing + changed)
+            for done in unknown:
+                tf.io.gfile.remove(done)
+        score_files.write_json(path, described)
+        if tf.io.gfile.exists(self.work.temporary):  # what a killed process was writing
+            tf.io.gfile.rmtree(self.work.temporary)
+        try:
+            source.cut(work, shard_bytes)
+        except Exception:
+            if not _has_done_anything(work):
+                self.forget()
+            raise
+        if source.kind == DOCUMENTS:
+            _check_pieces(work, source)
+
+    def forget(self) -> None:
+        """Removes the folder of a job of which nothing is worth keeping."""
+        tf.io.gfile.rmtree(self.work.work)
+
+    def facts(self) -> list[dict | None]:
+        """Those of each shard in this phase; None of one that is not done."""
+        return [facts_of(self.work, shard) for shard in self.shards]
+
+    def is_finished(self) -> bool:
+        """Whether all shards are done in this phase."""
+        return None not in self.facts()
+
+    def run(self, scorer: Scorer | None = None) -> list[dict]:
+        """Does the shards that are not done yet; returns the facts of all.
+
+        Args:
+          scorer: what scores in the rater's place, here and nowhere else.
+
+        Raises:
+          DataError: no record of the input could be used.
+        """
+        work, runner = self.work, self.runner if scorer is None else in_process
+        if scorer is None and work.scoring:
+            scorer = scorer_for(self.rater, work.windows_per_batch)
+        work.make_folders()
+        left = [shard for shard, facts in zip(self.shards, self.facts()) if facts is None]
+        total = sum(shard.size for shard in self.shards)
+        done = total - sum(shard.size for shard in left)
+
+        def report(size: int) -> None:
+            nonlocal done
+            done += size
+            if self.progress is not None:
+                self.progress(work.label, done, total)
+
+        if left:
+            runner(work, left, scorer, report)
+        facts = self.facts()
+        missing = [shard.name for shard, found in zip(self.shards, facts) if found is None]
+        if missing:
+            raise DataError(
+                f"The shards {', '.join(missing[:5])} were done, but their files are gone from"
+                f" {work.folder or work.work}: let nobody else write there, and run this again."
+            )
+        if not any(shard["documents"] for shard in facts):
+            reason = self._no_documents(facts)
+            self.forget()
+            raise DataError(reason)
+        return facts
+
+    def _no_documents(self, facts: list[dict]) -> str:
+        """Why no record could be used, with the first reason."""
+        for shard, found in zip(self.shards, facts):
+            if found["errors"]:
+                with tf.io.gfile.GFile(self.work.errors_path(shard), "r") as file:
+                    first = json.loads(next(iter(file)))
+                detail = f" ({first['detail']})" if first["detail"] else ""
+                path = shard.pieces[first["piece"]].path
+                return (
+                    f"{path}: not one record of the input can be used; the first one:"
+                    f" {first['reason']}{detail}. Name the field of the text, as in --gin_param"
+                    f" \"{TEXT_SETTINGS[shard.kind]} = 'content'\"."
+                )
+        return f"{self.shards[0].path}: the input holds no documents."
+
+
+def new_job(
+    source: Source,
+    rater: Callable | None,
+    folder: str,
+    windows_per_batch: int,
+    step_bytes: int,
+    runner: Runner = in_process,
+    progress: Progress | None = None,
+) -> Job:
+    """A job that scores, see `Job` and `Work`.
 
     Args:
-      work: the folder.
-      facts: what must not change, name -> JSON-able value.
-      source: the input.
-      piece_bytes: of a piece of a corpus.
-      fresh: whether what is there is thrown away.
-
-    Raises:
-      ConfigurationError: there is an unfinished job that differs; says in what.
-      DataError: the corpus cannot be used.
+      folder: for what it needs until it is finished.
     """
-    if fresh and tf.io.gfile.exists(work):
-        tf.io.gfile.rmtree(work)
-    inputs, layout = source.files, _LAYOUTS[source.kind == DOCUMENTS]
-    described = {"layout": layout, **facts, "inputs": [file.to_dict() for file in inputs]}
-    described = json.loads(json.dumps(described))
-    path = os.path.join(work, JOB)
-    found = score_files.read_json(path, "start over with --fresh")
-    known = (None, layout)  # a job of an earlier version that has done nothing is in nobody's way
-    if found is not None and (_has_done_anything(work) or found.get("layout") not in known):
-        differing = [
-            f"{name} (was {_shown(found.get(name))}, is {_shown(value)})"
-            for name, value in described.items()
-            if name != "inputs" and found.get(name) != value
-        ]
-        changed, unknown = _changed_inputs(work, found, inputs)
-        _refuse(work, differing + changed)
-        for done in unknown:
-            tf.io.gfile.remove(done)
-    score_files.write_json(path, described)
-    temporary = os.path.join(work, "tmp")
-    if tf.io.gfile.exists(temporary):  # what a killed process was writing
-        tf.io.gfile.rmtree(temporary)
-    try:
-        source.cut(work, piece_bytes)
-    except Exception:
-        if not _has_done_anything(work):  # then nothing of the job is worth keeping
-            tf.io.gfile.rmtree(work)
-        raise
-    if source.kind == DOCUMENTS:
-        _check_pieces(work, source)
+    path = getattr(rater, "path", None) if hasattr(rater, "score_texts") else None
+    work = Work(
+        "", folder, source.fields, True, None, path, windows_per_batch, step_bytes,
+        getattr(rater, "trusted", False),
+    )  # fmt: skip
+    return Job(source, work, rater, runner, progress)
 
 
 def _refuse(work: str, differing: list[str]) -> None:
@@ -154,58 +273,13 @@ def _shown(value) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def facts_of(work: Work, shard: Shard, phase: str | None = None) -> dict | None:
+def facts_of(work: Work, shard: Shard) -> dict | None:
     """The facts of a shard that is done, or None: its files are all there, in full length."""
-    facts = score_files.read_json(work.facts_path(shard, phase))
+    facts = score_files.read_json(work.facts_path(shard))
     if facts is None:
         return None
     for name, about in facts["files"].items():
         path = work.output_path(name)
         if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length != about["bytes"]:
             return None
-    return facts
-
-
-def is_finished(work: Work, shards: Sequence[Shard], phase: str) -> bool:
-    return all(facts_of(work, shard, phase) is not None for shard in shards)
-
-
-def run_phase(
-    work: Work,
-    shards: Sequence[Shard],
-    scorer: Scorer | None,
-    runner: Runner,
-    progress: Progress | None,
-    label: str,
-) -> list[dict]:
-    """Does the shards that are not done yet; returns the facts of all.
-
-    Raises:
-      DataError: no record of the input could be used.
-    """
-    work.make_folders()
-    left = [shard for shard in shards if facts_of(work, shard) is None]
-    total = sum(shard.size for shard in shards)
-    done = total - sum(shard.size for shard in left)
-
-    def report(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress is not None:
-            progress(label, done, total)
-
-    if left:
-        runner(work, left, scorer, report)
-    facts = [facts_of(work, shard) for shard in shards]
-    missing = [shard.name for shard, found in zip(shards, facts) if found is None]
-    if missing:
-        raise DataError(
-            f"The shards {', '.join(missing[:5])} were done, but their files are gone from"
-            f" {work.folder or work.work}: let nobody else write there, and run this again."
-        )
-    try:
-        summary.require_documents(facts, work, shards)
-    except DataError:
-        tf.io.gfile.rmtree(work.work)  # nothing of the job is worth keeping
-        raise
     return facts

@@ -13,8 +13,7 @@ import threading
 import time
 
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.raters import Scorer, loaded, scorer_for
-from dr_keras.corpus_jobs.work import Work, run_shard
+from dr_keras.corpus_jobs.work import Scorer, Work, loaded, run_shard, scorer_for
 from dr_keras.errors import ConfigurationError, DrKerasError
 
 # bytes of input done since the last call

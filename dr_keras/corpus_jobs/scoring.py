@@ -7,19 +7,16 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.corpus_jobs import job, overwriting, summary
+from dr_keras.corpus_jobs import identity, summary
 from dr_keras.corpus_jobs.existing_scores import (
     WAIT,
     default_score_file,
     existing_manifest,
     note_own_file,
 )  # fmt: skip
-from dr_keras.corpus_jobs.identity import Fingerprint, input_files
-from dr_keras.corpus_jobs.raters import scorer_for
-from dr_keras.corpus_jobs.records import identifying
+from dr_keras.corpus_jobs.job import Job, Progress, new_job
 from dr_keras.corpus_jobs.runners import Runner, in_process
-from dr_keras.corpus_jobs.source import Source, open_source
-from dr_keras.corpus_jobs.work import Work
+from dr_keras.corpus_jobs.source import open_source
 from dr_keras.data import datasets
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX
@@ -42,7 +39,7 @@ def score_corpus(
     runner: Runner = in_process,
     overwrite: bool = False,
     fresh: bool = False,
-    progress: job.Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict:
     """Scores every document and writes a score file with its manifest (see `score_files`).
 
@@ -76,7 +73,7 @@ def score_corpus(
         that is no files have one id and different texts; other scores lie at `output`, or another
         process makes them; the rater gives something other than one score a text.
     """
-    overwriting.require_name(output, "output")
+    identity.require_name(output, "output")
     source = open_source(corpus, shard_bytes)
     output = default_score_file(source, rater) if output is None else output
     if output is None:
@@ -85,49 +82,25 @@ def score_corpus(
             f"No scores can be written beside {where}: name a file with --output."
         )
     output = os.fspath(output)
-    overwriting.refuse_overwriting(overwriting.of_scores(output), source.paths())
+    identity.refuse_overwriting(identity.of_scores(output), source.paths())
     folder = output + UNFINISHED_SUFFIX
     with locks.alone(output, "scoring of a corpus", DataError, is_file=True):
-        existing = None if overwrite else existing_manifest(output, source, rater, folder)
+        job = new_job(source, rater, folder, windows_per_batch, step_bytes, runner, progress)
+        existing = None if overwrite else existing_manifest(output, job)
         if existing is not None:
             return existing
-        work = scoring_work(source, rater, folder, windows_per_batch, step_bytes)
-        facts = scoring_facts(work, rater, shard_bytes)
-        job.begin(folder, facts, source, shard_bytes, fresh)
-        scorer = scorer_for(rater, windows_per_batch)
-        done = job.run_phase(work, source.shards, scorer, runner, progress, "scoring")
-        return finish_scores(output, work, source, rater, done)
+        job.begin({}, shard_bytes, fresh)
+        return finish_scores(output, job, job.run())
 
 
-def scoring_work(
-    source: Source, rater: Callable, folder: str, windows_per_batch: int, step_bytes: int
-) -> Work:
-    path = getattr(rater, "path", None) if hasattr(rater, "score_texts") else None
-    trusted = getattr(rater, "trusted", False)
-    return Work("", folder, source.fields, True, None, path, windows_per_batch, step_bytes, trusted)
-
-
-def scoring_facts(work: Work, rater: Callable | None, shard_bytes: int) -> dict:
-    """What must be the same in every run of a job that scores."""
-    return {
-        "rater": getattr(rater, "fingerprint", None),
-        "fields": identifying(work.fields),
-        "windows_per_batch": work.windows_per_batch,
-        "step_bytes": work.step_bytes,
-        "shard_bytes": shard_bytes,
-    }
-
-
-def finish_scores(
-    output: str, work: Work, source: Source, rater: Callable | None, facts: list[dict]
-) -> dict:
+def finish_scores(output: str, job: Job, facts: list[dict]) -> dict:
     """Joins the scores, and writes the manifest last.
 
     Raises:
       DataError: a file is not what it was when the job began.
     """
-    now = input_files([file.path for file in source.files])
-    touched = [file.path for file, before in zip(now, source.files) if file != before]
+    now = identity.input_files([file.path for file in job.source.files])
+    touched = [file.path for file, before in zip(now, job.source.files) if file != before]
     if touched:
         raise DataError(
             f"{touched[0]} was written to while it was scored ({len(touched)} such files): leave"
@@ -135,37 +108,35 @@ def finish_scores(
         )
     # jobs with other outputs may share these scores: none sees them without their manifest
     with locks.alone(output, "writing of scores", DataError, wait=WAIT, is_file=True):
-        return _publish(output, work, source, rater, facts)
+        return _publish(output, job, facts)
 
 
-def _publish(
-    output: str, work: Work, source: Source, rater: Callable | None, facts: list[dict]
-) -> dict:
-    note_own_file(output, work.work)
-    written = summary.write_scores(output, work, source.shards)
+def _publish(output: str, job: Job, facts: list[dict]) -> dict:
+    note_own_file(output, job.work.work)
+    written = summary.write_scores(output, job)
     totals = summary.totals(facts)
     errors = None
     if totals["errors"]:
         errors = output + ERRORS_SUFFIX
-        summary.write_errors(errors, work, source.shards, facts)
+        summary.write_errors(errors, job, facts)
     digests = {name: value for shard in facts for name, value in shard["inputs"].items() if value}
-    described = source.describe()
+    described = job.source.describe()
     files = [{**file, "sha256": digests[file["name"]]} for file in described.pop("input")]
     return _write_manifest(
         output,
-        rater,
-        getattr(rater, "document_reference", None),
+        job.rater,
+        getattr(job.rater, "document_reference", None),
         {
             "input": files,
             **described,
-            **Fingerprint(totals).to_dict(),
+            **identity.Fingerprint(totals).to_dict(),
             **written,
             "bytes": totals["counts"]["bytes"],
             "windows": sum(shard["windows"] for shard in facts),
             "errors": {"records": totals["errors"], "file": errors and os.path.basename(errors)},
             "by_source": {
                 name: {k: v for k, v in entry.items() if k not in ("kept", "dropped", "kept_bytes")}
-                for name, entry in summary.by_source(work, source.shards, facts).items()
+                for name, entry in summary.by_source(job, facts).items()
             },
         },
     )

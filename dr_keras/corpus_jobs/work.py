@@ -5,8 +5,9 @@ after the shard's files were renamed into place, and name them. Whoever does a s
 writes the same bytes, so a retried or repeated task does no harm.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import functools
 import itertools
 import os
 
@@ -18,7 +19,6 @@ import tensorflow as tf
 from dr_keras.corpus_jobs.identity import Fingerprint, digest
 from dr_keras.corpus_jobs.outputs import Lines, Output, kept_output
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.raters import Scorer
 from dr_keras.corpus_jobs.records import Malformed, Record, read
 from dr_keras.corpus_jobs.source import DOCUMENTS, rated_line, read_documents
 from dr_keras.data.corpora.files import SeekableFile
@@ -33,6 +33,8 @@ SCORED, FILTERED = "scored", "filtered"
 # a score file's rows, and 64 bits of the content, by which copies are told from other documents
 PART_SCHEMA = score_files.SCHEMA.append(pyarrow.field("content", pyarrow.uint64()))
 TALLY = ("documents", "kept", "dropped", "bytes", "kept_bytes")
+# documents -> score, percentile, windows, see `score_texts`
+Scorer = Callable[[list[Document]], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Work:
         return SCORED if self.deciding is None else FILTERED
 
     @property
+    def label(self) -> str:
+        """What the phase is called before users."""
+        return "scoring" if self.deciding is None else "filtering"
+
+    @property
     def temporary(self) -> str:
         return os.path.join(self.work, "tmp")
 
@@ -75,8 +82,8 @@ class Work:
     def errors_path(self, shard: Shard) -> str:
         return os.path.join(self.work, "errors", f"{shard.name}.jsonl")
 
-    def facts_path(self, shard: Shard, phase: str | None = None) -> str:
-        return os.path.join(self.work, phase or self.phase, f"{shard.name}.json")
+    def facts_path(self, shard: Shard) -> str:
+        return os.path.join(self.work, self.phase, f"{shard.name}.json")
 
     def output_path(self, name: str) -> str:
         """Where an output lies that a shard's facts name: those know no folders, which may move."""
@@ -319,3 +326,55 @@ def _steps(records: Iterator[Record], step_bytes: int) -> Iterator[list[Record]]
         if step and (record is None or size >= step_bytes):
             yield step
             step, size = [], 0
+
+
+def scorer_for(rater: Callable, windows_per_batch: int) -> Scorer:
+    """Scores documents by a rater."""
+    return functools.partial(score_documents, rater, windows_per_batch=windows_per_batch)
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(path: str, trusted: bool) -> Callable:
+    """The rater at a path, which is loaded once in a process."""
+    from dr_keras.serving.loading import load_rater
+
+    return load_rater(path, trusted=trusted)
+
+
+def score_documents(
+    rater: Callable, documents: list[Document], windows_per_batch: int = 256
+) -> dict[str, np.ndarray]:
+    """The scores of documents, as `score_texts` gives them."""
+    texts = [document.text for document in documents]
+    try:
+        return score_texts(rater, texts, windows_per_batch)
+    except DataError as error:
+        raise DataError(f"{error} The first document is '{documents[0].id}'.") from error
+
+
+def score_texts(
+    rater: Callable, texts: Sequence[str | bytes], windows_per_batch: int = 256
+) -> dict[str, np.ndarray]:
+    """`score` and `percentile` float32 [N], `windows` int32 [N]; what the rater lacks is NaN or 1.
+
+    Raises:
+      DataError: the rater does not give one score a text.
+    """
+    if hasattr(rater, "score_texts"):
+        result = rater.score_texts(texts, windows_per_batch=windows_per_batch)
+    else:
+        result = rater(texts)
+    if not isinstance(result, dict):
+        result = {"score": result}
+    score = np.asarray(result["score"], np.float32)
+    if score.shape != (len(texts),):
+        raise DataError(
+            f"The rater gave scores of shape {score.shape} for {len(texts)} texts: it has to give"
+            " one score a text."
+        )
+    missing = np.full(len(texts), np.nan, np.float32)
+    return {
+        "score": score,
+        "percentile": np.asarray(result.get("percentile", missing), np.float32),
+        "windows": np.asarray(result.get("windows", np.ones(len(texts))), np.int32),
+    }

@@ -7,7 +7,6 @@ a corpus are from it is its drift.
 """
 
 import dataclasses
-import json
 import math
 
 import numpy as np
@@ -140,16 +139,6 @@ class ReferenceDistribution:
             return cls(np.asarray(stored["quantiles"], np.float32), int(stored["sample_size"]))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"This is not a stored reference distribution: {error}") from error
-
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict())
-
-    @classmethod
-    def from_json(cls, text: str) -> "ReferenceDistribution":
-        try:
-            return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise DataError(f"A stored reference distribution is not JSON: {error}") from error
 
 
 def kolmogorov_smirnov(scores, reference: ReferenceDistribution) -> float:
