@@ -22,7 +22,7 @@ from dr_keras.corpus_jobs.identity import (
 )  # fmt: skip
 from dr_keras.corpus_jobs.job import Job, is_about
 from dr_keras.corpus_jobs.records import default_fields, identifying
-from dr_keras.corpus_jobs.source import DOCUMENTS, Source
+from dr_keras.corpus_jobs.source import CorpusSource, Source
 from dr_keras.corpus_jobs.work import SCORED
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.own_outputs import UNFINISHED_SUFFIX
@@ -112,7 +112,7 @@ def _rater_of(manifest: dict) -> str | None:
 
 def _differences(manifest: dict, source: Source) -> list[str]:
     """In what the input and the way to read it differ from those of a score file's manifest."""
-    if source.kind == DOCUMENTS:
+    if isinstance(source, CorpusSource):
         return _other_documents(manifest, source)
     if "fields" not in manifest or "input" not in manifest:
         return ["it is not about files of records"]
@@ -127,7 +127,7 @@ def _differences(manifest: dict, source: Source) -> list[str]:
     return found or changes(manifest["input"], source.files)
 
 
-def _other_documents(manifest: dict, source: Source) -> list[str]:
+def _other_documents(manifest: dict, source: CorpusSource) -> list[str]:
     """Compares what a corpus holds, whatever it is called; earlier versions knew no such sums."""
     contents = source.contents()
     ours = {**contents.sums, "corpus_fingerprint": contents.fingerprint}
@@ -163,7 +163,7 @@ def take_existing(path: str, job: Job) -> list[dict]:
         tf.io.gfile.rmtree(phase)
     # as every record of the same files in the same order was scored, order tells copies apart
     manifest = score_files.read_manifest(path) or {}
-    if source.kind == DOCUMENTS:
+    if isinstance(source, CorpusSource):
         same = not _other_documents(manifest, source)
     else:
         same = _content_of(manifest.get("input", [])) == _content_of(source.describe()["input"])
@@ -175,24 +175,22 @@ def take_existing(path: str, job: Job) -> list[dict]:
 
 def check_texts(path: str, job: Job, facts: list[dict]) -> None:
     """Raises DataError where scores that exist are not about the texts of the phase "scored"."""
-    manifest = score_files.read_manifest(path) or {}
-    changed = functools.partial(changes, manifest.get("input", []), job.source.files)
+    manifest, source = score_files.read_manifest(path) or {}, job.source
+    changed = functools.partial(changes, manifest.get("input", []), source.files)
     try:
-        if TEXTS not in manifest and WITH_SOURCES not in manifest and job.source.kind == DOCUMENTS:
-            _check_earlier(path, manifest, job.source)
         check_scored_texts(manifest, Fingerprint(summary.totals(facts)), path, changed)
+        known_by = [
+            name for name in (TEXTS, WITH_SOURCES, "corpus_fingerprint") if manifest.get(name)
+        ]
+        if isinstance(source, CorpusSource) and known_by == ["corpus_fingerprint"]:  # earlier
+            for difference in _other_documents(manifest, source):
+                raise DataError(
+                    f"The corpus '{source.corpus.name}' is not the one that {path} is about"
+                    f" ({difference}): score it again."
+                )
     except DataError:
         job.forget()
         raise
-
-
-def _check_earlier(path: str, manifest: dict, source: Source) -> None:
-    """The same where an earlier version wrote the scores of a corpus; nobody vouches for others."""
-    if manifest.get("corpus_fingerprint") and (differ := _other_documents(manifest, source)):
-        raise DataError(
-            f"The corpus '{source.corpus.name}' is not the one that {path} is about ({differ[0]}):"
-            " score it again."
-        )
 
 
 def _content_of(files: list[dict]) -> list[tuple]:
@@ -214,7 +212,7 @@ class ExistingScores:
 
     def __init__(self, path: str, in_order: bool = False):
         self.path = path
-        keys, columns = [], {"score": [], "percentile": [], "windows": []}
+        keys, columns = [], {name: [] for name in ("score", "percentile", "windows")}
         for chunk in iterate_scores(path):
             keys.append(keys_of(chunk.ids))
             for name, values in columns.items():

@@ -146,9 +146,9 @@ class Job:
 
         if left:
             runner(work, left, scorer, report)
-        facts = self.facts()
-        missing = [shard.name for shard, found in zip(self.shards, facts) if found is None]
-        if missing:
+        facts = [found for found in self.facts() if found is not None]
+        if len(facts) < len(self.shards):
+            missing = [s.name for s, found in zip(self.shards, self.facts()) if found is None]
             raise DataError(
                 f"The shards {', '.join(missing[:5])} were done, but their files are gone from"
                 f" {work.folder or work.work}: let nobody else write there, and run this again."

@@ -46,43 +46,64 @@ class Contents:
 
 
 class Source:
-    """The input of a job.
+    """The input of a job: files of records.
 
     Attributes:
       kind: one of `plan.KINDS`, or `DOCUMENTS`.
       fields: how records are read, see `records.fields_of`.
-      files: the input files; none of a corpus.
-      shards: none of a corpus before it was cut.
-      corpus: where there is one.
+      files: the input files.
+      shards: what of them is done at a time.
     """
 
     def __init__(
-        self, kind: str, fields: dict, files: Sequence[InputFile], shards: Sequence[Shard],
-        corpus: Corpus | None = None,
-    ):  # fmt: skip
-        self.kind, self.fields, self.corpus = kind, fields, corpus
+        self, kind: str, fields: dict, files: Sequence[InputFile], shards: Sequence[Shard]
+    ):
+        self.kind, self.fields = kind, fields
         self.files, self.shards = list(files), list(shards)
-        self._contents: Contents | None = None
 
     def paths(self) -> list[str]:
         """All files that are read."""
-        described = {} if self.corpus is None else self.corpus.describe()
-        return [file.path for file in self.files] or list(paths_of(described))
-
-    def contents(self) -> Contents:
-        """Of a corpus, which is read for it once."""
-        if self._contents is None:
-            self._read(lambda documents: documents)
-        return self._contents
+        return [file.path for file in self.files]
 
     def cut(self, work: str, piece_bytes: int) -> None:
-        """Writes a corpus in pieces into the folder of a job; they are its shards then.
+        """See `CorpusSource`; files are read where they lie."""
+
+    def describe(self) -> dict:
+        """What a manifest says of the input."""
+        return {
+            "input": [file.to_dict() for file in self.files],
+            "fields": identifying(self.fields),
+            "corpus": None,
+            "corpus_fingerprint": None,
+            "skipped": {},
+        }
+
+
+class CorpusSource(Source):
+    """Any other corpus: it has no files, and no shards before it was cut.
+
+    Attributes:
+      corpus: what is read.
+    """
+
+    def __init__(self, corpus: Corpus):
+        super().__init__(DOCUMENTS, {}, [], [])
+        self.corpus = corpus
+        self._contents: Contents | None = None
+
+    def paths(self) -> list[str]:
+        return list(paths_of(self.corpus.describe()))
+
+    def contents(self) -> Contents:
+        """What the corpus holds; it is read for it once."""
+        return self._contents or self._read(lambda documents: documents)
+
+    def cut(self, work: str, piece_bytes: int) -> None:
+        """Writes the corpus in pieces into the folder of a job; they are its shards then.
 
         Raises:
           DataError: the corpus is empty or malformed, or two documents of one id differ.
         """
-        if self.corpus is None:
-            return
         sizes: dict[str, int] = {}
         self._read(lambda documents: _write_pieces(documents, work, piece_bytes, sizes))
         pieces = [
@@ -92,9 +113,10 @@ class Source:
         count = len(pieces)
         self.shards = [Shard(n, count, DOCUMENTS, (piece,)) for n, piece in enumerate(pieces)]
 
-    def _read(self, through: Callable[[Iterator[Document]], Iterator[Document]]) -> None:
+    def _read(self, through: Callable[[Iterator[Document]], Iterator[Document]]) -> Contents:
         sums = Fingerprint()
         self._contents = Contents(fingerprint(through(self._documents(sums))), sums.to_dict())
+        return self._contents
 
     def _documents(self, sums: Fingerprint) -> Iterator[Document]:
         seen: dict[str, bytes] = {}
@@ -111,14 +133,11 @@ class Source:
             yield document
 
     def describe(self) -> dict:
-        """What a manifest says of the input."""
-        corpus = None if self.corpus is None else self.corpus.describe()
         return {
-            "input": [file.to_dict() for file in self.files],
-            "fields": identifying(self.fields),
-            "corpus": corpus,
-            "corpus_fingerprint": None if self.corpus is None else self.contents().fingerprint,
-            "skipped": {} if self.corpus is None else dict(self.corpus.skipped),
+            **super().describe(),
+            "corpus": self.corpus.describe(),
+            "corpus_fingerprint": self.contents().fingerprint,
+            "skipped": dict(self.corpus.skipped),
         }
 
 
@@ -147,7 +166,7 @@ def open_source(corpus: Corpus | str | os.PathLike | Sequence[str], shard_bytes:
             shards = plan(found.kind, files, shard_bytes)
             return Source(found.kind, fields_of(found.kind), files, shards)
         corpus = corpus_from_path(corpus)
-    return Source(DOCUMENTS, {}, [], [], corpus)
+    return CorpusSource(corpus)
 
 
 def _write_pieces(
@@ -184,7 +203,7 @@ def _write_pieces(
 
 def to_record(document: Document) -> dict:
     """id, text, source, and corpus, count, level and damage where they are known."""
-    record = {"id": document.id, "text": document.text, "source": document.source}
+    record: dict = {"id": document.id, "text": document.text, "source": document.source}
     for name, usual in _USUAL.items():
         value = getattr(document, name)
         if value != usual:

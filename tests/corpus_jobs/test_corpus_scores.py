@@ -104,6 +104,9 @@ def test_what_a_corpus_is_called_decides_nothing(tmp_path):
     assert score_corpus(corpus_of(TEXTS, name="data"), again, path) == first and again.calls == []
     with pytest.raises(DataError, match="another corpus"):
         score_corpus(corpus_of(changed, name="data"), again, path)
+    out = str(tmp_path / "other")
+    with pytest.raises(DataError, match="'letters' is not the one that .* .corpus_fingerprint"):
+        filter_corpus(corpus_of(changed), scores=path, output_dir=out, discard_fraction=0.5)
 
 
 def test_any_function_of_texts_is_a_rater(tmp_path):

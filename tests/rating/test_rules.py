@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -129,6 +131,9 @@ def test_a_rule_decides_alike_in_a_graph_and_expects_what_it_drops(name):
     for ours, theirs in zip((keep, probability), graph(tf.constant(IDS), percentile)):
         np.testing.assert_array_equal(ours, theirs)
     assert probability.dtype == np.float64
+    reference = ReferenceDistribution.from_scores(SCORES)
+    elsewhere = pickle.loads(pickle.dumps(rules.Deciding(rule.decide, amount, reference)))
+    np.testing.assert_array_equal(elsewhere(IDS, SCORES).keep, keep)
     assert 1 - keep.mean() == pytest.approx(rule.expected(amount), abs=0.01)
 
 

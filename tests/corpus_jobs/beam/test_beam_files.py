@@ -17,6 +17,9 @@ from dr_keras.commands import filter_corpus as filter_command
 from dr_keras.corpus_jobs import work
 from dr_keras.corpus_jobs.beam.runner import beam_runner
 from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.runners import in_process
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.documents import make_document
 from dr_keras.errors import ConfigurationError
 from dr_keras.serving.loading import load_rater
 
@@ -66,6 +69,23 @@ def test_every_format_decides_alike(letters, tmp_path, suffix):
         )  # fmt: skip
         outputs.append(corpora.output_bytes(tmp_path / name))
     assert outputs[0] == outputs[1] and any(name.endswith(suffix) for name in outputs[0])
+
+
+def test_a_corpus_that_is_no_files(letters, tmp_path):
+    path, rows, _ = letters
+    documents = [make_document(row["text"], row["source"], row["id"]) for row in rows[:150]]
+    corpus = Corpus("letters", lambda skipped: iter(documents))
+    runners = {"local": in_process, "beam": beam_runner(["--runner=DirectRunner"])}
+    manifests = [
+        filter_corpus(
+            corpus, load_rater(path), output_dir=str(tmp_path / name), runner=runner,
+            **{**SETTINGS, "shard_bytes": 3000},
+        )
+        for name, runner in runners.items()
+    ]  # fmt: skip
+    assert manifests[0] == manifests[1] and len(manifests[0]["files"]) > 4
+    kept = [corpora.lines(tmp_path / name, "kept") for name in ("local", "beam")]
+    assert kept[0] == kept[1] and len(kept[0]) == manifests[0]["counts"]["kept"]
 
 
 def test_an_exception_in_one_bundle(letters, local, tmp_path, monkeypatch):
