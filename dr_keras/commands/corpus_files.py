@@ -68,10 +68,10 @@ def given(arguments: argparse.Namespace, *names: str) -> dict:
 
 def are_files_of_records(paths: Sequence[str] | None) -> bool:
     """Whether the input is files whose records are kept whole, and not text or a corpus of gin."""
-    from dr_keras.corpus_jobs.plan import KINDS
+    from dr_keras.data.formats.base import FORMATS
     from dr_keras.data.prepare import find_corpus_files
 
-    return bool(paths) and find_corpus_files(paths).kind in KINDS
+    return bool(paths) and FORMATS[find_corpus_files(paths).kind].has_records
 
 
 def corpus_of_text(arguments: argparse.Namespace):

@@ -25,11 +25,11 @@ from dr_keras.corpus_jobs import job, overwriting, scoring, summary
 from dr_keras.corpus_jobs.corpus_filter import check_settings
 from dr_keras.corpus_jobs.identity import digest, input_files
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.records import identifying
 from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.scoring import SHARD_BYTES, Input, Progress
 from dr_keras.corpus_jobs.work import Deciding, Work
 from dr_keras.data.formats.own_outputs import ERRORS, MANIFEST, WORK
+from dr_keras.data.formats.records import identifying
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import fractions
 from dr_keras.rating import score_files as files_of_scores

@@ -19,11 +19,12 @@ from dr_keras.corpus_jobs.identity import (
     short_name,
 )  # fmt: skip
 from dr_keras.corpus_jobs.plan import Shard, find_inputs, plan
-from dr_keras.corpus_jobs.records import default_fields, fields_of, identifying
 from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.work import SCORED, Scorer, Work
 from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX
 from dr_keras.data.formats.reading import names_in, place
+from dr_keras.data.formats.records import default_fields, fields_of, identifying
+from dr_keras.data.formats.writing import GFileWriter
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files as files_of_scores
 from dr_keras.system import locks
@@ -280,7 +281,7 @@ def default_score_file(source: Input, rater: Callable | None) -> str | None:
     probe = f"{path}.tmp-probe"
     try:
         tf.io.gfile.makedirs(folder)
-        files_of_scores.GFileWriter(probe).close()
+        GFileWriter(probe).close()
         tf.io.gfile.remove(probe)
     except (tf.errors.OpError, OSError):
         return None

@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from dr_keras.corpus_jobs.identity import Fingerprint
 from dr_keras.corpus_jobs.keys import keys_of
-from dr_keras.corpus_jobs.outputs import Lines
 from dr_keras.corpus_jobs.plan import Shard
 from dr_keras.corpus_jobs.work import TALLY, Work, read_part
-from dr_keras.data.formats.kinds import TEXT_SETTINGS
+from dr_keras.data.formats.writing import Lines
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
 from dr_keras.rating.score_files import number
@@ -55,10 +54,11 @@ def require_documents(facts: Sequence[dict], work: Work, shards: Sequence[Shard]
                 first = json.loads(next(iter(file)))
             detail = f" ({first['detail']})" if first["detail"] else ""
             path = shard.pieces[first["piece"]].path
+            text = shard.format.setting(shard.format.text_argument)
             raise DataError(
                 f"{path}: not one record of the input can be used; the first one:"
                 f" {first['reason']}{detail}. Name the field of the text, as in --gin_param"
-                f" \"{TEXT_SETTINGS[shard.kind]} = 'content'\"."
+                f" \"{text} = 'content'\"."
             )
     raise DataError(f"{shards[0].path}: the input holds no documents.")
 

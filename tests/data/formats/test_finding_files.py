@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.corpus_jobs import plan
-from dr_keras.data.corpora.jsonl import jsonl_corpus
-from dr_keras.data.corpora.text import text_corpus
-from dr_keras.data.formats import walking
+from dr_keras.data.formats import listing
+from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.data.formats.listing import list_corpus
+from dr_keras.data.formats.text import text_corpus
 from dr_keras.data.prepare import corpus_from_path
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_read_stops(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr(walking.os, "scandir", scandir)
+    monkeypatch.setattr(listing.os, "scandir", scandir)
     with pytest.raises(DataError, match="shut: the folder cannot be read .Permission denied"):
         corpus_from_path(str(tmp_path))
 
