@@ -67,7 +67,7 @@ def resident() -> float:
 def run_case(path: Path, output: Path) -> dict:
     import dr_keras
     from dr_keras.corpus_jobs.filtering import filter_corpus
-    from dr_keras.data.corpora.text import text_corpus
+    from dr_keras.data.formats.text import text_corpus
     import gin
 
     gin.parse_config("jsonl_corpus.max_line_bytes = 1000000000")

@@ -21,12 +21,13 @@ from dr_keras.corpus_jobs.identity import (
     short_name,
 )  # fmt: skip
 from dr_keras.corpus_jobs.job import Job, is_about
-from dr_keras.corpus_jobs.records import default_fields, identifying
 from dr_keras.corpus_jobs.source import CorpusSource, Source
 from dr_keras.corpus_jobs.work import SCORED
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.own_outputs import UNFINISHED_SUFFIX
 from dr_keras.data.formats.reading import names_in, place
+from dr_keras.data.formats.records import default_fields, identifying
+from dr_keras.data.formats.writing import GFileWriter
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
 from dr_keras.rating.score_files import iterate_scores
@@ -67,7 +68,7 @@ def default_score_file(source: Source, rater: Callable | None) -> str | None:
     probe = f"{path}.tmp-probe"
     try:
         tf.io.gfile.makedirs(folder)
-        score_files.GFileWriter(probe).close()
+        GFileWriter(probe).close()
         tf.io.gfile.remove(probe)
     except (tf.errors.OpError, OSError):
         return None
@@ -117,7 +118,7 @@ def _differences(manifest: dict, source: Source) -> list[str]:
     if "fields" not in manifest or "input" not in manifest:
         return ["it is not about files of records"]
     # an earlier version did not know all of today's settings, and read as their defaults say
-    fields = identifying({**default_fields(source.kind), **manifest["fields"]})
+    fields = identifying({**default_fields(source.format.name), **manifest["fields"]})
     now = identifying(source.fields)
     found = [
         f"{name} (was {fields.get(name)!r}, is {now.get(name)!r})"

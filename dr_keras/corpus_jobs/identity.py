@@ -17,10 +17,9 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.corpora import files
 from dr_keras.data.documents import Document, update_digest
 from dr_keras.data.formats import own_outputs
-from dr_keras.data.formats.reading import local_path, names_in, place
+from dr_keras.data.formats.reading import local_path, names_in, place, read_chunks, reason
 from dr_keras.errors import ConfigurationError, DataError
 
 # in manifests: sums over documents with, and without, their sources
@@ -64,7 +63,7 @@ def _stat(path: str) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except tf.errors.OpError as error:
-        raise DataError(f"{path}: cannot be read ({files.reason(error)})") from error
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
     return int(stat.length), int(stat.mtime_nsec)
 
 
@@ -101,7 +100,7 @@ def _digest(path: str, size: int, modified: int) -> str:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     found = hashlib.sha256()
-    for chunk in files.read_chunks(path, decompress=False):
+    for chunk in read_chunks(path, decompress=False):
         found.update(chunk)
     return found.hexdigest()
 

@@ -16,12 +16,11 @@ import tensorflow as tf
 
 from dr_keras.corpus_jobs.identity import InputFile, changes, digest
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.records import identifying
 from dr_keras.corpus_jobs.runners import Runner, in_process
-from dr_keras.corpus_jobs.source import DOCUMENTS, Source
+from dr_keras.corpus_jobs.source import CorpusSource, Source
 from dr_keras.corpus_jobs.work import FILTERED, SCORED, Scorer, Work, scorer_for
-from dr_keras.data.formats.kinds import TEXT_SETTINGS
 from dr_keras.data.formats.own_outputs import JOB
+from dr_keras.data.formats.records import identifying
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
 
@@ -71,7 +70,7 @@ class Job:
         work, source = self.work.work, self.source
         if fresh and tf.io.gfile.exists(work):
             tf.io.gfile.rmtree(work)
-        layout = _LAYOUTS[source.kind == DOCUMENTS]
+        layout = _LAYOUTS[isinstance(source, CorpusSource)]
         described = {
             "layout": layout,
             "rater": getattr(self.rater, "fingerprint", None),
@@ -106,7 +105,7 @@ class Job:
             if not _has_done_anything(work):
                 self.forget()
             raise
-        if source.kind == DOCUMENTS:
+        if isinstance(source, CorpusSource):
             _check_pieces(work, source)
 
     def forget(self) -> None:
@@ -167,10 +166,11 @@ class Job:
                     first = json.loads(next(iter(file)))
                 detail = f" ({first['detail']})" if first["detail"] else ""
                 path = shard.pieces[first["piece"]].path
+                text = shard.format.setting(shard.format.text_argument)
                 return (
                     f"{path}: not one record of the input can be used; the first one:"
                     f" {first['reason']}{detail}. Name the field of the text, as in --gin_param"
-                    f" \"{TEXT_SETTINGS[shard.kind]} = 'content'\"."
+                    f" \"{text} = 'content'\"."
                 )
         return f"{self.shards[0].path}: the input holds no documents."
 

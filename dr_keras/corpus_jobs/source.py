@@ -17,17 +17,18 @@ import os
 import tensorflow as tf
 
 from dr_keras.corpus_jobs.identity import Fingerprint, InputFile, input_files
-from dr_keras.corpus_jobs.outputs import Lines
-from dr_keras.corpus_jobs.plan import KINDS, Piece, Shard, plan
-from dr_keras.corpus_jobs.records import Record, fields_of, identifying
+from dr_keras.corpus_jobs.plan import Piece, Shard, plan
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document, fingerprint
+from dr_keras.data.formats.base import FORMATS, Format, Part, Record
 from dr_keras.data.formats.own_outputs import paths_of
+from dr_keras.data.formats.records import fields_of, identifying
+from dr_keras.data.formats.writing import Lines
 from dr_keras.data.prepare import corpus_from_path, find_corpus_files
 from dr_keras.data.tokenizers.base import utf8, utf8_size
 from dr_keras.errors import ConfigurationError, DataError
 
-DOCUMENTS = "documents"  # the kind of a corpus that is no files of records
+_FOLDER = "documents"  # of the pieces, below that of the job
 # What is left out of a piece where a document has it so.
 _USUAL = {"corpus": "", "count": 1, "level": None, "damage": None}
 
@@ -49,16 +50,16 @@ class Source:
     """The input of a job: files of records.
 
     Attributes:
-      kind: one of `plan.KINDS`, or `DOCUMENTS`.
-      fields: how records are read, see `records.fields_of`.
+      format: of the files.
+      fields: how records are read, see `data.formats.records.fields_of`.
       files: the input files.
       shards: what of them is done at a time.
     """
 
     def __init__(
-        self, kind: str, fields: dict, files: Sequence[InputFile], shards: Sequence[Shard]
+        self, format: Format, fields: dict, files: Sequence[InputFile], shards: Sequence[Shard]
     ):
-        self.kind, self.fields = kind, fields
+        self.format, self.fields = format, fields
         self.files, self.shards = list(files), list(shards)
 
     def paths(self) -> list[str]:
@@ -87,7 +88,7 @@ class CorpusSource(Source):
     """
 
     def __init__(self, corpus: Corpus):
-        super().__init__(DOCUMENTS, {}, [], [])
+        super().__init__(_Pieces(), {"on_malformed": "stop"}, [], [])
         self.corpus = corpus
         self._contents: Contents | None = None
 
@@ -107,11 +108,11 @@ class CorpusSource(Source):
         sizes: dict[str, int] = {}
         self._read(lambda documents: _write_pieces(documents, work, piece_bytes, sizes))
         pieces = [
-            Piece(DOCUMENTS, file, None, None, size)
+            Piece(file, Part(file.path, size=size))
             for file, size in zip(input_files(list(sizes)), sizes.values())
         ]
         count = len(pieces)
-        self.shards = [Shard(n, count, DOCUMENTS, (piece,)) for n, piece in enumerate(pieces)]
+        self.shards = [Shard(n, count, self.format, (piece,)) for n, piece in enumerate(pieces)]
 
     def _read(self, through: Callable[[Iterator[Document]], Iterator[Document]]) -> Contents:
         sums = Fingerprint()
@@ -160,11 +161,11 @@ def open_source(corpus: Corpus | str | os.PathLike | Sequence[str], shard_bytes:
                 f"corpus is {corpus!r}: give a corpus, such as @text_corpus(), or paths of files."
             )
         found = find_corpus_files(corpus)
-        if found.kind in KINDS:
+        if FORMATS[found.kind].has_records:
             found.say()
             files = input_files(found.paths)
             shards = plan(found.kind, files, shard_bytes)
-            return Source(found.kind, fields_of(found.kind), files, shards)
+            return Source(FORMATS[found.kind], fields_of(found.kind), files, shards)
         corpus = corpus_from_path(corpus)
     return CorpusSource(corpus)
 
@@ -176,7 +177,7 @@ def _write_pieces(
 
     Each piece is renamed into place once it is whole.
     """
-    folder, temporary = os.path.join(work, DOCUMENTS), os.path.join(work, "tmp")
+    folder, temporary = os.path.join(work, _FOLDER), os.path.join(work, "tmp")
     tf.io.gfile.makedirs(folder)
     tf.io.gfile.makedirs(temporary)
     output: Lines | None = None
@@ -211,15 +212,25 @@ def to_record(document: Document) -> dict:
     return record
 
 
-def read_documents(piece: Piece) -> Iterator[Record]:
-    """The documents of a piece; `whole` is what `to_record` says."""
-    with tf.io.gfile.GFile(piece.path, "rb") as file:
-        for line in file:
-            whole = json.loads(line.decode("utf-8", "surrogatepass"))
-            del line  # before what is done with the document: it may be a large one
-            yield Record(Document(key=whole.pop("key"), **whole), whole)
+class _Pieces(Format):
+    """The format of the pieces of a corpus; nobody finds files of it. A whole record is what
+    `to_record` says."""
+
+    name, suffixes, unit, text_argument = _FOLDER, (), "line", "text"
+
+    def read(self, part: Part, fields: dict, whole: bool) -> Iterator[Record]:
+        with tf.io.gfile.GFile(part.path, "rb") as file:
+            for line in file:
+                record = json.loads(line.decode("utf-8", "surrogatepass"))
+                del line  # before what is done with the document: it may be a large one
+                yield Record(Document(key=record.pop("key"), **record), record)
+
+    def output(self, path: str, temporary: str, like: str, fields: dict) -> Lines:
+        return _Rated(f"{path}.jsonl", temporary)
 
 
-def rated_line(whole: dict, rating: dict) -> bytes:
-    """The line of a kept document, with its score and percentile."""
-    return utf8(json.dumps({**whole, **rating}, ensure_ascii=False))
+class _Rated(Lines):
+    """Kept documents with their scores."""
+
+    def write(self, whole: dict) -> None:
+        super().write(utf8(json.dumps(whole, ensure_ascii=False)))

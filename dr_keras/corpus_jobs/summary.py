@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from dr_keras.corpus_jobs.identity import Fingerprint, keys_of
 from dr_keras.corpus_jobs.job import Job
-from dr_keras.corpus_jobs.outputs import Lines
 from dr_keras.corpus_jobs.work import TALLY, read_part
+from dr_keras.data.formats.writing import Lines
 from dr_keras.rating import score_files
 from dr_keras.rating.score_files import number
 

@@ -17,12 +17,13 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from dr_keras.corpus_jobs.identity import Fingerprint, digest
-from dr_keras.corpus_jobs.outputs import Lines, Output, kept_output
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.records import Malformed, Record, read
-from dr_keras.corpus_jobs.source import DOCUMENTS, rated_line, read_documents
-from dr_keras.data.corpora.files import SeekableFile
+from dr_keras.data.corpora.base import Malformed
 from dr_keras.data.documents import Document
+from dr_keras.data.formats.base import Record
+from dr_keras.data.formats.reading import SeekableFile
+from dr_keras.data.formats.records import read_records
+from dr_keras.data.formats.writing import GFileWriter, Lines, Output
 from dr_keras.data.tokenizers.base import utf8_size
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
@@ -44,7 +45,7 @@ class Work:
     Attributes:
       folder: where kept and dropped records go; unused while `deciding` is None.
       work: folder of what the job needs until it is finished.
-      fields: see `records.fields_of`.
+      fields: see `data.formats.records.fields_of`.
       scoring: whether scores are to be made; else they are those of the phase "scored".
       deciding: how to decide; None only scores.
       rater: path of the rater that workers load; None where the scorer is at hand.
@@ -163,7 +164,9 @@ class _ShardRun:
             if work.deciding is not None:
                 path = os.path.join(work.folder, f"dropped-{shard.name}.jsonl")
                 self._dropped = self._open(Lines(path, work.temporary))
-                self._kept = self._open(self._kept_output())
+                path = os.path.join(work.folder, f"kept-{shard.name}")
+                kept = shard.format.output(path, work.temporary, shard.path, work.fields)
+                self._kept = self._open(kept)
         except BaseException:
             self.abandon()
             raise
@@ -172,18 +175,11 @@ class _ShardRun:
         self._outputs.append(output)
         return output
 
-    def _kept_output(self) -> Output:
-        shard, work = self._shard, self._work
-        if shard.kind != DOCUMENTS:
-            return kept_output(shard, work.fields, work.folder, work.temporary)
-        return Lines(os.path.join(work.folder, f"kept-{shard.name}.jsonl"), work.temporary)
-
     def documents(self) -> Iterator[Record]:
         for place, piece in enumerate(self._shard.pieces):
             known = self._work.scoring and piece.first_of_file
             self._digests[piece.name] = digest(piece.file) if known else None
-            is_files = piece.kind != DOCUMENTS
-            for item in read(piece, self._work.fields) if is_files else read_documents(piece):
+            for item in read_records(self._shard.format, piece.part, self._work.fields):
                 self._positions[place] += 1
                 if isinstance(item, Record):
                     self._documents[place] += 1
@@ -192,7 +188,8 @@ class _ShardRun:
                     self._reasons[item.reason] = self._reasons.get(item.reason, 0) + 1
                     # becomes file and position in it when all shards are known
                     error = {"piece": place, "position": self._positions[place]}
-                    self._errors.write_json({**error, **dataclasses.asdict(item)})
+                    what = {"reason": item.reason, "detail": item.detail}
+                    self._errors.write_json({**error, **what})
 
     def take(self, records: list[Record], scorer: Scorer | None) -> None:
         documents = [record.document for record in records]
@@ -222,8 +219,8 @@ class _ShardRun:
             about = {"id": record.document.id, "source": record.document.source}
             reason = reason_to_drop(score, probability)
             self._dropped.write_json({**about, **rating, "reason": reason})
-        elif self._shard.kind == DOCUMENTS:
-            self._kept.write(rated_line(record.whole, rating))
+        elif isinstance(record.whole, dict):  # of a corpus that is no files
+            self._kept.write({**record.whole, **rating})
         else:
             self._kept.write(record.whole)
 
@@ -292,7 +289,7 @@ class _PartWriter(Output):
 
     def __init__(self, final: str, temporary: str):
         super().__init__(final, temporary)
-        self._file = score_files.GFileWriter(self.path)
+        self._file = GFileWriter(self.path)
         self._tables = pyarrow.parquet.ParquetWriter(self._file, PART_SCHEMA, compression="zstd")
 
     def write_scores(self, documents: list[Document], columns: dict) -> None:

@@ -8,8 +8,8 @@ from dr_keras.corpus_jobs import filtering
 from dr_keras.corpus_jobs.filtering import filter_corpus
 from dr_keras.corpus_jobs.scoring import score_corpus
 from dr_keras.data.corpora.base import Corpus
-from dr_keras.data.corpora.jsonl import jsonl_corpus
 from dr_keras.data.documents import Document, content_key
+from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.rating.rules import decide

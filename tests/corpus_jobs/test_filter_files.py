@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from dr_keras.corpus_jobs.filtering import filter_corpus
 from dr_keras.corpus_jobs.scoring import score_corpus
-from dr_keras.data.corpora import jsonl  # noqa: F401  makes its settings known to gin
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.rating.rules import decide
@@ -445,7 +444,7 @@ def test_on_malformed_stops_files_too(tmp_path):
     again = filter_corpus(path, corpora.NumberRater(), output_dir=f"{out}2", **SETTINGS)
     assert again["errors"] == manifest["errors"] and again["fields"] == manifest["fields"]
     gin.parse_config("jsonl_corpus.on_malformed = 'stop'")
-    message = "a.jsonl, line 203: field 'text' is not a string .it is a int.; mend it, or leave"
+    message = "a.jsonl, line 203: field 'text' is not a string .it is a int.; set jsonl_corpus.tex"
     with pytest.raises(DataError, match=message):
         filter_corpus(path, corpora.NumberRater(), output_dir=f"{out}3", **SETTINGS)
     assert not os.path.exists(f"{out}3/manifest.json")

@@ -12,7 +12,7 @@ from dr_keras.commands import filter_corpus as filter_command
 from dr_keras.commands import score_corpus as score_command
 from dr_keras.corpus_jobs.filtering import filter_corpus
 from dr_keras.corpus_jobs.scoring import score_corpus
-from dr_keras.data.corpora.jsonl import jsonl_corpus
+from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.errors import ConfigurationError, DataError
 
 SETTINGS = dict(discard_fraction=0.5, batch_size=16, seed=5)

@@ -11,6 +11,7 @@ import shard_corpora as corpora
 
 from dr_keras.corpus_jobs import plan
 from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.identity import input_files
 from dr_keras.corpus_jobs.scoring import score_corpus
 
 SETTINGS = dict(discard_fraction=0.5, batch_size=16, seed=5)
@@ -29,7 +30,7 @@ def files_of(tmp_path):
         for path, size in zip(paths, sizes):
             path.touch()
             os.truncate(path, size)
-        return plan.input_files([str(path) for path in paths])
+        return input_files([str(path) for path in paths])
 
     return make
 
@@ -53,7 +54,7 @@ def test_only_files_of_one_form_are_gathered(tmp_path):
     names = ["a.jsonl", "b.jsonl", "c.jsonl.gz", "d.jsonl.gz", "e.jsonl"]
     for name in names:
         (tmp_path / name).touch()
-    files = plan.input_files([str(tmp_path / name) for name in names])
+    files = input_files([str(tmp_path / name) for name in names])
     shards = plan.plan("jsonl", files, 1 << 20)
     assert [[piece.name[0] for piece in shard.pieces] for shard in shards] == [
         ["a", "b"], ["c", "d"], ["e"]
@@ -71,7 +72,7 @@ def test_parquet_files_of_other_columns_codecs_or_notes_stay_apart(tmp_path):
     ]  # fmt: skip
     for n, (made, codec) in enumerate(forms):
         pyarrow.parquet.write_table(made, tmp_path / f"{n}.parquet", compression=codec)
-    files = plan.input_files(sorted(str(path) for path in tmp_path.iterdir()))
+    files = input_files(sorted(str(path) for path in tmp_path.iterdir()))
     shards = plan.plan("parquet", files, 1 << 20)
     assert [[piece.name[0] for piece in shard.pieces] for shard in shards] == [
         ["0", "1"], ["2"], ["3"], ["4"], ["5", "6"]

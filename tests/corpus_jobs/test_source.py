@@ -9,10 +9,11 @@ import shard_corpora as corpora
 from dr_keras.corpus_jobs import runners
 from dr_keras.corpus_jobs.filtering import filter_corpus, kept_ids
 from dr_keras.corpus_jobs.scoring import score_corpus
-from dr_keras.corpus_jobs.source import open_source, read_documents
+from dr_keras.corpus_jobs.source import open_source
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.corpora.mixture import mixture_corpus
 from dr_keras.data.documents import Document, make_document
+from dr_keras.data.formats.records import read_records
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.serving.loading import load_rater
 import gin
@@ -41,7 +42,8 @@ def test_documents_come_back_from_their_pieces_as_they_were(tmp_path, piece_byte
     assert [shard.name for shard in source.shards] == [
         f"{n:05d}-of-{pieces:05d}" for n in range(pieces)
     ]
-    read = [record for shard in source.shards for record in read_documents(shard.pieces[0])]
+    parts = [shard.pieces[0].part for shard in source.shards]
+    read = [record for part in parts for record in read_records(source.format, part, source.fields)]
     expected = list(Corpus("c", lambda _: iter(documents)).documents())
     assert [record.document for record in read] == expected
     assert sum(shard.size for shard in source.shards) == 21 + 9 + 4
