@@ -1,7 +1,9 @@
-"""Keeps the better share of a corpus, by an exported rater or by existing scores.
+"""Keeps the better share of a corpus, by a rater or by existing scores.
 
-  filter_corpus --rater run/export --input my.jsonl --output_dir kept --discard_fraction 0.5
-  filter_corpus --scores my.scores.jsonl --input my.jsonl --output_dir kept --discard_fraction 0.5
+  dr-keras filter-corpus --rater run/export --input my.jsonl \\
+      --output_dir kept --discard_fraction 0.5
+  dr-keras filter-corpus --scores my.scores.jsonl --input my.jsonl \\
+      --output_dir kept --discard_fraction 0.5
 
 Writes kept-* (the records whole, in the format they came in: JSONL, Parquet or TFRecord),
 dropped-*.jsonl (with the reason), errors.jsonl and, last, manifest.json. Text files and corpora
@@ -13,7 +15,6 @@ may also come from gin (filter_corpus.method, ...).
 
 from collections.abc import Sequence
 import os
-import sys
 
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import (
@@ -27,10 +28,11 @@ from dr_keras.commands.corpus_files import (
 )  # fmt: skip
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = common.argument_parser(__doc__, base_dir=False)
+@common.verb("filter-corpus", common.Task.FILTER, __doc__, base_dir=False)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints how many documents were kept, by source, and what could not be read."""
     add_corpus_and_rater(parser)
-    parser.add_argument("--scores", metavar="FILE", help="what score_corpus wrote for this corpus")
+    parser.add_argument("--scores", metavar="FILE", help="what score-corpus wrote for this corpus")
     parser.add_argument(
         "--score_file",
         metavar="FILE",
@@ -43,7 +45,9 @@ def _main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--batch_size", type=int, help="B of the batch top-K that is imitated")
     parser.add_argument("--seed", type=int, help="of the draws")
-    parser.add_argument("--method", help="keep_probability (the default) or threshold")
+    parser.add_argument(
+        "--method", help="the discard rule: keep_probability (the default), threshold, or your own"
+    )
     parser.add_argument(
         "--reference", help="percentiles among the corpus (the default) or under the artefact's"
     )
@@ -90,12 +94,3 @@ def _print(manifest: dict, output_dir: str) -> None:
             " scores again, give the same files in the same order"
         )
     print(f"scores: {manifest['scores']}")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-filter-corpus`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

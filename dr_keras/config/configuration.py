@@ -110,7 +110,8 @@ def import_configurables() -> None:
     `parse` calls this where a name is unknown. Entry points are left out, and Beam's transforms,
     which gin has no part in: importing Beam takes seconds, prints warnings, and is optional.
     """
-    _import_below(dr_keras, without=("dr_keras.commands", "dr_keras.corpus_jobs.beam"))
+    entry_points = "dr_keras.__main__", "dr_keras.commands"
+    _import_below(dr_keras, without=(*entry_points, "dr_keras.corpus_jobs.beam"))
 
 
 def _import_below(package, without: tuple[str, ...]) -> None:
