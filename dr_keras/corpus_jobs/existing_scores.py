@@ -130,8 +130,7 @@ def _differences(manifest: dict, source: Source) -> list[str]:
 
 def _other_documents(manifest: dict, source: CorpusSource) -> list[str]:
     """Compares what a corpus holds, whatever it is called; earlier versions knew no such sums."""
-    contents = source.contents()
-    ours = {**contents.sums, "corpus_fingerprint": contents.fingerprint}
+    ours = source.contents()
     name = WITH_SOURCES if manifest.get(WITH_SOURCES) else "corpus_fingerprint"
     theirs = manifest.get(name) or "none"
     return [] if theirs == ours[name] else [f"{name} {ours[name][:12]} and not {theirs[:12]}"]
@@ -213,7 +212,8 @@ class ExistingScores:
 
     def __init__(self, path: str, in_order: bool = False):
         self.path = path
-        keys, columns = [], {name: [] for name in ("score", "percentile", "windows")}
+        keys: list[np.ndarray] = []
+        columns: dict[str, list] = {name: [] for name in ("score", "percentile", "windows")}
         for chunk in iterate_scores(path):
             keys.append(keys_of(chunk.ids))
             for name, values in columns.items():

@@ -183,7 +183,10 @@ def _scored(job: Job, score_file: str, is_made: bool) -> tuple[list[dict], dict]
     if is_made:
         facts = job.run()
         return facts, scoring.finish_scores(score_file, job, facts)
-    facts = job.facts() if job.is_finished() else existing_scores.take_existing(score_file, job)
+    if job.is_finished():
+        facts = list(job.facts().values())
+    else:
+        facts = existing_scores.take_existing(score_file, job)
     existing_scores.check_texts(score_file, job, facts)
     return facts, score_files.read_manifest(score_file) or {}
 
@@ -196,7 +199,7 @@ def _deciding(job: Job, output_dir: str, deciding: Deciding, scoring: bool = Tru
 
 def kept_ids(output_dir: str | os.PathLike) -> set[str]:
     """The ids of what was kept of a corpus that is no files."""
-    kept = set()
+    kept: set[str] = set()
     for name in names_in(os.fspath(output_dir)):
         if name.startswith(KEPT):
             with tf.io.gfile.GFile(os.path.join(output_dir, name), "rb") as file:

@@ -114,8 +114,8 @@ def changes(recorded: Sequence[Mapping], now: Sequence[InputFile]) -> list[str]:
       now: the files. Only of those whose time differs are the bytes read.
     """
     paths = [file["path"] for file in recorded]
-    names = [file.get("name") for file in recorded]
-    names = relative_names(paths) if None in names else names
+    known = [file["name"] for file in recorded if file.get("name") is not None]
+    names = known if len(known) == len(paths) else relative_names(paths)
     old, new = dict(zip(names, recorded)), {file.name: file for file in now}
     found = [f"input {file.path} (is new)" for name, file in new.items() if name not in old]
     found += [f"input {old[name]['path']} (is missing)" for name in old if name not in new]

@@ -112,13 +112,14 @@ class Job:
         """Removes the folder of a job of which nothing is worth keeping."""
         tf.io.gfile.rmtree(self.work.work)
 
-    def facts(self) -> list[dict | None]:
-        """Those of each shard in this phase; None of one that is not done."""
-        return [facts_of(self.work, shard) for shard in self.shards]
+    def facts(self) -> dict[str, dict]:
+        """Name -> facts of the shards that are done in this phase."""
+        found = ((shard.name, facts_of(self.work, shard)) for shard in self.shards)
+        return {name: facts for name, facts in found if facts is not None}
 
     def is_finished(self) -> bool:
         """Whether all shards are done in this phase."""
-        return None not in self.facts()
+        return len(self.facts()) == len(self.shards)
 
     def run(self, scorer: Scorer | None = None) -> list[dict]:
         """Does the shards that are not done yet; returns the facts of all.
@@ -133,7 +134,8 @@ class Job:
         if scorer is None and work.scoring:
             scorer = scorer_for(self.rater, work.windows_per_batch)
         work.make_folders()
-        left = [shard for shard, facts in zip(self.shards, self.facts()) if facts is None]
+        before = self.facts()
+        left = [shard for shard in self.shards if shard.name not in before]
         total = sum(shard.size for shard in self.shards)
         done = total - sum(shard.size for shard in left)
 
@@ -145,13 +147,13 @@ class Job:
 
         if left:
             runner(work, left, scorer, report)
-        facts = [found for found in self.facts() if found is not None]
-        if len(facts) < len(self.shards):
-            missing = [s.name for s, found in zip(self.shards, self.facts()) if found is None]
+        found = self.facts() if left else before
+        if missing := [shard.name for shard in self.shards if shard.name not in found]:
             raise DataError(
                 f"The shards {', '.join(missing[:5])} were done, but their files are gone from"
                 f" {work.folder or work.work}: let nobody else write there, and run this again."
             )
+        facts = list(found.values())
         if not any(shard["documents"] for shard in facts):
             reason = self._no_documents(facts)
             self.forget()
@@ -253,7 +255,7 @@ def _done(work: str) -> Iterator[tuple[str, dict]]:
         for name in tf.io.gfile.listdir(folder) if tf.io.gfile.exists(folder) else ():
             if name.endswith(".json"):
                 path = os.path.join(folder, name)
-                yield path, score_files.read_json(path)
+                yield path, score_files.read_json(path) or {}
 
 
 def _touched(recorded: list[dict], inputs: Sequence[InputFile]) -> dict[str, int]:

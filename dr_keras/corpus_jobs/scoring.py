@@ -142,7 +142,7 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
     )
 
 
-def _write_manifest(output: str, rater: Callable, reference, facts: dict) -> dict:
+def _write_manifest(output: str, rater: Callable | None, reference, facts: dict) -> dict:
     """Says that a score file is complete, by whom it is and what `facts` it is about."""
     manifest = {
         "format": "dr_keras scores",

@@ -9,7 +9,6 @@ byte, what they were.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-import dataclasses
 import hashlib
 import json
 import os
@@ -31,19 +30,6 @@ from dr_keras.errors import ConfigurationError, DataError
 _FOLDER = "documents"  # of the pieces, below that of the job
 # What is left out of a piece where a document has it so.
 _USUAL = {"corpus": "", "count": 1, "level": None, "damage": None}
-
-
-@dataclasses.dataclass(frozen=True)
-class Contents:
-    """What a corpus holds.
-
-    Attributes:
-      fingerprint: see `data.documents.fingerprint`.
-      sums: those that do not know what the corpus is called, see `Fingerprint.to_dict`.
-    """
-
-    fingerprint: str
-    sums: dict[str, str]
 
 
 class Source:
@@ -90,13 +76,17 @@ class CorpusSource(Source):
     def __init__(self, corpus: Corpus):
         super().__init__(_Pieces(), {"on_malformed": "stop"}, [], [])
         self.corpus = corpus
-        self._contents: Contents | None = None
+        self._contents: dict[str, str] = {}
 
     def paths(self) -> list[str]:
         return list(paths_of(self.corpus.describe()))
 
-    def contents(self) -> Contents:
-        """What the corpus holds; it is read for it once."""
+    def contents(self) -> dict[str, str]:
+        """By what the documents are known; the corpus is read for it once.
+
+        `corpus_fingerprint` (see `data.documents.fingerprint`), and the sums of `Fingerprint`,
+        which do not know what the corpus is called.
+        """
         return self._contents or self._read(lambda documents: documents)
 
     def cut(self, work: str, piece_bytes: int) -> None:
@@ -114,9 +104,10 @@ class CorpusSource(Source):
         count = len(pieces)
         self.shards = [Shard(n, count, self.format, (piece,)) for n, piece in enumerate(pieces)]
 
-    def _read(self, through: Callable[[Iterator[Document]], Iterator[Document]]) -> Contents:
+    def _read(self, through: Callable[[Iterator[Document]], Iterator[Document]]) -> dict[str, str]:
         sums = Fingerprint()
-        self._contents = Contents(fingerprint(through(self._documents(sums))), sums.to_dict())
+        digest = fingerprint(through(self._documents(sums)))
+        self._contents = {"corpus_fingerprint": digest, **sums.to_dict()}
         return self._contents
 
     def _documents(self, sums: Fingerprint) -> Iterator[Document]:
@@ -137,7 +128,7 @@ class CorpusSource(Source):
         return {
             **super().describe(),
             "corpus": self.corpus.describe(),
-            "corpus_fingerprint": self.contents().fingerprint,
+            "corpus_fingerprint": self.contents()["corpus_fingerprint"],
             "skipped": dict(self.corpus.skipped),
         }
 
@@ -213,8 +204,10 @@ def to_record(document: Document) -> dict:
 
 
 class _Pieces(Format):
-    """The format of the pieces of a corpus; nobody finds files of it. A whole record is what
-    `to_record` says."""
+    """The format of the pieces of a corpus; nobody finds files of it.
+
+    A whole record is what `to_record` says; it is written as JSON, with its score.
+    """
 
     name, suffixes, unit, text_argument = _FOLDER, (), "line", "text"
 
@@ -226,11 +219,4 @@ class _Pieces(Format):
                 yield Record(Document(key=record.pop("key"), **record), record)
 
     def output(self, path: str, temporary: str, like: str, fields: dict) -> Lines:
-        return _Rated(f"{path}.jsonl", temporary)
-
-
-class _Rated(Lines):
-    """Kept documents with their scores."""
-
-    def write(self, whole: dict) -> None:
-        super().write(utf8(json.dumps(whole, ensure_ascii=False)))
+        return Lines(f"{path}.jsonl", temporary)

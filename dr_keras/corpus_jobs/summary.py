@@ -52,8 +52,8 @@ def output_files(facts: Sequence[dict]) -> dict[str, dict]:
 def by_source(job: Job, facts: Sequence[dict]) -> dict[str, dict]:
     """Source -> tally and distribution of its scores; the rarest ones together as `OTHERS`."""
     tallies: dict[str, dict] = {}
-    for shard in facts:
-        for source, tally in shard["sources"].items():
+    for found in facts:
+        for source, tally in found["sources"].items():
             entry = tallies.setdefault(source, dict.fromkeys(TALLY, 0))
             for name in TALLY:
                 entry[name] += tally[name]

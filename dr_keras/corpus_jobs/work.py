@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 import os
+from typing import TypeVar
 
 import numpy as np
 import pyarrow
@@ -140,6 +141,9 @@ def run_shard(
         raise
 
 
+_Opened = TypeVar("_Opened", bound=Output)
+
+
 class _ShardRun:
     """The open files and the counts of a shard that is being done."""
 
@@ -171,7 +175,7 @@ class _ShardRun:
             self.abandon()
             raise
 
-    def _open(self, output: Output) -> Output:
+    def _open(self, output: _Opened) -> _Opened:
         self._outputs.append(output)
         return output
 
@@ -220,7 +224,7 @@ class _ShardRun:
             reason = reason_to_drop(score, probability)
             self._dropped.write_json({**about, **rating, "reason": reason})
         elif isinstance(record.whole, dict):  # of a corpus that is no files
-            self._kept.write({**record.whole, **rating})
+            self._kept.write_json({**record.whole, **rating})
         else:
             self._kept.write(record.whole)
 

@@ -160,7 +160,8 @@ class _Decide(beam.DoFn):
 
     def process(self, batch: list[tuple[tuple, Rating]], reference: dict) -> Iterator:
         scores = np.array([rating.score for _, rating in batch], np.float32)
-        deciding = Deciding(*self._settings, ReferenceDistribution.from_dict(reference))
+        rule, amount = self._settings
+        deciding = Deciding(rule, amount, ReferenceDistribution.from_dict(reference))
         ids = [prepared[0] for prepared, _ in batch]
         decisions = deciding(ids, scores)
         rows = zip(batch, scores, decisions.keep, decisions.percentile, decisions.probability)
