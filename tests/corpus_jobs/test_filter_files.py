@@ -444,7 +444,9 @@ def test_on_malformed_stops_files_too(tmp_path):
     again = filter_corpus(path, corpora.NumberRater(), output_dir=f"{out}2", **SETTINGS)
     assert again["errors"] == manifest["errors"] and again["fields"] == manifest["fields"]
     gin.parse_config("jsonl_corpus.on_malformed = 'stop'")
-    message = "a.jsonl, line 203: field 'text' is not a string .it is a int.; set jsonl_corpus.tex"
+    message = (
+        "a.jsonl, line 203: field 'text' is not a string .it is a int.; set jsonl_corpus.text_field"
+    )
     with pytest.raises(DataError, match=message):
         filter_corpus(path, corpora.NumberRater(), output_dir=f"{out}3", **SETTINGS)
     assert not os.path.exists(f"{out}3/manifest.json")

@@ -8,12 +8,13 @@ scoring and filtering (here, in workers and on Beam) then take files of it.
 import abc
 from collections.abc import Callable, Hashable, Iterator
 import dataclasses
+import math
 from typing import Any
 
 from dr_keras.data.corpora.base import Corpus, Malformed
 from dr_keras.data.documents import Document
-from dr_keras.data.formats.reading import READABLE, file_compression
-from dr_keras.data.formats.writing import Output
+from dr_keras.data.formats.reading import READABLE, SUFFIXES, file_compression, read_chunks
+from dr_keras.data.formats.writing import Lines, Output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +141,39 @@ class Format(abc.ABC):
           fields: see `read`.
         """
         raise NotImplementedError(f"{self.name} files have no records that can be kept whole")
+
+
+class LineFormat(Format):
+    """A format whose records are lines.
+
+    Ranges are of bytes: a part has the lines that begin in it. A whole record is its line, without
+    its end.
+    """
+
+    unit = "line"
+
+    def parts(self, path, size, part_bytes):
+        form = file_compression(path)
+        if form:
+            return [Part(path, size=size)], form
+        pieces = max(1, math.ceil(size / part_bytes))
+        edges = [size * piece // pieces for piece in range(pieces + 1)]
+        return [Part(path, a, b, b - a) for a, b in zip(edges, edges[1:])], form
+
+    def before(self, part):
+        if not part.start:
+            return 0
+        lines, left = 1, part.start - 1  # a line begins at 0 and after every newline
+        for chunk in read_chunks(part.path, decompress=False):
+            lines += chunk.count(b"\n", 0, left)
+            left -= len(chunk)
+            if left <= 0:
+                break
+        return lines
+
+    def output(self, path, temporary, like, fields):
+        compression = file_compression(like)
+        return Lines(f"{path}{self.suffixes[0]}{SUFFIXES[compression]}", temporary, compression)
 
 
 DECOMPRESS = "decompress it first"

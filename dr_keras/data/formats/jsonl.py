@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 import json
-import math
 import os
 import shlex
 
 from dr_keras.data.corpora.base import Corpus, Malformed, decode, identity_text, is_unicode
 from dr_keras.data.documents import Document, make_document
-from dr_keras.data.formats.base import Format, Part, Record, parsed
+from dr_keras.data.formats.base import LineFormat, Record, parsed
 from dr_keras.data.formats.kinds import bare
 from dr_keras.data.formats.listing import Paths
-from dr_keras.data.formats.reading import SUFFIXES, file_compression, read_chunks, read_lines, stem
+from dr_keras.data.formats.reading import read_lines, stem
 from dr_keras.data.formats.records import file_corpus
-from dr_keras.data.formats.writing import Lines
 from dr_keras.errors import ConfigurationError
 import gin
 
@@ -67,13 +65,11 @@ def jsonl_corpus(
     )
 
 
-class Jsonl(Format):
-    """Ranges are of bytes: a part has the lines that begin in it. A whole record is its line,
-    without its end."""
+class Jsonl(LineFormat):
+    """JSON Lines."""
 
     name = "jsonl"
     suffixes = (".jsonl", ".ndjson", ".jsonlines", ".jl", ".json")
-    unit = "line"
     text_argument = "text_field"
     corpus = staticmethod(jsonl_corpus)
 
@@ -108,29 +104,6 @@ class Jsonl(Format):
                 yield None  # no record: files often end in a blank line
             else:
                 yield parsed(_document, line, fields, source, whole=line if whole else None)
-
-    def parts(self, path, size, part_bytes):
-        form = file_compression(path)
-        if form:
-            return [Part(path, size=size)], form
-        pieces = max(1, math.ceil(size / part_bytes))
-        edges = [size * piece // pieces for piece in range(pieces + 1)]
-        return [Part(path, a, b, b - a) for a, b in zip(edges, edges[1:])], form
-
-    def before(self, part):
-        if not part.start:
-            return 0
-        lines, left = 1, part.start - 1  # a line begins at 0 and after every newline
-        for chunk in read_chunks(part.path, decompress=False):
-            lines += chunk.count(b"\n", 0, left)
-            left -= len(chunk)
-            if left <= 0:
-                break
-        return lines
-
-    def output(self, path, temporary, like, fields):
-        compression = file_compression(like)
-        return Lines(f"{path}.jsonl{SUFFIXES[compression]}", temporary, compression)
 
 
 def _document(line: bytes, fields: dict, default_source: str) -> Document:
