@@ -79,9 +79,10 @@ def test_workers_find_it_and_compressed_files_are_kept_compressed(folder, tmp_pa
     write(folder / "c.toy.gz", 30, 900)
     rater = load_rater(corpora.export_letters(tmp_path / "rater"))
     one, two = tmp_path / "one", tmp_path / "two"
-    filter_corpus(str(folder), rater, output_dir=str(one), shard_bytes=3000)
+    settings = {"discard_fraction": 0.5, "shard_bytes": 3000}
+    filter_corpus(str(folder), rater, output_dir=str(one), **settings)
     filter_corpus(
-        str(folder), rater, output_dir=str(two), shard_bytes=3000, runner=runners.in_processes(1)
+        str(folder), rater, output_dir=str(two), runner=runners.in_processes(1), **settings
     )
     assert corpora.output_bytes(one) == corpora.output_bytes(two)
     assert list(one.glob("kept-*.toy.gz")) and list(one.glob("kept-*.toy"))
