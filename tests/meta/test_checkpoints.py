@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dr_keras.errors import CheckpointError
 from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_path, rater_steps
-from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.optimizers import adam
 
 
 @pytest.fixture
