@@ -31,9 +31,15 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path, names: set[str]) -> set[str]:
-    """Modules of dr_keras that `path` imports, wherever in the file it does."""
+    """Modules of dr_keras that `path` imports, wherever in the file it does.
+
+    But for the branch in which the top level names things for type checkers.
+    """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    tree = ast.parse(path.read_text(), str(path))
+    if path == PACKAGE / "__init__.py":
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: imports are written in full"
             each = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -61,7 +67,9 @@ def test_every_room_has_a_row():
 
 
 def test_the_root_holds_no_other_modules():
-    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "errors.py"}
+    # __main__ is what `python -m dr_keras` runs, which Python looks for there.
+    names = {path.name for path in PACKAGE.glob("*.py")}
+    assert names == {"__init__.py", "__main__.py", "errors.py"}
 
 
 def test_rooms_import_what_their_row_says_and_nothing_else():

@@ -47,7 +47,7 @@ has_installed() {
 import importlib.util, os, sys
 level, root = sys.argv[1:]
 names = ["dr_keras", "tensorflow", "tensorflow_text", "keras_hub", "gin", "matplotlib", "pyarrow"]
-names += ["pytest", "hypothesis"] if level == "test" else []
+names += ["pytest", "hypothesis", "ruff", "mypy"] if level == "test" else []
 specs = [importlib.util.find_spec(name) for name in names]
 if not all(specs):
     sys.exit(1)

@@ -23,29 +23,10 @@ import tokenize
 import dr_keras
 from dr_keras.config import gin_files as files
 from dr_keras.config.bound_values import MACRO, check_bound_values
-from dr_keras.config.gin_files import Binding, Origin, nearest, packaged_folder, packaged_gin_files
-from dr_keras.config.run_configuration import (
-    PARSED_CONFIG,
-    check_same_config,
-    operative_config,
-    parsed_config,
-    write_operative_config,
-)
+from dr_keras.config.gin_files import Binding, Origin, nearest
 from dr_keras.errors import ConfigurationError, DrKerasError
 import gin
 from gin import config as gin_config
-
-__all__ = [
-    "PARSED_CONFIG",
-    "check_same_config",
-    "import_configurables",
-    "operative_config",
-    "packaged_folder",
-    "packaged_gin_files",
-    "parse",
-    "parsed_config",
-    "write_operative_config",
-]
 
 # How gin begins its message about a name it does not know.
 _UNKNOWN = "No configurable matching"
@@ -71,7 +52,7 @@ def parse(
     Raises:
       ConfigurationError: anything that is wrong with the configuration.
     """
-    arguments = [*map(_as_list, (gin_files, gin_params, search)), complete]
+    arguments = _as_list(gin_files), _as_list(gin_params), _as_list(search), complete
     try:
         _parse(*arguments)
     except ConfigurationError as error:
@@ -110,7 +91,8 @@ def import_configurables() -> None:
     `parse` calls this where a name is unknown. Entry points are left out, and Beam's transforms,
     which gin has no part in: importing Beam takes seconds, prints warnings, and is optional.
     """
-    _import_below(dr_keras, without=("dr_keras.commands", "dr_keras.corpus_jobs.beam"))
+    entry_points = "dr_keras.__main__", "dr_keras.commands"
+    _import_below(dr_keras, without=(*entry_points, "dr_keras.corpus_jobs.beam"))
 
 
 def _import_below(package, without: tuple[str, ...]) -> None:

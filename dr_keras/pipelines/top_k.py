@@ -1,7 +1,6 @@
 """Batch top-K inside an input pipeline: score an oversized batch, keep its best examples."""
 
 from collections.abc import Callable
-import math
 
 import tensorflow as tf
 
@@ -97,7 +96,5 @@ def split_in_order(scores: tf.Tensor, count, size) -> tuple[tf.Tensor, tf.Tensor
     Returns:
       Indices int32 [count] and [size - count], each ascending.
     """
-    low = tf.constant(-math.inf, scores.dtype)
-    ranked = tf.where(tf.math.is_nan(scores), low, scores)
-    order = tf.math.top_k(ranked, k=size, sorted=True).indices
+    order = tf.math.top_k(pipelines.without_nan(scores), k=size, sorted=True).indices
     return tf.sort(order[:count]), tf.sort(order[count:])

@@ -4,8 +4,7 @@ import copy
 
 import pytest
 
-from dr_keras.commands.doctor_checks.finding import OK, PROBLEM, WARNING
-from dr_keras.commands.doctor_checks.findings import CHECKS, findings
+from dr_keras.commands.doctor_checks.findings import CHECKS, OK, PROBLEM, WARNING, findings
 
 GOOD = {
     "python": {"version": "3.11.7", "executable": "/venv/bin/python"},
