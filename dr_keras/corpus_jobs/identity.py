@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from dr_keras.data.documents import Document, update_digest
 from dr_keras.data.formats import own_outputs
-from dr_keras.data.formats.reading import local_path, names_in, place, read_chunks, reason
+from dr_keras.data.formats.reading import local_path, names_in, place, reason, sha256
 from dr_keras.errors import ConfigurationError, DataError
 
 # in manifests: sums over documents with, and without, their sources
@@ -93,16 +93,12 @@ def digest(file: InputFile) -> str:
 @functools.lru_cache(maxsize=1 << 16)
 def _digest(path: str, size: int, modified: int) -> str:
     del size, modified  # they say which state of the file was read
-    if local_path(path) is not None:
-        try:
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    found = hashlib.sha256()
-    for chunk in read_chunks(path, decompress=False):
-        found.update(chunk)
-    return found.hexdigest()
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
 
 
 def changes(recorded: Sequence[Mapping], now: Sequence[InputFile]) -> list[str]:

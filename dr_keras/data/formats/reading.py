@@ -7,6 +7,7 @@ streams and bytes after the end: what is read is whole or an error.
 import bz2
 from collections.abc import Iterator
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -141,6 +142,15 @@ def open_binary(path: str | os.PathLike) -> BinaryIO:
     """Opens a file to read and seek in. Small local files are opened quicker without TensorFlow."""
     local = local_path(os.fspath(path))
     return SeekableFile(os.fspath(path)) if local is None else open(local, "rb")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hex SHA-256 of the bytes of a file. Raises OSError or tf.errors.OpError."""
+    digest = hashlib.sha256()
+    with open_binary(path) as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_chunks(
