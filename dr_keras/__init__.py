@@ -15,12 +15,10 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from dr_keras.data.corpora.embedded import embedded_corpus
     from dr_keras.data.prepare import corpus_from_path, text_data
     from dr_keras.data.tokenizers import byte_tokenizer
-    from dr_keras.meta.inner_optimizers import adam, adamw
-    from dr_keras.meta.outer_optimizer import OuterAdam
+    from dr_keras.meta.optimizers import OuterAdam, adam, adamw
     from dr_keras.meta.trainer import MetaTrainer
-    from dr_keras.models.language_model import language_model
     from dr_keras.models.losses import next_token_loss
-    from dr_keras.models.rater import text_rater
+    from dr_keras.models.text_models import language_model, text_rater
     from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
     from dr_keras.pipelines.reweight import reweight
     from dr_keras.pipelines.top_k import top_k
@@ -29,21 +27,21 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
 
 _WHERE = {
     "MetaTrainer": "dr_keras.meta.trainer",
-    "OuterAdam": "dr_keras.meta.outer_optimizer",
-    "adam": "dr_keras.meta.inner_optimizers",
-    "adamw": "dr_keras.meta.inner_optimizers",
+    "OuterAdam": "dr_keras.meta.optimizers",
+    "adam": "dr_keras.meta.optimizers",
+    "adamw": "dr_keras.meta.optimizers",
     "byte_tokenizer": "dr_keras.data.tokenizers",
     "corpus_from_path": "dr_keras.data.prepare",
     "embedded_corpus": "dr_keras.data.corpora.embedded",
     "export_rater": "dr_keras.serving.export",
     "filter_by_percentile": "dr_keras.pipelines.filter_by_percentile",
     "filter_corpus": "dr_keras.corpus_jobs.corpus_filter",
-    "language_model": "dr_keras.models.language_model",
+    "language_model": "dr_keras.models.text_models",
     "load_rater": "dr_keras.serving.loading",
     "next_token_loss": "dr_keras.models.losses",
     "reweight": "dr_keras.pipelines.reweight",
     "text_data": "dr_keras.data.prepare",
-    "text_rater": "dr_keras.models.rater",
+    "text_rater": "dr_keras.models.text_models",
     "top_k": "dr_keras.pipelines.top_k",
 }
 

@@ -40,7 +40,7 @@ import numpy as np
 import tensorflow as tf
 
 import dr_keras
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import text_rater
 from dr_keras.rating.fractions import oversized_batch
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving import windows

@@ -34,7 +34,7 @@ import numpy as np  # noqa: E402
 from dr_keras.corpus_jobs.filtering import filter_files  # noqa: E402
 from dr_keras.corpus_jobs.runners import in_processes  # noqa: E402
 from dr_keras.data.tokenizers import byte_tokenizer  # noqa: E402
-from dr_keras.models.rater import text_rater  # noqa: E402
+from dr_keras.models.text_models import text_rater  # noqa: E402
 from dr_keras.rating.reference import ReferenceDistribution  # noqa: E402
 from dr_keras.serving.export import export_rater  # noqa: E402
 from dr_keras.serving.loading import load_rater  # noqa: E402

@@ -32,7 +32,7 @@ from dr_keras.data.images.corruption import pixel_noise
 from dr_keras.data.images.parts import image_data
 from dr_keras.data.images.sources import Images, table
 from dr_keras.data.streams import BatchStream
-from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.optimizers import adam
 from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.trainer import MetaTrainer

@@ -51,14 +51,12 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.meta import estimators
-from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.optimizers import adam
 from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import classification_loss, next_token_loss
-from dr_keras.models.rater import text_rater
-from dr_keras.precompile.estimates import saved_state_bytes
+from dr_keras.models.text_models import language_model, text_rater
 
 # name -> (inner model, rater), each (width, layers, heads).
 TEXT = {
@@ -229,7 +227,7 @@ def meta_steps(options, common: dict) -> None:
             return estimator(problem, InnerState(*state), eta, inner, outer)
 
         case = Case(meta_step, (tuple(state), eta, batches(length), batches()))
-        saved = saved_state_bytes(estimator, state, length)
+        saved = estimator.saved_bytes(state, length)
         line = {**common, "case": name, **settings, "rater": share, "unroll": length}
         line |= case.facts() | {"saved_state_bytes": saved}
         line |= against(case, plain, length, options.repeats)

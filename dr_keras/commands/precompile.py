@@ -63,7 +63,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_disable_constant_folding=true".strip()
     _add_arguments(parser)
     arguments = parser.parse_args(argv)
-    from dr_keras.precompile import facts, programs, report, setup, tpu
+    from dr_keras.precompile import estimates, programs, report, setup, tpu
 
     if arguments.from_hlo and (arguments.gin_files or not arguments.topology):
         raise ConfigurationError(
@@ -83,7 +83,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
             dict(setup.parse_feature(text) for text in arguments.features), arguments.read_data
         )
         made = programs.build(built, arguments.programs or programs.PROGRAMS)
-        lines = facts.facts_of(built, made)
+        lines = estimates.facts_of(built, made)
         _print_configuration(lines[0], built)
         print(report.check_table(lines))
         hlo = programs.Lowered(made)

@@ -1,10 +1,16 @@
-"""Second derivatives that TensorFlow gets wrong, put right while an inner model is called.
+"""Second derivatives that TensorFlow gets wrong or lacks, put right.
 
 `tf.nn.moments` computes the variance around `tf.stop_gradient(mean)`. The first derivative is
 right, because the term it leaves out is zero; the second is not: the Hessian of the variance loses
 -2/n^2 in every entry. Keras' LayerNormalization, GroupNormalization and BatchNormalization all go
 through it, keras_hub's transformer blocks with them, and a meta-gradient through them is off by
-anything from a fraction of a percent to its sign.
+anything from a fraction of a percent to its sign. `exact_moments` is right while an inner model is
+called.
+
+While a function is traced under `jit_compile=True`, the gradients of slices and of `tf.concat` are
+written as XlaDynamicSlice and XlaDynamicUpdateSlice. Their own gradients are missing, so that a
+second derivative through a model with a slice (position embeddings, rotary embeddings) ends in a
+LookupError. Importing this module registers them.
 """
 
 from collections.abc import Iterator
@@ -12,6 +18,8 @@ import contextlib
 import threading
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+from tensorflow.python.framework import ops as framework_ops
 
 _lock = threading.Lock()
 _inside = 0
@@ -44,3 +52,31 @@ def exact_moments() -> Iterator[None]:
             _inside -= 1
             if not _inside:
                 tf.nn.moments = _original
+
+
+def _dynamic_slice_gradient(op, upstream):
+    operand, start = op.inputs[0], op.inputs[1]
+    gradient = gen_xla_ops.xla_dynamic_update_slice(tf.zeros_like(operand), upstream, start)
+    return gradient, None, None
+
+
+def _dynamic_update_slice_gradient(op, upstream):
+    update, start = op.inputs[1], op.inputs[2]
+    operand_gradient = gen_xla_ops.xla_dynamic_update_slice(upstream, tf.zeros_like(update), start)
+    size = tf.shape(update, out_type=start.dtype)
+    return operand_gradient, gen_xla_ops.xla_dynamic_slice(upstream, start, size), None
+
+
+def _register() -> None:
+    """Registers both gradients where TensorFlow has none yet."""
+    for name, function in (
+        ("XlaDynamicSlice", _dynamic_slice_gradient),
+        ("XlaDynamicUpdateSlice", _dynamic_update_slice_gradient),
+    ):
+        try:
+            framework_ops.gradient_registry.lookup(name)
+        except LookupError:
+            tf.RegisterGradient(name)(function)
+
+
+_register()

@@ -15,8 +15,7 @@ import tensorflow as tf
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.devices.placement import OneDevice
-from dr_keras.meta.inner_optimizers import InnerOptimizer
-from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam
 from dr_keras.meta.problem import InnerState
 from dr_keras.meta.seeds import derive_seed, seeded
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from dr_keras.differentiation.second_order import exact_moments
 from dr_keras.meta import pytrees
-from dr_keras.meta.inner_optimizers import InnerOptimizer
 from dr_keras.meta.micro_batches import over_parts, recomputed_in_parts
+from dr_keras.meta.optimizers import InnerOptimizer
 
 
 class InnerState(NamedTuple):
@@ -189,3 +189,54 @@ def inner_update(
     gradient, losses, non_trainable = inner_gradient(problem, state, weights, batch, parts)
     theta, slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
     return InnerState(theta, non_trainable, slots, state.age + 1), losses
+
+
+class Cotangent(NamedTuple):
+    """d outer_loss / d state: one list of tensors a part, leaves of floating type only."""
+
+    theta: list
+    non_trainable: list
+    slots: list
+
+
+def floating(tree) -> list:
+    """Leaves that a derivative can go through; seeds and counters have none."""
+    return [leaf for leaf in tf.nest.flatten(tree) if leaf.dtype.is_floating]
+
+
+def pull_back_optimizer(
+    problem: MetaProblem, state: InnerState, gradient: list, cotangent: Cotangent, first: bool
+) -> tuple[list, list, list]:
+    """Cotangents of (theta, slots, gradient) through U alone, element-wise arithmetic.
+
+    `theta` here is the direct dependence of theta' on theta, the inner gradient held still. For
+    the first update the first two are empty.
+    """
+    slots = floating(state.slots)
+    with tf.GradientTape() as tape:
+        tape.watch(gradient if first else [state.theta, slots, gradient])
+        theta, new_slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
+        targets = [*theta, *floating(new_slots)]
+    sources = ([], [], gradient) if first else (state.theta, slots, gradient)
+    return tape.gradient(
+        targets,
+        sources,
+        output_gradients=[*cotangent.theta, *cotangent.slots],
+        unconnected_gradients="zero",
+    )
+
+
+def along(
+    problem: MetaProblem, state: InnerState, direction: list, batch: dict
+) -> tuple[tf.Tensor, list]:
+    """Directional derivatives of the losses [B] along `direction`, a list like theta.
+
+    With u the cotangent of the inner gradient, this is the cotangent of the weights: g is
+    sum_i w_i grad l_i, so that <u, dg/dw_i> = <u, grad l_i>. Forward mode.
+
+    Returns:
+      (derivatives [B], new non_trainable)
+    """
+    with tf.autodiff.ForwardAccumulator(state.theta, direction) as accumulator:
+        losses, non_trainable = problem.inner_loss(state.theta, state.non_trainable, batch)
+    return accumulator.jvp(losses, unconnected_gradients="zero"), non_trainable

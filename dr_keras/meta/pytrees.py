@@ -1,17 +1,12 @@
 """Arithmetic on nested lists and dicts of tensors, in the shape of tf.nest."""
 
-from collections.abc import Callable
+import math
 
 import tensorflow as tf
 
 # Added to a sum of squares before the root: the derivative of sqrt at 0 is infinite, and a clip
 # inside the unroll is differentiated.
 NORM_EPSILON = 1e-20
-
-
-def map_trees(function: Callable, *trees):
-    """tf.nest.map_structure under a shorter name."""
-    return tf.nest.map_structure(function, *trees)
 
 
 def dense(tree):
@@ -32,16 +27,16 @@ def clip_by_global_norm(tree, limit: float | None):
         return tree
     norm = global_norm(tree)
     scale = tf.minimum(tf.ones_like(norm), tf.constant(limit, norm.dtype) / norm)
-    return map_trees(lambda leaf: leaf * scale, tree)
+    return tf.nest.map_structure(lambda leaf: leaf * scale, tree)
 
 
 def zeros_like(tree):
-    return map_trees(tf.zeros_like, tree)
+    return tf.nest.map_structure(tf.zeros_like, tree)
 
 
 def where(condition: tf.Tensor, when_true, when_false):
     """Leaf by leaf `tf.where` with a scalar condition."""
-    return map_trees(lambda a, b: tf.where(condition, a, b), when_true, when_false)
+    return tf.nest.map_structure(lambda a, b: tf.where(condition, a, b), when_true, when_false)
 
 
 def all_finite(tree) -> tf.Tensor:
@@ -58,3 +53,13 @@ def unstack_batches(batches: dict, length: int) -> list[dict]:
     """{"x": [T, B, ...]} as a list of T dicts {"x": [B, ...]}."""
     columns = {name: tf.unstack(value, num=length, axis=0) for name, value in batches.items()}
     return [{name: columns[name][index] for name in columns} for index in range(length)]
+
+
+def tensor_bytes(tensor) -> int:
+    """Bytes of a tensor, variable or spec of static shape."""
+    return math.prod(tensor.shape) * tf.as_dtype(tensor.dtype).size
+
+
+def tree_bytes(tree) -> int:
+    """Bytes of all leaves."""
+    return sum(tensor_bytes(leaf) for leaf in tf.nest.flatten(tree))

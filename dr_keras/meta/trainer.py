@@ -16,16 +16,16 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError, as_raised
-from dr_keras.meta import checks, layer_checks, pytrees
+from dr_keras.meta import checks
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.split_member import SplitMember, check_split
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.estimators import Estimator, NestedTape
-from dr_keras.meta.inner_optimizers import InnerOptimizer, adam
+from dr_keras.meta.meta_step import MemberStep, PopulationStep
 from dr_keras.meta.micro_batches import check_parts
-from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam
 from dr_keras.meta.population import Population
-from dr_keras.meta.problem import InnerState, inner_losses, inner_update, keras_problem
+from dr_keras.meta.problem import keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.system.progress import Interruption
 import gin
@@ -41,14 +41,6 @@ _NO_ANSWER = (
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
 )
-
-
-def read(variable) -> tf.Tensor:
-    return variable.read_value()
-
-
-def assign(variable, value: tf.Tensor) -> None:
-    variable.assign(value)
 
 
 @dataclasses.dataclass
@@ -81,7 +73,7 @@ class MetaTrainer:
       rater: Keras model from a batch's features to scores [B].
       inner_model: builds an inner Keras model, a new one at each call.
       per_example_loss: (inner model's outputs, batch) -> losses [B].
-      inner_optimizer: see `dr_keras.meta.inner_optimizers`.
+      inner_optimizer: see `dr_keras.meta.optimizers`.
       outer_optimizer: see `OuterAdam`.
       estimator: see `dr_keras.meta.estimators`.
       unroll_length: T, inner updates the meta-gradient goes through (the paper: 2).
@@ -123,10 +115,11 @@ class MetaTrainer:
         jit_compile: bool = True,
         strategy: OneDevice | tf.distribute.Strategy | None = None,
     ):
+        sizes = {"inner": inner_batch_size, "outer": outer_batch_size}
         checks.at_least("unroll_length", unroll_length, 1)
         checks.at_least("advance_updates", advance_updates, 0)
-        checks.at_least("inner_batch_size", inner_batch_size, 1)
-        checks.at_least("outer_batch_size", outer_batch_size, 1)
+        for kind, size in sizes.items():
+            checks.at_least(f"{kind}_batch_size", size, 1)
         if temperature <= 0:
             raise ConfigurationError(f"temperature is {temperature}: it must be positive.")
         if on_nonfinite not in ON_NONFINITE:
@@ -134,7 +127,6 @@ class MetaTrainer:
                 f"on_nonfinite is {on_nonfinite!r}: it must be one of {', '.join(ON_NONFINITE)}."
             )
         self.rater = rater
-        self.inner_model_constructor = inner_model
         self.per_example_loss = per_example_loss
         self.inner_optimizer = inner_optimizer or adam()
         self.outer_optimizer = outer_optimizer or OuterAdam()
@@ -142,10 +134,7 @@ class MetaTrainer:
         self.unroll_length = unroll_length
         self.updates_per_step = unroll_length + advance_updates
         self.inner_batch_size, self.outer_batch_size = inner_batch_size, outer_batch_size
-        self.temperature = temperature
-        self.seed = seed
-        self.on_nonfinite = on_nonfinite
-        self.jit_compile = jit_compile
+        self.temperature, self.seed, self.on_nonfinite = temperature, seed, on_nonfinite
         self.placement = placement_of(strategy)
 
         with seeded(derive_seed(seed, "structure")):
@@ -153,19 +142,12 @@ class MetaTrainer:
         self._eta = [v.value for v in rater.trainable_variables]
         checks.at_least("population_size", population_size, 1)
         self.placement.check_population(population_size)
-        self._group = self.placement.group(population_size)
-        if self._group is None:
-            sizes = {"inner": inner_batch_size, "outer": outer_batch_size}
+        group = self.placement.group(population_size)
+        if group is None:
             state = self.inner_model.non_trainable_variables
             check_parts(self.micro_batches, sizes, state, self.estimator)
         else:
-            check_split(
-                self._group,
-                self.estimator,
-                self.inner_model,
-                inner_batch_size=inner_batch_size,
-                outer_batch_size=outer_batch_size,
-            )
+            check_split(group, self.estimator, self.inner_model, sizes)
         self.population = Population(
             inner_model,
             population_size,
@@ -183,14 +165,22 @@ class MetaTrainer:
         self.nonfinite_count = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.last_record: StepRecord | None = None
         self.train_set: ExampleSet | None = None
-        if self._group is None:
-            self._member_step = tf.function(self._member_step_function, jit_compile=jit_compile)
-            self._advance = tf.function(self._advance_function, jit_compile=jit_compile)
+        member = MemberStep(self._problem, self.estimator, self.outer_optimizer, self.micro_batches)
+        if group is None:
+            self._member_step = tf.function(member.step, jit_compile=jit_compile)
+            self._advance = tf.function(member.advance, jit_compile=jit_compile)
         else:
-            split = SplitMember(
-                self._group, self.estimator, self._problem, self._finish_function, jit_compile
-            )
+            split = SplitMember(group, self.estimator, self._problem, member.finish, jit_compile)
             self._member_step, self._advance = split.step, split.advance
+        self._population_step = PopulationStep(
+            self.placement,
+            self.population,
+            self._replica_eta,
+            self.outer_optimizer,
+            self._member_step,
+            self._advance,
+            unroll_length,
+        )
         self.train_step = tf.function(self._train_step_function)
 
     # --- the compiled step -----------------------------------------------------------------
@@ -215,71 +205,6 @@ class MetaTrainer:
         """Examples of an inner batch that go through the rater at once: scoring's memory."""
         return max(self.inner_batch_size // self.micro_batches, 1)
 
-    def _advance_function(self, eta, rater_state, state, batch):
-        """One inner update without meta-gradient: (state', finite); only a finite one is taken."""
-        problem = self._problem(rater_state)
-        weights, _ = problem.weights(eta, batch, self.micro_batches)
-        advanced, _ = inner_update(problem, state, weights, batch, self.micro_batches)
-        finite = pytrees.all_finite(advanced)
-        return pytrees.where(finite, advanced, state), finite
-
-    def _member_step_function(
-        self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch
-    ):
-        """One member: unroll, meta-gradient, its outer Adam. Tensors in, tensors out."""
-        problem = self._problem(rater_state)
-        outer_loss, gradient, new_state, metrics = self.estimator(
-            problem, state, eta, inner_batches, outer_batch
-        )
-        first = {name: value[0] for name, value in inner_batches.items()}
-        after = inner_losses(problem, new_state, first, self.micro_batches)
-        return self._finish_function(
-            gradient,
-            outer_slots,
-            contributions,
-            state,
-            new_state,
-            outer_loss,
-            metrics,
-            tf.reduce_mean(after),
-        )
-
-    def _finish_function(
-        self,
-        gradient,
-        outer_slots,
-        contributions,
-        state,
-        new_state,
-        outer_loss,
-        metrics,
-        inner_loss_after,
-    ):
-        """What a member's meta-gradient does: (direction, state', outer slots', report)."""
-        finite = pytrees.all_finite([outer_loss, gradient, metrics["inner_losses"], new_state])
-        direction, new_slots = self.outer_optimizer.member_update(
-            gradient, outer_slots, contributions
-        )
-        # A member that blew up changes nothing: neither itself nor its Adam nor the rater.
-        new_state = pytrees.where(finite, new_state, state)
-        new_slots = pytrees.where(finite, new_slots, outer_slots)
-        direction = pytrees.where(finite, direction, pytrees.zeros_like(direction))
-        return (
-            direction,
-            new_state,
-            new_slots,
-            {
-                "finite": finite,
-                "outer_loss": outer_loss,
-                "meta_gradient_norm": pytrees.global_norm(gradient),
-                "inner_loss_before": tf.reduce_mean(metrics["inner_losses"][0]),
-                "inner_loss_after": inner_loss_after,
-                "weight_entropy": tf.reduce_mean(metrics["weight_entropy"]),
-                "effective_sample_size": tf.reduce_mean(metrics["effective_sample_size"]),
-                "scores": metrics["scores"],
-            },
-        )
-
     def _train_step_function(self, inner_batches: dict, outer_batches: dict) -> dict:
         """One meta-step of all members on all replicas.
 
@@ -292,68 +217,12 @@ class MetaTrainer:
           name -> [P] (and "scores" [P, T, B]) as in StepRecord, and "age" after the step.
         """
         rater_state = [tf.identity(v.value) for v in self.rater.non_trainable_variables]
-        count, report = self.placement.run(
-            self._replica_step,
-            inner_batches,
-            outer_batches,
-            rater_state,
-            tf.identity(self.meta_step),
+        count, report = self._population_step(
+            inner_batches, outer_batches, rater_state, tf.identity(self.meta_step)
         )
         self.meta_step.assign_add(1)
         self.nonfinite_count.assign_add(self.population.size - count)
         return report
-
-    def _replica_step(self, inner_batches, outer_batches, rater_state, meta_step):
-        """The members of one replica, one after the other, and the update of its rater.
-
-        Returns:
-          (members of all replicas that contributed, report of all members).
-        """
-        eta = [variable.read_value() for variable in self._replica_eta]
-        total, count, reports = None, tf.constant(0, tf.int32), []
-        length = self.unroll_length
-        for index, member in enumerate(self.population.slots):
-            batches = {name: value[index] for name, value in inner_batches.items()}
-            direction, state, slots, report = self._member_step(
-                eta,
-                rater_state,
-                tf.nest.map_structure(read, member.state),
-                tf.nest.map_structure(read, member.outer_slots),
-                read(member.contributions),
-                {name: value[:length] for name, value in batches.items()},
-                {name: value[index] for name, value in outer_batches.items()},
-            )
-            finite = tf.cast(report["finite"], tf.int32)
-            state = InnerState(*state)
-            for number in range(length, self.updates_per_step):
-                batch = {name: value[number] for name, value in batches.items()}
-                advanced, still_finite = self._advance(eta, rater_state, state, batch)
-                state = InnerState(*advanced)
-                report["finite"] = tf.logical_and(report["finite"], still_finite)
-            tf.nest.map_structure(assign, member.state, state)
-            tf.nest.map_structure(assign, member.outer_slots, slots)
-            member.contributions.assign(read(member.contributions) + finite)
-            report["age"] = state.age
-            count += finite
-            total = direction if total is None else [a + b for a, b in zip(total, direction)]
-            reports.append(report)
-        if self._group is not None:
-            # Each replica of a group has its member's direction; one of them contributes it.
-            speaks = tf.equal(self._group.place(), 0)
-            *total, count = [
-                tf.where(speaks, leaf, tf.zeros_like(leaf)) for leaf in (*total, count)
-            ]
-        *total, count = self.placement.sum([*total, count])
-        if_any = tf.maximum(count, 1)
-        mean = [leaf / tf.cast(if_any, leaf.dtype) for leaf in total]
-        new_eta = self.outer_optimizer.apply(eta, mean, meta_step)
-        for variable, old, new in zip(self._replica_eta, eta, new_eta):
-            variable.assign(tf.where(count > 0, new, old))
-        stacked = {name: tf.stack([r[name] for r in reports]) for name in reports[0]}
-        gathered = self.placement.gather(stacked)
-        if self._group is not None:
-            gathered = {name: rows[:: self._group.parts] for name, rows in gathered.items()}
-        return count, gathered
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -396,15 +265,14 @@ class MetaTrainer:
         checks.at_least("steps_per_epoch", steps_per_epoch, 1)
         checks.models_fit(self, train, outer)
         self.train_set = train
-        size = self.population.size
-        inner_streams = [
-            BatchStream(train, self.inner_batch_size, derive_seed(self.seed, "inner", m))
-            for m in range(size)
-        ]
-        outer_streams = [
-            BatchStream(outer, self.outer_batch_size, derive_seed(self.seed, "outer", m))
-            for m in range(size)
-        ]
+        members = range(self.population.size)
+        inner_streams, outer_streams = (
+            [BatchStream(examples, size, derive_seed(self.seed, kind, m)) for m in members]
+            for kind, examples, size in (
+                ("inner", train, self.inner_batch_size),
+                ("outer", outer, self.outer_batch_size),
+            )
+        )
         callback_list = keras.callbacks.CallbackList(
             list(callbacks), add_history=True, model=self.rater
         )
@@ -434,7 +302,7 @@ class MetaTrainer:
                 try:
                     logs = self._one_step(step, train, inner_streams, outer_streams)
                 except Exception as error:
-                    raise layer_checks.missing_derivative(error) or as_raised(error)
+                    raise checks.missing_derivative(error) or as_raised(error)
                 step += 1
                 for name, value in logs.items():
                     sums[name] = sums.get(name, 0.0) + value

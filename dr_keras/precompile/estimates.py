@@ -1,4 +1,4 @@
-"""What a program will hold, estimated from the graph of a forward pass, in seconds.
+"""What is known of each program without a compiler: bytes from the graph of a forward pass, FLOPs.
 
 A compiler fuses element-wise operations into the matrix products around them, so that what a
 backward pass finds in memory is what enters and leaves matrix products. That is counted: A, for one
@@ -24,20 +24,21 @@ docs/precompile.md compares estimates with what the TPU's compiler says.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
+import hashlib
 import math
 
 import tensorflow as tf
 
+from dr_keras.config import run_configuration
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta import estimators
-from dr_keras.meta.estimators.unroll import LoopedUnroll
+from dr_keras.meta.estimators import HeldBytes, told, untold
 from dr_keras.meta.micro_batches import check_parts
-from dr_keras.meta.problem import InnerState, keras_problem, model_inputs
-from dr_keras.precompile.explained import explained
-from dr_keras.precompile.programs import PROGRAMS, rater_specs, state_specs
-from dr_keras.precompile.setup import Setup, batch_specs
-from dr_keras.precompile.weightless import specs, tensor_bytes, tree_bytes
-from dr_keras.training.flops import PRODUCTS
+from dr_keras.meta.problem import keras_problem, model_inputs
+from dr_keras.meta.pytrees import tensor_bytes, tree_bytes
+from dr_keras.precompile.programs import PROGRAMS, Program, rater_specs, state_specs
+from dr_keras.precompile.setup import Setup, batch_specs, explained
+from dr_keras.precompile.weightless import specs
+from dr_keras.training.flops import PRODUCTS, MetaTrainingSize, forward_flops, meta_training_flops
 
 # Operations that give what they were given another form, and usually no memory of its own.
 _FORMS = ("Reshape", "Identity", "Squeeze", "ExpandDims", "StopGradient")
@@ -120,27 +121,10 @@ def _add_list(op, sizes: dict, prefix: str) -> None:
     sizes[prefix + op.name] = int(length) * math.prod(int(n) for n in shape) * dtype.size
 
 
-def saved_state_bytes(estimator, state: InnerState, length: int) -> int:
-    """Bytes that an estimator's arrays hold at once: states, and gradients where it saves them.
-
-    Args:
-      estimator: of `dr_keras.meta.estimators`.
-      state: of tensors or specs.
-      length: T.
-    """
-    if not isinstance(estimator, LoopedUnroll):
-        return 0
-    one = tree_bytes((state.theta, state.non_trainable, state.slots))
-    gradient = tree_bytes(state.theta) if estimator.save_gradients else 0
-    entering = one + gradient
-    segment = estimator.segment_length(length)
-    if segment == length:
-        return entering * (length - 1) + gradient
-    return entering * segment + one * -(-length // segment)
-
-
-def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, int]:
+def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, int | None]:
     """Program -> estimated bytes of temporaries; checks shapes and dtypes on the way.
+
+    That of a meta-step is None where the estimator does not say how many.
 
     Raises:
       ConfigurationError: a model or loss does not take the features, gives something else than one
@@ -180,19 +164,14 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
         a, outer = (inner(size // parts) for size in sizes)
         rows = batch_specs(setup.features, trainer.rows_at_once)
         rater = held_by(scores, rows, eta, rater_state)
-    g, m = tree_bytes(state.theta), tree_bytes((state.theta, state.slots))
-    saved = saved_state_bytes(estimator, state, length)
-    r = rater.bytes
-    carried = (1 if length <= 2 else 2) * (m + g)
-    if isinstance(estimator, estimators.NestedTape):
-        meta_step = (2 * length - 1) * a + outer + length * (r + m)
-    elif isinstance(estimator, estimators.FirstOrder):
-        meta_step = max(a, outer) + r + saved + carried
-    else:
-        meta_step = max(2 * a, outer) + r + saved + carried
-    found = {"meta_step": meta_step, "score": rater.largest}
+    g = tree_bytes(state.theta)
+    held = HeldBytes(a, outer, rater.bytes, g, tree_bytes((state.theta, state.slots)))
+    found = {
+        "meta_step": told(estimator, "temporary_bytes", held, state, length),
+        "score": rater.largest,
+    }
     if trainer.updates_per_step > length:
-        found["advance"] = a + r + g
+        found["advance"] = a + rater.bytes + g
     if "train_step" in programs:
         found["train_step"] = _train_step(setup)
     return found
@@ -226,3 +205,86 @@ def _one_each(found, batch: Mapping, what: str) -> None:
             f"{what} gives shape {tuple(found.shape)} for {size} examples: it must give one number"
             f" an example, ({size},)."
         )
+
+
+def facts_of(setup: Setup, programs: Sequence[Program]) -> list[dict]:
+    """A JSON-able dict for each program; checks shapes and dtypes of all of them on the way.
+
+    What the estimator does not say is None, and "unknown" has a sentence about it.
+
+    Keys: program, config (a fingerprint of the bindings), arguments (role -> bytes), parameters,
+    estimator, unroll_length, population, batch_size, features, saved_state_bytes,
+    estimated_temp_bytes, flops_by_formula.
+
+    Raises:
+      ConfigurationError: models, loss, features and settings do not fit together.
+    """
+    trainer = setup.trainer
+    estimated = temporaries(setup, [program.name for program in programs])
+    flops = _flops(setup, programs)
+    config = hashlib.sha256(run_configuration.parsed_config().encode()).hexdigest()[:16]
+    features = {n: [d.name, *shape] for n, (shape, d) in setup.features.items()}
+    common = {
+        "config": config,
+        "parameters": {
+            "inner_model": trainer.inner_model.count_params(),
+            "rater": setup.rater.count_params(),
+        },
+        "estimator": getattr(trainer.estimator, "name", type(trainer.estimator).__name__),
+        "micro_batches": trainer.micro_batches,
+        "unroll_length": trainer.unroll_length,
+        "population": trainer.population.size,
+        "features": features,
+    }
+    saved = told(trainer.estimator, "saved_bytes", state_specs(setup), trainer.unroll_length)
+    silent = untold(trainer.estimator, "forward_passes", "saved_bytes", "temporary_bytes")
+    return [
+        {
+            "program": program.name,
+            **common,
+            "batch_size": _batch_size(setup, program.name),
+            "arguments": program.argument_bytes(),
+            "saved_state_bytes": saved if program.name == "meta_step" else 0,
+            "estimated_temp_bytes": estimated[program.name],
+            "flops_by_formula": flops[program.name],
+        }
+        | ({"unknown": silent} if silent and program.name == "meta_step" else {})
+        for program in programs
+    ]
+
+
+def _batch_size(setup: Setup, name: str) -> int:
+    if name == "train_step":
+        return setup.train_step.batch_size
+    if name == "score":
+        return setup.trainer.rows_at_once
+    return setup.trainer.inner_batch_size
+
+
+def _flops(setup: Setup, programs: Sequence[Program]) -> Mapping[str, int | None]:
+    """Program -> operations of its matrix products; None where they cannot be counted.
+
+    By the formulas of `dr_keras.training.flops`; what recomputed blocks and chunks run again is
+    left out.
+    """
+    trainer = setup.trainer
+    try:
+        inner = forward_flops(setup.zeros.model(setup.inner_model), setup.features)
+        rater = forward_flops(setup.rater, setup.features)
+    except ConfigurationError:
+        return {program.name: None for program in programs}
+    batch = trainer.inner_batch_size
+    passes = told(trainer.estimator, "forward_passes", trainer.unroll_length)
+    found = {
+        "score": rater * trainer.rows_at_once,
+        "advance": (3 * inner + rater) * batch,
+        "meta_step": None,
+    }
+    if passes is not None:
+        size = MetaTrainingSize.of(trainer, 1, advances=False)
+        found["meta_step"] = meta_training_flops(inner, rater, passes, size)["total"]
+    if any(program.name == "train_step" for program in programs):
+        same = setup.train_step.model_fn.args[0] is setup.inner_model
+        own = inner if same else forward_flops(setup.train_step.model, setup.features)
+        found["train_step"] = 3 * own * setup.train_step.batch_size
+    return found

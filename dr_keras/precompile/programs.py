@@ -17,10 +17,10 @@ from tensorflow.compiler.xla.service import hlo_pb2
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.problem import InnerState
+from dr_keras.meta.pytrees import tree_bytes
 from dr_keras.meta.scoring import Scorer
-from dr_keras.precompile.explained import explained
-from dr_keras.precompile.setup import Setup, batch_specs
-from dr_keras.precompile.weightless import spec, specs, tree_bytes
+from dr_keras.precompile.setup import Setup, batch_specs, explained
+from dr_keras.precompile.weightless import spec, specs
 
 PROGRAMS = ("meta_step", "advance", "score", "train_step")
 

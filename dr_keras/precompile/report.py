@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 from dr_keras.errors import DataError
-from dr_keras.meta import estimators
+from dr_keras.meta.estimators import NestedTape, untold
+from dr_keras.meta.estimators.unroll import LoopedUnroll
+from dr_keras.meta.pytrees import tree_bytes
 from dr_keras.precompile.programs import rater_specs, state_specs
 from dr_keras.precompile.setup import Setup
 from dr_keras.precompile.tpu import Compiled, Topology
-from dr_keras.precompile.weightless import tree_bytes
 from dr_keras.system import whole_files
 
 GIB = 2**30
@@ -74,19 +75,21 @@ def advice(setup: Setup, line: Mapping) -> list[str]:
             "score fewer rows at once: more micro_batches, a smaller MetaTrainer.inner_batch_size"
         )
     else:
-        estimator = trainer.estimator
-        if isinstance(estimator, estimators.NestedTape):
+        estimator, micro, label = trainer.estimator, 1, "MixedMode.micro_batches"
+        kind = type(estimator).__name__
+        if isinstance(estimator, LoopedUnroll):
+            micro, label = estimator.micro_batches, f"{kind}.micro_batches"
+            if trainer.unroll_length > 8 and estimator.checkpoint_every is None:
+                found.append(f"{kind}.checkpoint_every = 'sqrt': fewer saved states")
+        elif isinstance(estimator, NestedTape):
             found.append(
                 "MetaTrainer.estimator = @MixedMode(): one update at a time instead of all"
                 f" {trainer.unroll_length}"
             )
-            micro, label = 1, "MixedMode.micro_batches"
         else:
-            micro, label = estimator.micro_batches, f"{type(estimator).__name__}.micro_batches"
-            if trainer.unroll_length > 8 and estimator.checkpoint_every is None:
-                found.append(
-                    f"{type(estimator).__name__}.checkpoint_every = 'sqrt': fewer saved states"
-                )
+            silent = untold(estimator, "micro_batches", "temporary_bytes")
+            found += [f"what {kind} holds is {silent}"] if silent else []
+            found.append("MetaTrainer.estimator = @MixedMode(): one update at a time")
         if micro < trainer.inner_batch_size:
             found.append(f"{label} = {min(2 * micro, trainer.inner_batch_size)} or more")
     if options.get("recompute_blocks") is False:
@@ -139,19 +142,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def check_table(lines: Sequence[Mapping]) -> str:
     """Programs with what is known without a compiler."""
-    return table(
-        ("program", "arguments", "temporaries (est.)", "together (est.)", "TFLOP"),
-        [
-            (
-                line["program"],
-                gib(sum(line["arguments"].values())),
-                gib(line["estimated_temp_bytes"]),
-                gib(line["estimated_temp_bytes"] + sum(line["arguments"].values())),
-                _tera(line["flops_by_formula"]),
-            )
-            for line in lines
-        ],
-    )
+    header = ("program", "arguments", "temporaries (est.)", "together (est.)", "TFLOP")
+    rows = []
+    for line in lines:
+        entering, temporary = sum(line["arguments"].values()), line["estimated_temp_bytes"]
+        together = None if temporary is None else temporary + entering
+        figures = (gib(entering), gib(temporary), gib(together), _tera(line["flops_by_formula"]))
+        rows.append((line["program"], *figures))
+    notes = [f"{line['program']}: {line['unknown']}" for line in lines if line.get("unknown")]
+    return "\n".join([table(header, rows), *notes])
 
 
 def compiled_table(lines: Sequence[Mapping]) -> str:

@@ -1,9 +1,11 @@
 """The pieces of a configuration that programs are made of, without data and without weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import copy
 import dataclasses
 import functools
+import re
 from typing import Any
 
 import keras
@@ -13,10 +15,8 @@ import tensorflow as tf
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.models.abstract import build_abstract, without_values
 from dr_keras.models.losses import next_token_loss
-from dr_keras.precompile.explained import explained
-from dr_keras.precompile.weightless import NoMembers, SharedZeros
+from dr_keras.precompile.weightless import NoMembers, SharedZeros, build_abstract, without_values
 from dr_keras.runs.experiment import experiment
 from dr_keras.training.example_training import ExampleTrainer, example_sums
 from dr_keras.training.language_model_training import LanguageModelTrainer
@@ -25,6 +25,30 @@ import gin
 
 # name -> (shape of one example, dtype)
 Features = Mapping[str, tuple[tuple[int, ...], tf.DType]]
+
+
+_LONGEST = 500
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turns what tracing raises about names, shapes and dtypes into ConfigurationErrors.
+
+    They begin with `what`.
+    """
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except KeyError as error:  # gin puts a proxy in its place, which has no arguments
+        name = re.match(r"['\"]?([^'\"\n]*)", str(error))[1]
+        raise ConfigurationError(
+            f"{what}: the loss or a model reads the feature '{name}', which no model takes as an"
+            f" input: name it, for instance --feature {name}:int32, or use --read_data."
+        ) from error
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())[:_LONGEST]
+        raise ConfigurationError(f"{what}: {reason}") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,14 +6,40 @@ Where it reads and assigns variables, as Keras does, the variables are real but 
 zeros for each shape, so that a model with its optimizer costs no more than one weight of each.
 """
 
-from collections.abc import Callable
-import math
+from collections.abc import Callable, Iterator
+import contextlib
 
 import keras
+from keras.src.backend.common import global_state
 import tensorflow as tf
 
 from dr_keras.meta.devices.placement import OneDevice
-from dr_keras.models.abstract import build_abstract
+from dr_keras.meta.pytrees import tensor_bytes
+
+# Where Keras lists the variables to which the end of the next stateless scope gives values.
+_TO_INITIALISE = "uninitialized_variables"
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[None]:
+    """Within it, Keras variables are made without values, and nobody gives them any later."""
+    before = list(global_state.get_global_attribute(_TO_INITIALISE) or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        # Left in the list, they would be allocated by the next `stateless_call` of any model.
+        global_state.set_global_attribute(_TO_INITIALISE, before)
+
+
+def build_abstract(constructor: Callable[[], keras.Model]) -> keras.Model:
+    """The model that `constructor` builds, its variables known by shape only.
+
+    Nothing of the size of the weights is allocated. The model can be asked for its inputs, outputs
+    and `count_params()`, and `stateless_call` takes values for its variables; it has none itself.
+    """
+    with without_values():
+        return constructor()
 
 
 class SharedZeros:
@@ -51,16 +77,6 @@ class NoMembers(OneDevice):
     def hold(self, size, build):
         del size
         return super().hold(0, build)
-
-
-def tensor_bytes(tensor) -> int:
-    """Bytes of a tensor, variable or spec of static shape."""
-    return math.prod(tensor.shape) * tf.as_dtype(tensor.dtype).size
-
-
-def tree_bytes(tree) -> int:
-    """Bytes of all leaves."""
-    return sum(tensor_bytes(leaf) for leaf in tf.nest.flatten(tree))
 
 
 def spec(value) -> tf.TensorSpec:

@@ -15,6 +15,7 @@ from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.callbacks import read_metrics
+from dr_keras.meta.estimators import told, untold
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.rating.fractions import oversized_batch
 from dr_keras.runs.experiment import Experiment, experiment
@@ -28,9 +29,6 @@ from dr_keras.training.meta_evaluation import MetaEvaluation
 import gin
 
 FOLDER = "rater"
-# Forward passes that the cotangents of one update cost: see `meta_training_flops`.
-_SECOND_UPDATES = {"nested_tape": 6.0, "first_order": 0.0}
-_RECOMPUTED = 8.0
 _ROWS = 1024
 
 
@@ -52,7 +50,7 @@ def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> di
 
     Returns:
       {"inner_models", "rater", "meta_evaluation", "total"}; or {"total": None, "reason"} where
-      the models' products cannot be counted.
+      the models' products cannot be counted, or the estimator does not say its cost.
     """
     shapes = flops.feature_shapes(setup.parts.train.features)
     try:
@@ -60,17 +58,12 @@ def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> di
         rater = flops.forward_flops(setup.rater, shapes)
     except ConfigurationError as error:
         return {"total": None, "reason": str(error)}
-    found = flops.meta_training_flops(
-        inner,
-        rater,
-        int(trainer.meta_step.numpy()),
-        trainer.population.size,
-        trainer.unroll_length,
-        trainer.inner_batch_size,
-        trainer.outer_batch_size,
-        trainer.updates_per_step - trainer.unroll_length,
-        _SECOND_UPDATES.get(getattr(trainer.estimator, "name", ""), _RECOMPUTED),
-    )
+    passes = told(trainer.estimator, "forward_passes", trainer.unroll_length)
+    if passes is None:
+        return {"total": None, "reason": untold(trainer.estimator, "forward_passes")}
+    member_steps = int(trainer.meta_step.numpy()) * trainer.population.size
+    size = flops.MetaTrainingSize.of(trainer, member_steps)
+    found = flops.meta_training_flops(inner, rater, passes, size)
     settings = {
         name: parameter.default
         for name, parameter in inspect.signature(MetaEvaluation).parameters.items()

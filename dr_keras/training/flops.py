@@ -13,7 +13,9 @@ With F the forward pass of one example:
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import math
+from typing import Self
 
 import keras
 import tensorflow as tf
@@ -21,7 +23,9 @@ from tensorflow.core.framework import function_pb2
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.meta.estimators import ForwardPasses
 from dr_keras.meta.problem import model_inputs
+from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.serving.frozen import freeze_outputs
 
 _LOOPS = ("While", "StatelessWhile")
@@ -189,33 +193,52 @@ def training_flops(forward: int, examples: int) -> int:
     return 3 * forward * examples
 
 
+@dataclasses.dataclass(frozen=True)
+class MetaTrainingSize:
+    """How much of what meta-training does.
+
+    Attributes:
+      member_steps: meta-steps times members.
+      unroll_length: T.
+      inner_batch_size, outer_batch_size: examples.
+      advance_updates: further updates of each meta-step, without meta-gradient.
+    """
+
+    member_steps: int
+    unroll_length: int
+    inner_batch_size: int
+    outer_batch_size: int
+    advance_updates: int = 0
+
+    @classmethod
+    def of(cls, trainer: MetaTrainer, member_steps: int, advances: bool = True) -> Self:
+        """Of so many meta-steps of single members, with `advance_updates` or without."""
+        return cls(
+            member_steps,
+            trainer.unroll_length,
+            trainer.inner_batch_size,
+            trainer.outer_batch_size,
+            trainer.updates_per_step - trainer.unroll_length if advances else 0,
+        )
+
+
 def meta_training_flops(
-    inner: int,
-    rater: int,
-    meta_steps: int,
-    population_size: int,
-    unroll_length: int,
-    inner_batch_size: int,
-    outer_batch_size: int,
-    advance_updates: int = 0,
-    second_updates: float = 6.0,
+    inner: int, rater: int, passes: ForwardPasses, size: MetaTrainingSize
 ) -> dict[str, int]:
     """Operations of meta-training, by formula.
 
-    A member's meta-step has T updates (3 F each and example), the outer loss and its gradient
-    (3 F), the cotangents of T - 1 updates (6 F each for nested tapes, 8 F where updates are
-    recomputed), those of the first update's weights (2 F), further updates without meta-gradient
-    (3 F), and the rater's forward and backward passes over all that it weighs.
+    A member's meta-step has what its estimator says, further updates without meta-gradient (3 F
+    each and example), and the rater's forward and backward passes over all that it weighs.
 
     Args:
       inner, rater: forward passes of one example.
-      second_updates: forward passes that the cotangents of one update cost.
+      passes: of one meta-step, as the estimator's `forward_passes` says.
 
     Returns:
       {"inner_models", "rater", "total"}
     """
-    members = meta_steps * population_size
-    updates = 3 * unroll_length + second_updates * (unroll_length - 1) + 2 + 3 * advance_updates
-    models = members * inner * (updates * inner_batch_size + 3 * outer_batch_size)
-    weighed = members * inner_batch_size * rater * (3 * unroll_length + advance_updates)
+    on_inner = (passes.inner + 3 * size.advance_updates) * size.inner_batch_size
+    models = size.member_steps * inner * (on_inner + passes.outer * size.outer_batch_size)
+    weighed = 3 * size.unroll_length + size.advance_updates
+    weighed *= size.member_steps * size.inner_batch_size * rater
     return {"inner_models": int(models), "rater": int(weighed), "total": int(models) + int(weighed)}

@@ -17,7 +17,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import DataError
 from dr_keras.meta.checks import at_least
-from dr_keras.meta.inner_optimizers import InnerOptimizer, adam
+from dr_keras.meta.optimizers import InnerOptimizer, adam
 from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded

@@ -16,7 +16,7 @@ from dr_keras.baselines.perplexity import (
 from dr_keras.baselines.selection import folds_of
 from dr_keras.data.document_rows import document_ids
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.models.language_model import language_model
+from dr_keras.models.text_models import language_model
 from dr_keras.training.language_model_training import LanguageModelTrainer
 import gin
 

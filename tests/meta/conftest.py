@@ -14,15 +14,13 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
-from dr_keras.meta.inner_optimizers import adam, sgd
-from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.optimizers import OuterAdam, adam, sgd
 from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, MetaProblem, inner_update, keras_problem
 from dr_keras.meta.seeds import seeded
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import classification_loss, next_token_loss, squared_error
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import language_model, text_rater
 
 VOCABULARY, LENGTH = 9, 6
 

@@ -36,12 +36,11 @@ from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.meta import estimators
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.devices.strategies import mirrored_strategy, multi_worker_strategy
-from dr_keras.meta.inner_optimizers import adam
-from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.optimizers import OuterAdam, adam
 from dr_keras.meta.seeds import seeded
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import squared_error
+from dr_keras.models.text_models import language_model
 from dr_keras.training.example_training import ExampleTrainer, example_sums
 from dr_keras.training.language_model_training import LanguageModelTrainer
 

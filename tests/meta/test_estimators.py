@@ -13,9 +13,8 @@ import tensorflow as tf
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.estimators import FirstOrder, MixedMode, NestedTape, Recompute
 from dr_keras.meta.estimators.unroll import square_root_interval
-from dr_keras.meta.inner_optimizers import adam, adamw, momentum, sgd
+from dr_keras.meta.optimizers import adam, adamw, constant_rate, cosine_rate, momentum, sgd
 from dr_keras.meta.problem import InnerState, MetaProblem
-from dr_keras.meta.schedules import constant_rate, cosine_rate
 
 # Estimators whose meta-gradient is exact up to rounding.
 EXACT = {

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.meta.outer_optimizer import OuterAdam
-from dr_keras.meta.schedules import cosine_rate
+from dr_keras.meta.optimizers import OuterAdam, cosine_rate
 
 
 def constants(*values):
@@ -70,9 +69,6 @@ def test_a_schedule_replaces_the_number_and_its_warm_up():
 
 def test_the_trainer_averages_the_members_updates(regression_trainer, regression_sets):
     """One meta-step by hand: eta - rate * (mean of the members' Adam directions + decay * eta)."""
-    outer_optimizer = OuterAdam(learning_rate=0.05, warmup=0, clip_norm=0.5, weight_decay=0.3)
-    trainer = regression_trainer(population_size=3, outer_optimizer=outer_optimizer)
-    eta = [v.numpy() for v in trainer.rater.trainable_variables]
     directions = []
     member_update = OuterAdam.member_update
 
@@ -82,7 +78,9 @@ def test_the_trainer_averages_the_members_updates(regression_trainer, regression
             tf.py_function(lambda *d: directions.append([x.numpy() for x in d]), direction, [])
             return direction, slots
 
-    trainer.outer_optimizer = Recorded(0.05, 0, 0.5, 0.3)
+    outer_optimizer = Recorded(learning_rate=0.05, warmup=0, clip_norm=0.5, weight_decay=0.3)
+    trainer = regression_trainer(population_size=3, outer_optimizer=outer_optimizer)
+    eta = [v.numpy() for v in trainer.rater.trainable_variables]
     trainer.fit(*regression_sets, meta_steps=1)
     assert len(directions) == 3
     for index, variable in enumerate(trainer.rater.trainable_variables):

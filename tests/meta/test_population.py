@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.inner_optimizers import adam
-from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.optimizers import OuterAdam, adam
 from dr_keras.meta.population import Population, initial_values
 
 ETA = [np.zeros(2, np.float32)]

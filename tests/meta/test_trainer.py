@@ -13,8 +13,7 @@ from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.estimators import MixedMode, NestedTape
-from dr_keras.meta.inner_optimizers import adam, sgd
-from dr_keras.meta.outer_optimizer import OuterAdam
+from dr_keras.meta.optimizers import OuterAdam, adam, sgd
 from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed
 

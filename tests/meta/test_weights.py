@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.meta.inner_optimizers import sgd
+from dr_keras.meta.optimizers import sgd
 from dr_keras.meta.problem import MetaProblem, keras_problem, model_inputs, weight_metrics
 from dr_keras.models.losses import squared_error
 

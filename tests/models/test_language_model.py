@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dr_keras.models import layers
-from dr_keras.models.language_model import language_model
+from dr_keras.models.text_models import language_model
 
 VOCABULARY, LENGTH = 11, 6
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.models import layers
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import text_rater
 
 VOCABULARY = 11
 

@@ -6,10 +6,9 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.meta.population import initial_values
-from dr_keras.models.abstract import build_abstract
-from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import next_token_loss
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import language_model, text_rater
+from dr_keras.precompile.weightless import build_abstract
 from dr_keras.training.language_model_training import LanguageModelTrainer
 
 VOCABULARY, LENGTH = 11, 6

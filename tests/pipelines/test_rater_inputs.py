@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import text_rater
 from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
 from dr_keras.pipelines.reweight import reweight
 from dr_keras.pipelines.top_k import top_k

@@ -10,7 +10,7 @@ from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import make_document
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError, ConfigurationError
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import text_rater
 from dr_keras.pipelines import stages as pipelines
 from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
 from dr_keras.pipelines.reweight import reweight

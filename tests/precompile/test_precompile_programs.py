@@ -9,10 +9,10 @@ import tiny_quickstart
 from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import estimators
-from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.optimizers import adam
 from dr_keras.meta.problem import InnerState
-from dr_keras.precompile import estimates, facts, programs, setup
-from dr_keras.precompile.weightless import tree_bytes
+from dr_keras.meta.pytrees import tree_bytes
+from dr_keras.precompile import estimates, programs, setup
 
 TINY = [
     *tiny_quickstart.ONE_UPDATE,
@@ -72,11 +72,11 @@ def test_a_feature_that_the_loss_misses_is_named():
     configuration.parse("experiments/mnist_corruption.gin")
     built = setup.from_gin()
     with pytest.raises(ConfigurationError, match="--feature label:int32"):
-        facts.facts_of(built, programs.build(built, ["score"]))
+        estimates.facts_of(built, programs.build(built, ["score"]))
 
 
 def test_facts_of_a_configuration(tiny):
-    found = {line["program"]: line for line in facts.facts_of(tiny, programs.build(tiny))}
+    found = {line["program"]: line for line in estimates.facts_of(tiny, programs.build(tiny))}
     assert found["meta_step"]["estimator"] == "nested_tape"
     assert found["train_step"]["batch_size"] == 8
     assert found["score"]["arguments"]["rater"] == 4 * tiny.rater.count_params()
@@ -101,7 +101,7 @@ def test_a_wrong_configuration_is_caught_without_a_compiler(binding, message):
     configuration.parse("experiments/quickstart.gin", [*TINY, *binding.split("\n")])
     with pytest.raises(ConfigurationError, match=message):
         built = setup.from_gin()
-        facts.facts_of(built, programs.build(built))
+        estimates.facts_of(built, programs.build(built))
 
 
 def test_held_is_what_enters_and_leaves_matrix_products():
@@ -136,18 +136,18 @@ def test_saved_states_by_hand():
     theta = [tf.TensorSpec([10])]
     state = InnerState(theta, [], {"m": theta, "v": theta}, tf.TensorSpec([], tf.int32))
     assert tree_bytes(adam().init([tf.zeros(10)])) == 80
-    saved = estimates.saved_state_bytes
-    assert saved(estimators.NestedTape(), state, 4) == 0
-    assert saved(estimators.Recompute(), state, 4) == 3 * 120
-    assert saved(estimators.MixedMode(), state, 4) == 3 * 160 + 40
-    assert saved(estimators.MixedMode(checkpoint_every="sqrt"), state, 4) == 2 * 160 + 2 * 120
-    assert saved(estimators.Recompute(), state, 1) == 0
+    assert estimators.NestedTape().saved_bytes(state, 4) == 0
+    assert estimators.Recompute().saved_bytes(state, 4) == 3 * 120
+    assert estimators.MixedMode().saved_bytes(state, 4) == 3 * 160 + 40
+    every = estimators.MixedMode(checkpoint_every="sqrt")
+    assert every.saved_bytes(state, 4) == 2 * 160 + 2 * 120
+    assert estimators.Recompute().saved_bytes(state, 1) == 0
 
 
 def test_recomputed_blocks_hold_less():
     def held(**options):
         tokens = {"tokens": tf.TensorSpec([4, 32], tf.int32)}
-        from dr_keras.models.language_model import language_model
+        from dr_keras.models.text_models import language_model
 
         model = language_model(50, 32, width=16, layer_count=6, heads=2, **options)
         assert isinstance(model, keras.Model)

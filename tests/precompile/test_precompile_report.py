@@ -163,6 +163,23 @@ def test_advice_names_what_is_not_used_yet():
     assert advice(estimators.NestedTape(), "train_step").startswith("LanguageModelTrainer.batch")
 
 
+def test_advice_about_an_estimator_that_says_nothing_of_itself():
+    class Own:
+        pass
+
+    found = advice(Own())
+    assert "what Own holds is unknown: the estimator Own does not say its micro_batches" in found
+    assert "MetaTrainer.estimator = @MixedMode()" in found
+
+
+def test_a_table_has_a_word_for_what_an_estimator_does_not_say():
+    unknown = {"estimated_temp_bytes": None, "flops_by_formula": None}
+    unknown |= {"unknown": "unknown: the estimator Own does not say its forward_passes"}
+    header, row, note = report.check_table([FACTS | unknown]).splitlines()
+    assert row.split()[-3:] == ["-", "-", "-"]
+    assert note.endswith("Own does not say its forward_passes")
+
+
 def test_lines_survive_a_write_that_was_cut_off(tmp_path):
     path = tmp_path / "deep" / "lines.jsonl"
     assert report.read_lines(path) == []

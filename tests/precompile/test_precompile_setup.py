@@ -7,10 +7,10 @@ import tiny_quickstart
 
 from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
-from dr_keras.models.abstract import build_abstract
-from dr_keras.models.language_model import language_model
+from dr_keras.meta.pytrees import tree_bytes
+from dr_keras.models.text_models import language_model
 from dr_keras.precompile import setup
-from dr_keras.precompile.weightless import SharedZeros, tree_bytes
+from dr_keras.precompile.weightless import SharedZeros, build_abstract
 from dr_keras.training.example_training import ExampleTrainer
 from dr_keras.training.language_model_training import LanguageModelTrainer
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dr_keras.data.tokenizers import byte_tokenizer
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import text_rater
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import text_rater
 from dr_keras.pipelines.top_k import top_k
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.export import export_rater

@@ -8,7 +8,7 @@ import pytest
 
 from dr_keras.data.document_rows import document_ids, kept_rows, random_documents
 from dr_keras.data.examples import ExampleSet
-from dr_keras.models.language_model import language_model
+from dr_keras.models.text_models import language_model
 from dr_keras.studies.cells import run_cell
 from dr_keras.training.language_model_training import LanguageModelTrainer
 

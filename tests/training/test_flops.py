@@ -4,12 +4,11 @@ import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.estimators import NestedTape
-from dr_keras.meta.inner_optimizers import adam
+from dr_keras.meta.optimizers import adam
 from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, keras_problem
-from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import next_token_loss
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.training import flops
 
 S, D, V, HIDDEN = 16, 8, 30, 32
@@ -99,11 +98,8 @@ def test_meta_step_agrees_with_the_traced_one():
     found = flops.meta_training_flops(
         flops.forward_flops(constructor(), TOKENS),
         flops.forward_flops(rater, TOKENS),
-        meta_steps=1,
-        population_size=1,
-        unroll_length=length,
-        inner_batch_size=inner,
-        outer_batch_size=outer,
+        NestedTape().forward_passes(length),
+        flops.MetaTrainingSize(1, length, inner, outer),
     )
     assert found["total"] == found["inner_models"] + found["rater"]
     assert flops.graph_flops(traced.graph) == pytest.approx(found["total"], rel=0.2)
@@ -113,12 +109,8 @@ def test_meta_training_by_hand():
     found = flops.meta_training_flops(
         inner=100,
         rater=10,
-        meta_steps=3,
-        population_size=2,
-        unroll_length=2,
-        inner_batch_size=4,
-        outer_batch_size=5,
-        advance_updates=1,
+        passes=NestedTape().forward_passes(2),
+        size=flops.MetaTrainingSize(3 * 2, 2, 4, 5, advance_updates=1),
     )
     assert found["inner_models"] == 3 * 2 * 100 * ((6 + 6 + 2 + 3) * 4 + 3 * 5)
     assert found["rater"] == 3 * 2 * 4 * 10 * 7

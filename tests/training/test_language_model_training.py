@@ -9,8 +9,8 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.devices.placement import OneDevice
-from dr_keras.models.language_model import language_model
 from dr_keras.models.losses import next_token_sums
+from dr_keras.models.text_models import language_model
 from dr_keras.training.language_model_training import LanguageModelTrainer, count_targets
 
 LENGTH, VOCABULARY = 12, 17

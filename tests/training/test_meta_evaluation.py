@@ -6,7 +6,7 @@ import pytest
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.meta.inner_optimizers import sgd
+from dr_keras.meta.optimizers import sgd
 from dr_keras.meta.seeds import derive_seed
 from dr_keras.models.losses import squared_error
 from dr_keras.training.meta_evaluation import MetaEvaluation

@@ -151,7 +151,7 @@ def test_a_model_that_knows_the_answers_has_them_right():
 
 
 def test_logits_made_by_the_loss_give_the_same():
-    from dr_keras.models.language_model import language_model
+    from dr_keras.models.text_models import language_model
 
     values = []
     for chunked in (False, True):

@@ -50,10 +50,6 @@ class OneDevice:
     def group(self, size: int) -> Group | None:
         """What a member is split over; None where a replica carries whole members."""
 
-    def local_members(self, size: int) -> Sequence[int]:
-        """Indices of the members whose state this process holds."""
-        return range(size)
-
     def hold(self, size: int, build: Callable[[int], Any]) -> tuple[list, dict, Callable]:
         """Makes variables for every member's state.
 

@@ -86,10 +86,6 @@ class Replicas(OneDevice):
 
         return Group(parts, lambda: _index() % parts, group_sum)
 
-    def local_members(self, size: int) -> Sequence[int]:
-        found = (index for replica in self._local for index in self._members_of(replica, size))
-        return list(dict.fromkeys(found))
-
     # --- variables -------------------------------------------------------------------------
 
     def _leaf(self, values: list) -> tuple[Any, list[tf.Variable]]:

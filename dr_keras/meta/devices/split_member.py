@@ -19,8 +19,8 @@ import tensorflow as tf
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import pytrees
 from dr_keras.meta.devices.placement import Group
-from dr_keras.meta.estimators import NestedTape, Recompute
-from dr_keras.meta.estimators.unroll import LoopedUnroll, outer_gradient
+from dr_keras.meta.estimators import told
+from dr_keras.meta.estimators.unroll import outer_gradient
 from dr_keras.meta.problem import InnerState, inner_gradient, inner_losses, weight_metrics
 
 
@@ -31,30 +31,30 @@ class _Update(NamedTuple):
     gradient: list
 
 
-def check_split(group: Group, estimator, inner_model, **batch_sizes: int) -> None:
+def check_split(group: Group, estimator, inner_model, sizes: dict[str, int]) -> None:
     """Raises ConfigurationError where a member cannot be split over the group's replicas.
 
     Args:
       group: of the placement.
       estimator: of meta-gradients.
       inner_model: Keras model.
-      **batch_sizes: name of the setting -> examples.
+      sizes: kind of batch, "inner" or "outer" -> examples in it.
     """
     parts = group.parts
     remedy = f"have as many members as replicas, or fewer devices ({parts} carry a member now)"
-    split = _split_estimator(estimator)
+    split = told(estimator, "over_devices")
     if split is None:
         raise ConfigurationError(
             f"The estimator {type(estimator).__name__} cannot split a member's batch over replicas:"
             f" use MixedMode, Recompute, FirstOrder or NestedTape, or {remedy}."
         )
-    for name, size in batch_sizes.items():
+    for kind, size in sizes.items():
         if size % (parts * split.micro_batches):
             micro = split.micro_batches
             each = f" in {micro} micro-batches each" if micro > 1 else ""
             raise ConfigurationError(
-                f"{name} is {size}, which {parts} replicas{each} cannot share equally: make it a"
-                f" multiple of {parts * micro}, or {remedy}."
+                f"{kind}_batch_size is {size}, which {parts} replicas{each} cannot share equally:"
+                f" make it a multiple of {parts * micro}, or {remedy}."
             )
     statistics = [v.path for v in inner_model.non_trainable_variables if _is_float(v)]
     if statistics:
@@ -67,12 +67,6 @@ def check_split(group: Group, estimator, inner_model, **batch_sizes: int) -> Non
 
 def _is_float(variable) -> bool:
     return tf.as_dtype(variable.dtype).is_floating
-
-
-def _split_estimator(estimator) -> LoopedUnroll | None:
-    if isinstance(estimator, NestedTape):
-        return Recompute(save_gradients=True)  # no tape sees through more than one piece
-    return estimator if isinstance(estimator, LoopedUnroll) else None
 
 
 class SplitMember:
@@ -100,7 +94,7 @@ class SplitMember:
         jit_compile: bool,
     ):
         self._group, self._problem_of = group, problem_of
-        self._estimator = _split_estimator(estimator)
+        self._estimator = told(estimator, "over_devices")
 
         def piece(function):
             return tf.function(function, jit_compile=jit_compile)

@@ -16,17 +16,31 @@ An estimator is a callable
     metrics        dict of tensors: "scores" [T, B], "inner_losses" [T, B] (before each update),
                    "weight_entropy" [T], "effective_sample_size" [T]
 
-It has no tf.function and no variables of its own: the trainer wraps and compiles it once.
+It says what it costs and what it holds by the attributes and methods of
+`dr_keras.meta.estimators.facts.Facts`; where one has none of them, what follows from them is not
+known. It has no tf.function and no variables of its own: the trainer wraps and compiles it once.
 """
 
 from typing import Protocol
 
+from dr_keras.meta.estimators.facts import Facts, ForwardPasses, HeldBytes, told, untold
 from dr_keras.meta.estimators.first_order import FirstOrder
 from dr_keras.meta.estimators.mixed_mode import MixedMode
 from dr_keras.meta.estimators.nested_tape import NestedTape
 from dr_keras.meta.estimators.recompute import Recompute
 
-__all__ = ["Estimator", "FirstOrder", "MixedMode", "NestedTape", "Recompute"]
+__all__ = [
+    "Estimator",
+    "Facts",
+    "FirstOrder",
+    "ForwardPasses",
+    "HeldBytes",
+    "MixedMode",
+    "NestedTape",
+    "Recompute",
+    "told",
+    "untold",
+]
 
 
 class Estimator(Protocol):

@@ -1,8 +1,8 @@
 """A biased meta-gradient without second derivatives, for ablations."""
 
 from dr_keras.meta import pytrees
-from dr_keras.meta.estimators.cotangents import along
 from dr_keras.meta.estimators.unroll import LoopedUnroll
+from dr_keras.meta.problem import along
 import gin
 
 
@@ -17,7 +17,7 @@ class FirstOrder(LoopedUnroll):
     statistics of normalisation). At T = 1 nothing is dropped and it is exact; from T = 2 on it is
     wrong by terms of the order of learning rate times curvature.
 
-    Stores what `MixedMode` stores. Cost in forward passes F, as there: (3T + 3 + 2T) F with
+    Stores what `MixedMode` stores. Cost in forward passes F, as there: (3T + 3 + 3T) F with
     gradients saved.
 
     Args:
@@ -29,6 +29,9 @@ class FirstOrder(LoopedUnroll):
 
     name = "first_order"
     biased = True
+    second_passes = 3  # `along`: a forward pass and its tangents
+    shared_passes = 1
+    second_activations = 1
 
     def second_order(self, problem, state, weights, batch, direction, statistics):
         by_weights, non_trainable = along(problem, state, direction, batch)

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
-from dr_keras.meta.estimators.cotangents import floating
 from dr_keras.meta.estimators.unroll import LoopedUnroll
+from dr_keras.meta.problem import floating
 import gin
 
 
@@ -19,9 +19,8 @@ class MixedMode(LoopedUnroll):
 
     Stores one state for each update (12 bytes a parameter under Adam), and the inner gradients (4
     bytes) unless `save_gradients` is off; with `checkpoint_every` = k, T / k states, and k of
-    both. Cost in forward passes F, as in `Recompute`: an update pulled back is 6 F, the first of
-    the unroll 2 F, and 3 F more each where g is computed again:
-    (3T + 3 + 6(T-1) + 2) F with gradients saved.
+    both. Cost in forward passes F, as in `Recompute`: an update pulled back is 8 F, the first of
+    the unroll 3 F: (3T + 3 + 8(T-1) + 3) F with gradients saved.
 
     Args:
       save_gradients: keep the inner gradients of the forward loop. An optimizer that is linear in

@@ -2,14 +2,15 @@
 
 import tensorflow as tf
 
-from dr_keras.differentiation import xla_gradients  # noqa: F401 - registers gradients
 from dr_keras.meta import pytrees
+from dr_keras.meta.estimators.facts import Facts, ForwardPasses
+from dr_keras.meta.estimators.recompute import Recompute
 from dr_keras.meta.problem import InnerState, MetaProblem, inner_update, weight_metrics
 import gin
 
 
 @gin.configurable
-class NestedTape:
+class NestedTape(Facts):
     """Holds every intermediate value of all T updates: fastest while memory lasts.
 
     Cost in forward passes F of the inner model, outer batch = inner batch, rater not counted:
@@ -17,6 +18,18 @@ class NestedTape:
     """
 
     name = "nested_tape"
+
+    def forward_passes(self, length):
+        return ForwardPasses(3 * length + 6 * (length - 1) + 2, 3)
+
+    def saved_bytes(self, state, length):
+        return 0  # states lie among the intermediate values
+
+    def temporary_bytes(self, held, state, length):
+        return (2 * length - 1) * held.inner + held.outer + length * (held.rater + held.state)
+
+    def over_devices(self):
+        return Recompute(save_gradients=True)  # no tape sees through more than one piece
 
     def __call__(
         self,

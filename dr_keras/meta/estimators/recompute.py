@@ -3,9 +3,8 @@
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
-from dr_keras.meta.estimators.cotangents import floating
 from dr_keras.meta.estimators.unroll import LoopedUnroll
-from dr_keras.meta.problem import inner_gradient
+from dr_keras.meta.problem import floating, inner_gradient
 import gin
 
 
@@ -16,10 +15,10 @@ class Recompute(LoopedUnroll):
     Stores one state (theta, slots, non-trainable values) for each update: 12 bytes a parameter
     under Adam; with `checkpoint_every` = k, T / k + k of them. Activations of one update at a
     time. Cost in forward passes F of the inner model, outer batch = inner batch, rater not
-    counted: (3T + 3 + 8(T-1) + 5) F; a checkpointed unroll runs the updates once more but for the
-    last of each segment, 3(T - ceil(T/k)) F more. With `micro_batches` above 1 a compiler cannot
-    share the inner gradient between the optimizer's part and the loss's, 3(T-1) F more: save the
-    gradients there.
+    counted: (3T + 3 + 9(T-1) + 5) F, and (3T + 3 + 8(T-1) + 3) F with gradients saved; a
+    checkpointed unroll runs the updates once more but for the last of each segment,
+    3(T - ceil(T/k)) F more. With `micro_batches` above 1 a compiler cannot share the inner gradient
+    between the optimizer's part and the loss's, (2T - 1) F more: save the gradients there.
 
     Args:
       save_gradients: off by default, because the re-run computes them anyway.

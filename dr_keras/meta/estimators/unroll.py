@@ -12,12 +12,21 @@ import math
 
 import tensorflow as tf
 
-from dr_keras.differentiation import xla_gradients  # noqa: F401 - registers gradients
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import checks, pytrees
-from dr_keras.meta.estimators.cotangents import Cotangent, along, floating, pull_back_optimizer
+from dr_keras.meta.estimators.facts import Facts, ForwardPasses, HeldBytes
 from dr_keras.meta.micro_batches import check_parts, over_parts
-from dr_keras.meta.problem import InnerState, MetaProblem, inner_gradient, weight_metrics
+from dr_keras.meta.problem import (
+    Cotangent,
+    InnerState,
+    MetaProblem,
+    along,
+    floating,
+    inner_gradient,
+    pull_back_optimizer,
+    weight_metrics,
+)
+from dr_keras.meta.pytrees import tree_bytes
 
 
 def square_root_interval(length: int) -> int:
@@ -25,7 +34,7 @@ def square_root_interval(length: int) -> int:
     return math.isqrt(length - 1) + 1
 
 
-class LoopedUnroll:
+class LoopedUnroll(Facts):
     """Forward and backward loop; a subclass says what an update's second derivatives are.
 
     Args:
@@ -39,6 +48,14 @@ class LoopedUnroll:
         parts, one after the other: activations of one part at a time, the same sums and scores,
         and one more forward pass of the rater. Dropout draws for each part anew; models with
         statistics over the batch are refused.
+
+    Attributes:
+      second_passes: forward passes that `second_order` costs for one update, all that it runs again
+        included: forward and reverse pass (2 F, the weights' gradient is not asked for) and 6 F of
+        second derivatives.
+      shared_passes: of those, the ones that an inner gradient made for the optimizer's part has
+        in common with it.
+      second_activations: how often `second_order` holds a forward pass's activations.
 
     Raises:
       ConfigurationError: `checkpoint_every` is none of these, or `micro_batches` is below 1; when
@@ -63,6 +80,52 @@ class LoopedUnroll:
         self.save_gradients = save_gradients
         self.checkpoint_every = checkpoint_every
         self.micro_batches = micro_batches
+
+    second_passes = 8
+    shared_passes = 2
+    second_activations = 2
+
+    def forward_passes(self, length: int) -> ForwardPasses:
+        """As `Facts`; counted in compiled programs by tests/meta/test_estimator_facts.py.
+
+        At most so many: at T = 1, and where the optimizer has no use for gradients that are not
+        saved, a compiler finds more to share.
+        """
+        # Of the first update the cotangent of the weights is asked for alone, `along`: 3 F.
+        passes = 3 * length + self.second_passes * (length - 1) + 3
+        if not self.save_gradients:
+            passes += 3 * length
+            if self.micro_batches == 1:  # else a compiler cannot share across the loops over parts
+                passes -= self.shared_passes * (length - 1) + 1
+        segment = self.segment_length(length)
+        if segment != length:
+            # Updates run again, but for the last of a segment where only its entry is missed. The
+            # gradient of the first of all is not handed on.
+            last = 0 if self.save_gradients else -(-length // segment)
+            passes += 3 * (length - last)
+            if self.save_gradients:
+                passes += 2 if self.micro_batches == 1 else 3
+        return ForwardPasses(passes, 3)
+
+    def saved_bytes(self, state: InnerState, length: int) -> int:
+        """As `Facts`: one state is 12 bytes a parameter under Adam, a gradient 4."""
+        one = tree_bytes((state.theta, state.non_trainable, state.slots))
+        gradient = tree_bytes(state.theta) if self.save_gradients else 0
+        segment = self.segment_length(length)
+        if segment == length:
+            return (one + gradient) * (length - 1) + gradient
+        return (one + gradient) * segment + one * -(-length // segment)
+
+    def temporary_bytes(self, held: HeldBytes, state: InnerState, length: int) -> int:
+        """As `Facts`: activations of one update, what is saved, and what passes through loops."""
+        activations = max(self.second_activations * held.inner, held.outer)
+        # Of up to two updates the compiler makes straight code; what enters a pass of a longer loop
+        # and what leaves it are two.
+        carried = (1 if length <= 2 else 2) * (held.state + held.parameters)
+        return activations + held.rater + self.saved_bytes(state, length) + carried
+
+    def over_devices(self):
+        return self
 
     def second_order(
         self,

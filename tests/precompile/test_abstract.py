@@ -6,9 +6,8 @@ import resource
 import pytest
 
 from dr_keras.config import configuration, gin_files
-from dr_keras.models.abstract import build_abstract
-from dr_keras.models.language_model import language_model
-from dr_keras.models.rater import text_rater
+from dr_keras.models.text_models import language_model, text_rater
+from dr_keras.precompile.weightless import build_abstract
 
 SIZED = [name for name in gin_files.packaged_gin_files() if re.search(r"_\d+m\.gin$", name)]
 

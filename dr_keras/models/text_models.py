@@ -1,4 +1,8 @@
-"""Causal transformer language models: inner models of meta-training and models of evaluation."""
+"""Transformers of text: a causal language model and a rater.
+
+Language models are the inner models of meta-training and the models of evaluation; a rater is not
+causal and gives one score to a window of tokens.
+"""
 
 import keras
 
@@ -72,3 +76,62 @@ def language_model(
     else:
         outputs = keras.ops.cast(embedding(hidden, reverse=True), layers.output_dtype(dtype))
     return keras.Model({"tokens": tokens}, outputs, name="language_model")
+
+
+@gin.configurable
+def text_rater(
+    vocabulary_size: int = gin.REQUIRED,
+    sequence_length: int = gin.REQUIRED,
+    width: int = 32,
+    layer_count: int = 2,
+    heads: int = 2,
+    feedforward: int | None = None,
+    dropout: float = 0.0,
+    positions: str = "rotary",
+    recompute_blocks: bool = False,
+) -> keras.Model:
+    """phi_eta(x): a bidirectional transformer, mean over real tokens, one linear score.
+
+    The paper's rater is a 50M-parameter non-causal transformer (section 4). The score's layer
+    starts at zero, so that training begins from uniform weights and the first meta-gradients
+    say which way to leave them; the paper does not publish its initialisation.
+
+    Args:
+      vocabulary_size: number of token ids; id 0 is padding and is masked.
+      sequence_length: S, the most tokens in a window.
+      width, layer_count, heads, feedforward, dropout, positions, recompute_blocks: as for
+        `language_model`.
+
+    Returns:
+      A Keras model from {"tokens": int32 [B, S']}, S' <= S, to scores [B], float32 (float64 under
+      that policy). Padding after the last token changes nothing but the cost. A row that is nothing
+      but padding scores the last layer's bias.
+
+    Raises:
+      ValueError: `heads` does not divide `width`, or leaves an odd part where positions are
+        rotary.
+    """
+    layers.check_width(width, heads, positions, "text_rater")
+    # Any width up to S: a filter that sorts by length need not compute padding. Meta-training's
+    # batches have static shapes, which is what XLA goes by.
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    mask = keras.ops.not_equal(tokens, 0)
+    hidden = layers.transformer(
+        layers.token_embedding(vocabulary_size, width)(tokens),
+        causal=False,
+        sequence_length=sequence_length,
+        positions=positions,
+        layer_count=layer_count,
+        heads=heads,
+        feedforward=feedforward,
+        dropout=dropout,
+        recompute_blocks=recompute_blocks,
+        padding_mask=mask,
+    )
+    real = keras.ops.expand_dims(keras.ops.cast(mask, hidden.dtype), -1)
+    total = keras.ops.maximum(keras.ops.sum(real, axis=1), keras.ops.ones_like(real[:, 0]))
+    pooled = keras.ops.sum(hidden * real, axis=1) / total
+    score = keras.layers.Dense(
+        1, kernel_initializer="zeros", name="score", dtype=layers.output_dtype()
+    )(pooled)
+    return keras.Model({"tokens": tokens}, keras.ops.squeeze(score, axis=-1), name="text_rater")

@@ -8,8 +8,15 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
-from dr_keras.meta.inner_optimizers import adam, adamw, momentum, sgd
-from dr_keras.meta.schedules import as_schedule, constant_rate, cosine_rate
+from dr_keras.meta.optimizers import (
+    adam,
+    adamw,
+    as_schedule,
+    constant_rate,
+    cosine_rate,
+    momentum,
+    sgd,
+)
 
 STEPS = 6
 SHAPES = [(3, 2), (4,), ()]
