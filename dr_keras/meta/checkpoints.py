@@ -10,6 +10,7 @@ restores under any strategy with as many members.
 """
 
 import errno
+import hashlib
 import os
 import pathlib
 import re
@@ -18,7 +19,6 @@ import shutil
 import keras
 import tensorflow as tf
 
-from dr_keras.data.formats.reading import sha256
 from dr_keras.errors import CheckpointError
 from dr_keras.system import whole_files
 import gin
@@ -54,6 +54,11 @@ def _checksum_path(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name.replace(".weights.h5", ".sha256"))
 
 
+def _checksum(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _save_weights(model: keras.Model, path: str) -> None:
     """Writes the weights; raises OSError where there is no room for them."""
     # HDF5 ends the process with a segmentation fault where the disk is full: room is asked for
@@ -84,7 +89,7 @@ def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
             f"{base_dir} has no rater of meta-step {step}; it has {known or 'none'}."
         )
     checksum = _checksum_path(path)
-    if not checksum.exists() or checksum.read_text(encoding="ascii").strip() != sha256(path):
+    if not checksum.exists() or checksum.read_text(encoding="ascii").strip() != _checksum(path):
         others = [str(other) for other in rater_steps(base_dir) if other != step]
         raise CheckpointError(
             f"{path} is damaged: it does not have the checksum in {checksum.name}. Choose another"
@@ -180,7 +185,7 @@ class Checkpoints(keras.callbacks.Callback):
         with whole_files.replacing(final) as temporary:
             _save_weights(self._trainer.rater, temporary)
             # First the checksum: weights with their final name always have it.
-            whole_files.write_text(_checksum_path(final), sha256(temporary) + "\n")
+            whole_files.write_text(_checksum_path(final), _checksum(temporary) + "\n")
         # The bundle's data file is written before its index, and only an index is looked for.
         path = str(self.folder / f"state-{step}")
         try:
