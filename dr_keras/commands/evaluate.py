@@ -13,10 +13,12 @@ import pathlib
 import sys
 
 from dr_keras.commands import common
+from dr_keras.system.extras import require_study_extra
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
     arguments = common.argument_parser(__doc__).parse_args(argv)
+    require_study_extra()
     from dr_keras.studies import evidence  # after the quiet start-up
 
     common.parse_gin(arguments)

@@ -13,6 +13,7 @@ import shutil
 import sys
 
 from dr_keras.commands import common
+from dr_keras.system.extras import require_study_extra
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +30,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
     arguments = parser.parse_args(argv)
+    require_study_extra()
     from dr_keras.data.prepare import corpus_from_path
     from dr_keras.report import quickstart_page as quickstart_report
     from dr_keras.studies import quickstart

@@ -15,7 +15,12 @@ from dr_keras.commands.doctor_checks.finding import (
     value_of,
 )  # fmt: skip
 
-_OPTIONAL = {"apache-beam": "beam", "tensorflow-serving-api": "serving", "jax": "aot"}
+_OPTIONAL = {
+    "beam": ("apache-beam",),
+    "serving": ("tensorflow-serving-api",),
+    "aot": ("jax",),
+    "study": ("scikit-learn", "scipy", "jinja2", "matplotlib"),
+}
 
 
 def python(facts: dict) -> Iterator[Finding]:
@@ -52,9 +57,13 @@ def packages(facts: dict) -> Iterator[Finding]:
         fine.append(f"keras-hub {versions['keras-hub']}")
     if fine:
         yield Finding(OK, "packages", ", ".join(sorted(fine)))
-    for name, extra in _OPTIONAL.items():
-        has = versions.get(name)
-        text = f"{name} {has}" if has else f"{name} is not installed: {PIP} 'dr_keras[{extra}]'"
+    for extra, names in _OPTIONAL.items():
+        absent = [name for name in names if not versions.get(name)]
+        if absent:
+            verb = "is" if len(absent) == 1 else "are"
+            text = f"{', '.join(absent)} {verb} not installed: {PIP} 'dr_keras[{extra}]'"
+        else:
+            text = ", ".join(f"{name} {versions[name]}" for name in names)
         yield Finding(OK, f"optional: {extra}", text)
 
 
