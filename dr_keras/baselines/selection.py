@@ -16,10 +16,10 @@ import numpy as np
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating.decisions import METHODS, uniform_hash
+from dr_keras.rating.example_ids import uniform_hash
 from dr_keras.rating.fractions import Decimal, exact_fraction, oversized_batch
-from dr_keras.rating.keep_probability import keep_probability
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import Amount, Rated, find_rule
 
 KEPT = "kept"
 SIDES = ("highest", "lowest", "middle")
@@ -226,9 +226,10 @@ def select_by_score(
       seed: of the hash that breaks ties and makes draws.
       keep: "highest", "lowest", or "middle": as many are dropped above as below (one more above
         where the number is odd).
-      method: "threshold" keeps the best; "keep_probability" keeps each with about the chance that
-        it would have in batch top-K, so that some middling ones stay, and still exactly as many:
-        the K with the smallest hash / probability (sequential Poisson sampling, Ohlsson 1998).
+      method: the discard rule: "threshold" keeps the best; "keep_probability", and any other of
+        `rules.RULES`, keeps each with about the chance that the rule gives it, so that some
+        middling ones stay, and still exactly as many: the K with the smallest hash / probability
+        (sequential Poisson sampling, Ohlsson 1998).
       batch_size: B of that batch top-K.
       facts: see `Selection`.
 
@@ -238,8 +239,7 @@ def select_by_score(
     """
     if keep not in SIDES:
         raise ConfigurationError(f"keep is {keep!r}: choose one of {', '.join(SIDES)}.")
-    if method not in METHODS:
-        raise ConfigurationError(f"method is {method!r}: choose one of {', '.join(METHODS)}.")
+    rule = find_rule(method)
     scores = np.asarray(scores, np.float64)
     if scores.shape != (len(candidates),):
         raise ConfigurationError(
@@ -258,11 +258,11 @@ def select_by_score(
         goodness = -np.abs(ranks - (np.sum(~unknown) - 1) / 2 + 0.25)
     goodness = np.where(unknown, -np.inf, goodness)
     order = np.lexsort((draws, -goodness, unknown))
-    if method == "keep_probability":
+    if method != "threshold":
         reference = ReferenceDistribution.from_scores(goodness)
-        oversized = oversized_batch(batch_size, discard_fraction)
         percentile = reference.percentile(np.where(unknown, np.nan, goodness))
-        chance = keep_probability(percentile, batch_size, oversized).numpy()
+        amount = Amount(discard_fraction, batch_size)
+        chance = rule.decide(Rated(candidates.ids, percentile), amount)[1]
         with np.errstate(divide="ignore"):
             urgency = np.where(chance > 0, draws / chance, np.inf)
         place = np.empty(len(order))

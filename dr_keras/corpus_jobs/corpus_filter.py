@@ -14,7 +14,6 @@ run writes the same corpus.
 
 from collections.abc import Callable
 import json
-import math
 import os
 
 import tensorflow as tf
@@ -29,8 +28,8 @@ from dr_keras.data.formats.reading import names_in
 from dr_keras.data.tokenizers.base import utf8, utf8_size
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import fractions, score_files
-from dr_keras.rating.decisions import METHODS, Decisions, decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import Decisions, decide, find_rule, reason_to_drop
 from dr_keras.rating.score_files import Scores, number
 from dr_keras.system import locks
 import gin
@@ -62,7 +61,7 @@ def filter_corpus(
       rater: see `score_corpus`; needed unless `scores` are given.
       scores: path of a score file of this very corpus.
       output_dir: a folder that holds no filtered corpus yet.
-      discard_fraction, batch_size, seed, method: see `decisions.decide`.
+      discard_fraction, batch_size, seed, method: see `rules.decide`.
       reference: percentiles are taken among "corpus", the scores of the corpus itself, so that the
         share kept is what was asked for; or under the distribution stored in the "artefact".
       shard_bytes: a new output file begins after so many bytes.
@@ -247,15 +246,6 @@ def _record(document: Document) -> dict:
     return record
 
 
-def reason_to_drop(score: float, probability: float) -> str:
-    """Why a document that was dropped was dropped."""
-    if not math.isfinite(score):
-        return "no finite score"
-    if probability == 0.0:
-        return "percentile too low"
-    return f"not drawn at keep probability {probability:.4f}"
-
-
 def _reference(
     choice: str, rater: Callable | None, table: Scores, scores: str
 ) -> ReferenceDistribution | None:
@@ -277,8 +267,7 @@ def check_settings(rater, scores, output_dir, method, reference, shard_bytes) ->
     overwriting.require_name(output_dir, "output_dir", "folder")
     if rater is None and scores is None:
         raise ConfigurationError("filter_corpus needs a rater or a score file: name one of them.")
-    if method not in METHODS:
-        raise ConfigurationError(f"method is {method!r}: choose one of {', '.join(METHODS)}.")
+    find_rule(method)
     if reference not in REFERENCES:
         choices = ", ".join(REFERENCES)
         raise ConfigurationError(f"reference is {reference!r}: choose one of {choices}.")

@@ -33,8 +33,7 @@ from dr_keras.data.formats.own_outputs import ERRORS, MANIFEST, WORK
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import fractions
 from dr_keras.rating import score_files as files_of_scores
-from dr_keras.rating.drift import has_drifted, kolmogorov_smirnov
-from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.reference import ReferenceDistribution, has_drifted, kolmogorov_smirnov
 from dr_keras.system import locks
 
 _logger = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ def filter_files(
       rater: see `scoring.score_files`; needed unless `scores` are given.
       scores: a score file of this very corpus, in any order.
       output_dir: a folder that holds no filtered corpus yet.
-      discard_fraction, batch_size, seed, method: see `decisions.decide`.
+      discard_fraction, batch_size, seed, method: see `rules.decide`.
       reference: percentiles are taken among "corpus", the scores of the corpus itself, so that the
         share kept is what was asked for (the files are read twice); or under the distribution
         stored in the "artefact" (read once).

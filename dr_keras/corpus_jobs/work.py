@@ -15,7 +15,6 @@ import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.corpus_filter import reason_to_drop
 from dr_keras.corpus_jobs.identity import Fingerprint, digest
 from dr_keras.corpus_jobs.outputs import Lines, Output, kept_output
 from dr_keras.corpus_jobs.plan import Shard
@@ -25,8 +24,8 @@ from dr_keras.data.documents import Document
 from dr_keras.data.tokenizers.base import utf8_size
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
-from dr_keras.rating.decisions import decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide, reason_to_drop
 from dr_keras.rating.score_files import number
 
 SCORED, FILTERED = "scored", "filtered"
@@ -39,7 +38,7 @@ Scorer = Callable[[list[Document]], dict[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Deciding:
-    """The arguments of `decisions.decide`."""
+    """The arguments of `rules.decide`."""
 
     discard_fraction: str
     batch_size: int

@@ -11,8 +11,8 @@ from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.corpora.jsonl import jsonl_corpus
 from dr_keras.data.documents import Document, content_key
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating.decisions import decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 
 N = 2000
 

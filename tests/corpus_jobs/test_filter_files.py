@@ -12,8 +12,8 @@ from dr_keras.corpus_jobs.filtering import filter_files
 from dr_keras.corpus_jobs.scoring import score_files
 from dr_keras.data.corpora import jsonl  # noqa: F401  makes its settings known to gin
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating.decisions import decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 from dr_keras.rating.score_files import read_scores
 import gin
 
