@@ -15,6 +15,8 @@ import zipfile
 
 import pytest
 
+from dr_keras.__main__ import verbs
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA_PACKAGES = {"dr_keras.packaged_gin": "gin", "dr_keras.packaged_savedmodels": "savedmodels"}
 
@@ -23,11 +25,6 @@ def setup_cfg():
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
     return parser
-
-
-def console_scripts():
-    lines = setup_cfg()["options.entry_points"]["console_scripts"].split("\n")
-    return dict(line.split(" = ") for line in lines if line.strip())
 
 
 def run(command, folder, timeout=300):
@@ -182,16 +179,23 @@ def test_the_tests_of_the_gin_files_pass_outside_the_checkout(installed, outside
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("script", console_scripts())
-def test_console_script_tells_how_it_is_used(installed, outside, script):
-    result = run([installed / script, "--help"], outside)
+@pytest.mark.parametrize("verb", [[], *([name] for name in verbs())])
+def test_every_verb_tells_how_it_is_used(installed, outside, verb):
+    result = run([installed / "dr-keras", *verb, "--help"], outside)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(f"usage: {script}")
+    assert result.stdout.startswith(" ".join(["usage: dr-keras", *verb]))
     assert result.stderr == ""
 
 
+def test_the_package_is_the_command_as_well(installed, outside):
+    ways = [installed / "dr-keras"], [installed / "python", "-m", "dr_keras"]
+    first, second = (run([*way, "--help"], outside) for way in ways)
+    assert first.returncode == second.returncode == 0 and first.stdout == second.stdout
+    assert [path.name for path in installed.glob("dr-keras*")] == ["dr-keras"]
+
+
 def test_a_gin_typo_is_one_line_with_the_nearest_name(installed, outside):
-    command = [installed / "dr-keras-meta-train", "--base_dir", outside / "run"]
+    command = [installed / "dr-keras", "meta-train", "--base_dir", outside / "run"]
     command += ["--gin_file", "experiments/quickstart.gin", "--gin_param", "META_STEP = 3"]
     result = run(command, outside)
     assert result.returncode == 2
@@ -220,7 +224,7 @@ def test_meta_training_runs_on_a_users_file_outside_the_checkout(installed, outs
         "MetaTrainer.outer_batch_size = 4\n"
         "meta_train.evaluate = False\n"
     )
-    command = [installed / "dr-keras-meta-train", "--base_dir", "run", "--gin_file", "mine.gin"]
+    command = [installed / "dr-keras", "meta-train", "--base_dir", "run", "--gin_file", "mine.gin"]
     result = run([*command, "--gin_param", "META_STEPS = 2"], outside)
     assert result.returncode == 0, result.stderr
     assert "2 meta-steps done" in result.stdout

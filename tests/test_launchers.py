@@ -62,7 +62,7 @@ case "$*" in
     slow) echo 'Collecting tensorflow'; sleep 60 ;;
     esac
     touch "$(dirname "$0")/../installed" ;;
-'-m dr_keras.commands.quickstart'*|'-m pytest'*)
+'-m dr_keras quickstart'*|'-m pytest'*)
     echo "ran: $*"; echo "with: $0"; echo "path: $PYTHONPATH"; exit "${FAKE_STATUS:-0}" ;;
 *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
@@ -123,7 +123,7 @@ def test_a_fresh_checkout_makes_its_environment_once(machine):
     assert machine.done() == ["venv", f"install {machine.checkout}[study]"]
     assert "Python 3.12.4" in first.stderr and "about 2.5 GB" in first.stderr
     assert first.stdout.splitlines() == [
-        "ran: -m dr_keras.commands.quickstart --input my file.jsonl",
+        "ran: -m dr_keras quickstart --input my file.jsonl",
         f"with: {machine.checkout}/.venv/bin/python",
         f"path: {machine.checkout}",
     ]

@@ -5,7 +5,7 @@
     tools/precompile_study.py lines.jsonl --topology v5e:2x2 --model tiny 50m
     tools/precompile_study.py lines.jsonl --table     prints what the file holds, in Markdown
 
-Each case is a call of tools/precompile.py in a process of its own, for all topologies, so that a
+Each case is a call of `dr-keras precompile` in a process of its own, for all topologies, so that a
 compiler that aborts or runs out of memory ends its case only; such cases are tried again by the
 next call. The models are those of gin/models with the settings of gin/runs/paper.gin, on batches
 of 8 windows of 512 tokens: of the paper's batches of 128, what each of 16 chips would have.
@@ -16,11 +16,12 @@ topology.
 import argparse
 import dataclasses
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
 
-TOOL = Path(__file__).resolve().parent / "precompile.py"
+ROOT = Path(__file__).resolve().parent.parent
 TOPOLOGIES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")
 MODELS = ("tiny", "50m", "150m", "400m")
 ESTIMATORS = {
@@ -62,7 +63,8 @@ class Case:
             "MetaTrainer.estimator": f"@{ESTIMATORS[self.estimator]}()",
             "MetaTrainer.unroll_length": self.unroll_length,
         }
-        command = [sys.executable, str(TOOL), "--json", str(path), "--program", self.program]
+        command = [sys.executable, "-m", "dr_keras", "precompile", "--json", str(path)]
+        command += ["--program", self.program]
         for name in topologies:
             command += ["--topology", name]
         for name in files:
@@ -97,8 +99,12 @@ def run(case: Case, topologies, path: Path) -> None:
     """Adds the case's lines to the file, and says what went wrong, if something did."""
     own = path.with_name(f"unfinished-{path.name}")
     own.unlink(missing_ok=True)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        case.command(own, topologies), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        case.command(own, topologies),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     texts = own.read_text(encoding="utf-8").splitlines() if own.exists() else []
     for line in map(json.loads, texts):

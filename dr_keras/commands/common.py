@@ -1,14 +1,18 @@
-"""What every entry point shares: flags, quiet start-up, and errors as one plain line.
+"""What every verb of `dr-keras` shares: flags, quiet start-up, and errors as one plain line.
 
-The package `dr_keras.commands` imports this module before any command, because TensorFlow and Keras
-read their settings once, when they are first imported. A command imports whatever needs TensorFlow
-after it has parsed its arguments.
+A verb is one file of this package: a function under `@verb`, called `main`, which
+`dr_keras.__main__` finds there. The package imports this module before any verb, because TensorFlow
+and Keras read their settings once, when they are first imported. A verb imports whatever needs
+TensorFlow after it has parsed its arguments.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
+import dataclasses
+import enum
 import errno
+import io
 import os
 import re
 import signal
@@ -16,13 +20,14 @@ import sys
 import tempfile
 import threading
 import traceback
+from typing import TextIO
 
-from dr_keras.commands import streams
 from dr_keras.errors import ConfigurationError, DrKerasError, as_raised
 from dr_keras.system import system_errors
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+STANDARD_OUTPUT = "standard output"
 
 # On a machine without a GPU, TensorFlow reports at error level that it found no driver. What goes
 # wrong in earnest arrives as a Python exception.
@@ -59,17 +64,54 @@ def _import_tensorflow_quietly() -> None:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Starts TensorFlow, quietly, once the arguments are known to be good.
+    """A parser with the flags that verbs have in common.
 
-    So `--help` and a mistyped flag answer at once. Commands import the rest of dr_keras after
-    `parse_args`, and so after this.
+    It starts TensorFlow, quietly, once the arguments are known to be good. So `--help` and a
+    mistyped flag answer at once. Verbs import the rest of dr_keras after `parse_args`, and so after
+    this.
     """
+
+    def __init__(
+        self, text: str, prog: str | None = None, *, base_dir=True, gin=True, tensorflow=True
+    ):
+        """See `Verb` for what is asked for; `prog` is how the command is called."""
+        super().__init__(
+            prog=prog, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        self._starts_tensorflow = tensorflow
+        if base_dir:
+            self.add_argument(
+                "--base_dir",
+                required=True,
+                metavar="DIR",
+                help="run directory: checkpoints, summaries, metrics and exports lie below it",
+            )
+        if gin:
+            self.add_argument(
+                "--gin_file",
+                dest="gin_files",
+                action="append",
+                default=[],
+                metavar="FILE",
+                help="gin file, by path or by its name among those of dr_keras "
+                "(experiments/...); may be repeated, later ones win",
+            )
+            self.add_argument(
+                "--gin_param",
+                dest="gin_params",
+                action="append",
+                default=[],
+                metavar="'NAME.ARGUMENT = VALUE'",
+                help="one gin binding, applied after the files; may be repeated",
+            )
 
     def parse_args(self, args=None, namespace=None):
         arguments = super().parse_args(args, namespace)
         if getattr(arguments, "base_dir", None):
             _require_folder(arguments.base_dir)
-        _import_tensorflow_quietly()
+        if self._starts_tensorflow:
+            _require_tensorflow_backend()
+            _import_tensorflow_quietly()
         return arguments
 
 
@@ -86,57 +128,66 @@ def _require_folder(path: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), there)
 
 
-def argument_parser(description: str, *, base_dir: bool = True, gin: bool = True) -> ArgumentParser:
-    """A parser with the flags that entry points have in common.
+class Task(enum.Enum):
+    """What the verbs are for; `dr-keras --help` lists them by it, in this order."""
 
-    Args:
-      description: First paragraph of the help text, usually the module's docstring.
-      base_dir: Whether the command works in a run directory (`args.base_dir`, required).
-      gin: Whether the command is configured by gin (`args.gin_files` and `args.gin_params`, lists).
+    WHOLE = "from raw text to evidence"
+    LEARN = "learn a rater"
+    FILTER = "score and filter"
+    COMPARE = "train and compare"
+    MACHINE = "look at a machine"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """A verb of `dr-keras`; calling it runs it and gives the exit status of the process.
+
+    Attributes:
+      name: As it is typed, in lower case with dashes.
+      task: What it is for.
+      text: The help text. Its first line is what the list of verbs says.
+      function: `(parser, argv) -> status`, which adds its flags and parses them; None stands for 0.
+      needs: False of what it does without: `base_dir`, a run directory (`args.base_dir`, required);
+        `gin`, bindings (`args.gin_files` and `args.gin_params`, lists); `tensorflow`, and Keras
+        on it.
     """
-    parser = ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    if base_dir:
-        parser.add_argument(
-            "--base_dir",
-            required=True,
-            metavar="DIR",
-            help="run directory: checkpoints, summaries, metrics and exports lie below it",
-        )
-    if gin:
-        parser.add_argument(
-            "--gin_file",
-            dest="gin_files",
-            action="append",
-            default=[],
-            metavar="FILE",
-            help="gin file, by path or by its name among those of dr_keras "
-            "(experiments/...); may be repeated, later ones win",
-        )
-        parser.add_argument(
-            "--gin_param",
-            dest="gin_params",
-            action="append",
-            default=[],
-            metavar="'NAME.ARGUMENT = VALUE'",
-            help="one gin binding, applied after the files; may be repeated",
-        )
-    return parser
+
+    name: str
+    task: Task
+    text: str
+    function: Callable[[ArgumentParser, Sequence[str] | None], int | None]
+    needs: Mapping[str, bool]
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        def main(argv: Sequence[str] | None) -> int | None:
+            parser = ArgumentParser(self.text, f"dr-keras {self.name}", **self.needs)
+            return self.function(parser, argv)
+
+        return run(main, argv)
 
 
-def parse_gin(arguments: argparse.Namespace) -> None:
-    """Parses the gin files and bindings of `arguments`; see `configuration.parse`."""
-    from dr_keras.config import configuration  # here, so that dr-keras-doctor runs without gin
+def verb(name: str, task: Task, text: str, **needs: bool) -> Callable[[Callable], Verb]:
+    """Makes the function below it the verb `name`, which `Verb` describes."""
 
-    configuration.parse(arguments.gin_files, arguments.gin_params)
+    def register(function: Callable) -> Verb:
+        if function.__module__ == "__main__":  # python -m dr_keras.commands.<file>
+            print(f"error: this is started as: python -m dr_keras {name}", file=sys.stderr)
+            raise SystemExit(EXIT_USER_ERROR)
+        return Verb(name, task, text, function, needs)
+
+    return register
+
+
+def parse_gin(arguments: argparse.Namespace, default: str | os.PathLike | None = None) -> None:
+    """Parses the gin files and bindings of `arguments`; without a file, the file `default`."""
+    from dr_keras.config import configuration  # here, so that the doctor runs without gin
+
+    files = arguments.gin_files or ([] if default is None else [os.fspath(default)])
+    configuration.parse(files, arguments.gin_params)
 
 
 def run(
-    main: Callable[[Sequence[str] | None], int | None],
-    argv: Sequence[str] | None = None,
-    *,
-    any_backend: bool = False,
+    main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
 ) -> int:
     """Runs `main(argv)` and returns the exit status of the process.
 
@@ -145,12 +196,9 @@ def run(
     leaves as an exception would, with status 143 (so that claims on shared work are given up and
     half-written files removed), and a reader that went away (`... | head`) is no error. Everything
     else is a defect and keeps its traceback. With DR_KERAS_TRACEBACK=1 all errors show theirs.
-    `any_backend` leaves it to `main` what is said of another backend of Keras.
     """
-    streams.prepare()
+    prepare_streams()
     try:
-        if not any_backend:
-            _require_tensorflow_backend()
         _require_utf8(sys.argv[1:] if argv is None else argv)
         with _terminated_as_an_exception(), _flushed_output():
             return main(argv) or 0
@@ -158,8 +206,8 @@ def run(
         print("\ninterrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
     except Exception as error:
-        if streams.is_of_output(error):
-            streams.give_up(sys.stdout)
+        if _is_of_output(error):
+            _give_up(sys.stdout)
             if isinstance(error, BrokenPipeError):
                 return 0
         message = _for_the_user(error)
@@ -219,7 +267,7 @@ def _report(message: str) -> int:
         try:
             print(text, end="", file=stream, flush=True)
         except OSError:  # Nobody is left to hear of it.
-            streams.give_up(stream)
+            _give_up(stream)
     return EXIT_USER_ERROR
 
 
@@ -262,3 +310,76 @@ def _require_utf8(argv: Sequence[str]) -> None:
                 f"{ascii(argument)} is not UTF-8, and TensorFlow opens no file by such a name:"
                 " rename it, or make a link to it."
             ) from None
+
+
+# --------------------------------------------------------------- standard output and standard error
+
+
+class _Named(io.FileIO):
+    """A descriptor whose errors name it; a plain one's say neither what failed nor where."""
+
+    def __init__(self, descriptor: int, called: str):
+        super().__init__(descriptor, "w", closefd=False)
+        self._called = called
+
+    def write(self, data, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = self._called
+            raise
+
+
+def prepare_streams() -> None:
+    """Makes the standard streams fit for a command.
+
+    What a terminal's encoding does not have (an arrow, a file name that is not UTF-8) is printed as
+    an escape. What was closed (`>&-`) becomes /dev/null; otherwise the next file to be opened would
+    get its number, and with it whatever a library prints.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            _open_null(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    before, named = sys.stdout, _Named(1, STANDARD_OUTPUT)
+    buffer = getattr(before, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)  # PYTHONUNBUFFERED leaves no buffer
+    # neither a test's stream nor done before
+    if isinstance(before, io.TextIOWrapper) and type(raw) is io.FileIO and raw.fileno() == 1:
+        before.flush()
+        sys.stdout = io.TextIOWrapper(
+            named if raw is buffer else io.BufferedWriter(named),
+            encoding=before.encoding,
+            errors=before.errors,
+            line_buffering=before.line_buffering,
+            write_through=before.write_through,
+        )
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_of_output(error: BaseException) -> bool:
+    """Whether it was standard output that could not be written to."""
+    return getattr(system_errors.original(error), "filename", None) == STANDARD_OUTPUT
+
+
+def _give_up(stream: TextIO) -> None:
+    """A standard stream becomes /dev/null: Python flushes it at exit, which would fail again."""
+    with contextlib.suppress(OSError, io.UnsupportedOperation):
+        if stream.fileno() in (1, 2):
+            _open_null(stream.fileno())
+
+
+def _open_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)

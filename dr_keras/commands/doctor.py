@@ -1,11 +1,10 @@
-"""Is this machine fit for dr_keras? Looks, says what is wrong, and how to put it right.
+"""Is this machine fit for dr_keras? What is wrong, and how to put it right.
 
 Versions, which TensorFlow is imported, devices, XLA, the TPU's library, tensorflow-text, memory,
 disk, threads, and whether the rater that ships loads and scores. Nothing is changed. Exit status: 0
 without a problem (warnings are none), 1 with one.
 """
 
-import argparse
 from collections.abc import Sequence
 import dataclasses
 import json
@@ -15,17 +14,15 @@ import textwrap
 
 from dr_keras.commands import common
 from dr_keras.commands.doctor_checks import machine, probe
-from dr_keras.commands.doctor_checks.finding import PROBLEM, WARNING, Finding
-from dr_keras.commands.doctor_checks.findings import findings
+from dr_keras.commands.doctor_checks.findings import PROBLEM, WARNING, Finding, findings
 
 EXIT_PROBLEM = 1
 _ABOUT = 18  # columns for what a line is about
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+@common.verb("doctor", common.Task.MACHINE, __doc__, base_dir=False, gin=False, tensorflow=False)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints the findings; 1 where one is a problem."""
     parser.add_argument("--json", action="store_true", help="facts and findings as JSON")
     arguments = parser.parse_args(argv)
     if sys.stderr.isatty():
@@ -69,12 +66,3 @@ def _wrapped(words: str, head: str, indent: str, width: int) -> list[str]:
         words, width, initial_indent=head, subsequent_indent=indent, break_long_words=False,
         break_on_hyphens=False,
     ) or [head.rstrip()]  # fmt: skip
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-doctor`."""
-    return common.run(_main, argv, any_backend=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

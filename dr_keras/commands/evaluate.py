@@ -1,23 +1,25 @@
-"""Does the filtered corpus train better models for less compute? The evidence protocol.
+"""Does the filtered corpus train better models for less compute?
 
-Trains language models of several sizes and seeds on what a rater keeps of a corpus and on what
-other ways of choosing keep; results.json and report.html in --base_dir say which did better, by how
-much, and what it cost. A second call goes on where the first one stopped; the same call from other
-processes or machines that share --base_dir takes its part of the work. For instance
+The evidence protocol: trains language models of several sizes and seeds on what a rater keeps of a
+corpus and on what other ways of choosing keep; results.json and report.html in --base_dir say which
+did better, by how much, and what it cost. A second call goes on where the first one stopped; the
+same call from other processes or machines that share --base_dir takes its part of the work. For
+instance
 
   --gin_file=experiments/evidence_minutes.gin --base_dir=runs/evidence
 """
 
 from collections.abc import Sequence
 import pathlib
-import sys
 
 from dr_keras.commands import common
 from dr_keras.system.extras import require_study_extra
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    arguments = common.argument_parser(__doc__).parse_args(argv)
+@common.verb("evaluate", common.Task.COMPARE, __doc__)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Prints the table of arms, the answer, and where the report is."""
+    arguments = parser.parse_args(argv)
     require_study_extra()
     from dr_keras.studies import evidence  # after the quiet start-up
 
@@ -28,7 +30,6 @@ def _main(argv: Sequence[str] | None = None) -> int:
     print(f"recommendation: {found['answer']['recommendation']}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"curves:  tensorboard --logdir {base_dir / 'summaries'}")
-    return 0
 
 
 def table(found: dict) -> str:
@@ -51,12 +52,3 @@ def table(found: dict) -> str:
     for size, arm in found["protocol"]["same_as_unfiltered"]:
         lines.append(f"{size:8}{arm}: on a single pass this is the unfiltered arm; not run")
     return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-evaluate`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

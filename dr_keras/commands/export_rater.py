@@ -1,17 +1,18 @@
-"""Exports the rater of a run as a SavedModel to <base_dir>/export/<version>/.
+"""Exports the rater of a run as a SavedModel.
 
-Without --gin_file, the configuration that the run recorded is used.
+It comes to <base_dir>/export/<version>/. Without --gin_file, the configuration that the run
+recorded is used.
 """
 
 from collections.abc import Sequence
 import os
-import sys
 
 from dr_keras.commands import common
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = common.argument_parser(__doc__)
+@common.verb("export-rater", common.Task.LEARN, __doc__)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Prints which rater it is, why, and where it lies."""
     parser.add_argument(
         "--checkpoint",
         default="best",
@@ -24,18 +25,6 @@ def _main(argv: Sequence[str] | None = None) -> int:
     from dr_keras.runs.meta_training import choose_step
 
     step, reason = choose_step(arguments.base_dir, arguments.checkpoint)
-    if not arguments.gin_files:
-        arguments.gin_files = [os.path.join(arguments.base_dir, PARSED_CONFIG)]
-    common.parse_gin(arguments)
+    common.parse_gin(arguments, os.path.join(arguments.base_dir, PARSED_CONFIG))
     print(f"exporting the rater of meta-step {step}: {reason}")
     print(export_run(arguments.base_dir, arguments.checkpoint))
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-export-rater`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,9 @@
-"""Keeps the better share of a corpus, by an exported rater or by existing scores.
+"""Keeps the better share of a corpus, by a rater or by existing scores.
 
-  filter_corpus --rater run/export --input my.jsonl --output_dir kept --discard_fraction 0.5
-  filter_corpus --scores my.scores.jsonl --input my.jsonl --output_dir kept --discard_fraction 0.5
+  dr-keras filter-corpus --rater run/export --input my.jsonl \\
+      --output_dir kept --discard_fraction 0.5
+  dr-keras filter-corpus --scores my.scores.jsonl --input my.jsonl \\
+      --output_dir kept --discard_fraction 0.5
 
 Reads JSONL, Parquet or TFRecord files and writes kept-* (the records whole, in the format they came
 in), dropped-*.jsonl (with the reason), errors.jsonl and, last, manifest.json. A run that was
@@ -13,7 +15,6 @@ may also come from gin (filter_corpus.method, ...), and so may a corpus that is 
 
 from collections.abc import Sequence
 import os
-import sys
 
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import (
@@ -31,10 +32,11 @@ from dr_keras.commands.score_corpus import ScoringProgress
 from dr_keras.errors import ConfigurationError
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = common.argument_parser(__doc__, base_dir=False)
+@common.verb("filter-corpus", common.Task.FILTER, __doc__, base_dir=False)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints how many documents were kept, by source, and what could not be read."""
     add_corpus_and_rater(parser)
-    parser.add_argument("--scores", metavar="FILE", help="what score_corpus wrote for this corpus")
+    parser.add_argument("--scores", metavar="FILE", help="what score-corpus wrote for this corpus")
     parser.add_argument(
         "--score_file",
         metavar="FILE",
@@ -111,12 +113,3 @@ def _print(manifest: dict, output_dir: str) -> None:
             " scores again, give the same files in the same order"
         )
     print(f"scores: {manifest['scores']}")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-filter-corpus`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,19 +1,19 @@
 """Learns a WordPiece or SentencePiece vocabulary from a corpus.
 
-  learn_vocabulary --input my.jsonl --output my.model --size 8192
+  dr-keras learn-vocabulary --input my.jsonl --output my.model --size 8192
 
 The corpus may also come from gin (learn_vocabulary.corpus), and so may every other setting. Only
 the train part of the corpus is read, so that held-out text stays unseen.
 """
 
 from collections.abc import Sequence
-import sys
 
 from dr_keras.commands import common
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = common.argument_parser(__doc__, base_dir=False)
+@common.verb("learn-vocabulary", common.Task.LEARN, __doc__, base_dir=False)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Prints what the vocabulary comes to, and the binding that uses it."""
     parser.add_argument(
         "--input", metavar="PATH", help="file or folder of JSONL, Parquet, TFRecord or text files"
     )
@@ -41,13 +41,3 @@ def _main(argv: Sequence[str] | None = None) -> int:
         f" {facts['unknown_share']:.2%} of the tokens unknown"
     )
     print(f"use it: {tokenizer.name}_tokenizer.{maker} = '{tokenizer.assets[0]}'")
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-learn-vocabulary`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

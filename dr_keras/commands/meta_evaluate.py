@@ -1,26 +1,27 @@
-"""Judges the raters of a run anew: how well does a fresh model train on what each would keep?
+"""Judges the raters of a run anew, for longer and more often.
 
-The meta-evaluations of meta-training are short and few, and may choose by chance. This repeats them
-for the checkpoints of --base_dir, beside a random choice, as long and as often as you ask for:
+How well does a fresh model train on what each would keep? The meta-evaluations of meta-training are
+short and few, and may choose by chance. This repeats them for the checkpoints of --base_dir, beside
+a random choice, as long and as often as you ask for:
 
   --base_dir=runs/mine --gin_param "MetaEvaluation.updates = 300" \\
       --gin_param "MetaEvaluation.repeats = 3"
 
 Without --gin_file, the configuration that the run recorded is used. Nothing is written; take the
-rater that you prefer with `export_rater --checkpoint=STEP`.
+rater that you prefer with `dr-keras export-rater --checkpoint=STEP`.
 """
 
 from collections.abc import Sequence
 import math
 import os
 import statistics
-import sys
 
 from dr_keras.commands import common
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = common.argument_parser(__doc__)
+@common.verb("meta-evaluate", common.Task.LEARN, __doc__)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Prints a line for each rater, beside a random choice."""
     parser.add_argument(
         "--checkpoints",
         default="",
@@ -34,15 +35,12 @@ def _main(argv: Sequence[str] | None = None) -> int:
     steps = [step.strip() for step in arguments.checkpoints.split(",") if step.strip()]
     for step in steps or ["latest"]:  # an error now, not after the data were read
         choose_step(arguments.base_dir, step)
-    if not arguments.gin_files:
-        arguments.gin_files = [os.path.join(arguments.base_dir, PARSED_CONFIG)]
-    common.parse_gin(arguments)
+    common.parse_gin(arguments, os.path.join(arguments.base_dir, PARSED_CONFIG))
     print(f"{'':14}{'validation loss':>16}   less than a random choice, by pairs")
     chance: list[float] = []
     for step, losses in meta_evaluate(arguments.base_dir, [int(s) for s in steps] or None):
         chance = chance or losses
         print(line(step, losses, chance), flush=True)
-    return 0
 
 
 def line(step: int | None, losses: Sequence[float], chance: Sequence[float]) -> str:
@@ -61,12 +59,3 @@ def _mean_and_spread(values: Sequence[float]) -> str:
     if len(values) == 1 or not math.isfinite(mean):
         return f"{mean:.4f}"
     return f"{mean:.4f} ± {statistics.stdev(values):.4f}"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-meta-evaluate`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What a configuration needs of a chip: counted in seconds, or said by the TPU's compiler.
+"""What a configuration needs of a chip, counted or said by the TPU's compiler.
 
 Without --topology: checks shapes and dtypes, counts parameters and bytes, and estimates
 temporaries. With it: compiles the meta-step, the scoring function and the training step of
@@ -17,8 +17,7 @@ from dr_keras.commands import common
 from dr_keras.errors import ConfigurationError
 
 
-def _parser():
-    parser = common.argument_parser(__doc__, base_dir=False)
+def _add_arguments(parser: common.ArgumentParser) -> None:
     parser.add_argument(
         "--topology",
         action="append",
@@ -52,16 +51,18 @@ def _parser():
     parser.add_argument(
         "--from_hlo", metavar="DIR", help="compile what --save_hlo kept; no gin file is read"
     )
-    return parser
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
+@common.verb("precompile", common.Task.MACHINE, __doc__, base_dir=False)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Prints the counts, what does not fit, and what would make it fit."""
     if "tensorflow" not in sys.modules:
         # Read when TensorFlow starts. Folding evaluates every zero state, cotangent and list of a
         # program at once, gigabytes of the host's memory, and the TPU's compiler folds as well.
         flags = os.environ.get("TF_XLA_FLAGS", "")
         os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_disable_constant_folding=true".strip()
-    arguments = _parser().parse_args(argv)
+    _add_arguments(parser)
+    arguments = parser.parse_args(argv)
     from dr_keras.precompile import facts, programs, report, setup, tpu
 
     if arguments.from_hlo and (arguments.gin_files or not arguments.topology):
@@ -110,7 +111,6 @@ def _main(argv: Sequence[str] | None = None) -> int:
         print()
         print(report.compiled_table(found))
         print("per chip; arguments as the chip lays them out, FLOP by formula")
-    return 0
 
 
 def _compiled(line: dict, read, topology, known: list, path: Path | None) -> dict:
@@ -149,12 +149,3 @@ def _print_configuration(line: dict, built) -> None:
         rater, line["population"], line["unroll_length"], built.trainer.inner_batch_size
     )
     print(f"all-reduced a meta-step, where members are on several chips: {report.gib(payload)}\n")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-precompile`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,8 @@
-"""From raw text to evidence: meta-trains a rater, exports it, filters the corpus with it, trains
-language models on unfiltered, randomly filtered and rater-filtered text, and writes a report.
+"""Meta-trains a rater, filters a corpus with it, reports whether that helped.
 
-Without --input it uses the prose of the Python installation, half of its training text damaged.
-A second call goes on where the first one stopped.
+Exports the rater, and trains language models on unfiltered, randomly filtered and rater-filtered
+text. Without --input it uses the prose of the Python installation, half of its training text
+damaged. A second call goes on where the first one stopped.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import hashlib
 import os
 import pathlib
 import shutil
-import sys
 
 from dr_keras.commands import common
 from dr_keras.system.extras import require_study_extra
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = common.argument_parser(__doc__, base_dir=False)
+@common.verb("quickstart", common.Task.WHOLE, __doc__, base_dir=False)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Compares in a run folder and prints the table, the verdict and where the report is."""
     parser.add_argument(
         "--input",
         metavar="PATH",
@@ -36,10 +36,8 @@ def _main(argv: Sequence[str] | None = None) -> int:
     from dr_keras.studies import quickstart
 
     base_dir = pathlib.Path(arguments.base_dir or _default_folder(arguments.input))
-    if not arguments.gin_files:
-        name = "quickstart_input" if arguments.input else "quickstart"
-        arguments.gin_files = [f"experiments/{name}.gin"]
-    common.parse_gin(arguments)
+    name = "quickstart_input" if arguments.input else "quickstart"
+    common.parse_gin(arguments, f"experiments/{name}.gin")
     given = {"corpus": corpus_from_path(arguments.input)} if arguments.input else {}
     if arguments.fresh:
         _remove(base_dir)
@@ -49,7 +47,6 @@ def _main(argv: Sequence[str] | None = None) -> int:
     print(f"\n{quickstart_report.table(found)}\n\n{found['headline']['text']}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")
-    return 0
 
 
 def _default_folder(path: str | None) -> pathlib.Path:
@@ -76,12 +73,3 @@ def _remove(base_dir: pathlib.Path) -> None:
         )
     with locks.alone(base_dir, "a quick start", CheckpointError):
         shutil.rmtree(base_dir)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-quickstart`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,20 +1,21 @@
-"""Meta-trains a rater, exports it, and retrains models without the examples it rates lowest.
+"""Meta-trains a rater and retrains models without what it rates lowest.
 
-Each arm (everything, without the lowest-rated 10, 25, 50%, without as many random ones) is trained
-from several seeds; results.json and report.html say which did better. A second call goes on where
-the first one stopped.
+The rater is exported. Each arm (everything, without the lowest-rated 10, 25, 50%, without as many
+random ones) is trained from several seeds; results.json and report.html say which did better. A
+second call goes on where the first one stopped.
 """
 
 from collections.abc import Sequence
 import pathlib
-import sys
 
 from dr_keras.commands import common
 from dr_keras.system.extras import require_study_extra
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    arguments = common.argument_parser(__doc__).parse_args(argv)
+@common.verb("retraining-study", common.Task.COMPARE, __doc__)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Prints the table of arms, the verdict, and where the report is."""
+    arguments = parser.parse_args(argv)
     require_study_extra()
     from dr_keras.studies import retraining as retraining_study
 
@@ -30,7 +31,6 @@ def _main(argv: Sequence[str] | None = None) -> int:
         )
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
     print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")
-    return 0
 
 
 def table(found: dict) -> str:
@@ -51,12 +51,3 @@ def table(found: dict) -> str:
         lines.append(f"{name:14}{arm['examples']:>10,}{shares[0]:>11}{shares[1]:>13}{value:>20}")
     lines.append("(corrupted and mislabelled: share of what the arm leaves out)")
     return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-retraining-study`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

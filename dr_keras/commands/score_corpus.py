@@ -1,16 +1,15 @@
 """Scores every document of a corpus with an exported rater.
 
-  score_corpus --rater run/export --input my.jsonl --output my.scores.parquet
+  dr-keras score-corpus --rater run/export --input my.jsonl --output my.scores.parquet
 
 The score file (Parquet or JSONL, by its suffix) holds id, source, score, percentile and windows of
-every document; the manifest beside it says which corpus and which rater. filter_corpus --scores
+every document; the manifest beside it says which corpus and which rater. filter-corpus --scores
 reads it, so that the share to discard can change without scoring again. Records that cannot be read
 are listed in <output>.errors.jsonl. A run that was stopped goes on when it is started again; with
 --runner it runs on Apache Beam. The corpus may also come from gin (score_corpus.corpus).
 """
 
 from collections.abc import Sequence
-import sys
 
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import (
@@ -43,8 +42,9 @@ class ScoringProgress:
             self._line.close()
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = common.argument_parser(__doc__, base_dir=False)
+@common.verb("score-corpus", common.Task.FILTER, __doc__, base_dir=False)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints how many documents have a score, by source, and what could not be read."""
     add_corpus_and_rater(parser)
     parser.add_argument(
         "--output",
@@ -88,12 +88,3 @@ def _main(argv: Sequence[str] | None = None) -> int:
 def _source_line(name: str, facts: dict) -> str:
     mean = f", mean score {facts['mean_score']:.4f}" if facts["scored"] else ""
     return f"{name}: {facts['documents']} documents{mean}"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-score-corpus`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

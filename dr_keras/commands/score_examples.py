@@ -1,21 +1,21 @@
-"""Scores examples of your own with an exported rater of examples or images.
+"""Scores examples of your own, images among them, with an exported rater.
 
-  score_examples --rater run/export --gin_file my.gin --output my.scores.jsonl
+  dr-keras score-examples --rater run/export --gin_file my.gin --output my.scores.jsonl
 
 The gin file names the dataset: score_examples.corpus = @my_corpus, a function of your module that
 returns a tf.data.Dataset of dicts. The score file holds id, source, score, percentile and windows
-(1), a line an example. Text is scored by score_corpus.
+(1), a line an example. Text is scored by score-corpus.
 """
 
 from collections.abc import Sequence
-import sys
 
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import add_trust
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    parser = common.argument_parser(__doc__, base_dir=False)
+@common.verb("score-examples", common.Task.FILTER, __doc__, base_dir=False)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Prints how many examples have a score, by source."""
     parser.add_argument(
         "--rater", required=True, metavar="DIR", help="exported rater: <run>/export, or a version"
     )
@@ -46,12 +46,3 @@ def _main(argv: Sequence[str] | None = None) -> int:
     for source, facts in manifest["by_source"].items():
         print(f"  {source}: {facts['documents']} examples, mean score {facts['mean_score']:.4f}")
     return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-score-examples`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,18 +1,19 @@
 """Trains a language model on a corpus, from scratch, with Keras.
 
 Needs gin bindings for train_language_model.data and LanguageModelTrainer.model_fn; every
-configuration that meta_train accepts has the pieces, for instance
+configuration that meta-train accepts has the pieces, for instance
   --gin_file=experiments/quickstart.gin --gin_param='train_language_model.data = @text_data'
 """
 
 from collections.abc import Sequence
-import sys
 
 from dr_keras.commands import common
 
 
-def _main(argv: Sequence[str] | None = None) -> int:
-    arguments = common.argument_parser(__doc__).parse_args(argv)
+@common.verb("train-language-model", common.Task.COMPARE, __doc__)
+def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Prints the final loss on held-out text, by source."""
+    arguments = parser.parse_args(argv)
     from dr_keras.runs import language_model_run  # after the quiet start-up
 
     common.parse_gin(arguments)
@@ -23,13 +24,3 @@ def _main(argv: Sequence[str] | None = None) -> int:
     for source, value in sorted(record.final_by_source.items()):
         print(f"  {source}: {value:.4f}")
     print(f"look at it: tensorboard --logdir {arguments.base_dir}")
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dr-keras-train-language-model`."""
-    return common.run(_main, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

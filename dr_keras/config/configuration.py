@@ -121,7 +121,8 @@ def import_configurables() -> set[str]:
     `parse` calls this where a name is unknown. Entry points are left out, and Beam's transforms,
     which gin has no part in: importing Beam takes seconds, prints warnings, and is optional.
     """
-    return _import_below(dr_keras, without=("dr_keras.commands", "dr_keras.corpus_jobs.beam"))
+    entry_points = "dr_keras.__main__", "dr_keras.commands"
+    return _import_below(dr_keras, without=(*entry_points, "dr_keras.corpus_jobs.beam"))
 
 
 def _import_below(package, without: tuple[str, ...]) -> set[str]:

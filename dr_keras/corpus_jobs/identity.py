@@ -183,5 +183,5 @@ def check_scored_texts(
     raise DataError(
         f"The corpus is not the one that {scores} is about: a text changed under its id, or copies"
         f" are missing ({name} {ours[name][:12]} and not {manifest[name][:12]}{where}). Score it"
-        " again (score_corpus --overwrite)."
+        " again (dr-keras score-corpus --overwrite)."
     )

@@ -115,7 +115,7 @@ _SCHEMA = {
 def validate(found: Mapping) -> None:
     """Raises DataError, naming the place, unless `found` has the form described above."""
     if not isinstance(found, Mapping) or found.get("study") != "evidence":
-        raise DataError("results: this is no results.json of dr-keras-evaluate")
+        raise DataError("results: this is no results.json of dr-keras evaluate")
     if found.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
             f"results: schema_version is {found.get('schema_version')!r}, this dr_keras reads"

@@ -1,6 +1,7 @@
-"""Exit status and words of entry points."""
+"""Exit status and words of verbs, and their standard streams: closed, full, without a character."""
 
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from dr_keras.commands import common
 from dr_keras.errors import DataError
 import gin
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+PRINTS = "print(chr(0xB1), chr(0x2192), chr(0xDCFF))"
+
 
 @gin.configurable(module="test_common")
 def sample_step(size, rate=gin.REQUIRED):
@@ -21,7 +25,7 @@ def sample_step(size, rate=gin.REQUIRED):
 
 
 def run_sample(argv):
-    arguments = common.argument_parser("A sample.").parse_args(argv)
+    arguments = common.ArgumentParser("A sample.").parse_args(argv)
     common.parse_gin(arguments)
     print(arguments.base_dir, sample_step())
 
@@ -36,10 +40,10 @@ def test_flags_are_handed_to_gin(capsys, tmp_path):
 
 
 def test_flags_that_a_command_does_without():
-    arguments = common.argument_parser("x", base_dir=False, gin=False).parse_args([])
+    arguments = common.ArgumentParser("x", base_dir=False, gin=False).parse_args([])
     assert vars(arguments) == {}
     with pytest.raises(SystemExit):
-        common.argument_parser("x").parse_args([])
+        common.ArgumentParser("x").parse_args([])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ def test_status_of_main_is_kept():
 
 def test_another_keras_backend_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert common.run(lambda argv: 0) == 2
+    assert common.run(run_sample, ["--base_dir", "x"]) == 2
     assert "KERAS_BACKEND is set to 'jax'" in capsys.readouterr().err
 
 
@@ -99,7 +103,7 @@ def test_start_is_quiet_and_a_closed_pipe_is_no_error():
         "from dr_keras.commands import common\n"
         "import sys\n"
         "assert 'tensorflow' not in sys.modules\n"
-        "common.argument_parser('', base_dir=False, gin=False).parse_args([])\n"
+        "common.ArgumentParser('', base_dir=False, gin=False).parse_args([])\n"
         "import keras_hub, tensorflow as tf\n"
         "tf.constant(1)\n"
         "def main(argv):\n"
@@ -144,3 +148,84 @@ def test_a_sigterm_handler_of_the_caller_stays():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert seen == [signal.SIGTERM]
+
+
+# The rest runs in processes of their own.
+
+
+def run_in_shell(main, redirect="", *arguments, **environment):
+    """Runs a command whose main is `main`, through a shell; TensorFlow is not imported."""
+    program = (
+        "import os, sys; from dr_keras.commands import common\n"
+        f"sys.exit(common.run(lambda argv: {main}))\n"
+    )
+    return subprocess.run(
+        ["bash", "-c", f'"$0" -c "$@" {redirect}', sys.executable, program, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "", **environment},
+        capture_output=True,
+        cwd="/",
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("main", [PRINTS, "print('x', flush=True)", "print('x' * 100000)"])
+def test_full_standard_output(main, unbuffered):
+    result = run_in_shell(main, ">/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"error: standard output: No space left on device; make room")
+    assert result.stderr.count(b"\n") == 1
+
+
+def test_help_to_a_full_device():
+    main = "common.ArgumentParser('x').parse_args()"
+    result = run_in_shell(main, ">/dev/full", "--help")
+    assert result.returncode == 2 and result.stderr.count(b"\n") == 1
+    assert result.stderr.startswith(b"error: standard output: No space left")
+
+
+def test_closed_streams():
+    opened = "print('x') or print('y', file=sys.stderr) or os.open('/dev/null', 0) > 2 and 7"
+    for redirect in (">&-", ">&- 2>&-", ">&- 2>&- <&-"):
+        result = run_in_shell(opened, redirect)
+        assert (result.returncode, result.stdout) == (7, b"")
+        assert result.stderr == (b"y\n" if redirect == ">&-" else b"")
+
+
+def test_an_error_that_nobody_can_be_told():
+    main = "open('/no/such/file')"
+    for redirect in ("2>/dev/full", "2>&-"):
+        assert run_in_shell(main, redirect).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+)
+def test_ascii_terminals(environment):
+    result = run_in_shell(PRINTS, **environment)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout == b"\\xb1 \\u2192 \\udcff\n"
+
+
+def test_a_broken_pipe_of_something_else_is_a_defect():
+    main = "(_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe'))"
+    result = run_in_shell(main)
+    assert result.returncode == 1 and b"Traceback" in result.stderr
+
+
+def test_arguments_that_are_not_utf8():
+    result = run_in_shell("0", "", os.fsdecode(b"a\xff.jsonl"))
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"error: 'a\\udcff.jsonl' is not UTF-8, and TensorFlow")
+    assert result.stderr.count(b"\n") == 1
+
+
+def test_the_traceback_is_there_for_whoever_asks():
+    result = run_in_shell("open('/no/such/file')")
+    assert result.stderr == (
+        b"error: /no/such/file: No such file or directory; check the name and that the folder it"
+        b" lies in is there\n"
+    )
+    result = run_in_shell("open('/no/such/file')", DR_KERAS_TRACEBACK="1")
+    assert result.returncode == 2 and result.stderr.startswith(b"Traceback")
+    assert b"\nerror: /no/such/file: " in result.stderr

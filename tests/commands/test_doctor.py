@@ -11,7 +11,7 @@ import test_findings
 
 from dr_keras.commands import doctor
 from dr_keras.commands.doctor_checks import machine, probe
-from dr_keras.commands.doctor_checks.finding import OK, PROBLEM, WARNING, Finding
+from dr_keras.commands.doctor_checks.findings import OK, PROBLEM, WARNING, Finding
 
 
 def test_the_facts_of_this_machine():
@@ -151,9 +151,30 @@ def test_it_runs_where_nothing_is_installed(tmp_path):
 
 @pytest.mark.long
 def test_on_this_machine():
-    command = [sys.executable, "-m", "dr_keras.commands.doctor", "--json"]
+    command = [sys.executable, "-m", "dr_keras", "doctor", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(machine._ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     found = json.loads(done.stdout)
     assert done.returncode == 0, found["findings"]
     assert found["facts"]["probe"]["steps"].keys() == probe.STEPS.keys()
+
+
+@pytest.mark.parametrize(
+    "files, share",
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({}, None),
+    ],
+)
+def test_the_containers_share_of_the_cores(monkeypatch, files, share):
+    def read_text(path, encoding):
+        name = str(path).removeprefix("/sys/fs/cgroup/")
+        if name not in files:
+            raise FileNotFoundError(name)
+        return files[name]
+
+    monkeypatch.setattr(machine.pathlib.Path, "read_text", read_text)
+    assert machine._cores().get("share") == share

@@ -35,7 +35,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(capsys, command, arguments):
-    main = importlib.import_module(f"dr_keras.commands.{command}").main
+    where = "" if command == "build_savedmodel" else "dr_keras.commands."  # that one is in tools/
+    main = importlib.import_module(f"{where}{command}").main
     assert main(arguments.split()) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1, printed

@@ -200,7 +200,7 @@ def test_workers_need_a_rater_that_they_can_load(tmp_path):
 
 
 def _start(folder, out, workers=None):
-    command = [sys.executable, "-m", "dr_keras.commands.filter_corpus"]
+    command = [sys.executable, "-m", "dr_keras", "filter-corpus"]
     command += ["--rater", str(folder / "export"), "--input", str(out.parent / "c.jsonl")]
     command += ["--output_dir", str(out), "--discard_fraction", "0.5", "--seed", "1"]
     command += ["--score_file", str(out) + "-scores.parquet"]

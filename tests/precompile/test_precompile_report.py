@@ -229,7 +229,7 @@ def test_what_a_user_does_wrong_is_one_line(capsys, arguments, message):
 def test_a_real_compile_for_a_tpu(tmp_path):
     pytest.importorskip("libtpu", reason=WITHOUT_AOT)
     path = tmp_path / "lines.jsonl"
-    command = [sys.executable, "-m", "dr_keras.commands.precompile", *TINY, "--json", path]
+    command = [sys.executable, "-m", "dr_keras", "precompile", *TINY, "--json", path]
     command += ["--topology", "v5e:2x2", "--save_hlo", tmp_path / "hlo"]
     subprocess.run(command, check=True)
     lines = {line["program"]: line for line in report.read_lines(path)}
@@ -238,7 +238,7 @@ def test_a_real_compile_for_a_tpu(tmp_path):
         assert line["fits"] and line["chips"] == 4 and line["usable_bytes"] == int(15.75 * 2**30)
         assert line["argument_bytes"] >= sum(line["arguments"].values())
     assert lines["train_step"]["alias_bytes"] > 0  # Keras' variables are assigned in place
-    again = [sys.executable, "-m", "dr_keras.commands.precompile", "--from_hlo", tmp_path / "hlo"]
+    again = [sys.executable, "-m", "dr_keras", "precompile", "--from_hlo", tmp_path / "hlo"]
     again += ["--topology", "v5e:2x2", "--json", tmp_path / "again.jsonl"]
     subprocess.run(again, check=True)
     for line in report.read_lines(tmp_path / "again.jsonl"):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+import build_savedmodel  # of tools/
 import numpy as np
 import pytest
 
-from dr_keras.commands import build_savedmodel
 from dr_keras.errors import ArtefactError
 from dr_keras.serving.loading import load_rater, shipped_raters
 import gin

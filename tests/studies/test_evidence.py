@@ -263,7 +263,7 @@ def test_random_in_oversized_batches_of_a_single_pass_is_not_run_twice(folder, t
 
 @pytest.mark.long
 def test_two_processes_split_the_cells_of_one_folder(folder, tmp_path):
-    command_line = [sys.executable, "-m", "dr_keras.commands.evaluate"]
+    command_line = [sys.executable, "-m", "dr_keras", "evaluate"]
     command_line += arguments(folder, tmp_path / "study", **{"evidence.sweep": "()",
                               "evidence.discard_fraction": "0.5"})  # fmt: skip
     both = [subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -166,17 +166,13 @@ def _cores() -> dict:
     found["usable"] = found["machine"]
     if hasattr(os, "sched_getaffinity"):
         found["usable"] = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        found["share"] = int(quota) / int(period)
-    with contextlib.suppress(OSError, ValueError):
-        folder = pathlib.Path("/sys/fs/cgroup/cpu")
-        quota, period = (
-            int((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii"))
-            for name in ("quota", "period")
-        )
-        if quota > 0:
-            found["share"] = quota / period
+    folder = pathlib.Path("/sys/fs/cgroup")  # of version 2, and of version 1
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        with contextlib.suppress(OSError, ValueError):
+            texts = [(folder / file).read_text(encoding="ascii") for file in files]
+            quota, period = map(int, " ".join(texts).split())
+            if quota > 0:
+                found["share"] = quota / period
     return found
 
 
@@ -194,14 +190,9 @@ def _encoding() -> dict[str, str]:
 
 
 _FACTS: dict[str, Callable] = {
-    "python": _python,
-    "versions": _versions,
-    "requirements": _requirements,
-    "tensorflow_files": _tensorflow_files,
-    "environment": _environment,
-    "memory": _memory,
-    "folders": _folders,
-    "cores": _cores,
-    "nodes": _nodes,
-    "encoding": _encoding,
-}
+    fact.__name__[1:]: fact
+    for fact in (
+        _python, _versions, _requirements, _tensorflow_files, _environment, _memory, _folders,
+        _cores, _nodes, _encoding,
+    )
+}  # fmt: skip

@@ -134,23 +134,16 @@ def _libtpu() -> dict | None:
         import importlib.util
 
         found = importlib.util.find_spec("libtpu")
-        if found is None:
+        if found is None or not found.submodule_search_locations:
             return None
-        path = os.path.join(list(found.submodule_search_locations)[0], "libtpu.so")
+        path = os.path.join(found.submodule_search_locations[0], "libtpu.so")
     ctypes.CDLL(path)
     return {"path": path}
 
 
 STEPS: dict[str, Callable] = {
-    "tensorflow": _tensorflow,
-    "keras": _keras,
-    "text": _text,
-    "devices": _devices,
-    "threads": _threads,
-    "xla": _xla,
-    "gin": _gin,
-    "rater": _rater,
-    "libtpu": _libtpu,
+    step.__name__[1:]: step
+    for step in (_tensorflow, _keras, _text, _devices, _threads, _xla, _gin, _rater, _libtpu)
 }
 
 

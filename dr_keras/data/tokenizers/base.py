@@ -106,5 +106,5 @@ def read_asset(path: str, what: str) -> bytes:
     except tf.errors.OpError as error:
         raise DataError(
             f"{path}: the {what} cannot be read ({error.message}): correct the path, or learn a"
-            " vocabulary with dr-keras-learn-vocabulary."
+            " vocabulary with dr-keras learn-vocabulary."
         ) from error

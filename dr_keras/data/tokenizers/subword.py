@@ -197,7 +197,7 @@ def sentencepiece_tokenizer(
     if not model.is_control(0) or 0 in (model.bos_id(), model.eos_id()):
         raise ConfigurationError(
             f"{proto}: id 0 is {model.id_to_piece(0)!r}, but dr_keras masks id 0 as padding: train"
-            " the model with pad_id=0, or learn one with dr-keras-learn-vocabulary."
+            " the model with pad_id=0, or learn one with dr-keras learn-vocabulary."
         )
     end_id = model.eos_id() if end_token is None else model.piece_to_id(end_token)
     if end_id <= 0 or end_id == model.unk_id():

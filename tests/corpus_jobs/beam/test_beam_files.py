@@ -149,7 +149,7 @@ def test_a_full_disk_on_a_worker_is_one_line(letters, tmp_path, capsys, monkeypa
 
 def _run(arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "dr_keras.commands.filter_corpus", *arguments],
+        [sys.executable, "-m", "dr_keras", "filter-corpus", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
