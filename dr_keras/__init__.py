@@ -6,8 +6,26 @@ by itself starts nothing.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # for type checkers and editors, which run nothing
+    from dr_keras.corpus_jobs.corpus_filter import filter_corpus
+    from dr_keras.data.corpora.embedded import embedded_corpus
+    from dr_keras.data.prepare import corpus_from_path, text_data
+    from dr_keras.data.tokenizers import byte_tokenizer
+    from dr_keras.meta.inner_optimizers import adam, adamw
+    from dr_keras.meta.outer_optimizer import OuterAdam
+    from dr_keras.meta.trainer import MetaTrainer
+    from dr_keras.models.language_model import language_model
+    from dr_keras.models.losses import next_token_loss
+    from dr_keras.models.rater import text_rater
+    from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
+    from dr_keras.pipelines.reweight import reweight
+    from dr_keras.pipelines.top_k import top_k
+    from dr_keras.serving.export import export_rater
+    from dr_keras.serving.loading import load_rater
 
 _WHERE = {
     "MetaTrainer": "dr_keras.meta.trainer",
@@ -29,14 +47,33 @@ _WHERE = {
     "top_k": "dr_keras.pipelines.top_k",
 }
 
-__all__ = [*sorted(_WHERE), "__version__"]  # noqa: PLE0604
+__all__ = [
+    "MetaTrainer",
+    "OuterAdam",
+    "__version__",
+    "adam",
+    "adamw",
+    "byte_tokenizer",
+    "corpus_from_path",
+    "embedded_corpus",
+    "export_rater",
+    "filter_by_percentile",
+    "filter_corpus",
+    "language_model",
+    "load_rater",
+    "next_token_loss",
+    "reweight",
+    "text_data",
+    "text_rater",
+    "top_k",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'dr_keras' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

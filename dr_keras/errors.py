@@ -46,7 +46,8 @@ def as_raised(error: Exception) -> Exception:
     text = " ".join(str(error).split())
     if not any(wrapping in text for wrapping in _WRAPPINGS):
         return error
-    inner, seen = error, set()
+    inner: BaseException | None = error
+    seen: set[int] = set()
     while inner is not None and id(inner) not in seen:
         seen.add(id(inner))
         said = " ".join(str(inner).split())

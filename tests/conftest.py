@@ -1,6 +1,8 @@
 """What every test gets: quiet logs, the TensorFlow backend, and no gin bindings left by others."""
 
+import logging
 import os
+from pathlib import Path
 import time
 
 # Both are read when TensorFlow and Keras are first imported, so they are set before any test is.
@@ -16,6 +18,18 @@ import gin
 # An example that takes long on a busy machine is no failure.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+def fail_at_own_deprecated_calls(record: logging.LogRecord) -> bool:
+    """TensorFlow logs what it deprecates: "From <file of the caller>:<line>: ... is deprecated"."""
+    said = record.getMessage()
+    ours = said.startswith(f"From {Path(__file__).parents[1] / 'dr_keras'}{os.sep}")
+    if ours and " is deprecated" in said:
+        raise DeprecationWarning(said)
+    return True
+
+
+logging.getLogger("tensorflow").addFilter(fail_at_own_deprecated_calls)
 
 # On two cores, without the tests marked `long`.
 TARGET_SECONDS = 600

@@ -104,6 +104,7 @@ def test_setup_cfg_lists_every_package():
 def test_the_wheel_holds_the_modules_the_gin_files_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dr_keras").rglob("*.py")}
+    wanted.add("dr_keras/py.typed")  # annotations are for whoever uses it, too
     for package, folder in DATA_PACKAGES.items():
         below = package.replace(".", "/")
         for path in (ROOT / folder).rglob("*.gin" if folder == "gin" else "*"):
@@ -139,11 +140,11 @@ def test_the_wheel_asks_for_what_has_been_tried(wheel):
 def test_the_installed_package_finds_its_folders(installed, outside):
     code = (
         "import dr_keras, sys\n"
-        "from dr_keras.config import configuration\n"
+        "from dr_keras.config import gin_files\n"
         "print(dr_keras.__file__)\n"
-        "print(configuration.packaged_folder('gin'))\n"
-        "print(configuration.packaged_folder('savedmodels'))\n"
-        "print(' '.join(configuration.packaged_gin_files()))\n"
+        "print(gin_files.packaged_folder('gin'))\n"
+        "print(gin_files.packaged_folder('savedmodels'))\n"
+        "print(' '.join(gin_files.packaged_gin_files()))\n"
     )
     result = run([installed / "python", "-c", code], outside)
     assert result.returncode == 0, result.stderr

@@ -64,6 +64,7 @@ case "$*" in
     touch "$(dirname "$0")/../installed" ;;
 '-m dr_keras quickstart'*|'-m pytest'*)
     echo "ran: $*"; echo "with: $0"; echo "path: $PYTHONPATH"; exit "${FAKE_STATUS:-0}" ;;
+'-m ruff'*|'-m mypy'*) echo "style: $*"; exit "${FAKE_STYLE:-0}" ;;
 *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
 """
@@ -145,6 +146,33 @@ def test_the_tests_add_what_they_need_and_pytest_has_the_last_word(machine):
     assert result.stdout.splitlines()[0] == ran.replace("long -k adam", "kill tests/meta")
     machine.run("quickstart")
     assert machine.done() == [], "the tests' environment serves for running, too"
+
+
+STYLE = ["style: -m ruff format --check --quiet", "style: -m ruff check --quiet", "style: -m mypy"]
+
+
+@pytest.mark.parametrize(
+    "arguments, wrong, wanted, status",
+    [
+        ([], "0", [*STYLE, "ran: -m pytest -n 2 --dist loadfile"], 0),
+        ([], "1", [*STYLE, "ran: -m pytest -n 2 --dist loadfile"], 1),
+        (["--style"], "0", STYLE, 0),
+        (["--style"], "1", STYLE, 1),
+        (["tests/meta"], "1", ["ran: -m pytest -n 2 --dist loadfile tests/meta"], 0),
+    ],
+)
+def test_the_style_comes_first_and_fails_the_command(machine, arguments, wrong, wanted, status):
+    machine.add_python("python3", "3.12.4", FAKE_INSTALLED="yes")
+    result = machine.run("test", *arguments, FAKE_STYLE=wrong)
+    lines = [line for line in result.stdout.splitlines() if line.startswith(("style", "ran"))]
+    assert (lines, result.returncode) == (wanted, status)
+    said_so = "the style is not as pyproject.toml has it" in result.stderr
+    assert said_so == bool(status)
+
+
+def test_failing_tests_keep_their_status_after_the_style(machine):
+    machine.add_python("python3", "3.12.4", FAKE_INSTALLED="yes")
+    assert machine.run("test", FAKE_STATUS="3").returncode == 3
 
 
 def allowed_tensorflows():

@@ -31,9 +31,15 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path, names: set[str]) -> set[str]:
-    """Modules of dr_keras that `path` imports, wherever in the file it does."""
+    """Modules of dr_keras that `path` imports, wherever in the file it does.
+
+    But for the branch in which the top level names things for type checkers.
+    """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    tree = ast.parse(path.read_text(), str(path))
+    if path == PACKAGE / "__init__.py":
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: imports are written in full"
             each = [f"{node.module}.{alias.name}" for alias in node.names]

@@ -10,7 +10,7 @@ Cases, all of the same rater on the same windows of `--sequence` random tokens:
     top_k, filter_by_percentile, reweight
     dataset_filter        Dataset.filter, the rater called on one example at a time
     unsorted, length_sorted   documents of mixed length in batches of B_up as they come, padded to
-                          the longest of each batch, and by `filtering.bucketing.score_by_length`
+                          the longest of each batch, and by `serving.windows.score_by_length`
 
 A round runs every case once, in a new order. `share_of_bare` is the median over rounds of the ratio
 of examples per second within one round, `cpu_share_of_bare` that of examples per second of this
@@ -43,7 +43,7 @@ import dr_keras
 from dr_keras.models.rater import text_rater
 from dr_keras.rating.fractions import oversized_batch
 from dr_keras.rating.reference import ReferenceDistribution
-from dr_keras.serving import bucketing
+from dr_keras.serving import windows
 from dr_keras.serving.frozen import freeze
 
 VOCABULARY = 258
@@ -132,7 +132,7 @@ def cases(rater: keras.Model, options) -> dict[str, tuple[Callable | tf.data.Dat
         "reweight": (pairs.apply(dr_keras.reweight(rater, oversized)), count),
         "dataset_filter": (singly, few),
         "unsorted": (unsorted, count),
-        "length_sorted": (lambda: bucketing.score_by_length(one_batch, mixed, oversized), count),
+        "length_sorted": (lambda: windows.score_by_length(one_batch, mixed, oversized), count),
     }
 
 

@@ -48,7 +48,7 @@ import importlib.util, os, sys
 level, root = sys.argv[1:]
 names = ["dr_keras", "tensorflow", "tensorflow_text", "keras_hub", "gin", "pyarrow"]
 names += ["sklearn", "scipy", "jinja2", "matplotlib"]  # the extra that the quick start needs
-names += ["pytest", "hypothesis"] if level == "test" else []
+names += ["pytest", "hypothesis", "ruff", "mypy"] if level == "test" else []
 specs = [importlib.util.find_spec(name) for name in names]
 if not all(specs):
     sys.exit(1)

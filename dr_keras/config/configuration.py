@@ -23,30 +23,11 @@ import tokenize
 import dr_keras
 from dr_keras.config import gin_files as files
 from dr_keras.config.bound_values import MACRO, check_bound_values
-from dr_keras.config.gin_files import Binding, Origin, nearest, packaged_folder, packaged_gin_files
-from dr_keras.config.run_configuration import (
-    PARSED_CONFIG,
-    check_same_config,
-    operative_config,
-    parsed_config,
-    write_operative_config,
-)
+from dr_keras.config.gin_files import Binding, Origin, nearest
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.system.extras import ADVICE, STUDY
 import gin
 from gin import config as gin_config
-
-__all__ = [
-    "PARSED_CONFIG",
-    "check_same_config",
-    "import_configurables",
-    "operative_config",
-    "packaged_folder",
-    "packaged_gin_files",
-    "parse",
-    "parsed_config",
-    "write_operative_config",
-]
 
 # How gin begins its message about a name it does not know.
 _UNKNOWN = "No configurable matching"
@@ -72,7 +53,7 @@ def parse(
     Raises:
       ConfigurationError: anything that is wrong with the configuration.
     """
-    arguments = [*map(_as_list, (gin_files, gin_params, search)), complete]
+    arguments = _as_list(gin_files), _as_list(gin_params), _as_list(search), complete
     try:
         _parse(*arguments)
     except ConfigurationError as error:

@@ -3,7 +3,7 @@
 `dr_keras.config.configuration` is the door to this module.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import difflib
 import logging
@@ -15,7 +15,7 @@ import tokenize
 from typing import NamedTuple
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.system.whole_files import is_remote
+from dr_keras.system.whole_files import is_remote, opened
 import gin
 from gin import config as gin_config
 from gin import config_parser
@@ -42,7 +42,7 @@ def packaged_gin_files() -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gin"))
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """ " Did you mean 'x'?" for the most similar of `names`, or nothing."""
     close = difflib.get_close_matches(name, sorted(set(names)), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
@@ -56,15 +56,9 @@ def exists(path: str) -> bool:
     return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
 
 
-def _open_remote(path: str):
-    import tensorflow as tf
-
-    return tf.io.gfile.GFile(path)
-
-
 def register_with_gin() -> None:
     """Lets plain `gin.parse_config_file` find remote files and the packaged ones, too."""
-    gin_config.register_file_reader(_open_remote, lambda path: is_remote(path) and exists(path))
+    gin_config.register_file_reader(opened, lambda path: is_remote(path) and exists(path))
     with contextlib.suppress(ConfigurationError):
         gin.add_config_file_search_path(str(packaged_folder("gin")))
 
@@ -171,11 +165,13 @@ def scan(path: str, folders: Sequence[str], including: tuple[str, ...] = ()) -> 
         raise ConfigurationError(f"gin files include each other in a circle: {circle}.")
     bindings: list[Binding] = []
     try:
-        with _open_remote(path) if is_remote(path) else open(path, encoding="utf-8") as lines:
+        with opened(path) as lines:
             for statement in config_parser.ConfigParser(lines, _NoReferences()):
                 if isinstance(statement, config_parser.BindingStatement):
                     origin = Origin(path, statement.location.line_num)
-                    bindings.append(Binding(*statement[:3], origin))
+                    bindings.append(
+                        Binding(statement.scope, statement.selector, statement.arg_name, origin)
+                    )
                 elif isinstance(statement, config_parser.IncludeStatement):
                     included = _find_included(statement, path, folders)
                     bindings.extend(scan(included, folders, (*including, path)))
@@ -190,7 +186,7 @@ def scan_text(text: str, origin: Origin) -> list[Binding]:
     """The bindings in the text of a --gin_param that gin has parsed already."""
     statements = config_parser.ConfigParser(text, _NoReferences())
     return [
-        Binding(*statement[:3], origin)
+        Binding(statement.scope, statement.selector, statement.arg_name, origin)
         for statement in statements
         if isinstance(statement, config_parser.BindingStatement)
     ]

@@ -8,12 +8,11 @@
 
 from collections.abc import Sequence
 import os
-from pathlib import Path
 
 from dr_keras.config.gin_files import exists
 from dr_keras.errors import ConfigurationError
 from dr_keras.system import whole_files
-from dr_keras.system.whole_files import is_remote
+from dr_keras.system.whole_files import opened
 import gin
 
 PARSED_CONFIG = "parsed_config.gin"
@@ -38,7 +37,7 @@ def parsed_config() -> str:
 
 def write_operative_config(base_dir: str | os.PathLike, step: int) -> str:
     """Writes `<base_dir>/operative_config-<step>.gin` and returns its path."""
-    path = _join(base_dir, f"operative_config-{step}.gin")
+    path = os.path.join(base_dir, f"operative_config-{step}.gin")
     whole_files.write_text(path, operative_config())
     return path
 
@@ -58,9 +57,10 @@ def check_same_config(
       ConfigurationError: the directory holds a run with other bindings, which are listed.
     """
     text = parsed_config() if text is None else text
-    path = _join(base_dir, PARSED_CONFIG)
+    path = os.path.join(base_dir, PARSED_CONFIG)
     if exists(path):
-        recorded = _read(path)
+        with opened(path) as file:
+            recorded = file.read()
         known, given = _bindings(recorded), _bindings(text)
         names = sorted(set(known) | set(given))
         changed = [name for name in names if known.get(name) != given.get(name)]
@@ -99,16 +99,3 @@ def _bindings(text: str) -> dict[str, str]:
     """Values by name. Comments and imports do not make a configuration another one."""
     pairs = (line.split(" = ", 1) for line in text.splitlines() if not line.startswith("#"))
     return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
-
-
-def _join(base_dir: str | os.PathLike, name: str) -> str:
-    return os.path.join(os.fspath(base_dir), name)
-
-
-def _read(path: str) -> str:
-    if not is_remote(path):
-        return Path(path).read_text(encoding="utf-8")
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(path) as file:
-        return file.read()

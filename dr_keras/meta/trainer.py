@@ -27,7 +27,7 @@ from dr_keras.meta.outer_optimizer import OuterAdam
 from dr_keras.meta.population import Population
 from dr_keras.meta.problem import InnerState, inner_losses, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
-from dr_keras.system.interruption import Interruption
+from dr_keras.system.progress import Interruption
 import gin
 
 ON_NONFINITE = ("stop", "reinit")

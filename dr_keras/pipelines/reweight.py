@@ -79,8 +79,7 @@ def batch_weights(scores: tf.Tensor, temperature: float = 1.0) -> tf.Tensor:
     NaN counts as minus infinity, whose weight is 0. Where every score does, nothing is known and
     all weights are 1; scores of plus infinity share all the weight.
     """
-    low = tf.constant(-math.inf, scores.dtype)
-    scores = tf.where(tf.math.is_nan(scores), low, scores)
+    scores = pipelines.without_nan(scores)
     best = tf.reduce_max(scores)
     # infinity minus itself is not 0
     below = tf.where(scores == best, tf.zeros_like(scores), (scores - best) / temperature)

@@ -6,13 +6,14 @@ anew into batches of the size it scores, and the rater is frozen to constants fo
 
 from collections.abc import Callable
 import dataclasses
+import math
 import os
 
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, DrKerasError
-from dr_keras.serving import rater_inputs
-from dr_keras.serving.frozen import FrozenRater, freeze_outputs
+from dr_keras.serving.frozen import FrozenRater, freeze_outputs, width_conditions
+from dr_keras.serving.loading import load_rater
 
 Rater = Callable | str | os.PathLike
 Key = Callable | str | None
@@ -26,8 +27,6 @@ def resolve_rater(rater: Rater) -> Callable:
       ArtefactError: there is no rater at the path.
     """
     if isinstance(rater, (str, os.PathLike)):
-        from dr_keras.serving.loading import load_rater  # which itself imports from filtering
-
         return load_rater(rater)
     if not callable(rater):
         raise ConfigurationError(
@@ -101,7 +100,7 @@ class ScoredBatches:
     def _outputs(self, batch) -> dict[str, tf.Tensor]:
         """The rater's outputs, of as many rows as the batch has."""
         features = self.select(batch)
-        widths = rater_inputs.width_conditions(self.frozen.owner, features)
+        widths = width_conditions(self.frozen.owner, features)
         with tf.control_dependencies([tf.Assert(*condition) for condition in widths]):
             outputs = self.frozen(features)
         return {
@@ -222,6 +221,11 @@ def _readings(element_spec) -> list[bool]:
     rows = [isinstance(p, tf.RaggedTensorSpec) and p.ragged_rank == 0 for p in parts]
     unknown = [part.shape[0] is None and not row for part, row in zip(parts, rows)]
     return [True] if parts and all(unknown) else [False, True]
+
+
+def without_nan(scores: tf.Tensor) -> tf.Tensor:
+    """The scores, minus infinity where they are NaN: what is not known ranks below everything."""
+    return tf.where(tf.math.is_nan(scores), tf.constant(-math.inf, scores.dtype), scores)
 
 
 def take(batch, rows: tf.Tensor):

@@ -9,6 +9,7 @@ a corpus are from it is its drift.
 import dataclasses
 import json
 import math
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -173,7 +174,11 @@ def kolmogorov_smirnov(scores, reference: ReferenceDistribution) -> float:
     distance = 0.0
     # one function has steps and the other is straight in between: they are furthest at a place of
     # either, just before it or at it
-    for side, at_quantile in (("left", below / last), ("right", (upto - 1) / last)):
+    sides: tuple[tuple[Literal["left", "right"], np.ndarray], ...] = (
+        ("left", below / last),
+        ("right", (upto - 1) / last),
+    )
+    for side, at_quantile in sides:
         ours = np.searchsorted(scores, places, side=side) / scores.size
         theirs = np.where(upto > below, at_quantile, between)
         distance = max(distance, float(np.max(np.abs(ours - theirs))))

@@ -15,7 +15,7 @@ from dr_keras.errors import CheckpointError
 from dr_keras.meta.checkpoints import load_rater_weights, rater_steps
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import next_token_loss
-from dr_keras.runs.exporters import export_examples
+from dr_keras.serving.export import export_examples
 import gin
 
 
@@ -28,7 +28,7 @@ class Experiment:
       rater: Keras model from features to scores.
       inner_model: builds an inner Keras model.
       per_example_loss: (outputs, batch) -> [B].
-      exporter: writes the rater as an artefact; see `dr_keras.runs.exporters`.
+      exporter: writes the rater as an artefact; see `dr_keras.serving.export`.
       seed: of the run.
     """
 

@@ -9,110 +9,47 @@ A rater whose graph has operations beyond core TensorFlow (a subword tokenizer's
 only where these are registered. `assets.extra/core/1/` is then a second SavedModel with the
 signatures that do without, for programs and servers that lack them.
 
-What depends on the kind of data is behind one interface. A kind (text, images, ...) is
+What depends on the kind of data lies in one file for each kind (`text`, `examples`, `images`):
 
-  - a class with what `RaterKind` lists, which gives the signatures to write: `TextKind` in
-    `serving.text_signatures`, made and handed to `write_artefact` by `serving.export.export_rater`;
+  - a subclass of `signatures.RaterKind` with what is exported, and the signatures registered with
+    it; an exporter in `serving.export` makes it and hands it to `write_artefact`;
   - a subclass of `serving.loaded.LoadedRater`, which says how Python values become inputs of these
-    signatures: `LoadedTextRater` in `serving.loaded_text`;
-  - a line in `serving.loading.LOADED_KINDS`, by which `load_rater` finds that subclass.
+    signatures, and a line in `serving.loading.LOADED_KINDS`, by which `load_rater` finds it.
 
-Every kind has the signatures `serving_default`, `serve_tf_examples` and `keep_probability`, and may
-have more. All outputs are dicts, with `score` and `percentile` float32 [B] from whatever scores.
-Made here are
+Made here, of every kind, are
 
     get_metadata    (nothing)           -> metadata, a JSON string
     serve_metadata  request string [B]  -> metadata [B], for TensorFlow Serving, which takes no
                                            request without inputs; what it says does not matter
 """
 
-from collections.abc import Callable
-import dataclasses
+import importlib.util
 import json
 import logging
 import os
-from typing import Protocol
 import uuid
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.formats.reading import names_in
 from dr_keras.errors import ArtefactError, ConfigurationError
 from dr_keras.rating.reference import ReferenceDistribution
-from dr_keras.serving import folder, operations, warmup
+from dr_keras.serving import folder, operations
 from dr_keras.serving import metadata as metadata_file
+from dr_keras.serving.signatures import RaterKind, References, Signature
 from dr_keras.system import locks
 
 # Servers are given a folder of versions, hence the 1.
 CORE_COPY = os.path.join(metadata_file.ASSETS, "core", "1")
+# The name that servers look for.
+WARMUP = os.path.join(metadata_file.ASSETS, "tf_serving_warmup_requests")
 # Of the name of a version, leading zeros included; Python refuses to read numbers of thousands.
 _MOST_DIGITS = 100
 # Seconds that another export may take to rename its version.
 _WAIT = 60.0
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Endpoint:
-    """One signature.
-
-    Attributes:
-      function: tensors, in the order of `inputs`, -> dict of tensors. A default value of an
-        argument becomes the signature's default, which TensorFlow Serving fills in.
-      inputs: one named TensorSpec an argument.
-    """
-
-    function: Callable[..., dict[str, tf.Tensor]]
-    inputs: list[tf.TensorSpec]
-
-
-@dataclasses.dataclass(frozen=True)
-class References:
-    """Distributions of scores, under which percentiles are taken.
-
-    Attributes:
-      units: of what the network scores at once: windows of text, images.
-      documents: of whole documents, which may have several windows; `units` again where there is no
-        difference.
-    """
-
-    units: ReferenceDistribution
-    documents: ReferenceDistribution
-
-
-class RaterKind(Protocol):
-    """A rater of one kind of data, ready to be exported.
-
-    Attributes:
-      kind: its name in `rater.json` and in `loading.LOADED_KINDS`.
-      rater: the Keras model.
-      requires: modules that must be imported before the SavedModel loads.
-      trackables: objects whose resources must be saved with the graph.
-      assets: files to copy, by their path below `assets.extra/`.
-      core_signatures: those made of core TensorFlow operations alone.
-    """
-
-    kind: str
-    rater: keras.Model
-    requires: list[str]
-    trackables: list
-    assets: dict[str, str]
-    core_signatures: tuple[str, ...]
-
-    def facts(self) -> dict:
-        """What `rater.json` says of this kind beside what it says of all; JSON-able.
-
-        Part of the rater's fingerprint, so that raters that score differently have different ones.
-        """
-
-    def endpoints(self, references: References) -> dict[str, Endpoint]:
-        """The signatures but those of the metadata; `serving_default` among them."""
-
-    def warmup_requests(self) -> list[tuple[str, dict[str, np.ndarray]]]:
-        """Signatures and inputs by which a server gets warm, a few of each that it should know."""
 
 
 def write_artefact(
@@ -156,16 +93,16 @@ def write_artefact(
     # servers look at integer names only
     temporary = os.path.join(directory, f"tmp-{uuid.uuid4().hex[:12]}")
     try:
-        endpoints = rater_kind.endpoints(references) | _metadata_endpoints(facts)
-        _save(temporary, endpoints, rater_kind.trackables)
+        signatures = rater_kind.signatures(references)
+        _save(temporary, signatures | _of_metadata(facts), rater_kind.trackables)
         if rater_kind.requires:
-            core = {name: endpoints[name] for name in rater_kind.core_signatures}
+            core = {name: one for name, one in signatures.items() if one.core}
             _save(os.path.join(temporary, CORE_COPY), core, [])
         for name, source in rater_kind.assets.items():
             target = os.path.join(temporary, metadata_file.ASSETS, name)
             tf.io.gfile.makedirs(os.path.dirname(target))
             tf.io.gfile.copy(source, target)
-        warmup.write_requests(temporary, rater_kind.warmup_requests())
+        _write_warmup(temporary, signatures)
         metadata_file.write(temporary, facts)
         _warn_of_foreign_operations(temporary, rater_kind.requires)
         # Of two exports at a time both get a version, the one that is done first the lower.
@@ -222,7 +159,7 @@ def version_names(directory: str | os.PathLike) -> list[tuple[int, str]]:
     return sorted(found, key=lambda version: (version[0], -len(version[1])))
 
 
-def _metadata_endpoints(facts: dict) -> dict[str, Endpoint]:
+def _of_metadata(facts: dict) -> dict[str, Signature]:
     text = json.dumps(facts)
 
     @tf.function(input_signature=[], autograph=False)
@@ -231,19 +168,53 @@ def _metadata_endpoints(facts: dict) -> dict[str, Endpoint]:
 
     request = tf.TensorSpec([None], tf.string, name="request")
     return {
-        "get_metadata": Endpoint(lambda: {"metadata": stored()}, []),
-        "serve_metadata": Endpoint(
+        "get_metadata": Signature(lambda: {"metadata": stored()}, []),
+        "serve_metadata": Signature(
             lambda request: {"metadata": tf.fill(tf.shape(request), stored())}, [request]
         ),
     }
 
 
-def _save(directory: str, endpoints: dict[str, Endpoint], trackables: list) -> None:
+def _save(directory: str, signatures: dict[str, Signature], trackables: list) -> None:
     archive = keras.export.ExportArchive()
-    # Variables are found in the endpoints; a tracked Keras model would be stored a second time.
+    # Variables are found in the signatures; a tracked Keras model would be stored a second time.
     for resource in trackables:
         archive.track(resource)
     # Keras makes the first endpoint serving_default
-    for name in sorted(endpoints, key=lambda name: name != "serving_default"):
-        archive.add_endpoint(name, endpoints[name].function, endpoints[name].inputs)
+    for name in sorted(signatures, key=lambda name: name != "serving_default"):
+        archive.add_endpoint(name, signatures[name].function, list(signatures[name].inputs))
     archive.write_out(directory, verbose=False)
+
+
+def can_warm_up() -> bool:
+    """Whether warm-up requests can be made here."""
+    return importlib.util.find_spec("tensorflow_serving") is not None
+
+
+def _write_warmup(directory: str, signatures: dict[str, Signature]) -> None:
+    """Writes what TensorFlow Serving sends through a model before it takes traffic.
+
+    Without it the first requests pay for what TensorFlow does once. The file is a TFRecord of
+    `PredictionLog` messages, which belong to the protocol of TensorFlow Serving and come with
+    `pip install dr_keras[serving]`; without them the file is left out, and all else is the same.
+    """
+    requests = {name: one.warmup for name, one in signatures.items() if one.warmup}
+    if not can_warm_up() or not requests:
+        return
+    # an extra, and its import takes a second
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    path = os.path.join(directory, WARMUP)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.TFRecordWriter(path) as writer:
+        for signature, inputs in requests.items():
+            request = predict_pb2.PredictRequest()
+            # The server does not look at the name here: it has one model at hand.
+            request.model_spec.name = "rater"
+            request.model_spec.signature_name = signature
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())

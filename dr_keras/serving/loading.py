@@ -14,9 +14,9 @@ from dr_keras.serving.loaded import LoadedRater
 
 # By the `kind` in rater.json: module and class that a rater of the kind is loaded as.
 LOADED_KINDS = {
-    "text": ("dr_keras.serving.loaded_text", "LoadedTextRater"),
-    "examples": ("dr_keras.serving.loaded_examples", "LoadedExampleRater"),
-    "images": ("dr_keras.serving.loaded_examples", "LoadedImageRater"),
+    "text": ("dr_keras.serving.text", "LoadedTextRater"),
+    "examples": ("dr_keras.serving.examples", "LoadedExampleRater"),
+    "images": ("dr_keras.serving.images", "LoadedImageRater"),
 }
 
 

@@ -1,18 +1,172 @@
-"""What the signatures of every kind of rater have in common."""
+"""Signatures of raters: what an exported rater can be asked, one place for each.
 
+A signature is registered with the kind of rater that has it, as a function from the rater to its
+inputs, what it computes, and a request by which servers get warm:
+
+    @TextKind.signature("serve_length")
+    def _serve_length(rater: TextKind, served: Signature, references: References) -> Signature:
+        text = tf.TensorSpec([None], tf.string, name="text")
+        return Signature(lambda text: {"length": tf.strings.length(text)}, [text])
+
+Nothing else needs a line: the artefact, its warm-up requests and its copy for servers without
+further operations take what is registered, and so do kinds that are derived from this one. A user's
+own module does the same, imported by a line of their gin file. Registered with every kind are
+
+    serve_tf_examples  examples string [B]: tf.train.Example -> score, percentile
+    keep_probability   <inputs of serving_default>, discard_fraction float64 [], batch_size int32 []
+                                                             -> score, percentile, keep_probability
+
+and each kind says itself what `serving_default` is. All outputs are dicts; what scores returns
+`score` and `percentile`, float32 [B], B >= 0.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import ClassVar
+
+import keras
+import numpy as np
 import tensorflow as tf
 
+from dr_keras.errors import ConfigurationError
 from dr_keras.rating.reference import ReferenceDistribution
 
-# Of the signature keep_probability, after the inputs that are scored.
-KEEP_INPUTS = (
-    tf.TensorSpec([], tf.float64, name="discard_fraction"),
-    tf.TensorSpec([], tf.int32, name="batch_size"),
-)
+# Names that `served` and the artefact give.
+MADE_ELSEWHERE = ("serving_default", "get_metadata", "serve_metadata")
 # 10 ** 18 is the highest power of ten that an int64 holds.
 _DIGITS = 18
 _LIMB = 10**9
 _LARGEST = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One signature.
+
+    Attributes:
+      function: tensors, in the order of `inputs`, -> dict of tensors. A default value of an
+        argument becomes the signature's default, which TensorFlow Serving fills in.
+      inputs: one named TensorSpec an argument.
+      warmup: inputs by which a server gets warm; None where it need not know this one.
+      core: whether it is made of core TensorFlow operations alone in every rater of its kind.
+    """
+
+    function: Callable[..., dict[str, tf.Tensor]]
+    inputs: Sequence[tf.TensorSpec]
+    warmup: Mapping[str, np.ndarray | np.generic] | None = None
+    core: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class References:
+    """Distributions of scores, under which percentiles are taken.
+
+    Attributes:
+      units: of what the network scores at once: windows of text, images.
+      documents: of whole documents, which may have several windows; `units` again where there is no
+        difference.
+    """
+
+    units: ReferenceDistribution
+    documents: ReferenceDistribution
+
+
+class RaterKind:
+    """A rater of one kind of data, ready to be exported.
+
+    Attributes:
+      kind: its name in `rater.json` and in `loading.LOADED_KINDS`.
+      rater: the Keras model.
+      requires: modules that must be imported before the SavedModel loads.
+      trackables: objects whose resources must be saved with the graph.
+      assets: files to copy, by their path below `assets.extra/`.
+    """
+
+    kind: ClassVar[str]
+    _makers: ClassVar[dict[str, Callable]] = {}
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls._makers = {}
+
+    def __init__(self, rater: keras.Model):
+        self.rater = rater
+        self.requires: list[str] = []
+        self.trackables: list = []
+        self.assets: dict[str, str] = {}
+
+    @classmethod
+    def signature(cls, name: str) -> Callable:
+        """Decorator: `make(rater, served, references)` gives the Signature `name` of this kind.
+
+        `rater` is the RaterKind to be exported, `served` its `serving_default`.
+
+        Raises:
+          ConfigurationError: the kind has a signature of this name.
+        """
+        if name in cls._makers or name in MADE_ELSEWHERE:
+            raise ConfigurationError(
+                f"{cls.__name__} has a signature {name!r} already: choose another name."
+            )
+
+        def register(make: Callable) -> Callable:
+            cls._makers[name] = make
+            return make
+
+        return register
+
+    def signatures(self, references: References) -> dict[str, Signature]:
+        """All signatures but those of the metadata."""
+        served = self.served(references)
+        makers: dict[str, Callable] = {}
+        for base in reversed(type(self).__mro__):
+            makers |= vars(base).get("_makers", {})
+        made = {name: make(self, served, references) for name, make in makers.items()}
+        return {"serving_default": served, **made}
+
+    def facts(self) -> dict:
+        """What `rater.json` says of this kind beside what it says of all; JSON-able.
+
+        Part of the rater's fingerprint, so that raters that score differently have different ones.
+        """
+        raise NotImplementedError
+
+    def served(self, references: References) -> Signature:
+        """`serving_default`: what the rater scores."""
+        raise NotImplementedError
+
+    def parse(self, examples: tf.Tensor) -> Sequence[tf.Tensor]:
+        """The inputs of `serving_default` from serialised tf.train.Examples, string [B]."""
+        raise NotImplementedError
+
+    def example(self) -> tf.train.Example | None:
+        """One by which a server gets warm."""
+        return None
+
+
+@RaterKind.signature("serve_tf_examples")
+def _serve_tf_examples(rater: RaterKind, served: Signature, references: References) -> Signature:
+    spec = tf.TensorSpec([None], tf.string, name="examples")
+    example = rater.example()
+    warmup = example and {"examples": np.array([example.SerializeToString()], object)}
+    return Signature(lambda examples: served.function(*rater.parse(examples)), [spec], warmup)
+
+
+@RaterKind.signature("keep_probability")
+def _keep_probability(rater: RaterKind, served: Signature, references: References) -> Signature:
+    fraction = tf.TensorSpec([], tf.float64, name="discard_fraction")
+    size = tf.TensorSpec([], tf.int32, name="batch_size")
+
+    def keep_probability(*values):
+        *scored, discard_fraction, batch_size = values
+        return with_keep_probability(served.function(*scored), discard_fraction, batch_size)
+
+    warmup: dict[str, np.ndarray | np.generic] = {
+        "discard_fraction": np.float64(0.5),
+        "batch_size": np.int32(64),
+    }
+    warmup |= {**(served.warmup or {})}
+    return Signature(keep_probability, [*served.inputs, fraction, size], warmup)
 
 
 def outputs(
@@ -43,7 +197,7 @@ def with_keep_probability(
 ) -> dict[str, tf.Tensor]:
     """Adds `keep_probability` float32 [B]: the chance to survive batch top-K.
 
-    P[Binomial(B_up - 1, 1 - p) <= B - 1] = I_p(B_up - B, B), as `rating.keep_probability` has
+    P[Binomial(B_up - 1, 1 - p) <= B - 1] = I_p(B_up - B, B), as `rating.fractions` has
     it, but with fraction and batch size known only when the graph runs.
 
     Args:

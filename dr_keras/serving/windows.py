@@ -1,15 +1,41 @@
-"""Texts of any length in a graph: cut into windows, scored, and put together again.
+"""Texts of any length: cut into windows, scored, and put together again.
 
 A text of n tokens has ceil(n / S) windows, cut every S tokens, the last one shorter. Its score is
 the mean of its windows' scores, each weighted by its number of tokens. A text without any token
 (the empty text) has one window of nothing but padding.
+
+A text that is too long to be cut in one go is cut a few windows at a time (`window_blocks`). They
+are the windows of the whole text, to the token. A text of bytes may be taken apart anywhere. Other
+tokenizers look at what stands around a token, and at the beginning of a text, so their texts are
+taken apart only at white space, and only where the tokens around it come out the same with and
+without the cut.
+
+Outside a graph, windows are scored in batches of like length (`score_by_length`), so that little of
+what a rater computes is padding: sorted by length, cut into batches, and each batch cut to the
+smallest of a few widths that holds its longest window. Widths are few, because accelerators compile
+a program for each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from typing import Any, cast
 
+import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.tokenizers import Tokenizer
+from dr_keras.errors import ConfigurationError
+
+# Tokens of a text: bytes -> int32 [n], without padding.
+Encode = Callable[[bytes], np.ndarray]
+
+STEP_BYTES = 1 << 20
+_CONTEXT = 256  # bytes on both sides of a cut that have to agree
+_TRIES = 32  # white spaces tried before the piece is made longer
+_SPACES = (b" ", b"\n", b"\t")
+
+
+# --------------------------------------------------------------------------------------- in a graph
 
 
 def text_windows(
@@ -50,7 +76,8 @@ def _flat_tokens(tokenizer: Tokenizer, text: tf.Tensor) -> tuple[tf.Tensor, tf.T
         total = tf.reduce_sum(lengths)
         joined = tf.strings.reduce_join(text, axis=0)[tf.newaxis]
         return tokenizer.tensor_encode(joined, tf.maximum(total, 1))[0, :total], lengths
-    ids = tokenizer.tensor_encode(text, None)  # as wide as the longest
+    # None: as wide as the longest, which only these tokenizers take
+    ids = cast(Any, tokenizer).tensor_encode(text, None)
     return ids[ids != 0], tf.math.count_nonzero(ids, axis=1, dtype=tf.int32)
 
 
@@ -112,3 +139,166 @@ def document_scores(
     totals = tf.math.unsorted_segment_sum(weighted, owner, documents)
     sizes = tf.math.unsorted_segment_sum(weights, owner, documents)
     return tf.cast(tf.math.divide_no_nan(totals, sizes), tf.float32), sizes <= 0
+
+
+# ----------------------------------------------------------------------- long texts, piece by piece
+
+
+def window_blocks(
+    text: bytes,
+    encode: Encode,
+    sequence_length: int,
+    cut_anywhere: bool,
+    step_bytes: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Cuts one text into windows, about `step_bytes` of it at a time.
+
+    Args:
+      text: any bytes.
+      encode: the tokenizer.
+      sequence_length: S, tokens in a window.
+      cut_anywhere: whether the tokens of two halves are always those of the whole.
+      step_bytes: bytes of text that are tokenized at once; more where no cut can be found. None:
+        `STEP_BYTES`.
+
+    Yields:
+      int32 [n, S] with n >= 1: the windows in order; only the very last is padded, with 0. Nothing
+      where the text has no token.
+    """
+    rest = np.zeros(0, np.int32)
+    for piece in _pieces(text, None if cut_anywhere else encode, step_bytes or STEP_BYTES):
+        ids = np.concatenate([rest, encode(piece)])
+        whole = len(ids) // sequence_length * sequence_length
+        if whole:
+            yield ids[:whole].reshape(-1, sequence_length)
+        rest = ids[whole:]
+    if len(rest):
+        yield np.pad(rest, (0, sequence_length - len(rest)))[np.newaxis]
+
+
+def _pieces(text: bytes, encode: Encode | None, step_bytes: int) -> Iterator[bytes]:
+    start, stop = 0, step_bytes
+    while stop < len(text):
+        cut = (stop, stop) if encode is None else _safe_cut(text, start, stop, encode)
+        if cut is None:
+            stop += step_bytes
+            continue
+        yield text[start : cut[0]]
+        start, stop = cut[1], cut[1] + step_bytes
+    yield text[start:]
+
+
+def _safe_cut(text: bytes, start: int, stop: int, encode: Encode) -> tuple[int, int] | None:
+    """Where a piece ends and the next one begins, which may leave out the space between."""
+    place = stop
+    for _ in range(_TRIES):
+        place = max(text.rfind(space, start + 1, place) for space in _SPACES)
+        if place < 0:
+            return None
+        left = text[max(start, place - _CONTEXT) : place]
+        together = encode(left + text[place : place + _CONTEXT])
+        for begin in (place, place + 1):
+            right = encode(text[begin : place + _CONTEXT])
+            if np.array_equal(together, np.concatenate([encode(left), right])):
+                return place, begin
+    return None
+
+
+# --------------------------------------------------------------------------- batches of like length
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bucket:
+    """One batch.
+
+    Attributes:
+      rows: int64 [n], which windows are in it.
+      width: tokens that each is cut or padded to.
+    """
+
+    rows: np.ndarray
+    width: int
+
+
+def bucket_widths(longest: int, shortest: int = 32) -> tuple[int, ...]:
+    """Widths from `shortest` to `longest`, alternately 1.5 and 4/3 times the one before.
+
+    32, 48, 64, 96, 128, 192, ... and `longest` itself: 9 widths for 512 tokens, 13 for 2048. A
+    window fills at least two thirds of the smallest width that holds it, or is shorter than
+    `shortest`.
+
+    Raises:
+      ConfigurationError: a width below 1.
+    """
+    if longest < 1 or shortest < 1:
+        raise ConfigurationError(
+            f"bucket_widths needs widths of at least 1 token, not longest {longest} and shortest"
+            f" {shortest}."
+        )
+    widths, power = set(), shortest
+    while power < longest:
+        widths.update({power, min(power + (power + 1) // 2, longest)})
+        power *= 2
+    return tuple(sorted(widths | {longest}))
+
+
+def length_buckets(
+    lengths: Sequence[int] | np.ndarray, batch_size: int, widths: Sequence[int]
+) -> Iterator[Bucket]:
+    """Groups windows of like length.
+
+    Args:
+      lengths: int [N], tokens in each window, at least 0.
+      batch_size: windows in a batch; only the last batch has fewer.
+      widths: ascending; see `bucket_widths`.
+
+    Yields:
+      Batches, the longest windows first (too little memory shows at once), that together hold every
+      window once. Of equal lengths the earlier window comes first.
+
+    Raises:
+      ConfigurationError: batch size below 1, or a window longer than the last width.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    fit = np.asarray(widths, np.int64)
+    if batch_size < 1:
+        raise ConfigurationError(f"batch_size is {batch_size}: give an integer of at least 1.")
+    if sizes.size and (not fit.size or sizes.max() > fit[-1]):
+        raise ConfigurationError(
+            f"A window of {sizes.max()} tokens fits none of the widths {fit.tolist()}: cut"
+            " windows to the longest width, or add a wider one."
+        )
+    order = np.argsort(-sizes, kind="stable")
+    for first in range(0, order.size, batch_size):
+        rows = order[first : first + batch_size]
+        yield Bucket(rows, int(fit[np.searchsorted(fit, sizes[rows[0]])]))
+
+
+def score_by_length(
+    score: Callable[[np.ndarray], np.ndarray],
+    tokens: np.ndarray,
+    batch_size: int,
+    widths: Sequence[int] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Scores windows in batches of like length.
+
+    Args:
+      score: int32 [n, W] -> scores [n], for any W of `widths`. Padding must not change scores.
+      tokens: int32 [N, S], padded with 0 at the end.
+      batch_size: windows in a batch.
+      widths: ascending, the last at least as long as any window; None: `bucket_widths(S)`.
+      progress: called after each batch with the number of windows scored by it.
+
+    Returns:
+      float32 [N], in the order of `tokens`.
+    """
+    tokens = np.asarray(tokens)
+    scores = np.zeros(len(tokens), np.float32)
+    # up to the last real token: a hole in the middle of a window is kept
+    lengths = np.where(tokens != 0, np.arange(1, tokens.shape[1] + 1), 0).max(axis=1, initial=0)
+    for bucket in length_buckets(lengths, batch_size, widths or bucket_widths(tokens.shape[1])):
+        scores[bucket.rows] = np.asarray(score(tokens[bucket.rows, : bucket.width]))
+        if progress is not None:
+            progress(len(bucket.rows))
+    return scores

@@ -27,8 +27,7 @@ import time
 import filelock
 
 from dr_keras.errors import DrKerasError
-from dr_keras.system import holders
-from dr_keras.system.claims import STALE_AFTER, Claims
+from dr_keras.system.claims import STALE_AFTER, Claims, described, is_of_this_host, this_process
 from dr_keras.system.whole_files import is_remote
 
 # Seconds that one who comes second waits, for somebody who is about to end.
@@ -68,7 +67,7 @@ def alone(
     """
     path = os.fspath(path).removeprefix("file://")
     key = path.rstrip("/") if is_remote(path) else os.path.realpath(path)
-    us = holders.this_process(doing)
+    us = this_process(doing)
     give_up_at = time.monotonic() + (WAIT if wait is None else wait)
     while (here := _enter(key, us)) is not us:
         if here["thread"] == us["thread"]:
@@ -103,7 +102,8 @@ def alone_at(
             with alone(given.arguments[argument], doing, error, is_file=is_file):
                 return function(*arguments, **named)
 
-        locked.__signature__ = signature  # gin looks at it without following __wrapped__
+        # gin looks at it without following __wrapped__
+        setattr(locked, "__signature__", signature)  # noqa: B010
         return locked
 
     return decorate
@@ -203,12 +203,12 @@ def _made(folder: pathlib.Path) -> Iterator[None]:
 def _refusal(path: str, is_file: bool, holder: dict) -> str:
     age = holder.get("age", 0.0)
     silent = ""
-    if age > STALE_AFTER / 5 and not holders.is_of_this_host(holder):
+    if age > STALE_AFTER / 5 and not is_of_this_host(holder):
         silent = (
             f" It was last heard of {age:.0f} s ago; where it died, this works from"
             f" {STALE_AFTER:.0f} s on."
         )
     return (
-        f"{path} is being written to by {holders.described(holder)}: wait until it is done, stop"
+        f"{path} is being written to by {described(holder)}: wait until it is done, stop"
         f" it, or name another {'file' if is_file else 'folder'}.{silent}"
     )

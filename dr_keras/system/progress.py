@@ -1,7 +1,9 @@
-"""One line of progress: how far, how fast, how long still, and the number that matters."""
+"""A long run at a terminal: one line that says how far it is, and Ctrl-C answered between steps."""
 
 import contextlib
+import signal
 import sys
+import threading
 import time
 from typing import TextIO
 
@@ -94,3 +96,39 @@ class Progress:
         with contextlib.suppress(OSError):
             self._stream.write(text)
             self._stream.flush()
+
+
+class Interruption:
+    """Context manager: `requested` holds the signal's number once one has come.
+
+    The first signal only sets the flag, so that a step is never cut in two and the run can be
+    saved; a second Ctrl-C interrupts at once. Outside the main thread, where Python takes no
+    signal handlers, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._previous: dict = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number, frame):
+        if self.requested is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = number
+        print("\nstopping after this step; the run is being saved", flush=True)
+
+    def __exit__(self, *exception):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def leave(self) -> None:
+        """Ends the program the way the signal would have."""
+        if self.requested == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.requested is not None:
+            raise SystemExit(128 + self.requested)

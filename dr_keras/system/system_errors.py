@@ -88,8 +88,8 @@ def explained(error: BaseException) -> str | None:
 
 def original(error: BaseException) -> BaseException:
     """The error itself: gin raises a copy of a subclass, which has lost number and file name."""
-    while type(error).__mro__[1] is type(error.__context__):
-        error = error.__context__
+    while (inner := error.__context__) is not None and type(error).__mro__[1] is type(inner):
+        error = inner
     return error
 
 

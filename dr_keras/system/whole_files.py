@@ -31,16 +31,17 @@ def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> No
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes `content` to `path`, in place of what was there, and makes its folder."""
-    with replacing(path) as temporary, _opened(temporary) as file:
+    with replacing(path) as temporary, opened(temporary, "wb") as file:
         file.write(content)
 
 
-def _opened(path: str) -> AbstractContextManager:
+def opened(path: str, mode: str = "r") -> AbstractContextManager:
+    """A file to read or write, local or remote; as text it is UTF-8."""
     if not is_remote(path):
-        return open(path, "wb")
+        return open(path, mode, encoding=None if "b" in mode else "utf-8")
     import tensorflow as tf  # Only a remote path is worth the seconds that this takes.
 
-    return tf.io.gfile.GFile(path, "wb")
+    return tf.io.gfile.GFile(path, mode)
 
 
 @contextlib.contextmanager

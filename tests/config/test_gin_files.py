@@ -4,18 +4,18 @@ import re
 
 import pytest
 
-from dr_keras.config import configuration
+from dr_keras.config import configuration, gin_files
 import gin
 from gin import config as gin_config
 
-FILES = configuration.packaged_gin_files()
+FILES = gin_files.packaged_gin_files()
 # Files of the other folders are parts: they say in their header what the including file must set.
 EXPERIMENTS = [name for name in FILES if name.startswith("experiments/")]
 PARTS = [name for name in FILES if name not in EXPERIMENTS]
 
 
 def header(name):
-    text = (configuration.packaged_folder("gin") / name).read_text(encoding="utf-8")
+    text = (gin_files.packaged_folder("gin") / name).read_text(encoding="utf-8")
     return "\n".join(re.match(r"(?:#.*\n)*", text)[0].splitlines())
 
 
@@ -36,7 +36,7 @@ def open_macros():
 def test_files_are_found():
     assert "runs/meta_train.gin" in FILES
     assert EXPERIMENTS
-    assert not list(configuration.packaged_folder("gin").rglob("__init__.py"))
+    assert not list(gin_files.packaged_folder("gin").rglob("__init__.py"))
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -17,8 +17,8 @@ from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.meta.seeds import seeded
 from dr_keras.models.losses import squared_error
 from dr_keras.runs.experiment import Experiment
-from dr_keras.runs.exporters import export_examples
 from dr_keras.runs.meta_training import meta_train
+from dr_keras.serving.export import export_examples
 import gin
 
 BINDINGS = """

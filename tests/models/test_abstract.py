@@ -5,12 +5,12 @@ import resource
 
 import pytest
 
-from dr_keras.config import configuration
+from dr_keras.config import configuration, gin_files
 from dr_keras.models.abstract import build_abstract
 from dr_keras.models.language_model import language_model
 from dr_keras.models.rater import text_rater
 
-SIZED = [name for name in configuration.packaged_gin_files() if re.search(r"_\d+m\.gin$", name)]
+SIZED = [name for name in gin_files.packaged_gin_files() if re.search(r"_\d+m\.gin$", name)]
 
 
 def test_there_are_sizes():

@@ -6,7 +6,7 @@ import pytest
 from dr_keras.data.document_rows import document_ids
 from dr_keras.data.examples import ExampleSet
 from dr_keras.runs.export import recorded_operative_config, reference_sample
-from dr_keras.runs.exporters import document_scores
+from dr_keras.serving.export import document_scores
 
 
 def windows(counts):

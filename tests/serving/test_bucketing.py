@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.serving.bucketing import bucket_widths, length_buckets, score_by_length
+from dr_keras.serving.windows import bucket_widths, length_buckets, score_by_length
 
 
 def test_widths_are_few_and_alternate():

@@ -11,7 +11,7 @@ from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.meta.scoring import Scorer
 from dr_keras.models.image_models import image_rater
 from dr_keras.rating.fractions import keep_probability
-from dr_keras.runs.exporters import export_examples, export_images
+from dr_keras.serving.export import export_examples, export_images
 
 SHAPE = (8, 6, 1)
 

@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.data.tokenizers import byte_tokenizer
-from dr_keras.serving import warmup
+from dr_keras.serving import artefact
 from dr_keras.serving.artefact import versions, write_artefact
 from dr_keras.serving.loading import load_rater
-from dr_keras.serving.text_signatures import TextKind
+from dr_keras.serving.text import TextKind
 
 WINDOW = 16  # of the rater in conftest.py
 
@@ -17,14 +17,14 @@ def kind(live_rater):
     return TextKind(live_rater, byte_tokenizer(), WINDOW, "text", 2)
 
 
-def test_a_version_is_not_there_while_it_is_written(kind, references, tmp_path):
+def test_a_version_is_not_there_while_it_is_written(kind, references, tmp_path, monkeypatch):
     seen = []
 
-    def breaks_off():  # the graph has been saved by then
+    def breaks_off(*arguments):  # the graph has been saved by then
         seen.append((versions(tmp_path), len(list(tmp_path.rglob("saved_model.pb")))))
         raise KeyboardInterrupt
 
-    kind.warmup_requests = breaks_off
+    monkeypatch.setattr(artefact, "_write_warmup", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         write_artefact(kind, tmp_path, references[0])
     assert seen == [([], 1)] and not list(tmp_path.rglob("saved_model.pb"))
@@ -50,5 +50,5 @@ def test_a_version_is_whole_from_the_moment_that_it_has_its_name(
     assert versions(tmp_path) == [1]
     found = load_rater(tmp_path)
     assert found.score_texts(["some text"])["score"].shape == (1,)
-    warm = tmp_path / "1" / warmup.PATH
-    assert kind.warmup_requests() and warm.exists() == warmup.available()
+    warm = tmp_path / "1" / artefact.WARMUP
+    assert warm.exists() == artefact.can_warm_up()

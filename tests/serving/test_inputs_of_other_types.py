@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import DataError
-from dr_keras.runs.exporters import export_examples
+from dr_keras.serving.export import export_examples
 from dr_keras.serving.loading import load_rater
 
 FLOATS = "whole numbers, and these are float"

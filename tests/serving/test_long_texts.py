@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dr_keras.data.tokenizers import byte_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
-from dr_keras.serving import loaded_text, long_texts
+from dr_keras.serving import text as text_rater
+from dr_keras.serving import windows
 
 S = 7
 PROSE = "the cats sat at the bat.  a cat and a rat,\nat a mat! \u00e9, the rats\tthe bats. "
@@ -67,7 +68,7 @@ def check(tokenizer, text, step_bytes):
 
     asked: list[int] = []
     is_byte = tokenizer.name == "byte"
-    blocks = list(long_texts.window_blocks(text, encode, S, is_byte, step_bytes))
+    blocks = list(windows.window_blocks(text, encode, S, is_byte, step_bytes))
     found = np.concatenate([np.zeros([0, S], np.int32), *blocks])
     expected = windows_of_whole(tokenizer.encode([text])[0])
     np.testing.assert_array_equal(found, expected)
@@ -103,8 +104,8 @@ def test_a_text_that_cannot_be_taken_apart_is_cut_as_a_whole(tokenizers):
 def test_a_long_text_scores_as_a_short_one(loaded, monkeypatch):
     texts = [PROSE * 40, "", "a", PROSE * 13]
     whole = loaded.score_texts(texts, windows_per_batch=8)
-    monkeypatch.setattr(loaded_text, "_BYTES_A_STEP", 100)
-    monkeypatch.setattr(loaded_text.long_texts, "STEP_BYTES", 100)
+    monkeypatch.setattr(text_rater, "_BYTES_A_STEP", 100)
+    monkeypatch.setattr(windows, "STEP_BYTES", 100)
     seen = []
     parts = loaded.score_texts(texts, windows_per_batch=8, progress=seen.append)
     np.testing.assert_allclose(parts["score"], whole["score"], atol=1e-6)

@@ -9,17 +9,17 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.system.claim_files import RemoteFiles
-from dr_keras.system.claims import Claims
+from dr_keras.system import claims
+from dr_keras.system.claims import Claims, RemoteFiles
 
 
 def test_one_holder_at_a_time_and_given_up_at_the_end(tmp_path):
     first, second = Claims(tmp_path), Claims(tmp_path)
     with first.taken("a/b") as mine:
-        assert mine and first.path("a/b").exists()
+        assert mine and (tmp_path / "a/b.claim").exists()
         with second.taken("a/b") as other:
             assert not other
-        assert first.path("a/b").exists()  # the one refused has not removed it
+        assert (tmp_path / "a/b.claim").exists()  # the one refused has not removed it
         with second.taken("c") as other:
             assert other
     assert not list(tmp_path.rglob("*.claim*"))
@@ -35,20 +35,20 @@ def test_an_abandoned_claim_is_taken_over_and_its_owner_leaves_the_new_one_alone
     claims = Claims(tmp_path, stale_after=50)
     with claims.taken("x") as mine:
         assert mine
-        os.utime(claims.path("x"), (time.time() - 100,) * 2)
+        os.utime((tmp_path / "x.claim"), (time.time() - 100,) * 2)
         with Claims(tmp_path, stale_after=50).taken("x") as other:
             assert other
-            held = claims.path("x").read_text()
-        assert not claims.path("x").exists()
-        claims.path("x").write_text(held)
-    assert claims.path("x").read_text() == held  # not ours to remove
+            held = (tmp_path / "x.claim").read_text()
+        assert not (tmp_path / "x.claim").exists()
+        (tmp_path / "x.claim").write_text(held)
+    assert (tmp_path / "x.claim").read_text() == held  # not ours to remove
 
 
 def test_the_claim_of_a_process_that_died_here_is_taken_over_at_once(tmp_path):
     code = "import sys; from dr_keras.system.claims import Claims; import os\n"
     code += "context = Claims(sys.argv[1]).taken('x'); assert context.__enter__(); os._exit(9)"
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    assert ended.returncode == 9 and Claims(tmp_path).path("x").exists()
+    assert ended.returncode == 9 and (tmp_path / "x.claim").exists()
     with Claims(tmp_path).taken("x") as mine:
         assert mine
 
@@ -217,3 +217,64 @@ def test_remote_holders_never_meet(tmp_path):
     for thread in threads:
         thread.join()
     assert set(met) == {1} and len(taken) >= 12
+
+
+# ------------------------------------------------------------------------------------ the holder
+
+
+def test_this_process_is_alive_and_named():
+    me = claims.this_process("filtering")
+    assert not claims.is_dead(me) and claims.is_of_this_host(me)
+    text = claims.described({**me, "process": os.getppid(), "since": 1790000000.0})
+    assert text == (
+        f"filtering, process {os.getppid()} on {me['host']}, since 2026-09-21 14:13:20 UTC"
+    )
+    assert "in another thread of this process" in claims.described(me)
+
+
+@pytest.mark.parametrize(
+    "change, dead",
+    [
+        ({"process": 2**22 + 1}, True),  # no such process
+        ({"started": "another time"}, True),  # the number was given out again
+        ({"started": ""}, False),
+        ({"host": "another"}, False),
+        ({"host": "another", "process": 2**22 + 1}, False),
+        ({"place": "another-boot pid:[1]"}, True),
+        ({"process": "x"}, False),
+        ({"process": None}, False),
+        ({"process": 2**70}, False),
+    ],
+)
+def test_the_dead_are_told_from_the_living(change, dead):
+    assert claims.is_dead(claims.this_process() | change) is dead
+
+
+def test_numbers_of_another_container_say_nothing():
+    me = claims.this_process()
+    boot = me["place"].split(" ")[0]
+    if not boot:
+        pytest.skip("this system has no process namespaces")
+    away = {"process": 2**22 + 1, "place": f"{boot} pid:[1]"}
+    assert not claims.is_dead(me | away)
+
+
+def test_without_proc_ps_says_when_a_process_began(monkeypatch):
+    monkeypatch.setattr(claims.pathlib, "Path", lambda path: pathlib_of_nothing)
+    began = claims._started(os.getpid())
+    assert began == claims._started(os.getpid())
+    assert claims._started(2**22 + 1) == ""
+
+
+class _Nothing:
+    def read_text(self, **settings):
+        raise FileNotFoundError
+
+
+pathlib_of_nothing = _Nothing()
+
+
+@pytest.mark.parametrize("holder", [{}, {"process": []}, {"host": "h"}])
+def test_a_holder_that_cannot_be_read_has_words_too(holder):
+    assert claims.described(holder).startswith("another process, which has not written its name")
+    assert not claims.is_dead(holder)

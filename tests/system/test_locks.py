@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ArtefactError, DataError
-from dr_keras.system import holders, locks
+from dr_keras.system import claims, locks
 
 
 def refused(path, **settings) -> str:
@@ -148,7 +148,7 @@ for _ in range(40):
 
 
 def leave_claim(folder, **changes):
-    holder = holders.this_process("the first run") | {"host": "another", "process": 4711} | changes
+    holder = claims.this_process("the first run") | {"host": "another", "process": 4711} | changes
     (folder / ".dr_keras.claim").write_text(json.dumps(holder) + "\n")
 
 
@@ -202,7 +202,7 @@ def test_a_claim_that_cannot_be_written_is_in_nobodys_way(tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("dr_keras.system.claim_files.json.dumps", full)
+        patched.setattr("dr_keras.system.claims.json.dumps", full)
         entered(tmp_path)
     assert os.listdir(tmp_path) == []
     entered(tmp_path)
@@ -212,7 +212,7 @@ def test_a_lock_that_cannot_be_given_up_does_not_undo_the_work(tmp_path, monkeyp
     def gone(*arguments):
         raise OSError(errno.EIO, "no")
 
-    monkeypatch.setattr("dr_keras.system.claim_files.LocalFiles.give_up", gone)
+    monkeypatch.setattr("dr_keras.system.claims.LocalFiles.give_up", gone)
     entered(tmp_path)
 
 

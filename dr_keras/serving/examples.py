@@ -1,19 +1,117 @@
-"""Loaded raters of named features and of images: arrays, tensors and datasets to scores."""
+"""A rater of examples with named features, such as rows of a table: what is exported, and how
+it is loaded. Its signatures:
+
+    serving_default    <feature> [B, ...], one an input      -> score, percentile
+    serve_tf_examples  examples string [B]: tf.train.Example -> score, percentile
+    keep_probability   <feature> ..., discard_fraction float64 [], batch_size int32 []
+                                                             -> score, percentile, keep_probability
+
+Scores, percentiles and probabilities are float32 [B], B >= 0. Features have the names, types and
+shapes that the rater was meta-trained with; of a tf.train.Example, whole numbers are an int64_list
+and others a float_list.
+"""
 
 import functools
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.errors import DataError
+from dr_keras.data.examples import ExampleSet
+from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.meta.problem import model_inputs
 from dr_keras.serving import schema
 from dr_keras.serving.loaded import LoadedRater, as_arrays, refuse_composite, values_of
+from dr_keras.serving.signatures import RaterKind, References, Signature, outputs
 
-_TYPE = schema.one_of(
+TYPE = schema.one_of(
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",
     "bfloat16", "float32", "float64",
 )  # fmt: skip
-_FEATURE = schema.record({"dtype": _TYPE, "shape": schema.list_of(schema.or_null(schema.whole()))})
+FEATURE = schema.record({"dtype": TYPE, "shape": schema.list_of(schema.or_null(schema.whole()))})
+
+
+class ExampleKind(RaterKind):
+    """A rater of named features; `RaterKind` says what the parts are.
+
+    Args:
+      rater: Keras model from features to scores [B] or [B, 1].
+      examples: a set it was meta-trained with, for the types and shapes of its features.
+
+    Raises:
+      ConfigurationError: the rater reads a feature that the examples do not have.
+    """
+
+    kind = "examples"
+
+    def __init__(self, rater: keras.Model, examples: ExampleSet):
+        super().__init__(rater)
+        self.inputs = rater_inputs(rater, examples)
+
+    def facts(self) -> dict:
+        return {
+            "inputs": {
+                name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()[1:]}
+                for name, spec in self.inputs.items()
+            }
+        }
+
+    def served(self, references: References) -> Signature:
+        def serve(*values):
+            return outputs(self._score(dict(zip(self.inputs, values))), references.units)
+
+        rows = {
+            name: np.zeros([2, *spec.shape[1:]], spec.dtype.as_numpy_dtype)
+            for name, spec in self.inputs.items()
+        }
+        return Signature(serve, [*self.inputs.values()], rows)
+
+    def parse(self, examples: tf.Tensor) -> list[tf.Tensor]:
+        return [*self._parse(examples).values()]
+
+    def _score(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        def score():
+            scores = self.rater(model_inputs(self.rater, features), training=False)
+            return tf.reshape(tf.cast(scores, tf.float32), [-1])
+
+        # Some kernels, fused convolutions among them, fail on a batch of no examples.
+        count = tf.shape(next(iter(features.values())))[0]
+        return tf.cond(count > 0, score, lambda: tf.zeros([0], tf.float32))
+
+    def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The features of serialised tf.train.Examples [B], in the order of `inputs`."""
+        stored = {
+            name: tf.io.FixedLenFeature(
+                spec.shape[1:], tf.int64 if spec.dtype.is_integer else tf.float32
+            )
+            for name, spec in self.inputs.items()
+        }
+        parsed = tf.io.parse_example(examples, stored)
+        return {name: tf.cast(parsed[name], spec.dtype) for name, spec in self.inputs.items()}
+
+
+def rater_inputs(rater: keras.Model, examples: ExampleSet) -> dict[str, tf.TensorSpec]:
+    """The features that a rater reads, batches of any size; all of them where it does not say.
+
+    Raises:
+      ConfigurationError: it reads one that the examples do not have.
+    """
+    names = [tensor.name for tensor in getattr(rater, "inputs", None) or []]
+    if isinstance(rater, keras.Sequential) and names and names[0] not in examples.features:
+        names = []
+    names = names or list(examples.features)
+    missing = [name for name in names if name not in examples.features]
+    if missing:
+        raise ConfigurationError(
+            f"The rater '{rater.name}' reads {missing[0]!r}, and the examples have"
+            f" {sorted(examples.features)}: name its inputs after features."
+        )
+    return {
+        name: tf.TensorSpec(
+            [None, *examples.features[name].shape[1:]], examples.features[name].dtype, name
+        )
+        for name in names
+    }
 
 
 class LoadedExampleRater(LoadedRater):
@@ -25,7 +123,7 @@ class LoadedExampleRater(LoadedRater):
       inputs: name -> {"dtype", "shape"} of the features it reads, shapes without the batch.
     """
 
-    facts = {"inputs": schema.mapping(_FEATURE, keys=schema.NAME, least=1)}
+    facts = {"inputs": schema.mapping(FEATURE, keys=schema.NAME, least=1)}
 
     def __init__(self, path: str, saved_model, metadata: dict):
         super().__init__(path, saved_model, metadata)
@@ -134,33 +232,3 @@ class LoadedExampleRater(LoadedRater):
         single = self._is_single(parts)
         scored = (dataset.batch(batch_size) if single else dataset).map(self)
         return scored.unbatch() if single else scored
-
-
-class LoadedImageRater(LoadedExampleRater):
-    """A `LoadedExampleRater` of images: uint8 in 0 to 255, or floats in 0 to 1."""
-
-    needed = (*LoadedRater.needed, "serve_float_images")
-    facts = {"inputs": schema.record({"image": _FEATURE}, others=_FEATURE), "image_dtype": _TYPE}
-
-    def _check_values(self, name: str, dtype: tf.DType, values: np.ndarray | None) -> None:
-        if name != "image":
-            super()._check_values(name, dtype, values)
-        elif not dtype.is_floating and dtype != tf.uint8:
-            raise DataError(
-                f"The images are {dtype.name}; give uint8 in 0 to 255 or floats in 0 to 1."
-            )
-        elif dtype.is_floating and values is not None and values.size:
-            if not (values.min() >= 0 and values.max() <= 1):
-                raise DataError(
-                    f"The images are floats from {values.min():g} to {values.max():g}; floats must"
-                    " be in 0 to 1. Divide by 255, or give uint8."
-                )
-
-    def _cast(self, name: str, value: tf.Tensor) -> tf.Tensor:
-        if name == "image":
-            return value if value.dtype == tf.uint8 else tf.cast(value, tf.float32)
-        return super()._cast(name, value)
-
-    def _score_features(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        whole = features["image"].dtype == tf.uint8
-        return self.signatures["serving_default" if whole else "serve_float_images"](**features)

@@ -1,20 +1,45 @@
-"""A loaded rater of text: strings, bytes or token ids to scores."""
+"""A rater of text: what is exported, and what a loaded one takes.
+
+Its signatures:
+
+    serving_default    text string [B]                       -> score, percentile
+    serve_tf_examples  examples string [B]: tf.train.Example -> score, percentile
+    serve_tokens       tokens int32 [B, S'], padding_mask bool, S' <= S
+                                                             -> score, percentile
+    keep_probability   text string [B], discard_fraction float64 [], batch_size int32 []
+                                                             -> score, percentile, keep_probability
+    text_windows       text string [B]                       -> tokens int32 [N, S], document [N]
+
+Scores, percentiles and probabilities are float32 [B], B >= 0. Texts longer than S tokens are scored
+window by window and get the mean of their windows' scores, weighed by tokens (`serving.windows`);
+the percentile of a text is taken under the distribution of documents, that of a window of tokens
+under the distribution of windows. Any bytes are text. An empty text, or a row of nothing but
+padding, has the lowest score of the reference distribution and percentile 0.
+
+Where the mask is False (or the id 0) is padding; it comes after the tokens. The mask broadcasts,
+and by default everything counts. `serve_tokens` is made of core operations only, and so is all of
+a byte rater.
+"""
 
 from collections.abc import Callable, Sequence
 import functools
 import os
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
 from dr_keras.data.tokenizers.base import utf8
-from dr_keras.errors import ArtefactError, DataError
-from dr_keras.serving import long_texts, schema
+from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.serving import metadata as metadata_file
-from dr_keras.serving.bucketing import score_by_length
+from dr_keras.serving import schema, windows
 from dr_keras.serving.loaded import LoadedRater, as_arrays, refuse_composite, values_of
+from dr_keras.serving.signatures import RaterKind, References, Signature, outputs
 
+# What a server is warmed up with.
+_WARMUP_TEXT = b"A sentence by which a server gets warm. "
+_TEXT = tf.TensorSpec([None], tf.string, name="text")
 # Texts are cut into windows this many at a time; a longer text is cut on its own, piece by piece.
 _BYTES_A_STEP = 4 << 20
 _TEXTS_A_STEP = 8192
@@ -39,6 +64,140 @@ _TOKENIZERS = {
     ),
 }
 _LONGEST = 2**31 - 1
+
+
+class TextKind(RaterKind):
+    """A rater of text; `RaterKind` says what the parts are.
+
+    Args:
+      rater: {"tokens": int32 [B, S]} -> scores [B], S perhaps open.
+      tokenizer: the one it was meta-trained with.
+      sequence_length: S, the most tokens in a window.
+      example_feature: the feature of a tf.train.Example that holds the text.
+      chunk: windows scored at once inside a graph; bounds its memory.
+
+    Raises:
+      ConfigurationError: rater, tokenizer and sequence length do not fit together.
+    """
+
+    kind = "text"
+
+    def __init__(
+        self,
+        rater: keras.Model,
+        tokenizer: Tokenizer,
+        sequence_length: int,
+        example_feature: str = "text",
+        chunk: int = 256,
+    ):
+        _check_fit(rater, tokenizer, sequence_length)
+        if not isinstance(example_feature, str) or not example_feature:
+            raise ConfigurationError(
+                f"example_feature is {example_feature!r}: name the feature of a tf.train.Example"
+                " that holds the text."
+            )
+        if chunk < 1:
+            raise ConfigurationError(f"chunk is {chunk}: score at least 1 window at once.")
+        super().__init__(rater)
+        self.requires = ["tensorflow_text"] if tokenizer.needs_tensorflow_text else []
+        self.trackables = list(tokenizer.trackables)
+        self.assets = {
+            os.path.join(metadata_file.TOKENIZER_FOLDER, os.path.basename(path)): path
+            for path in tokenizer.assets
+        }
+        self.tokens = tf.TensorSpec([None, rater.inputs[0].shape[1]], tf.int32, name="tokens")
+        # A function of its own, so that the graph holds the network once and not once a signature.
+        self.score = tf.function(self._score, input_signature=[self.tokens], autograph=False)
+        self._tokenizer = tokenizer
+        self.sequence_length = int(sequence_length)
+        self._any_width = rater.inputs[0].shape[1] is None
+        self._feature = example_feature
+        self._chunk = chunk
+
+    def facts(self) -> dict:
+        return {
+            "tokenizer": self._tokenizer.config(),
+            "sequence_length": self.sequence_length,
+            "variable_length": self._any_width,
+            "example_feature": self._feature,
+        }
+
+    def windows(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Windows int32 [N, S] of texts, string [B], and the text that each is from, int32 [N]."""
+        return windows.text_windows(self._tokenizer, text, self.sequence_length)
+
+    def served(self, references: References) -> Signature:
+        @tf.function(input_signature=[_TEXT], autograph=False)
+        def serve_text(text):
+            tokens, owner = self.windows(text)
+            scores = windows.score_in_chunks(
+                self.score, tokens, self._chunk, cut_padding=self._any_width
+            )
+            scores, empty = windows.document_scores(scores, tokens, owner, tf.shape(text)[0])
+            return outputs(scores, references.documents, empty)
+
+        # short and long, so that one and several windows are met
+        repeated = _WARMUP_TEXT * (1 + 2 * self.sequence_length // len(_WARMUP_TEXT))
+        texts = np.array([_WARMUP_TEXT, repeated], object)
+        return Signature(lambda text: serve_text(text), [_TEXT], {"text": texts})
+
+    def parse(self, examples: tf.Tensor) -> list[tf.Tensor]:
+        features = {self._feature: tf.io.FixedLenFeature([], tf.string)}
+        return [tf.io.parse_example(examples, features)[self._feature]]
+
+    def example(self) -> tf.train.Example:
+        example = tf.train.Example()
+        example.features.feature[self._feature].bytes_list.value.append(_WARMUP_TEXT)
+        return example
+
+    def _score(self, tokens: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.rater({"tokens": tokens}, training=False), tf.float32)
+
+
+@TextKind.signature("serve_tokens")
+def _serve_tokens(rater: TextKind, served: Signature, references: References) -> Signature:
+    mask = tf.TensorSpec([None, None], tf.bool, name="padding_mask")
+
+    def serve_tokens(tokens, padding_mask=tf.constant([[True]])):
+        tokens = tf.where(padding_mask, tokens, 0)
+        return outputs(rater.score(tokens), references.units, windows.is_empty(tokens))
+
+    tokens = np.ones([2, rater.sequence_length], np.int32)
+    warmup = {"tokens": tokens, "padding_mask": np.ones_like(tokens, bool)}
+    return Signature(serve_tokens, [rater.tokens, mask], warmup, core=True)
+
+
+@TextKind.signature("text_windows")
+def _text_windows(rater: TextKind, served: Signature, references: References) -> Signature:
+    return Signature(lambda text: dict(zip(("tokens", "document"), rater.windows(text))), [_TEXT])
+
+
+def _check_fit(rater: keras.Model, tokenizer: Tokenizer, sequence_length: int) -> None:
+    if len(rater.inputs) != 1 or len(rater.inputs[0].shape) != 2:
+        raise ConfigurationError(
+            "An exported text rater takes {'tokens': int32 [B, S]} and nothing else; this one takes"
+            f" {[tensor.name for tensor in rater.inputs]}."
+        )
+    width = rater.inputs[0].shape[1]
+    if width not in (None, sequence_length):
+        raise ConfigurationError(
+            f"The rater takes windows of {width} tokens, but sequence_length is {sequence_length}:"
+            " export it with the length it was built for."
+        )
+    for layer in rater.layers:
+        positions = getattr(layer, "sequence_length", None)  # of a position embedding
+        if positions is not None and positions < sequence_length:
+            raise ConfigurationError(
+                f"The rater's layer '{layer.name}' knows {positions} positions, but sequence_length"
+                f" is {sequence_length}: export it with the length it was built for."
+            )
+        reads_tokens = isinstance(layer, keras.layers.Embedding) and layer.input is rater.inputs[0]
+        if reads_tokens and layer.input_dim < tokenizer.vocabulary_size:
+            raise ConfigurationError(
+                f"The rater's layer '{layer.name}' knows {layer.input_dim} token ids, but the"
+                f" {tokenizer.name} tokenizer has {tokenizer.vocabulary_size}: use the tokenizer"
+                " that the rater was meta-trained with."
+            )
 
 
 class LoadedTextRater(LoadedRater):
@@ -249,15 +408,16 @@ class LoadedTextRater(LoadedRater):
             tokens, _ = self._cut([piece])
             return tokens[tokens != 0]
 
-        total = weight = windows = 0
+        total = weight = count = 0
         is_bytes = self.metadata["tokenizer"]["kind"] == "byte"
-        for tokens in long_texts.window_blocks(text, encode, self.sequence_length, is_bytes):
+        for tokens in windows.window_blocks(text, encode, self.sequence_length, is_bytes):
             weights = np.count_nonzero(tokens, axis=1).astype(np.float64)
             total += np.sum(weights * self._score_windows(tokens, size, progress))
             weight += np.sum(weights)
-            windows += len(tokens)
+            count += len(tokens)
         # a text without a token has one window, as everywhere
-        return tuple(np.array([v]) for v in (total / max(weight, 1), max(windows, 1), not weight))
+        score = np.array([total / max(weight, 1)])
+        return score, np.array([max(count, 1)]), np.array([not weight])
 
     def _cut(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """Windows int32 [N, S], and the text that each is from, int32 [N]."""
@@ -267,7 +427,7 @@ class LoadedTextRater(LoadedRater):
     def _score_windows(
         self, tokens: np.ndarray, size: int, progress: Callable[[int], None] | None
     ) -> np.ndarray:
-        return score_by_length(
+        return windows.score_by_length(
             lambda rows: self._tensor_tokens(tf.constant(rows))["score"].numpy(),
             tokens,
             size,
@@ -294,7 +454,8 @@ def _not_ids(dtype: tf.DType) -> str:
 
 def _steps(texts: list[bytes]) -> list[list[bytes]]:
     """Neighbouring texts together, up to _BYTES_A_STEP."""
-    steps, size = [], 0
+    steps: list[list[bytes]] = []
+    size = 0
     for text in texts:
         if not steps or size + len(text) > _BYTES_A_STEP or len(steps[-1]) >= _TEXTS_A_STEP:
             steps.append([])
