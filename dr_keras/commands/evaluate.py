@@ -13,12 +13,14 @@ from collections.abc import Sequence
 import pathlib
 
 from dr_keras.commands import common
+from dr_keras.system.extras import require_study_extra
 
 
 @common.verb("evaluate", common.Task.COMPARE, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the answer, and where the report is."""
     arguments = parser.parse_args(argv)
+    require_study_extra()
     from dr_keras.studies import evidence  # after the quiet start-up
 
     common.parse_gin(arguments)

@@ -13,7 +13,6 @@ from dr_keras.meta.callbacks import read_metrics
 from dr_keras.studies import learned
 from dr_keras.studies.lasso import explain_scores
 from dr_keras.training.metrics import rater_quality
-from dr_keras.training.repeated_training import count_targets
 
 # Heuristics read texts one by one, which takes minutes for all of a large corpus.
 _SAMPLE = 5000
@@ -45,9 +44,9 @@ def what_the_rater_learned(
     rows = np.unique(np.linspace(0, len(train) - 1, _SAMPLE).astype(int))
     sample = candidates.take(rows)
     features = heuristics().measure(sample, features=True)
+    features |= of_windows(train.take(rows))
     # No example among a sample may break a rule, and what never differs explains nothing.
     features = {name: values for name, values in features.items() if np.ptp(values) > 0}
-    features["tokens"] = count_targets(train)[rows].astype(float)
     if perplexity:
         features["nats_per_token"] = baselines.nats_per_token[rows]
     finite = {name: values for name, values in features.items() if np.isfinite(values).all()}
@@ -74,6 +73,21 @@ def what_the_rater_learned(
             ),
         }
     return found
+
+
+def of_windows(examples: ExampleSet) -> dict[str, np.ndarray]:
+    """What is known of windows of tokens without their text, float64 [N] each.
+
+    `packing_density` is the share of a window that is no padding (its number of tokens, in other
+    units); where documents are packed, `documents_packed` says how many it holds a token of.
+    """
+    features = {}
+    tokens = examples.features.get("tokens")
+    if tokens is not None:
+        features["packing_density"] = np.count_nonzero(tokens, axis=1) / tokens.shape[1]
+    if "documents" in examples.labels:
+        features["documents_packed"] = np.asarray(examples.labels["documents"], float)
+    return features
 
 
 def quality(train: ExampleSet, scores, levels) -> dict:
