@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for type checkers and editors, which run nothing
-    from dr_keras.corpus_jobs.corpus_filter import filter_corpus
+    from dr_keras.corpus_jobs.filtering import filter_corpus
     from dr_keras.data.corpora.embedded import embedded_corpus
     from dr_keras.data.prepare import corpus_from_path, text_data
     from dr_keras.data.tokenizers import byte_tokenizer
@@ -35,7 +35,7 @@ _WHERE = {
     "embedded_corpus": "dr_keras.data.corpora.embedded",
     "export_rater": "dr_keras.serving.export",
     "filter_by_percentile": "dr_keras.pipelines.filter_by_percentile",
-    "filter_corpus": "dr_keras.corpus_jobs.corpus_filter",
+    "filter_corpus": "dr_keras.corpus_jobs.filtering",
     "language_model": "dr_keras.models.text_models",
     "load_rater": "dr_keras.serving.loading",
     "next_token_loss": "dr_keras.models.losses",

@@ -121,7 +121,7 @@ def test_a_fresh_checkout_makes_its_environment_once(machine):
     machine.add_python("python3", "3.12.4")
     first = machine.run("quickstart", "--input", "my file.jsonl")
     assert first.returncode == 0, first.stderr
-    assert machine.done() == ["venv", f"install {machine.checkout}"]
+    assert machine.done() == ["venv", f"install {machine.checkout}[study]"]
     assert "Python 3.12.4" in first.stderr and "about 2.5 GB" in first.stderr
     assert first.stdout.splitlines() == [
         "ran: -m dr_keras quickstart --input my file.jsonl",
@@ -243,7 +243,7 @@ def test_a_moved_checkout_makes_its_environment_anew(machine):
     machine.done()
     machine.checkout = machine.checkout.rename(machine.checkout.parent / "moved")
     assert machine.run("quickstart").returncode == 0
-    assert machine.done() == ["venv", f"install {machine.checkout}"]
+    assert machine.done() == ["venv", f"install {machine.checkout}[study]"]
 
 
 def test_an_environment_left_half_made_is_made_anew(machine):
@@ -255,7 +255,7 @@ def test_an_environment_left_half_made_is_made_anew(machine):
     assert failed.stdout == ""
     machine.done()
     assert machine.run("quickstart").returncode == 0
-    assert machine.done() == ["venv", f"install {machine.checkout}"]
+    assert machine.done() == ["venv", f"install {machine.checkout}[study]"]
 
 
 def test_an_environment_that_does_not_run_is_made_anew(machine):
@@ -265,7 +265,7 @@ def test_an_environment_that_does_not_run_is_made_anew(machine):
     (machine.checkout / ".venv/bin/python").write_text("#!/no/such/interpreter\n")
     result = machine.run("quickstart")
     assert result.returncode == 0, result.stderr
-    assert machine.done() == ["venv", f"install {machine.checkout}"]
+    assert machine.done() == ["venv", f"install {machine.checkout}[study]"]
 
 
 def test_interruption_stops_pip_and_the_next_call_starts_over(machine):
@@ -290,7 +290,7 @@ def test_interruption_stops_pip_and_the_next_call_starts_over(machine):
     assert "interrupted" in errors
     machine.done()
     assert machine.run("quickstart").returncode == 0
-    assert machine.done() == ["venv", f"install {machine.checkout}"]
+    assert machine.done() == ["venv", f"install {machine.checkout}[study]"]
 
 
 def test_an_active_environment_with_dr_keras_is_used(machine):

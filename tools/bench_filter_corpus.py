@@ -31,7 +31,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.g
 
 import numpy as np  # noqa: E402
 
-from dr_keras.corpus_jobs.filtering import filter_files  # noqa: E402
+from dr_keras.corpus_jobs.filtering import filter_corpus  # noqa: E402
 from dr_keras.corpus_jobs.runners import in_processes  # noqa: E402
 from dr_keras.data.tokenizers import byte_tokenizer  # noqa: E402
 from dr_keras.models.text_models import text_rater  # noqa: E402
@@ -92,7 +92,7 @@ def main() -> None:
             for workers in (1, 2) if repeat % 2 == 0 else (2, 1):
                 out = folder / f"out-{repeat}-{workers}"
                 begin = time.monotonic()
-                manifest = filter_files(
+                manifest = filter_corpus(
                     str(folder / "corpus.jsonl"),
                     rater,
                     output_dir=str(out),

@@ -66,9 +66,8 @@ def resident() -> float:
 
 def run_case(path: Path, output: Path) -> dict:
     import dr_keras
-    from dr_keras.corpus_jobs.corpus_filter import filter_corpus
-    from dr_keras.corpus_jobs.filtering import filter_files
-    from dr_keras.data.corpora.text import text_corpus
+    from dr_keras.corpus_jobs.filtering import filter_corpus
+    from dr_keras.data.formats.text import text_corpus
     import gin
 
     gin.parse_config("jsonl_corpus.max_line_bytes = 1000000000")
@@ -77,7 +76,7 @@ def run_case(path: Path, output: Path) -> dict:
     before = resident()
     begin = time.process_time()
     if path.suffix:
-        manifest = filter_files(
+        manifest = filter_corpus(
             str(path), rater, output_dir=str(output), discard_fraction=0.0, reference="artefact"
         )
     else:

@@ -27,8 +27,8 @@ import numpy as np  # noqa: E402
 import pyarrow  # noqa: E402
 import pyarrow.parquet  # noqa: E402
 
-from dr_keras.corpus_jobs.filtering import filter_files  # noqa: E402
-from dr_keras.corpus_jobs.scoring import score_files  # noqa: E402
+from dr_keras.corpus_jobs.filtering import filter_corpus  # noqa: E402
+from dr_keras.corpus_jobs.scoring import score_corpus  # noqa: E402
 from dr_keras.serving.loading import load_rater  # noqa: E402
 
 
@@ -86,11 +86,11 @@ def main() -> None:
                     out = folder / f"{way}-{turn}"
                     scores = f"{out}.scores.parquet"
                     jobs = {
-                        "score": lambda: score_files(path, rater, scores),
-                        "filter": lambda: filter_files(
+                        "score": lambda: score_corpus(path, rater, scores),
+                        "filter": lambda: filter_corpus(
                             path, rater, output_dir=f"{out}-a", score_file=f"{out}.again.parquet"
                         ),
-                        "filter by scores": lambda: filter_files(
+                        "filter by scores": lambda: filter_corpus(
                             path, scores=scores, output_dir=f"{out}-b"
                         ),
                     }

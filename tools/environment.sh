@@ -46,7 +46,8 @@ has_installed() {
     (cd / && env -u PYTHONPATH "$1" - "$2" "$root") 2>/dev/null <<'PYTHON'
 import importlib.util, os, sys
 level, root = sys.argv[1:]
-names = ["dr_keras", "tensorflow", "tensorflow_text", "keras_hub", "gin", "matplotlib", "pyarrow"]
+names = ["dr_keras", "tensorflow", "tensorflow_text", "keras_hub", "gin", "pyarrow"]
+names += ["sklearn", "scipy", "jinja2", "matplotlib"]  # the extra that the quick start needs
 names += ["pytest", "hypothesis", "ruff", "mypy"] if level == "test" else []
 specs = [importlib.util.find_spec(name) for name in names]
 if not all(specs):
@@ -132,7 +133,7 @@ run_pip() {
 install_project() {
     case $1 in
     test) extras="[test${further_extra:+,$further_extra}]" ;;
-    *) extras='' ;;
+    *) extras='[study]' ;;
     esac
     : >"$install_log"
     rm -f "$venv"/.dr_keras-runtime "$venv"/.dr_keras-test

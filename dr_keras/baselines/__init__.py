@@ -5,34 +5,28 @@ All arms of one comparison drop exactly as many examples. Each is a pure functio
 candidates.py
     window_candidates(examples) -> Candidates              every window by itself
     joined_candidates(examples, passages=False)            whole documents of a windowed set
-    document_candidates(documents, tokenizer=None, passages=False)
 selection.py
     Selection: .arm .kept bool [N] .scores [N] .reasons [N] .rows .ids .achieved_fraction
         .examples() -> ExampleSet (corpus weights put right)   .budget() -> JSON-able dict
     kept_count(total, f) -> int                            total - floor(total f), exact
     batch_fraction(batch_size, f) -> Fraction              1 - B/B_up, to match an online arm
-    matching_fraction(kept, total) -> Fraction             to match a given number
     select_by_score(arm, candidates, scores, f, seed=0, keep="highest"|"lowest"|"middle",
         method="threshold"|"keep_probability", batch_size=64) -> Selection
-random_choice.py
     random_arm(candidates, f, seed=0, match=None | Selection | {source: number}) -> Selection
-ngrams.py
-    NgramFeatures(unit="words", orders=(1, 2), buckets=65536), gin-configurable
-heuristics.py (rules in c4_rules.py and gopher_rules.py, facts about texts in texts.py)
+heuristics.py (the rules in published_rules.py; what a rule and a text are in rules.py)
     heuristics(rules=None, bad_words=(), more_rules=(), passages=None,
         families=("c4", "gopher")) -> Heuristics, gin-configurable
         .measure(candidates) -> {rule: float64 [N]}   .broken(candidates) -> {rule: bool [N]}
-    heuristics_arm(candidates, f, seed=0, rules=None) -> Selection
-    heuristics_then_scores_arm(candidates, scores, f, seed=0, rules=None) -> Selection
+    heuristics_arm(candidates, f, seed=0, scores=None, broken=None) -> Selection
 perplexity.py
     cross_perplexity(examples, trainer=LanguageModelTrainer, folds=2, seed=0) -> float64 [rows]
         nats per token, by models that never saw the document; gin-configurable
-    disjoint_perplexity(examples, scorer_data, trainer=..., seed=0) -> float64 [rows]
     perplexity_arm(candidates, nats, f, keep="middle", seed=0) -> Selection
-classifier.py
+classifier.py (of the extra `study`, as all that imports it)
+    NgramFeatures(unit="words", orders=(1, 2), buckets=65536), gin-configurable
     cross_classifier_scores(candidates, outer, features=None, folds=2, ...) -> ClassifierScores
     classifier_arm(candidates, found, f, seed=0) -> Selection
-study.py
+arms.py
     Baselines(candidates, outer, rater_scores=None, seed=0, cache_dir=None), gin-configurable
         .select(arm, f, seed=0) -> Selection; arm is one of ARMS (or of its `more_arms`):
         "unfiltered", "rater", "rater_inverted", "random", "random_as_rater", "perplexity_lowest",

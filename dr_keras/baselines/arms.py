@@ -11,10 +11,9 @@ import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.classifier import ClassifierScores, classifier_arm, cross_classifier_scores
-from dr_keras.baselines.heuristics import heuristics, heuristics_arm, heuristics_then_scores_arm
+from dr_keras.baselines.heuristics import heuristics, heuristics_arm
 from dr_keras.baselines.perplexity import cross_perplexity, perplexity_arm
-from dr_keras.baselines.random_choice import random_arm
-from dr_keras.baselines.selection import Selection, keep_first, select_by_score
+from dr_keras.baselines.selection import Selection, keep_first, random_arm, select_by_score
 from dr_keras.config.gin_files import nearest
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal
@@ -71,7 +70,7 @@ class Baselines:
 
         Args:
           arm: a key of `arms`.
-          discard_fraction: f in [0, 1); see `batch_fraction` and `matching_fraction`.
+          discard_fraction: f in [0, 1); see `batch_fraction`.
           seed: of draws and of the hash that breaks ties.
 
         Raises:
@@ -165,27 +164,14 @@ def _unfiltered(study: Baselines, discard_fraction: Decimal, seed: int) -> Selec
     return keep_first("unfiltered", candidates, np.arange(len(candidates)), 0)
 
 
-def _rater(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
+def _rater(study: Baselines, discard_fraction: Decimal, seed: int, keep="highest") -> Selection:
     return select_by_score(
-        "rater",
+        "rater" if keep == "highest" else "rater_inverted",
         study.candidates,
         study.rater_scores,
         discard_fraction,
         seed,
-        "highest",
-        study.rater_method,
-        study.batch_size,
-    )
-
-
-def _rater_inverted(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
-    return select_by_score(
-        "rater_inverted",
-        study.candidates,
-        study.rater_scores,
-        discard_fraction,
-        seed,
-        "lowest",
+        keep,
         study.rater_method,
         study.batch_size,
     )
@@ -200,24 +186,23 @@ def _random_as_rater(study: Baselines, discard_fraction: Decimal, seed: int) -> 
     return random_arm(study.candidates, discard_fraction, seed, rater, "random_as_rater")
 
 
-def _perplexity(keep: str) -> Callable:
-    def select(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
-        return perplexity_arm(study.candidates, study.nats_per_token, discard_fraction, keep, seed)
-
-    return select
+def _perplexity(study: Baselines, discard_fraction: Decimal, seed: int, keep: str) -> Selection:
+    return perplexity_arm(study.candidates, study.nats_per_token, discard_fraction, keep, seed)
 
 
-def _heuristics(family: str, arm: str) -> Callable:
-    def select(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
-        broken = study.broken(family)
-        return heuristics_arm(study.candidates, discard_fraction, seed, broken=broken, arm=arm)
-
-    return select
+def _heuristics(study: Baselines, discard_fraction: Decimal, seed: int, family: str) -> Selection:
+    broken, arm = study.broken(family), "heuristics" if family == "all" else f"heuristics_{family}"
+    return heuristics_arm(study.candidates, discard_fraction, seed, broken=broken, arm=arm)
 
 
 def _heuristics_then_rater(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
-    return heuristics_then_scores_arm(
-        study.candidates, study.rater_scores, discard_fraction, seed, broken=study.broken("all")
+    return heuristics_arm(
+        study.candidates,
+        discard_fraction,
+        seed,
+        study.rater_scores,
+        study.broken("all"),
+        "heuristics_then_rater",
     )
 
 
@@ -247,15 +232,15 @@ LEAST_DAMAGED = "least_damaged"  # the most that knowing the damage could bring
 ARMS: dict[str, Callable[[Baselines, Decimal, int], Selection]] = {
     "unfiltered": _unfiltered,
     "rater": _rater,
-    "rater_inverted": _rater_inverted,
+    "rater_inverted": functools.partial(_rater, keep="lowest"),
     "random": _random,
     "random_as_rater": _random_as_rater,
-    "perplexity_lowest": _perplexity("lowest"),
-    "perplexity_middle": _perplexity("middle"),
-    "perplexity_highest": _perplexity("highest"),
-    "heuristics_c4": _heuristics("c4", "heuristics_c4"),
-    "heuristics_gopher": _heuristics("gopher", "heuristics_gopher"),
-    "heuristics": _heuristics("all", "heuristics"),
+    "perplexity_lowest": functools.partial(_perplexity, keep="lowest"),
+    "perplexity_middle": functools.partial(_perplexity, keep="middle"),
+    "perplexity_highest": functools.partial(_perplexity, keep="highest"),
+    "heuristics_c4": functools.partial(_heuristics, family="c4"),
+    "heuristics_gopher": functools.partial(_heuristics, family="gopher"),
+    "heuristics": functools.partial(_heuristics, family="all"),
     "heuristics_then_rater": _heuristics_then_rater,
     "classifier": _classifier,
     LEAST_DAMAGED: _least_damaged,

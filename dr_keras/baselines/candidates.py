@@ -1,7 +1,7 @@
 """What arms choose among: examples with an id, a source, a number of tokens and a text.
 
-A candidate is a window, a whole document made of its windows, or a document that was never cut.
-Arms need no more of it than this, so every arm works on all three.
+A candidate is a window, or a whole document made of its windows. Arms need no more of it than this,
+so every arm works on both.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +10,7 @@ import functools
 
 import numpy as np
 
-from dr_keras.data.documents import Document
 from dr_keras.data.examples import ExampleSet, document_ids
-from dr_keras.data.tokenizers.base import Tokenizer, utf8
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.training.repeated_training import count_targets
 
@@ -154,27 +152,4 @@ def joined_candidates(examples: ExampleSet, passages: bool = False) -> Candidate
         passages,
         examples=examples,
         members=members,
-    )
-
-
-def document_candidates(
-    documents: Sequence[Document], tokenizer: Tokenizer | None = None, passages: bool = False
-) -> Candidates:
-    """Documents that were not cut into windows.
-
-    Args:
-      documents: with distinct ids.
-      tokenizer: counts their tokens; None counts bytes of UTF-8.
-      passages: whether they are pieces of longer documents.
-    """
-    texts = [document.text for document in documents]
-    pieces = tokenizer.encode(texts) if tokenizer is not None else map(utf8, texts)
-    ids = np.array([document.id for document in documents], object)
-    return Candidates(
-        ids,
-        np.array([document.source for document in documents], object),
-        ids,
-        np.array([len(piece) for piece in pieces], np.int64),
-        lambda: texts,
-        passages,
     )

@@ -3,58 +3,93 @@
 What most filters of web text are: logistic regression on hashed n-grams, trained to know a chosen
 corpus from the pool, its logit the score (GPT-3's filter: Brown et al. 2020, appendix A). Here the
 chosen corpus is the outer part, the very text that guides the rater, so that both know as much.
+Features and fit are scikit-learn's, of the extra `study`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import re
+import warnings
 
 import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
 
 from dr_keras.baselines.candidates import Candidates
-from dr_keras.baselines.ngrams import NgramFeatures, SparseRows
 from dr_keras.baselines.selection import Selection, folds_of, select_by_score
+from dr_keras.data.tokenizers.base import utf8
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal
 from dr_keras.training.metrics import area_under_curve
 import gin
 
+UNITS = ("words", "bytes")
+_WORD = re.compile(r"\w+|[^\w\s]")
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LogisticModel:
-    """A linear model of the logit.
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class NgramFeatures:
+    """Texts -> counts of hashed n-grams: log(1 + count), rows scaled to length 1.
 
     Attributes:
-      weights: float64 [columns].
-      bias: of the logit.
-      steps: how many the fit took.
-      gradient: the largest entry of the gradient where it stopped.
+      unit: "words" (lower case; punctuation marks are words) or "bytes".
+      orders: which n.
+      buckets: columns; n-grams that hash alike share one.
+
+    Raises:
+      ConfigurationError: a setting out of its range.
     """
 
-    weights: np.ndarray
-    bias: float
-    steps: int
-    gradient: float
+    unit: str = "words"
+    orders: tuple[int, ...] = (1, 2)
+    buckets: int = 1 << 16
 
-    def logits(self, features: SparseRows) -> np.ndarray:
-        """The log-odds of the positive class, float64 [rows]."""
-        return features.times(self.weights) + self.bias
+    def __post_init__(self):
+        if self.unit not in UNITS:
+            raise ConfigurationError(
+                f"NgramFeatures.unit is {self.unit!r}: choose one of {', '.join(UNITS)}."
+            )
+        if not self.orders or min(self.orders) < 1 or self.buckets < 2:
+            raise ConfigurationError(
+                f"NgramFeatures: orders {self.orders} must be numbers from 1, and buckets"
+                f" ({self.buckets}) at least 2."
+            )
+
+    def __call__(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """The features of N texts, [N, buckets]; a text without a unit is a row of zeros."""
+        counts = HashingVectorizer(
+            analyzer=self._ngrams, n_features=self.buckets, alternate_sign=False, norm=None
+        ).transform(texts)
+        return normalize(counts.log1p())
+
+    def _ngrams(self, text: str) -> Iterator[str]:
+        # Words hold no blank, and a byte is one character of Latin-1: n-grams of two n differ.
+        if self.unit == "words":
+            units, joint = _WORD.findall(utf8(text.lower()).decode()), " "
+        else:
+            units, joint = utf8(text).decode("latin-1"), ""
+        for n in self.orders:
+            yield from (joint.join(units[k : k + n]) for k in range(len(units) - n + 1))
 
 
 def fit_logistic(
-    features: SparseRows,
+    features: sparse.csr_matrix,
     positive: np.ndarray,
     penalty: float = 1e-4,
     steps: int = 300,
     tolerance: float = 1e-4,
-) -> LogisticModel:
+) -> LogisticRegression:
     """Logistic regression with balanced classes and a squared penalty on the weights.
 
     Minimises the mean over both classes of their mean log-loss, plus penalty / 2 |w|^2 (the bias
-    is free), by Nesterov's accelerated gradient with restarts. Rows have a length of at most 1, so
-    the step size is known and nothing is random.
+    is free), by L-BFGS; nothing is random.
 
     Args:
-      features: rows of length at most 1.
+      features: [rows, columns].
       positive: bool [rows].
       penalty: at least 0; without one, classes that can be told apart have no minimum.
       steps: at most so many.
@@ -75,31 +110,17 @@ def fit_logistic(
             f"A classifier needs examples of both classes, not {positives} of one and"
             f" {positive.size - positives} of the other."
         )
-    share = np.where(positive, 0.5 / positives, 0.5 / (positive.size - positives))
-    # A row and its constant have a squared length of at most 2, the logistic curve at most 1/4.
-    rate = 1.0 / (0.5 + penalty)
-    weights, bias = np.zeros(features.shape[1]), 0.0
-    ahead, ahead_bias, momentum = weights, bias, 1.0
-    largest = np.inf
-    for step in range(1, steps + 1):
-        logits = features.times(ahead) + ahead_bias
-        error = share * (_sigmoid(logits) - positive)
-        gradient = features.transposed_times(error) + penalty * ahead
-        bias_gradient = float(error.sum())
-        largest = max(float(np.abs(gradient).max()), abs(bias_gradient))
-        if largest <= tolerance:
-            return LogisticModel(ahead, ahead_bias, step, largest)
-        new, new_bias = ahead - rate * gradient, ahead_bias - rate * bias_gradient
-        uphill = gradient @ (new - weights) + bias_gradient * (new_bias - bias) > 0
-        following = 1.0 if uphill else (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        speed = 0.0 if uphill else (momentum - 1) / following
-        ahead, ahead_bias = new + speed * (new - weights), new_bias + speed * (new_bias - bias)
-        weights, bias, momentum = new, new_bias, following
-    return LogisticModel(weights, bias, steps, largest)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * logits))
+    # scikit-learn weighs the sum of losses by C, where here their mean has the weight 1.
+    model = LogisticRegression(
+        C=1 / (penalty * positive.size) if penalty else np.inf,
+        class_weight="balanced",
+        max_iter=steps,
+        tol=tolerance,
+    )
+    with warnings.catch_warnings():
+        # Who asked for so few steps finds in the facts that all of them were taken.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(features, positive)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,7 +144,7 @@ class ClassifierScores:
 def cross_classifier_scores(
     candidates: Candidates,
     outer: Candidates,
-    features: Callable[[list[str]], SparseRows] | None = None,
+    features: Callable[[list[str]], sparse.csr_matrix] | None = None,
     folds: int = 2,
     penalty: float = 1e-4,
     steps: int = 300,
@@ -137,7 +158,7 @@ def cross_classifier_scores(
     Args:
       candidates: what to score.
       outer: examples of the outer part.
-      features: texts -> rows of length at most 1; None for `NgramFeatures()`.
+      features: texts -> a sparse row each; None for `NgramFeatures()`.
       folds: at least 2.
       penalty, steps: see `fit_logistic`.
       seed: of the folds.
@@ -150,43 +171,31 @@ def cross_classifier_scores(
     outer_fold = folds_of(outer.documents, folds, seed)
     features = features or NgramFeatures()
     pool, chosen = features(candidates.texts), features(outer.texts)
-    scores, areas, models = np.empty(len(candidates)), [], []
+    scores, areas, taken = np.empty(len(candidates)), [], []
     for number in range(folds):
         learned, known = fold != number, outer_fold != number
-        rows = _stacked(chosen.take(known), pool.take(learned))
+        rows = sparse.vstack([chosen[known], pool[learned]], format="csr")
         model = fit_logistic(rows, np.arange(rows.shape[0]) < known.sum(), penalty, steps)
-        scores[~learned] = model.logits(pool.take(~learned))
-        held_out = model.logits(chosen.take(~known))
+        scores[~learned] = model.decision_function(pool[~learned])
+        held_out = model.decision_function(chosen[~known])
         both = np.concatenate([held_out, scores[~learned]])
         areas.append(area_under_curve(both, np.arange(len(both)) < len(held_out)))
-        models.append(model)
+        taken.append(int(model.n_iter_[0]))
     facts = {
         "folds": folds,
         "penalty": penalty,
         "buckets": pool.shape[1],
         "outer_examples": len(outer),
-        "steps": [model.steps for model in models],
-        "gradient": [model.gradient for model in models],
+        "steps": taken,
     }
     return ClassifierScores(scores, float(np.mean(areas)), facts)
 
 
-def _stacked(first: SparseRows, second: SparseRows) -> SparseRows:
-    return SparseRows(
-        np.concatenate([first.row, second.row + first.shape[0]]),
-        np.concatenate([first.column, second.column]),
-        np.concatenate([first.value, second.value]),
-        (first.shape[0] + second.shape[0], first.shape[1]),
-    )
-
-
 def classifier_arm(
-    candidates: Candidates,
-    found: ClassifierScores,
-    discard_fraction: Decimal,
-    seed: int = 0,
-    arm: str = "classifier",
+    candidates: Candidates, found: ClassifierScores, discard_fraction: Decimal, seed: int = 0
 ) -> Selection:
     """Keeps what looks most like outer text."""
     facts = {"held_out_auc": found.held_out_auc, "classifier": found.facts}
-    return select_by_score(arm, candidates, found.scores, discard_fraction, seed, facts=facts)
+    return select_by_score(
+        "classifier", candidates, found.scores, discard_fraction, seed, facts=facts
+    )

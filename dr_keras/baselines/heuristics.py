@@ -7,17 +7,20 @@ fewest stay. The budget says how many broke one, so that a reader sees how far t
 the rules' own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
 
-from dr_keras.baselines.c4_rules import C4_RULES, bad_words_rule, repeated_spans
 from dr_keras.baselines.candidates import Candidates
-from dr_keras.baselines.gopher_rules import GOPHER_RULES
-from dr_keras.baselines.rules import Rule
+from dr_keras.baselines.published_rules import (
+    C4_RULES,
+    GOPHER_RULES,
+    bad_words_rule,
+    repeated_spans,
+)
+from dr_keras.baselines.rules import Rule, Text, share
 from dr_keras.baselines.selection import KEPT, Selection, hashes, keep_first
-from dr_keras.baselines.texts import Text, share
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal
 import gin
@@ -26,11 +29,18 @@ SPANS = "c4_repeated_spans"
 _MOST = 0.5
 FAMILIES = {"c4": (*C4_RULES, SPANS), "gopher": tuple(GOPHER_RULES)}
 
-# Not rules of anybody's: plain figures of a text, which scores are compared with as well.
+PASSES_C4 = "passes_c4"  # 1.0 where none of the rules of C4 in use is broken
+
+# Not rules of anybody's: plain figures of a text, which scores are compared with as well. With
+# those of the rules, of a window (tokens, packing) and of a language model they are the paper's.
 FEATURES = {
     "characters": lambda text: float(text.characters),
     "words": lambda text: float(len(text.words)),
+    "unique_characters": lambda text: float(len(set(text.text))),
     "lines": lambda text: float(len(text.lines)),
+    "empty_lines": lambda text: share(
+        sum(not line.strip() for line in text.text.splitlines()), len(text.text.splitlines())
+    ),
     "sentences": lambda text: float(text.sentences),
     "words_a_sentence": lambda text: len(text.words) / max(text.sentences, 1),
     "distinct_words": lambda text: share(len(set(text.bare_words)), len(text.bare_words)),
@@ -76,29 +86,37 @@ class Heuristics:
 
         Args:
           candidates: N of them.
-          features: add the plain figures of `FEATURES`, but for those that a rule in use measures.
+          features: add the plain figures of `FEATURES`, but for those that a rule in use measures,
+            and `PASSES_C4`, where rules of C4 are in use.
         """
         texts = self.texts(candidates)
         measures = {name: rule.measure for name, rule in self.rules.items()}
         if features:
-            plain = {n: m for n, m in FEATURES.items() if _SAME.get(n) not in self.rules}
-            measures |= plain
-        found = {name: np.empty(len(texts)) for name in measures}
-        for row, text in enumerate(texts):
-            for name, measure in measures.items():
-                found[name][row] = measure(text)
+            measures |= {n: m for n, m in FEATURES.items() if _SAME.get(n) not in self.rules}
+        found = {
+            name: np.array([measure(text) for text in texts], np.float64)
+            for name, measure in measures.items()
+        }
         if self.spans:
             found[SPANS] = self._spans(candidates)
+        of_c4 = [
+            [rule.broken(*both) for both in zip(texts, found[name])]
+            for name, rule in self.rules.items()
+            if name.startswith("c4_")
+        ]
+        if self.spans:
+            of_c4.append(found[SPANS] > _MOST)
+        if features and of_c4:
+            found[PASSES_C4] = 1.0 - np.any(of_c4, axis=0)
         return found
 
     def broken(self, candidates: Candidates) -> dict[str, np.ndarray]:
         """Which rules each candidate breaks: rule -> bool [N]."""
         texts = self.texts(candidates)
-        names = list(self.rules)
-        found = np.array(
-            [[self.rules[name].broken(text) for name in names] for text in texts], bool
-        ).reshape(len(texts), len(names))
-        broken = {name: found[:, k] for k, name in enumerate(names)}
+        broken = {
+            name: np.array([rule.broken(text) for text in texts], bool)
+            for name, rule in self.rules.items()
+        }
         if self.spans:
             broken[SPANS] = self._spans(candidates) > _MOST
         return broken
@@ -157,83 +175,52 @@ def heuristics_arm(
     candidates: Candidates,
     discard_fraction: Decimal,
     seed: int = 0,
-    rules: Heuristics | None = None,
-    broken: dict[str, np.ndarray] | None = None,
+    scores=None,
+    broken: Mapping[str, np.ndarray] | None = None,
     arm: str = "heuristics",
 ) -> Selection:
-    """Drops what breaks most rules; ties go by a hash of (seed, id).
+    """Drops what breaks most rules, then what is scored lowest; ties go by a hash of (seed, id).
+
+    Where more break a rule than may go, those that break fewest stay, the best-scored first.
 
     Args:
       candidates: what to choose among.
       discard_fraction: f in [0, 1).
       seed: of the hash.
-      rules: from `heuristics`; None for `heuristics()`.
-      broken: `rules.broken(candidates)` where it is known already.
+      scores: float [N], higher is better, NaN ranks lowest; None leaves it to the hash.
+      broken: `heuristics().broken(candidates)`, or that of other rules; None works it out.
       arm: name of the arm.
-    """
-    if broken is None:
-        broken = (rules or heuristics()).broken(candidates)
-    draws = hashes(candidates.ids, seed, "heuristics arm")
-    return _by_rules(
-        arm, candidates, broken, -draws, discard_fraction, "breaks no rule; dropped at random"
-    )
-
-
-def heuristics_then_scores_arm(
-    candidates: Candidates,
-    scores,
-    discard_fraction: Decimal,
-    seed: int = 0,
-    rules: Heuristics | None = None,
-    broken: dict[str, np.ndarray] | None = None,
-    arm: str = "heuristics_then_rater",
-) -> Selection:
-    """Drops what breaks rules, then the lowest-scored of the rest, to the fraction in all.
-
-    Where more break a rule than may go, those that break fewest stay, the best-scored first.
-
-    Args:
-      scores: float [N], higher is better; NaN ranks lowest.
-      (the others as for `heuristics_arm`)
 
     Raises:
       DataError: scores of another length.
     """
-    scores = np.asarray(scores, np.float64)
+    if broken is None:
+        broken = heuristics().broken(candidates)
+    draws = hashes(candidates.ids, seed, "heuristics arm")
+    otherwise = "breaks no rule; " + ("dropped at random" if scores is None else "scored lowest")
+    scores = np.zeros(len(candidates)) if scores is None else np.asarray(scores, np.float64)
     if scores.shape != (len(candidates),):
         raise DataError(f"{arm}: {len(candidates)} examples but scores of shape {scores.shape}.")
-    if broken is None:
-        broken = (rules or heuristics()).broken(candidates)
     scores = np.where(np.isnan(scores), -np.inf, scores)
-    draws = hashes(candidates.ids, seed, "heuristics arm")
-    rank = np.empty(len(scores))
-    rank[np.lexsort((-draws, scores))] = np.arange(len(scores))
-    return _by_rules(
-        arm, candidates, broken, rank, discard_fraction, "breaks no rule; scored lowest"
-    )
-
-
-def _by_rules(
-    arm: str,
-    candidates: Candidates,
-    broken: dict[str, np.ndarray],
-    goodness: np.ndarray,
-    discard_fraction: Decimal,
-    otherwise: str,
-) -> Selection:
-    """Drops by number of broken rules, then by low goodness; says which rule each one breaks."""
     names = np.array(list(broken), object)
     table = np.stack([broken[name] for name in names])
     number = table.sum(axis=0)
-    order = np.lexsort((-goodness, number))
     first = names[table.argmax(axis=0)]
-    reasons = np.where(number > 0, first, otherwise).astype(object)
     facts = {
         "broke_a_rule": int((number > 0).sum()),
         "broke_a_rule_share": float((number > 0).mean()),
         "by_rule": {str(name): int(broken[name].sum()) for name in names},
     }
-    chosen = keep_first(arm, candidates, order, discard_fraction, -number, reasons, facts)
-    chosen.facts["kept_in_spite"] = int((chosen.kept & (number > 0)).sum())
-    chosen.reasons[chosen.kept & (number > 0)] = f"{KEPT}: in spite of a broken rule"
+    chosen = keep_first(
+        arm,
+        candidates,
+        np.lexsort((draws, -scores, number)),
+        discard_fraction,
+        -number,
+        np.where(number > 0, first, otherwise).astype(object),
+        facts,
+    )
+    in_spite = chosen.kept & (number > 0)
+    chosen.facts["kept_in_spite"] = int(in_spite.sum())
+    chosen.reasons[in_spite] = f"{KEPT}: in spite of a broken rule"
     return chosen

@@ -1,8 +1,7 @@
 """The perplexity arm: a small language model scores the text, and one stretch of scores stays.
 
-A model must not score what it was trained on. Either it is trained on other data altogether
-(`disjoint_perplexity`), or the examples are cut into folds by document and each is scored by the
-model that was trained on the other folds (`cross_perplexity`), which costs no held-out data.
+A model must not score what it was trained on: the examples are cut into folds by document, and each
+is scored by the model that was trained on the other folds, which costs no held-out data.
 """
 
 from collections.abc import Callable
@@ -66,36 +65,6 @@ def cross_perplexity(
     return scores
 
 
-@gin.configurable(denylist=["examples", "scorer_data", "seed", "progress"])
-def disjoint_perplexity(
-    examples: ExampleSet,
-    scorer_data: ExampleSet,
-    trainer: Callable[[], LanguageModelTrainer] = LanguageModelTrainer,
-    test_size: int = 64,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    """Nats per token of every example under one model trained on other data: float64 [N].
-
-    Args:
-      examples: to be scored.
-      scorer_data: to train on; shares no document with `examples`.
-      (the others as for `cross_perplexity`)
-
-    Raises:
-      DataError: the two sets share documents.
-    """
-    shared = set(document_ids(examples)) & set(document_ids(scorer_data))
-    if shared:
-        raise DataError(
-            f"The scoring model would be trained on {len(shared)} of the documents it has to score,"
-            f" for example '{sorted(shared)[0]}': give it other data, or use cross_perplexity."
-        )
-    trainer = trainer()
-    trainer.train(scorer_data, _curve_sample(examples, test_size), seed, progress)
-    return nats_per_token(trainer, examples)
-
-
 def _fold_to_learn(examples: ExampleSet, rows: np.ndarray, number: int) -> ExampleSet:
     """The rows to learn from, with their weights, if every weighted corpus still has a row."""
     part = examples.take(rows, f"all but fold {number}")
@@ -117,12 +86,7 @@ def _curve_sample(examples: ExampleSet, size: int) -> ExampleSet:
 
 
 def perplexity_arm(
-    candidates: Candidates,
-    nats,
-    discard_fraction: Decimal,
-    keep: str = "middle",
-    seed: int = 0,
-    arm: str | None = None,
+    candidates: Candidates, nats, discard_fraction: Decimal, keep: str = "middle", seed: int = 0
 ) -> Selection:
     """Keeps the lowest, middle or highest perplexities.
 
@@ -135,11 +99,10 @@ def perplexity_arm(
       discard_fraction: f in [0, 1).
       keep: "lowest", "middle" or "highest".
       seed: of the hash that breaks ties.
-      arm: name of the arm; None for "perplexity_<keep>".
     """
     known = np.asarray(nats, np.float64)
     known = known[np.isfinite(known)]
     facts = {"nats_per_token": float(known.mean()) if known.size else None}
     return select_by_score(
-        arm or f"perplexity_{keep}", candidates, nats, discard_fraction, seed, keep, facts=facts
+        f"perplexity_{keep}", candidates, nats, discard_fraction, seed, keep, facts=facts
     )

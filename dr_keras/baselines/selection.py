@@ -16,10 +16,10 @@ import numpy as np
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating.decisions import METHODS, uniform_hash
+from dr_keras.rating.example_ids import uniform_hash
 from dr_keras.rating.fractions import Decimal, exact_fraction, oversized_batch
-from dr_keras.rating.keep_probability import keep_probability
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import Amount, Rated, find_rule
 
 KEPT = "kept"
 SIDES = ("highest", "lowest", "middle")
@@ -41,13 +41,6 @@ def batch_fraction(batch_size: int, discard_fraction: Decimal) -> fractions.Frac
     """
     oversized = oversized_batch(batch_size, discard_fraction)
     return fractions.Fraction(oversized - int(batch_size), oversized)
-
-
-def matching_fraction(kept: int, total: int) -> fractions.Fraction:
-    """The exact fraction at which every arm keeps just `kept` of `total`, as another arm did."""
-    if not 0 < kept <= total:
-        raise ConfigurationError(f"{kept} of {total} examples cannot be kept: keep 1 to {total}.")
-    return fractions.Fraction(total - kept, total)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -226,9 +219,10 @@ def select_by_score(
       seed: of the hash that breaks ties and makes draws.
       keep: "highest", "lowest", or "middle": as many are dropped above as below (one more above
         where the number is odd).
-      method: "threshold" keeps the best; "keep_probability" keeps each with about the chance that
-        it would have in batch top-K, so that some middling ones stay, and still exactly as many:
-        the K with the smallest hash / probability (sequential Poisson sampling, Ohlsson 1998).
+      method: the discard rule: "threshold" keeps the best; "keep_probability", and any other of
+        `rules.RULES`, keeps each with about the chance that the rule gives it, so that some
+        middling ones stay, and still exactly as many: the K with the smallest hash / probability
+        (sequential Poisson sampling, Ohlsson 1998).
       batch_size: B of that batch top-K.
       facts: see `Selection`.
 
@@ -238,8 +232,7 @@ def select_by_score(
     """
     if keep not in SIDES:
         raise ConfigurationError(f"keep is {keep!r}: choose one of {', '.join(SIDES)}.")
-    if method not in METHODS:
-        raise ConfigurationError(f"method is {method!r}: choose one of {', '.join(METHODS)}.")
+    rule = find_rule(method)
     scores = np.asarray(scores, np.float64)
     if scores.shape != (len(candidates),):
         raise ConfigurationError(
@@ -258,11 +251,11 @@ def select_by_score(
         goodness = -np.abs(ranks - (np.sum(~unknown) - 1) / 2 + 0.25)
     goodness = np.where(unknown, -np.inf, goodness)
     order = np.lexsort((draws, -goodness, unknown))
-    if method == "keep_probability":
+    if method != "threshold":
         reference = ReferenceDistribution.from_scores(goodness)
-        oversized = oversized_batch(batch_size, discard_fraction)
         percentile = reference.percentile(np.where(unknown, np.nan, goodness))
-        chance = keep_probability(percentile, batch_size, oversized).numpy()
+        amount = Amount(discard_fraction, batch_size)
+        chance = rule.decide(Rated(candidates.ids, percentile), amount)[1]
         with np.errstate(divide="ignore"):
             urgency = np.where(chance > 0, draws / chance, np.inf)
         place = np.empty(len(order))
@@ -272,3 +265,81 @@ def select_by_score(
     reasons[unknown] = "no score"
     facts = {"keep": keep, "method": method, **(facts or {})}
     return keep_first(arm, candidates, order, discard_fraction, goodness, reasons, facts)
+
+
+def random_arm(
+    candidates: Candidates,
+    discard_fraction: Decimal,
+    seed: int = 0,
+    match: Selection | Mapping[str, int] | None = None,
+    arm: str = "random",
+) -> Selection:
+    """Keeps examples by a hash of (seed, id), a fixed number from each source.
+
+    Args:
+      candidates: what to choose among.
+      discard_fraction: f in [0, 1).
+      seed: of the hash.
+      match: None keeps every source's share of the corpus (to within one example); a selection, or
+        source -> number, keeps just as many of each source as that one did. An arm that beats the
+        first but not the second has learned which sources to prefer and nothing else.
+      arm: name of the arm.
+
+    Raises:
+      ConfigurationError: `match` keeps more or fewer than the fraction does, or more of a source
+        than there is.
+    """
+    sources = candidates.sources.astype(str)
+    present = Counter(sources.tolist())
+    count = kept_count(len(candidates), discard_fraction)
+    if match is None:
+        wanted = proportional_counts(present, count)
+    else:
+        wanted = _matched(match, present, count)
+    draws = hashes(candidates.ids, seed, "random arm")
+    # Each source's rows by draw; the place in its source decides, first those within the number.
+    place = np.empty(len(candidates), np.int64)
+    for name in present:
+        rows = np.flatnonzero(sources == name)
+        place[rows[np.argsort(draws[rows], kind="stable")]] = np.arange(len(rows))
+    beyond = place >= np.array([wanted.get(name, 0) for name in sources])
+    order = np.lexsort((draws, beyond))
+    facts = {"matched": "corpus" if match is None else getattr(match, "arm", "given counts")}
+    return keep_first(
+        arm, candidates, order, discard_fraction, dropped="dropped at random", facts=facts
+    )
+
+
+def proportional_counts(present: Mapping[str, int], count: int) -> dict[str, int]:
+    """Splits `count` over sources in proportion to their sizes, by largest remainders.
+
+    Of equal remainders the source first by name gets the unit. The numbers add up to `count` and
+    none is above its source's size.
+    """
+    total = sum(present.values())
+    exact = {name: fractions.Fraction(size * count, total) for name, size in present.items()}
+    wanted = {name: int(share) for name, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (wanted[name] - exact[name], name))
+    for name in by_remainder[: count - sum(wanted.values())]:
+        wanted[name] += 1
+    return wanted
+
+
+def _matched(
+    match: Selection | Mapping[str, int], present: Mapping[str, int], count: int
+) -> dict[str, int]:
+    if isinstance(match, Selection):
+        match = Counter(match.candidates.sources[match.kept].astype(str).tolist())
+    wanted = {str(name): int(number) for name, number in match.items()}
+    for name, number in wanted.items():
+        if not 0 <= number <= present.get(name, 0):
+            raise ConfigurationError(
+                f"random_arm: {number} examples of the source '{name}' are asked for, of"
+                f" {present.get(name, 0)}: match a selection of the same examples."
+            )
+    if sum(wanted.values()) != count:
+        raise ConfigurationError(
+            f"random_arm: the matched selection keeps {sum(wanted.values())} examples and the"
+            f" fraction {count}: give both the same fraction."
+        )
+    return wanted

@@ -66,51 +66,38 @@ def given(arguments: argparse.Namespace, *names: str) -> dict:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def are_files_of_records(paths: Sequence[str] | None) -> bool:
-    """Whether the input is files whose records are kept whole, and not text or a corpus of gin."""
-    from dr_keras.corpus_jobs.plan import KINDS
-    from dr_keras.data.prepare import find_corpus_files
-
-    return bool(paths) and find_corpus_files(paths).kind in KINDS
-
-
-def corpus_of_text(arguments: argparse.Namespace):
-    """The corpus of text files, which one process reads document by document."""
-    from dr_keras.data.prepare import corpus_from_path
-
-    return corpus_from_path(arguments.input if len(arguments.input) > 1 else arguments.input[0])
-
-
-def refuse_workers(arguments: argparse.Namespace) -> None:
-    """Raises ConfigurationError where what is read in one piece should be spread over workers."""
-    for flag in ("workers", "threads_per_worker", "runner", "score_file"):
-        if getattr(arguments, flag, None) is not None:
-            raise ConfigurationError(
-                f"--{flag} works on files of JSONL, Parquet or TFRecord (--input); this corpus is"
-                " read by one process."
-            )
-
-
-def file_settings(arguments: argparse.Namespace, beam_flags: Sequence[str], command: str) -> dict:
-    """The arguments of `score_files` that flags and gin give, those of `command` in gin first."""
+def job_settings(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> dict:
+    """The arguments of `score_corpus` and `filter_corpus` that the shared flags give."""
     from dr_keras.serving.loading import load_rater
-    import gin
 
-    bound = gin.get_bindings(command)
-    for other in ("corpus", "progress"):
-        bound.pop(other, None)
-    settings = {**gin.get_bindings("score_corpus"), **bound, "input": arguments.input}
-    settings.pop("corpus", None)
-    if command != "score_corpus":
-        settings.pop("output", None)
-    if arguments.rater:
-        settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
-    return {
-        **settings,
+    settings = {
         "runner": _runner(arguments, beam_flags),
         "fresh": arguments.fresh,
         "progress": ShardProgress(),
     }
+    if arguments.input:
+        settings["corpus"] = arguments.input
+    if arguments.rater:
+        settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
+    return settings
+
+
+def require(settings: dict, command: str, flags: dict[str, str]) -> None:
+    """Raises ConfigurationError where neither a flag nor gin gives an argument.
+
+    Args:
+      settings: the arguments that flags gave.
+      command: the configurable.
+      flags: argument -> the flag that gives it.
+    """
+    import gin
+
+    bound = gin.get_bindings(command)
+    for name, flag in flags.items():
+        if name not in settings and name not in bound:
+            raise ConfigurationError(
+                f"{command} needs {flag}, or the gin binding {command}.{name}."
+            )
 
 
 def _runner(arguments: argparse.Namespace, beam_flags: Sequence[str]):

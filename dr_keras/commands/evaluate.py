@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import pathlib
 
 from dr_keras.commands import common
+from dr_keras.system.extras import require_study_extra
 
 
 @common.verb("evaluate", common.Task.COMPARE, __doc__)
@@ -20,6 +21,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the answer, and where the report is."""
     common.add_workers(parser)
     arguments = parser.parse_args(argv)
+    require_study_extra()
     from dr_keras.report.page import write_report  # after the quiet start-up
     from dr_keras.report.sections.arms import as_text
     from dr_keras.studies import evidence

@@ -5,12 +5,12 @@
   dr-keras filter-corpus --scores my.scores.jsonl --input my.jsonl \\
       --output_dir kept --discard_fraction 0.5
 
-Reads JSONL, Parquet or TFRecord files and writes kept-* (the records whole, in the format they came
-in), dropped-*.jsonl (with the reason), errors.jsonl and, last, manifest.json. A run that was
+Writes kept-* (the records whole, in the format they came in: JSONL, Parquet or TFRecord),
+dropped-*.jsonl (with the reason), errors.jsonl and, last, manifest.json. Text files and corpora
+that gin builds (filter_corpus.corpus) are kept as JSON lines with their scores. A run that was
 stopped goes on when it is started again. With --runner it runs on Apache Beam
 (pip install 'dr_keras[beam]'); flags that are not listed here are passed on to Beam. Every setting
-may also come from gin (filter_corpus.method, ...), and so may a corpus that is no such files
-(filter_corpus.corpus).
+may also come from gin (filter_corpus.method, ...).
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,13 @@ import os
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import (
     add_corpus_and_rater,
-    are_files_of_records,
-    corpus_of_text,
-    file_settings,
     given,
+    job_settings,
     parse,
     print_errors,
     print_sources,
-    refuse_workers,
+    require,
 )  # fmt: skip
-from dr_keras.commands.score_corpus import ScoringProgress
-from dr_keras.errors import ConfigurationError
 
 
 @common.verb("filter-corpus", common.Task.FILTER, __doc__, base_dir=False)
@@ -49,7 +45,9 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     )
     parser.add_argument("--batch_size", type=int, help="B of the batch top-K that is imitated")
     parser.add_argument("--seed", type=int, help="of the draws")
-    parser.add_argument("--method", help="keep_probability (the default) or threshold")
+    parser.add_argument(
+        "--method", help="the discard rule: keep_probability (the default), threshold, or your own"
+    )
     parser.add_argument(
         "--reference", help="percentiles among the corpus (the default) or under the artefact's"
     )
@@ -61,37 +59,20 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
         " (Kolmogorov-Smirnov; 0.1 if not given)",
     )
     arguments, beam_flags = parse(parser, argv)
-    from dr_keras.corpus_jobs.corpus_filter import filter_corpus
-    from dr_keras.corpus_jobs.filtering import filter_files
+    from dr_keras.corpus_jobs.filtering import filter_corpus
     from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
-    from dr_keras.serving.loading import load_rater
 
     common.parse_gin(arguments)
     settings = given(
-        arguments, "scores", "output_dir", "discard_fraction", "batch_size", "seed", "method",
-        "reference",
+        arguments, "scores", "score_file", "output_dir", "discard_fraction", "batch_size", "seed",
+        "method", "reference", "drift_limit",
     )  # fmt: skip
-    if are_files_of_records(arguments.input):
-        settings = {**file_settings(arguments, beam_flags, "filter_corpus"), **settings}
-        _require(settings, "output_dir", "discard_fraction")
-        manifest = filter_files(**settings, **given(arguments, "score_file", "drift_limit"))
-    else:
-        refuse_workers(arguments)
-        if arguments.input:
-            settings["corpus"] = corpus_of_text(arguments)
-        if arguments.rater:
-            settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
-        manifest = filter_corpus(**settings, progress=ScoringProgress())
+    settings |= job_settings(arguments, beam_flags)
+    flags = {"corpus": "input", "output_dir": "output_dir", "discard_fraction": "discard_fraction"}
+    require(settings, "filter_corpus", {name: f"--{flag}" for name, flag in flags.items()})
+    manifest = filter_corpus(**settings)
     _print(manifest, settings.get("output_dir", ""))
     return 0
-
-
-def _require(settings: dict, *names: str) -> None:
-    for name in names:
-        if name not in settings:
-            raise ConfigurationError(
-                f"filter_corpus needs --{name}, or the gin binding filter_corpus.{name}."
-            )
 
 
 def _print(manifest: dict, output_dir: str) -> None:
@@ -104,8 +85,8 @@ def _print(manifest: dict, output_dir: str) -> None:
     print_sources(
         manifest["by_source"], lambda name, f: f"{name}: kept {f['kept']} of {f['documents']}"
     )
-    print_errors(manifest.get("errors", {}), os.path.join(output_dir, "errors.jsonl"))
-    repeated = manifest.get("repeated_ids")
+    print_errors(manifest["errors"], os.path.join(output_dir, "errors.jsonl"))
+    repeated = manifest["repeated_ids"]
     if repeated:
         print(
             f"{repeated['documents']} documents share their id with a different one, such as"

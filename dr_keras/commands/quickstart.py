@@ -12,6 +12,7 @@ import pathlib
 import shutil
 
 from dr_keras.commands import common
+from dr_keras.system.extras import require_study_extra
 
 
 @common.verb("quickstart", common.Task.WHOLE, __doc__, base_dir=False)
@@ -30,6 +31,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
     common.add_workers(parser)
     arguments = parser.parse_args(argv)
+    require_study_extra()
     from dr_keras.data.prepare import corpus_from_path
     from dr_keras.report.page import write_report
     from dr_keras.report.sections.arms import as_text

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pathlib
 
 from dr_keras.commands import common
+from dr_keras.system.extras import require_study_extra
 
 
 @common.verb("retraining-study", common.Task.COMPARE, __doc__)
@@ -16,6 +17,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the verdict, and where the report is."""
     common.add_workers(parser)
     arguments = parser.parse_args(argv)
+    require_study_extra()
     from dr_keras.report.page import write_report
     from dr_keras.report.sections.arms import as_text
     from dr_keras.studies.retraining import Retraining

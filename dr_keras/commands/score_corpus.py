@@ -14,32 +14,13 @@ from collections.abc import Sequence
 from dr_keras.commands import common
 from dr_keras.commands.corpus_files import (
     add_corpus_and_rater,
-    are_files_of_records,
-    corpus_of_text,
-    file_settings,
     given,
+    job_settings,
     parse,
     print_errors,
     print_sources,
-    refuse_workers,
+    require,
 )  # fmt: skip
-
-
-class ScoringProgress:
-    """Shows the bytes scored, the rate and the time left."""
-
-    def __init__(self):
-        self._line = None
-
-    def __call__(self, done: int, total: int) -> None:
-        from dr_keras.system.progress import Progress
-
-        total_kb = max(1, round(total / 1000))
-        if self._line is None:
-            self._line = Progress("scoring", total_kb, "kB", interval=5.0)
-        self._line.update(min(total_kb, round(done / 1000)))
-        if done >= total:
-            self._line.close()
 
 
 @common.verb("score-corpus", common.Task.FILTER, __doc__, base_dir=False)
@@ -56,31 +37,17 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
         "--overwrite", action="store_true", help="replace the scores of another rater or corpus"
     )
     arguments, beam_flags = parse(parser, argv)
-    from dr_keras.corpus_jobs.corpus_scores import score_corpus
-    from dr_keras.corpus_jobs.scoring import score_files
-    from dr_keras.errors import ConfigurationError
+    from dr_keras.corpus_jobs.scoring import score_corpus
     from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
-    from dr_keras.serving.loading import load_rater
 
     common.parse_gin(arguments)
-    settings = given(arguments, "output")
-    if are_files_of_records(arguments.input):
-        settings = {**file_settings(arguments, beam_flags, "score_corpus"), **settings}
-        if "rater" not in settings:
-            raise ConfigurationError("score_corpus needs a rater: name one with --rater.")
-        manifest = score_files(**settings, overwrite=arguments.overwrite)
-    else:
-        refuse_workers(arguments)
-        if arguments.input:
-            settings["corpus"] = corpus_of_text(arguments)
-        if arguments.rater:
-            settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
-        progress = ScoringProgress()
-        manifest = score_corpus(**settings, progress=progress, overwrite=arguments.overwrite)
+    settings = {**job_settings(arguments, beam_flags), **given(arguments, "output")}
+    require(settings, "score_corpus", {"corpus": "--input", "rater": "--rater"})
+    manifest = score_corpus(**settings, overwrite=arguments.overwrite)
     missing = f", {manifest['without_score']} without a score" if manifest["without_score"] else ""
     print(f"{manifest['file']['name']}: {manifest['documents']} documents{missing}")
     print_sources(manifest["by_source"], _source_line)
-    errors = manifest.get("errors") or {"records": {}, "file": ""}
+    errors = manifest.get("errors") or {"records": {}, "file": ""}  # scores of an earlier version
     print_errors(errors["records"], errors["file"])
     return 0
 

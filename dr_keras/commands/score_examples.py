@@ -23,7 +23,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     parser.add_argument("--output", required=True, metavar="FILE", help="the score file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     arguments = parser.parse_args(argv)
-    from dr_keras.corpus_jobs.example_scores import score_examples
+    from dr_keras.corpus_jobs.scoring import score_examples
     from dr_keras.serving.loading import load_rater
     from dr_keras.system.progress import Progress
 

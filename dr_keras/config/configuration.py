@@ -25,6 +25,7 @@ from dr_keras.config import gin_files as files
 from dr_keras.config.bound_values import MACRO, check_bound_values
 from dr_keras.config.gin_files import Binding, Origin, nearest
 from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.system.extras import ADVICE, STUDY
 import gin
 from gin import config as gin_config
 
@@ -60,8 +61,16 @@ def parse(
             raise
         # The name may be of a module that nobody imported so far. Importing all of them takes a
         # second or two, which is why it is not done every time.
-        import_configurables()
-        _parse(*arguments)
+        absent = import_configurables()
+        try:
+            _parse(*arguments)
+        except ConfigurationError as again:
+            if absent.isdisjoint(STUDY) or _UNKNOWN not in str(again):
+                raise
+            raise ConfigurationError(
+                f"{again} It may be one that needs {', '.join(sorted(absent & set(STUDY)))}, which"
+                f" cannot be imported here: {ADVICE}."
+            ) from again
 
 
 def _parse(gin_files: list[str], gin_params: list[str], search: list[str], complete: bool) -> None:
@@ -85,28 +94,34 @@ def _parse(gin_files: list[str], gin_params: list[str], search: list[str], compl
         _make_bindings(gin.finalize, "the configuration as a whole")
 
 
-def import_configurables() -> None:
+def import_configurables() -> set[str]:
     """Imports every module of dr_keras, so that gin knows every name that a file may use.
+
+    Returns the libraries for want of which a module was left out.
 
     `parse` calls this where a name is unknown. Entry points are left out, and Beam's transforms,
     which gin has no part in: importing Beam takes seconds, prints warnings, and is optional.
     """
     entry_points = "dr_keras.__main__", "dr_keras.commands"
-    _import_below(dr_keras, without=(*entry_points, "dr_keras.corpus_jobs.beam"))
+    return _import_below(dr_keras, without=(*entry_points, "dr_keras.corpus_jobs.beam"))
 
 
-def _import_below(package, without: tuple[str, ...]) -> None:
+def _import_below(package, without: tuple[str, ...]) -> set[str]:
+    absent = set()
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         if module.name in without:
             continue
         try:
             found = importlib.import_module(module.name)
         except ModuleNotFoundError as error:  # of an optional dependency
-            if (error.name or "").partition(".")[0] == "dr_keras":
+            library = (error.name or "").partition(".")[0]
+            if library == "dr_keras":
                 raise
+            absent.add(library)
             continue
         if module.ispkg:
-            _import_below(found, without)
+            absent |= _import_below(found, without)
+    return absent
 
 
 def _as_list(value: str | Sequence[str]) -> list[str]:

@@ -1,14 +1,200 @@
-"""Scores that exist already, found by id.
+"""Scores that exist already: where they are looked for, whether they serve, and found by id.
 
-They may be in any order and come from anywhere, so they are held in memory: 28 bytes a document.
+Those of any origin may be in any order, so they are held in memory: 28 bytes a document.
 """
 
-import numpy as np
+from collections.abc import Callable
+import functools
+import os
 
-from dr_keras.corpus_jobs.keys import keys_of
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.corpus_jobs import summary
+from dr_keras.corpus_jobs.identity import (
+    TEXTS,
+    WITH_SOURCES,
+    Fingerprint,
+    changes,
+    check_scored_texts,
+    keys_of,
+    short_name,
+)  # fmt: skip
+from dr_keras.corpus_jobs.job import Job, is_about
+from dr_keras.corpus_jobs.source import CorpusSource, Source
+from dr_keras.corpus_jobs.work import SCORED
 from dr_keras.data.documents import Document
+from dr_keras.data.formats.own_outputs import UNFINISHED_SUFFIX
+from dr_keras.data.formats.reading import names_in, place
+from dr_keras.data.formats.records import default_fields, identifying
+from dr_keras.data.formats.writing import GFileWriter
 from dr_keras.errors import DataError
+from dr_keras.rating import score_files
 from dr_keras.rating.score_files import iterate_scores
+from dr_keras.system import locks
+
+SCORE_FOLDER = "_scores"
+WAIT = 60.0  # seconds that another job may take to write its score file
+_OWN_FILE = "score_file.json"
+
+
+def default_score_file(source: Source, rater: Callable | None) -> str | None:
+    """`_scores/<name>-<rater>-<input>.parquet` in the folder of the first input file, or None.
+
+    A rater without a fingerprint, or a folder that cannot be written to, has no such place. Scores
+    that were copied there with their corpus, or begun, keep their name. Names of folders that begin
+    with an underscore are passed over when a folder is read as a corpus. A corpus that is no files
+    has no such place either.
+    """
+    fingerprint = getattr(rater, "fingerprint", None)
+    if not fingerprint or not source.files:
+        return None
+    first = source.files[0].path
+    folder = os.path.join(os.path.dirname(first), SCORE_FOLDER)
+    begins = f"{os.path.basename(first).split('.')[0]}-{fingerprint[:8]}-"
+    path = os.path.join(folder, f"{begins}{short_name(source.files)}.parquet")
+    if tf.io.gfile.exists(path):
+        return path
+    listed = names_in(folder) if tf.io.gfile.isdir(folder) else []
+    for name in (name for name in listed if name.startswith(begins)):
+        copied = os.path.join(folder, name.removesuffix(UNFINISHED_SUFFIX))
+        if name.endswith(".parquet"):
+            manifest = score_files.read_manifest(copied) or {}
+            if _rater_of(manifest) == fingerprint and not _differences(manifest, source):
+                return copied
+        elif copied != os.path.join(folder, name) and not tf.io.gfile.exists(copied):
+            if is_about(os.path.join(folder, name), source.files):
+                return copied
+    probe = f"{path}.tmp-probe"
+    try:
+        tf.io.gfile.makedirs(folder)
+        GFileWriter(probe).close()
+        tf.io.gfile.remove(probe)
+    except (tf.errors.OpError, OSError):
+        return None
+    return path
+
+
+def existing_manifest(output: str, job: Job) -> dict | None:
+    """The manifest of scores that need not be made again; None where there is no score file.
+
+    A file that the job itself left without a manifest is none.
+
+    Raises:
+      DataError: there is one, of another rater or corpus; or another job makes it.
+    """
+    with locks.alone(output, "reading of scores", DataError, wait=WAIT, is_file=True):
+        if not tf.io.gfile.exists(output):
+            return None
+        manifest = score_files.read_manifest(output)
+    ours = getattr(job.rater, "fingerprint", None)
+    if manifest is None:
+        if _is_own_file(output, job.work.work):
+            return None
+        reason = "it has no manifest"
+    elif _rater_of(manifest) != ours:
+        reason = "it was written by another rater"
+    elif ours is None:
+        reason = "its rater has no fingerprint to know it by"
+    elif differences := _differences(manifest, job.source):
+        differ = "; ".join(differences[:8])
+        reason = f"it belongs to another corpus, or the corpus has changed: {differ}"
+    else:
+        return manifest
+    raise DataError(
+        f"{output} exists already, and {reason}: choose another path, or remove it (score_corpus:"
+        " --overwrite)."
+    )
+
+
+def _rater_of(manifest: dict) -> str | None:
+    return manifest.get("rater", {}).get("fingerprint")
+
+
+def _differences(manifest: dict, source: Source) -> list[str]:
+    """In what the input and the way to read it differ from those of a score file's manifest."""
+    if isinstance(source, CorpusSource):
+        return _other_documents(manifest, source)
+    if "fields" not in manifest or "input" not in manifest:
+        return ["it is not about files of records"]
+    # an earlier version did not know all of today's settings, and read as their defaults say
+    fields = identifying({**default_fields(source.format.name), **manifest["fields"]})
+    now = identifying(source.fields)
+    found = [
+        f"{name} (was {fields.get(name)!r}, is {now.get(name)!r})"
+        for name in sorted({*fields, *now})
+        if fields.get(name) != now.get(name)
+    ]
+    return found or changes(manifest["input"], source.files)
+
+
+def _other_documents(manifest: dict, source: CorpusSource) -> list[str]:
+    """Compares what a corpus holds, whatever it is called; earlier versions knew no such sums."""
+    ours = source.contents()
+    name = WITH_SOURCES if manifest.get(WITH_SOURCES) else "corpus_fingerprint"
+    theirs = manifest.get(name) or "none"
+    return [] if theirs == ours[name] else [f"{name} {ours[name][:12]} and not {theirs[:12]}"]
+
+
+def note_own_file(output: str, folder: str) -> None:
+    """A run that ends between the scores and their manifest knows by this that they are its own."""
+    score_files.write_json(os.path.join(folder, _OWN_FILE), _own_file(output, folder))
+
+
+def _own_file(output: str, folder: str) -> dict:
+    """How a job names a score file: from its own folder, as the two are moved together."""
+    return {"path": os.path.relpath(place(output), place(folder))}
+
+
+def _is_own_file(output: str, folder: str) -> bool:
+    found = score_files.read_json(os.path.join(folder, _OWN_FILE))
+    return found == _own_file(output, folder)
+
+
+def take_existing(path: str, job: Job) -> list[dict]:
+    """The phase "scored" from a score file instead of a rater.
+
+    Raises:
+      DataError: ids are missing, unknown, or have two scores.
+    """
+    source = job.source
+    phase = os.path.join(job.work.work, SCORED)
+    if tf.io.gfile.exists(phase):  # only a look at every shard shows which scores nobody asks for
+        tf.io.gfile.rmtree(phase)
+    # as every record of the same files in the same order was scored, order tells copies apart
+    manifest = score_files.read_manifest(path) or {}
+    if isinstance(source, CorpusSource):
+        same = not _other_documents(manifest, source)
+    else:
+        same = _content_of(manifest.get("input", [])) == _content_of(source.describe()["input"])
+    scores = ExistingScores(path, in_order=same)
+    facts = job.run(scores)
+    scores.check_all_used()
+    return facts
+
+
+def check_texts(path: str, job: Job, facts: list[dict]) -> None:
+    """Raises DataError where scores that exist are not about the texts of the phase "scored"."""
+    manifest, source = score_files.read_manifest(path) or {}, job.source
+    changed = functools.partial(changes, manifest.get("input", []), source.files)
+    try:
+        check_scored_texts(manifest, Fingerprint(summary.totals(facts)), path, changed)
+        known_by = [
+            name for name in (TEXTS, WITH_SOURCES, "corpus_fingerprint") if manifest.get(name)
+        ]
+        if isinstance(source, CorpusSource) and known_by == ["corpus_fingerprint"]:  # earlier
+            for difference in _other_documents(manifest, source):
+                raise DataError(
+                    f"The corpus '{source.corpus.name}' is not the one that {path} is about"
+                    f" ({difference}): score it again."
+                )
+    except DataError:
+        job.forget()
+        raise
+
+
+def _content_of(files: list[dict]) -> list[tuple]:
+    return [(os.path.basename(file["path"]), file["size"]) for file in files]
 
 
 class ExistingScores:
@@ -26,7 +212,8 @@ class ExistingScores:
 
     def __init__(self, path: str, in_order: bool = False):
         self.path = path
-        keys, columns = [], {"score": [], "percentile": [], "windows": []}
+        keys: list[np.ndarray] = []
+        columns: dict[str, list] = {name: [] for name in ("score", "percentile", "windows")}
         for chunk in iterate_scores(path):
             keys.append(keys_of(chunk.ids))
             for name, values in columns.items():

@@ -1,52 +1,63 @@
-"""Filtering files: their records are kept whole or dropped, shard by shard.
+"""Filtering a corpus: its records are kept whole or dropped, shard by shard.
 
-    <output_dir>/kept-00000-of-00012.jsonl ...     the kept records, whole, in the format of the
-                                                   input (.jsonl, .jsonl.gz, .tfrecord, .parquet)
+    <output_dir>/kept-00000-of-00012.jsonl ...     the kept records: of files whole, in the format
+                                                   they came in (.jsonl, .jsonl.gz, .tfrecord,
+                                                   .parquet); of another corpus id, text, source,
+                                                   score, percentile, and level, damage, count
+                                                   and corpus where they are known
     <output_dir>/dropped-00000-of-00012.jsonl ...  id, source, score, percentile, reason
     <output_dir>/errors.jsonl                      file, position (line, record or row, from 1),
-                                                   reason, detail of what could not be read
+                                                   reason, detail of what could not be read of files
+    <output_dir>/scores.parquet                    the scores, where they have no place beside files
     <output_dir>/manifest.json                     what was done; its presence means done
     <output_dir>/_work/                            only until then
 
-Whether a document stays depends on its id, its score, the settings and the reference distribution
-alone, and scores are made shard by shard in the same batches whoever makes them: one process,
-several, or Beam write the same files.
+Everything is written under a temporary name and renamed, the manifest last. Whether a document
+stays depends on its id, its score, the settings and the reference distribution alone, and scores
+are made shard by shard in the same batches whoever makes them: one process, several, or Beam write
+the same files.
 """
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
+import json
 import logging
 import math
 import os
 
 import tensorflow as tf
 
-from dr_keras.corpus_jobs import job, overwriting, scoring, summary
-from dr_keras.corpus_jobs.corpus_filter import check_settings
-from dr_keras.corpus_jobs.identity import digest, input_files
+from dr_keras.corpus_jobs import existing_scores, identity, scoring, summary
+from dr_keras.corpus_jobs.job import Job, Progress, new_job
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.records import identifying
 from dr_keras.corpus_jobs.runners import Runner, in_process
-from dr_keras.corpus_jobs.scoring import SHARD_BYTES, Input, Progress
-from dr_keras.corpus_jobs.work import Deciding, Work
-from dr_keras.data.formats.own_outputs import ERRORS, MANIFEST, WORK
+from dr_keras.corpus_jobs.scoring import SHARD_BYTES
+from dr_keras.corpus_jobs.source import open_source
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.formats.own_outputs import ERRORS, KEPT, MANIFEST, WORK
+from dr_keras.data.formats.reading import names_in
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating import fractions
-from dr_keras.rating import score_files as files_of_scores
-from dr_keras.rating.drift import has_drifted, kolmogorov_smirnov
-from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating import score_files
+from dr_keras.rating.fractions import Decimal
+from dr_keras.rating.reference import ReferenceDistribution, has_drifted, kolmogorov_smirnov
+from dr_keras.rating.rules import Amount, Deciding, find_rule
 from dr_keras.system import locks
+import gin
+
+REFERENCES = ("corpus", "artefact")
 
 _logger = logging.getLogger(__name__)
 
 
-@locks.alone_at("output_dir", "filtering of files", DataError)
-def filter_files(
-    input: str | Sequence[str],
+@gin.configurable(denylist=["runner", "fresh", "progress"])
+@locks.alone_at("output_dir", "filtering of a corpus", DataError)
+def filter_corpus(
+    corpus: Corpus | str | Sequence[str] = gin.REQUIRED,
     rater: Callable | None = None,
     scores: str | None = None,
-    output_dir: str = "",
-    discard_fraction: fractions.Decimal = 0.5,
+    output_dir: str = gin.REQUIRED,
+    discard_fraction: Decimal = gin.REQUIRED,
     batch_size: int = 64,
     seed: int = 0,
     method: str = "keep_probability",
@@ -60,165 +71,165 @@ def filter_files(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> dict:
-    """Keeps the better share of JSONL, Parquet or TFRecord files.
+    """Keeps the better share of a corpus.
 
     A run that was stopped goes on, shard by shard, when it is called again.
 
     Args:
-      input: file, glob or folder, or a list of these.
-      rater: see `scoring.score_files`; needed unless `scores` are given.
+      corpus: any corpus; or a file, glob or folder, or a list of these.
+      rater: see `scoring.score_corpus`; needed unless `scores` are given.
       scores: a score file of this very corpus, in any order.
       output_dir: a folder that holds no filtered corpus yet.
-      discard_fraction, batch_size, seed, method: see `decisions.decide`.
+      discard_fraction, batch_size, seed, method: see `rules.decide`.
       reference: percentiles are taken among "corpus", the scores of the corpus itself, so that the
-        share kept is what was asked for (the files are read twice); or under the distribution
+        share kept is what was asked for (the input is read twice); or under the distribution
         stored in the "artefact" (read once).
-      score_file: where scores that are made are written; None: beside the corpus
-        (`scoring.default_score_file`), or in `output_dir` where that cannot be.
+      score_file: where scores that are made are written; None: beside the files
+        (`existing_scores.default_score_file`), or in `output_dir` where that cannot be.
       drift_limit: the Kolmogorov-Smirnov distance between the corpus' scores and the artefact's
         distribution from which on the manifest says "drifted"; 0.1 shifts the share that is kept
         by at most a tenth of the corpus.
-      windows_per_batch, step_bytes: see `corpus_scores.score_corpus`.
-      shard_bytes: larger files are done in ranges of about so many bytes, each with output files of
-        its own.
+      windows_per_batch, step_bytes: see `scoring.score_corpus`.
+      shard_bytes: larger files are done in ranges of about so many bytes, other corpora in pieces
+        of so much text, each with output files of its own.
       runner: see `runners`.
       fresh: whether what an unfinished run left is thrown away.
-      progress: see `scoring.Progress`.
+      progress: see `job.Progress`.
 
     Returns:
-      The manifest: `input`, `input_fingerprint`, `rater`, `scores`, `settings`, `counts`,
-      `by_source`, `achieved_fraction` (the share really dropped), `expected_fraction`, `drift`,
-      `errors` (reason -> count), `repeated_ids`, `files`.
+      The manifest: `input` (files), `corpus` (any other), `input_fingerprint`, `rater`, `scores`,
+      `settings`, `counts`, `by_source`, `achieved_fraction` (the share really dropped),
+      `expected_fraction`, `drift`, `errors` (reason -> count, of files), `skipped` (the same of a
+      corpus that is no files), `repeated_ids`, `files`.
 
     Raises:
       ConfigurationError: a setting is out of its range; an unfinished run differs from this one;
         the output would be written over the input.
-      DataError: the input is missing, damaged or holds no documents; the folder holds a filtered
-        corpus, or another process filters into it; the scores are not those of this corpus.
+      DataError: the input is missing, damaged or holds no documents; two documents of a corpus
+        that is no files have one id and different texts; the folder holds a filtered corpus, or
+        another process filters into it; the scores are not those of this corpus.
     """
     output_dir = os.fspath(output_dir)
     output_dir = output_dir.rstrip("/") or output_dir
-    oversized = fractions.oversized_batch(batch_size, discard_fraction)
-    check_settings(rater, scores, output_dir, method, reference, shard_bytes)
-    overwriting.require_name(score_file, "score_file")
-    source = scoring.open_input(input, shard_bytes)
+    _check_settings(rater, scores, output_dir, reference)
+    identity.require_name(score_file, "score_file")
+    rule, amount = find_rule(method), Amount(discard_fraction, batch_size, seed)
+    source = open_source(corpus, shard_bytes)
     folder = os.path.join(output_dir, WORK)
-    outputs = overwriting.of_filter(output_dir)
-    outputs += [] if score_file is None else overwriting.of_scores(os.fspath(score_file))
+    outputs = identity.of_filter(output_dir)
+    outputs += [] if score_file is None else identity.of_scores(os.fspath(score_file))
     read = [*source.paths(), *([] if scores is None else [os.fspath(scores)])]
-    overwriting.refuse_overwriting(outputs, read)
+    identity.refuse_overwriting(outputs, read)
     _check_folder(output_dir, folder, fresh)
     stored = _stored_reference(rater, scores) if reference == "artefact" else None
     settings = {
         "method": method,
-        "discard_fraction": str(fractions.exact_fraction(discard_fraction)),
+        "discard_fraction": str(amount.exact),
         "batch_size": batch_size,
         "seed": seed,
         "reference": reference,
     }
-    work = scoring.scoring_work(source, rater, folder, windows_per_batch, step_bytes)
-    given = _describe_scores(scores, rater)
-    facts = {**scoring.scoring_facts(work, rater, shard_bytes), **settings, "scores": given}
-    job.begin(folder, facts, source.files, fresh)
-
-    def deciding(distribution: ReferenceDistribution) -> Deciding:
-        exact = settings["discard_fraction"]
-        return Deciding(exact, batch_size, seed, method, distribution.to_dict())
-
+    job = new_job(source, rater, folder, windows_per_batch, step_bytes, runner, progress)
+    job.begin({**settings, "scores": _describe_scores(scores, rater)}, shard_bytes, fresh)
+    deciding = functools.partial(Deciding, rule.decide, amount)
     if scores is None:
-        score_file = score_file or scoring.default_score_file(source, rater)
+        score_file = score_file or existing_scores.default_score_file(source, rater)
         score_file = os.fspath(score_file or os.path.join(output_dir, "scores.parquet"))
-        found = scoring.existing_manifest(score_file, source, rater, folder)
-        existing = score_file if found is not None else None
+        is_made = existing_scores.existing_manifest(score_file, job) is None
     else:
-        score_file = existing = scores
-    if existing is None and stored is not None:
-        work = dataclasses.replace(work, folder=output_dir, deciding=deciding(stored))
-        scorer = scoring.scorer_for(rater, work)
-        done = scoring.run_phase(work, source.shards, scorer, runner, progress, "filtering")
-        scoring.require_documents(done, work, source.shards)
-        score_facts = scoring.finish_scores(score_file, work, source, rater, done)
+        score_file, is_made = scores, False
+    if is_made and stored is not None:
+        job = _deciding(job, output_dir, deciding(stored))
+        done = job.run()
+        score_facts = scoring.finish_scores(score_file, job, done)
     else:
-        scored, score_facts = _scores(work, source, rater, existing, score_file, runner, progress)
-        distribution = stored or ReferenceDistribution.from_scores(
-            summary.all_scores(work, source.shards)
-        )
-        work = dataclasses.replace(
-            work, folder=output_dir, scoring=False, deciding=deciding(distribution)
-        )
-        done = scoring.run_phase(work, source.shards, None, runner, progress, "filtering")
+        scored, score_facts = _scored(job, score_file, is_made)
+        distribution = stored or ReferenceDistribution.from_scores(summary.all_scores(job))
+        job = _deciding(job, output_dir, deciding(distribution), scoring=False)
+        done = job.run()
         _check_same(source.shards, scored, done)
+    totals = summary.totals(done)
     manifest = {
-        "format": "dr_keras filtered files",
-        "schema_version": 1,
-        "input": source.describe(),
-        "fields": identifying(source.fields),
+        "format": "dr_keras filtered corpus",
+        "schema_version": 2,
+        **source.describe(),
         "rater": score_facts.get("rater", {"path": None, "fingerprint": None}),
         "scores": _relative(score_file, output_dir),
         "settings": {
             **settings,
-            "discard_fraction": float(fractions.exact_fraction(discard_fraction)),
-            "oversized_batch": oversized,
+            "discard_fraction": float(amount.exact),
+            "oversized_batch": amount.oversized,
             "shard_bytes": shard_bytes,
         },
-        **_results(work, source, done, settings),
-        "drift": _drift(work, source, _reference_of(rater, score_facts), drift_limit),
+        **totals,
+        "by_source": summary.by_source(job, done),
+        "achieved_fraction": totals["counts"]["dropped"] / totals["counts"]["documents"],
+        "expected_fraction": rule.expected(amount),
+        "drift": _drift(job, _reference_of(rater, score_facts), drift_limit),
         "repeated_ids": score_facts.get("repeated_ids"),
+        "files": summary.output_files(done),
     }
     if stored is not None:
         _warn_of_drift(manifest["drift"])
     errors = os.path.join(output_dir, ERRORS)
-    manifest["files"][ERRORS] = summary.write_errors(errors, work, source.shards, done)
-    files_of_scores.write_json(os.path.join(output_dir, MANIFEST), manifest)
+    manifest["files"][ERRORS] = summary.write_errors(errors, job, done)
+    score_files.write_json(os.path.join(output_dir, MANIFEST), manifest)
     tf.io.gfile.rmtree(folder)
     return manifest
 
 
-def _scores(
-    work: Work,
-    source: Input,
-    rater: Callable | None,
-    existing: str | None,
-    score_file: str,
-    runner: Runner,
-    progress: Progress | None,
-) -> tuple[list[dict], dict]:
-    """The facts of the phase "scored" and those about the score file."""
-    if existing is not None and not job.is_finished(work, source.shards, work.phase):
-        facts = scoring.take_existing(existing, work, source, progress)
+def _scored(job: Job, score_file: str, is_made: bool) -> tuple[list[dict], dict]:
+    """The facts of the phase that scores, and those about the score file, made or found."""
+    if is_made:
+        facts = job.run()
+        return facts, scoring.finish_scores(score_file, job, facts)
+    if job.is_finished():
+        facts = list(job.facts().values())
     else:
-        scorer = None if rater is None else scoring.scorer_for(rater, work)
-        facts = scoring.make_scores(work, source, scorer, runner, progress)
-    if existing is None:
-        return facts, scoring.finish_scores(score_file, work, source, rater, facts)
-    scoring.check_texts(existing, work, source, facts)
-    return facts, files_of_scores.read_manifest(existing) or {}
+        facts = existing_scores.take_existing(score_file, job)
+    existing_scores.check_texts(score_file, job, facts)
+    return facts, score_files.read_manifest(score_file) or {}
 
 
-def _results(work: Work, source: Input, done: list[dict], settings: dict) -> dict:
-    totals = summary.totals(done)
-    counts = totals["counts"]
-    exact = fractions.exact_fraction(settings["discard_fraction"])
-    files = {
-        name: facts for shard in done for name, facts in shard["files"].items() if "/" not in name
-    }
-    return {
-        **totals,
-        "by_source": summary.by_source(work, source.shards, done),
-        "achieved_fraction": counts["dropped"] / counts["documents"],
-        "expected_fraction": fractions.achieved_fraction(settings["batch_size"], exact)
-        if settings["method"] == "keep_probability"
-        else float(exact),
-        "files": files,
-    }
+def _deciding(job: Job, output_dir: str, deciding: Deciding, scoring: bool = True) -> Job:
+    """The job in its phase that writes to `output_dir` what is kept and what is dropped."""
+    work = dataclasses.replace(job.work, folder=output_dir, deciding=deciding, scoring=scoring)
+    return dataclasses.replace(job, work=work)
 
 
-def _drift(
-    work: Work, source: Input, reference: ReferenceDistribution | None, limit: float
-) -> dict | None:
+def kept_ids(output_dir: str | os.PathLike) -> set[str]:
+    """The ids of what was kept of a corpus that is no files."""
+    kept: set[str] = set()
+    for name in names_in(os.fspath(output_dir)):
+        if name.startswith(KEPT):
+            with tf.io.gfile.GFile(os.path.join(output_dir, name), "rb") as file:
+                kept.update(json.loads(line)["id"] for line in file)
+    return kept
+
+
+def check_reference(reference: str) -> None:
+    """Raises ConfigurationError unless it says what percentiles are taken under."""
+    if reference not in REFERENCES:
+        choices = ", ".join(REFERENCES)
+        raise ConfigurationError(f"reference is {reference!r}: choose one of {choices}.")
+
+
+def _check_settings(rater, scores, output_dir: str, reference: str) -> None:
+    identity.require_name(output_dir, "output_dir", "folder")
+    if rater is None and scores is None:
+        raise ConfigurationError("filter_corpus needs a rater or a score file: name one of them.")
+    check_reference(reference)
+    if tf.io.gfile.exists(os.path.join(output_dir, MANIFEST)):
+        raise DataError(
+            f"{output_dir} holds a filtered corpus already ({MANIFEST} is there): choose another"
+            " folder, or remove it."
+        )
+
+
+def _drift(job: Job, reference: ReferenceDistribution | None, limit: float) -> dict | None:
     if reference is None:
         return None
-    scores = summary.all_scores(work, source.shards)
+    scores = summary.all_scores(job)
     distance = kolmogorov_smirnov(scores, reference)
     return {
         "kolmogorov_smirnov": None if math.isnan(distance) else round(distance, 6),
@@ -246,7 +257,7 @@ def _reference_of(rater: Callable | None, score_facts: dict) -> ReferenceDistrib
 
 
 def _stored_reference(rater: Callable | None, scores: str | None) -> ReferenceDistribution:
-    manifest = (files_of_scores.read_manifest(scores) if scores else None) or {}
+    manifest = (score_files.read_manifest(scores) if scores else None) or {}
     stored = _reference_of(rater, manifest)
     if stored is None:
         raise ConfigurationError(
@@ -262,7 +273,7 @@ def _describe_scores(scores: str | None, rater: Callable | None) -> dict | None:
         return None
     if not tf.io.gfile.exists(scores):
         raise DataError(f"{scores} does not exist: name a file that score_corpus wrote.")
-    manifest = files_of_scores.read_manifest(scores) or {}
+    manifest = score_files.read_manifest(scores) or {}
     ours = getattr(rater, "fingerprint", None)
     theirs = manifest.get("rater", {}).get("fingerprint")
     if ours and theirs and ours != theirs:
@@ -270,15 +281,15 @@ def _describe_scores(scores: str | None, rater: Callable | None) -> dict | None:
             f"{scores} was written by another rater than the one given (fingerprint {theirs[:12]}"
             f" and not {ours[:12]}): leave one of them out, or score again."
         )
-    (file,) = input_files([scores])
-    return {"name": file.name, "size": file.size, "sha256": digest(file)}
+    (file,) = identity.input_files([scores])
+    return {"name": file.name, "size": file.size, "sha256": identity.digest(file)}
 
 
 def _check_folder(output_dir: str, folder: str, fresh: bool) -> None:
     """Only what this job wrote may lie where it writes."""
     if not tf.io.gfile.isdir(output_dir):
         return
-    ours = overwriting.shard_outputs(output_dir)
+    ours = identity.shard_outputs(output_dir)
     ours += [ERRORS] if tf.io.gfile.exists(os.path.join(output_dir, ERRORS)) else []
     if fresh:
         for name in ours:

@@ -4,20 +4,23 @@ Names are relative to the folder that all files have in common, so a corpus is t
 absolute or relative path, as `file://`, from another directory, and after a move or a copy. Files
 of the same names, sizes and times are taken to be the same. Where only times differ, as after a
 copy, a digest of the bytes decides.
+
+No job writes over what it reads, and none writes to a place that nobody named.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
 import os
 
+import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.corpora import files
 from dr_keras.data.documents import Document, update_digest
-from dr_keras.data.formats.reading import local_path, place
-from dr_keras.errors import DataError
+from dr_keras.data.formats import own_outputs
+from dr_keras.data.formats.reading import local_path, names_in, place, reason, sha256
+from dr_keras.errors import ConfigurationError, DataError
 
 # in manifests: sums over documents with, and without, their sources
 WITH_SOURCES, TEXTS = "input_fingerprint", "text_fingerprint"
@@ -60,7 +63,7 @@ def _stat(path: str) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except tf.errors.OpError as error:
-        raise DataError(f"{path}: cannot be read ({files.reason(error)})") from error
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
     return int(stat.length), int(stat.mtime_nsec)
 
 
@@ -90,16 +93,12 @@ def digest(file: InputFile) -> str:
 @functools.lru_cache(maxsize=1 << 16)
 def _digest(path: str, size: int, modified: int) -> str:
     del size, modified  # they say which state of the file was read
-    if local_path(path) is not None:
-        try:
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    found = hashlib.sha256()
-    for chunk in files.read_chunks(path, decompress=False):
-        found.update(chunk)
-    return found.hexdigest()
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
 
 
 def changes(recorded: Sequence[Mapping], now: Sequence[InputFile]) -> list[str]:
@@ -111,8 +110,8 @@ def changes(recorded: Sequence[Mapping], now: Sequence[InputFile]) -> list[str]:
       now: the files. Only of those whose time differs are the bytes read.
     """
     paths = [file["path"] for file in recorded]
-    names = [file.get("name") for file in recorded]
-    names = relative_names(paths) if None in names else names
+    known = [file["name"] for file in recorded if file.get("name") is not None]
+    names = known if len(known) == len(paths) else relative_names(paths)
     old, new = dict(zip(names, recorded)), {file.name: file for file in now}
     found = [f"input {file.path} (is new)" for name, file in new.items() if name not in old]
     found += [f"input {old[name]['path']} (is missing)" for name in old if name not in new]
@@ -130,6 +129,75 @@ def changes(recorded: Sequence[Mapping], now: Sequence[InputFile]) -> list[str]:
     if not found and list(old) != list(new):
         found.append("the order of the input files")
     return found
+
+
+def require_name(path: str | os.PathLike | None, setting: str, what: str = "file") -> None:
+    """Raises ConfigurationError where a path was given that names nothing; None is no path."""
+    if path is not None and not os.fspath(path).strip():
+        raise ConfigurationError(f"{setting} is empty: name the {what} to write.")
+
+
+def refuse_overwriting(outputs: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raises ConfigurationError where a job would replace, remove or bury what it reads.
+
+    Files are compared by what they are: links of both kinds are followed. A folder among the
+    outputs is one that the job removes, so no input may lie in it.
+    """
+    taken: dict[object, str] = {}
+    resolved = functools.lru_cache(os.path.realpath)
+    for path in inputs:
+        taken.update(dict.fromkeys(_keys(path, resolved), path))
+    for output in outputs:
+        keys = _keys(output, resolved)
+        clash = [key for key in keys if key in taken]
+        if not clash and tf.io.gfile.isdir(output):
+            below = tuple(f"{key}/" for key in keys if isinstance(key, str))
+            clash = [key for key in taken if isinstance(key, str) and key.startswith(below)]
+        if clash:
+            raise ConfigurationError(
+                f"{output} would be written over the input {taken[clash[0]]}: choose another place"
+                " for the output. No flag overwrites an input."
+            )
+
+
+def _keys(path: str, resolved: Callable[[str], str]) -> set:
+    """What a file is known by: where it lies, once links are followed, and its inode."""
+    local = local_path(path)
+    if local is None:
+        return {place(path)}
+    folder, name = os.path.split(os.path.abspath(local))
+    found = os.path.join(folder, name)
+    keys: set = {resolved(found) if os.path.islink(found) else os.path.join(resolved(folder), name)}
+    try:
+        stat = os.stat(found)
+        keys.add((stat.st_dev, stat.st_ino))
+    except OSError:
+        pass  # is not there yet, so it is no input
+    return keys
+
+
+def of_scores(path: str) -> list[str]:
+    """What is written, or removed, where a score file is made."""
+    return [
+        path,
+        path + own_outputs.MANIFEST_SUFFIX,
+        path + own_outputs.ERRORS_SUFFIX,
+        path + own_outputs.UNFINISHED_SUFFIX,
+    ]
+
+
+def of_filter(output_dir: str) -> list[str]:
+    """What is written, or removed, where a corpus is filtered."""
+    fixed = (own_outputs.MANIFEST, own_outputs.ERRORS, own_outputs.WORK)
+    return [os.path.join(output_dir, name) for name in (*fixed, *shard_outputs(output_dir))]
+
+
+def shard_outputs(output_dir: str) -> list[str]:
+    """Names in a folder that begin as those of kept and dropped records do, sorted."""
+    if not tf.io.gfile.isdir(output_dir):
+        return []
+    begin = (own_outputs.KEPT, own_outputs.DROPPED)
+    return [name for name in names_in(output_dir) if name.startswith(begin)]
 
 
 class Fingerprint:
@@ -185,3 +253,12 @@ def check_scored_texts(
         f" are missing ({name} {ours[name][:12]} and not {manifest[name][:12]}{where}). Score it"
         " again (dr-keras score-corpus --overwrite)."
     )
+
+
+def keys_of(ids: Sequence[str], size: int = 12) -> np.ndarray:
+    """Hashes that stand for ids where millions are in memory: [N], `size` sortable bytes each.
+
+    Of 12 bytes, no two of 10^12 different ids are expected to agree.
+    """
+    encoded = (id.encode("utf-8", "surrogatepass") for id in ids)
+    return np.array([hashlib.blake2b(id, digest_size=size).digest() for id in encoded], f"S{size}")

@@ -6,16 +6,14 @@ leaves their facts on disk. `dr_keras.corpus_jobs.beam.runner` is one that hands
 
 from collections.abc import Callable, Sequence
 import concurrent.futures
-import functools
 import multiprocessing
 import os
 import signal
 import threading
 import time
 
-from dr_keras.corpus_jobs.corpus_scores import score_documents
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.work import Scorer, Work, run_shard
+from dr_keras.corpus_jobs.work import Scorer, Work, loaded, run_shard, scorer_for
 from dr_keras.errors import ConfigurationError, DrKerasError
 
 # bytes of input done since the last call
@@ -115,18 +113,5 @@ def _run_in_worker(shard: Shard, work: Work) -> None:
 
 
 def scorer_of(work: Work) -> Scorer:
-    """The scorer of the rater at `work.rater`, which is loaded once in a process."""
-    return functools.partial(
-        _score, rater=_loaded(work.rater, work.trusted), windows_per_batch=work.windows_per_batch
-    )
-
-
-def _score(documents, rater, windows_per_batch):
-    return score_documents(rater, documents, windows_per_batch)
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(path: str, trusted: bool):
-    from dr_keras.serving.loading import load_rater
-
-    return load_rater(path, trusted=trusted)
+    """The scorer of the rater at `work.rater`."""
+    return scorer_for(loaded(work.rater, work.trusted), work.windows_per_batch)

@@ -6,13 +6,10 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.identity import Fingerprint
-from dr_keras.corpus_jobs.keys import keys_of
-from dr_keras.corpus_jobs.outputs import Lines
-from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.work import TALLY, Work, read_part
-from dr_keras.data.formats.kinds import TEXT_SETTINGS
-from dr_keras.errors import DataError
+from dr_keras.corpus_jobs.identity import Fingerprint, keys_of
+from dr_keras.corpus_jobs.job import Job
+from dr_keras.corpus_jobs.work import TALLY, read_part
+from dr_keras.data.formats.writing import Lines
 from dr_keras.rating import score_files
 from dr_keras.rating.score_files import number
 
@@ -22,10 +19,11 @@ OTHERS = "(other sources)"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def all_scores(work: Work, shards: Sequence[Shard]) -> np.ndarray:
+def all_scores(job: Job) -> np.ndarray:
     """Every score of the corpus, float32 [N]: 4 bytes a document."""
     parts = [
-        read_part(work.part_path(shard), ["score"]).column("score").to_numpy() for shard in shards
+        read_part(job.work.part_path(shard), ["score"]).column("score").to_numpy()
+        for shard in job.shards
     ]
     return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32)
 
@@ -45,29 +43,17 @@ def totals(facts: Sequence[dict]) -> dict:
     }
 
 
-def require_documents(facts: Sequence[dict], work: Work, shards: Sequence[Shard]) -> None:
-    """Raises DataError where no record could be used, with the first reason."""
-    if any(shard["documents"] for shard in facts):
-        return
-    for shard, found in zip(shards, facts):
-        if found["errors"]:
-            with tf.io.gfile.GFile(work.errors_path(shard), "r") as file:
-                first = json.loads(next(iter(file)))
-            detail = f" ({first['detail']})" if first["detail"] else ""
-            path = shard.pieces[first["piece"]].path
-            raise DataError(
-                f"{path}: not one record of the input can be used; the first one:"
-                f" {first['reason']}{detail}. Name the field of the text, as in --gin_param"
-                f" \"{TEXT_SETTINGS[shard.kind]} = 'content'\"."
-            )
-    raise DataError(f"{shards[0].path}: the input holds no documents.")
+def output_files(facts: Sequence[dict]) -> dict[str, dict]:
+    """Name -> records and bytes of the files of kept and dropped records."""
+    files = (item for shard in facts for item in shard["files"].items())
+    return {name: about for name, about in files if "/" not in name}
 
 
-def by_source(work: Work, shards: Sequence[Shard], facts: Sequence[dict]) -> dict[str, dict]:
+def by_source(job: Job, facts: Sequence[dict]) -> dict[str, dict]:
     """Source -> tally and distribution of its scores; the rarest ones together as `OTHERS`."""
     tallies: dict[str, dict] = {}
-    for shard in facts:
-        for source, tally in shard["sources"].items():
+    for found in facts:
+        for source, tally in found["sources"].items():
             entry = tallies.setdefault(source, dict.fromkeys(TALLY, 0))
             for name in TALLY:
                 entry[name] += tally[name]
@@ -79,8 +65,8 @@ def by_source(work: Work, shards: Sequence[Shard], facts: Sequence[dict]) -> dic
         for name in TALLY:
             entry[name] += tally[name]
     scores: dict[str, list] = {name: [] for name in result}
-    for shard in shards:
-        table = read_part(work.part_path(shard), ["source", "score"])
+    for shard in job.shards:
+        table = read_part(job.work.part_path(shard), ["source", "score"])
         source = table.column("source").combine_chunks().dictionary_encode()
         if not len(source):
             continue
@@ -106,7 +92,7 @@ def distribution(scores: np.ndarray) -> dict:
     }
 
 
-def write_scores(path: str, work: Work, shards: Sequence[Shard]) -> dict:
+def write_scores(path: str, job: Job) -> dict:
     """Joins the scores of the shards into one score file.
 
     Returns:
@@ -116,8 +102,8 @@ def write_scores(path: str, work: Work, shards: Sequence[Shard]) -> dict:
     documents = missing = 0
     keys, contents = [], []
     with score_files.ScoreWriter(path) as writer:
-        for shard in shards:
-            table = read_part(work.part_path(shard))
+        for shard in job.shards:
+            table = read_part(job.work.part_path(shard))
             ids = table.column("id").to_pylist()
             columns = {
                 name: table.column(name).to_numpy() for name in ("score", "percentile", "windows")
@@ -130,11 +116,11 @@ def write_scores(path: str, work: Work, shards: Sequence[Shard]) -> dict:
     return {
         "documents": documents,
         "without_score": missing,
-        "repeated_ids": _repeated_ids(keys, contents, work, shards),
+        "repeated_ids": _repeated_ids(keys, contents, job),
     }
 
 
-def _repeated_ids(keys, contents, work: Work, shards: Sequence[Shard]) -> dict | None:
+def _repeated_ids(keys: list, contents: list, job: Job) -> dict | None:
     """Different documents of one id: 24 bytes a document while this looks for them."""
     key, content = np.concatenate(keys), np.concatenate(contents)
     order = np.lexsort((content, key))
@@ -143,31 +129,29 @@ def _repeated_ids(keys, contents, work: Work, shards: Sequence[Shard]) -> dict |
     if not np.any(differ):
         return None
     row = int(order[1:][differ].min())
-    for shard in shards:
-        ids = read_part(work.part_path(shard), ["id"]).column("id")
+    for shard in job.shards:
+        ids = read_part(job.work.part_path(shard), ["id"]).column("id")
         if row < len(ids):
             return {"documents": int(np.sum(differ)), "example": ids[row].as_py()}
         row -= len(ids)
 
 
-def write_errors(
-    path: str, work: Work, shards: Sequence[Shard], facts: Sequence[dict]
-) -> dict[str, int]:
+def write_errors(path: str, job: Job, facts: Sequence[dict]) -> dict[str, int]:
     """Joins the malformed records of the shards, with the files and the positions in them.
 
     Returns:
       The facts of the file, which is there even if it is empty.
     """
-    output = Lines(path, work.temporary)
+    output = Lines(path, job.work.temporary)
     before = 0
-    for shard, found in zip(shards, facts):
+    for shard, found in zip(job.shards, facts):
         starts = []
         for piece, positions in zip(shard.pieces, found["positions"]):
             starts.append(0 if piece.first_of_file else before)
             before = starts[-1] + positions
         if not found["errors"]:
             continue
-        with tf.io.gfile.GFile(work.errors_path(shard), "r") as file:
+        with tf.io.gfile.GFile(job.work.errors_path(shard), "r") as file:
             for line in file:
                 error = json.loads(line)
                 piece, position = error.pop("piece"), error.pop("position")

@@ -5,53 +5,38 @@ after the shard's files were renamed into place, and name them. Whoever does a s
 writes the same bytes, so a retried or repeated task does no harm.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import functools
 import itertools
 import os
+from typing import TypeVar
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.corpus_filter import reason_to_drop
 from dr_keras.corpus_jobs.identity import Fingerprint, digest
-from dr_keras.corpus_jobs.outputs import Lines, Output, kept_output
 from dr_keras.corpus_jobs.plan import Shard
-from dr_keras.corpus_jobs.records import Malformed, Record, read
-from dr_keras.data.corpora.files import SeekableFile
+from dr_keras.data.corpora.base import Malformed
 from dr_keras.data.documents import Document
+from dr_keras.data.formats.base import Record
+from dr_keras.data.formats.reading import SeekableFile
+from dr_keras.data.formats.records import read_records
+from dr_keras.data.formats.writing import GFileWriter, Lines, Output
 from dr_keras.data.tokenizers.base import utf8_size
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
-from dr_keras.rating.decisions import decide
-from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import Deciding, reason_to_drop
 from dr_keras.rating.score_files import number
 
 SCORED, FILTERED = "scored", "filtered"
 # a score file's rows, and 64 bits of the content, by which copies are told from other documents
 PART_SCHEMA = score_files.SCHEMA.append(pyarrow.field("content", pyarrow.uint64()))
 TALLY = ("documents", "kept", "dropped", "bytes", "kept_bytes")
-# documents -> score, percentile, windows, as `corpus_scores.score_documents`
+# documents -> score, percentile, windows, see `score_texts`
 Scorer = Callable[[list[Document]], dict[str, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Deciding:
-    """The arguments of `decisions.decide`."""
-
-    discard_fraction: str
-    batch_size: int
-    seed: int
-    method: str
-    reference: dict
-
-    def __call__(self, ids: list[str], scores: np.ndarray):
-        reference = ReferenceDistribution.from_dict(self.reference)
-        return decide(
-            ids, scores, self.discard_fraction, self.batch_size, self.seed, self.method, reference
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +46,11 @@ class Work:
     Attributes:
       folder: where kept and dropped records go; unused while `deciding` is None.
       work: folder of what the job needs until it is finished.
-      fields: see `records.fields_of`.
+      fields: see `data.formats.records.fields_of`.
       scoring: whether scores are to be made; else they are those of the phase "scored".
       deciding: how to decide; None only scores.
       rater: path of the rater that workers load; None where the scorer is at hand.
-      windows_per_batch, step_bytes: see `corpus_scores.score_corpus`.
+      windows_per_batch, step_bytes: see `scoring.score_corpus`.
       trusted: how workers load the rater, see `load_rater`.
     """
 
@@ -84,6 +69,11 @@ class Work:
         return SCORED if self.deciding is None else FILTERED
 
     @property
+    def label(self) -> str:
+        """What the phase is called before users."""
+        return "scoring" if self.deciding is None else "filtering"
+
+    @property
     def temporary(self) -> str:
         return os.path.join(self.work, "tmp")
 
@@ -94,8 +84,8 @@ class Work:
     def errors_path(self, shard: Shard) -> str:
         return os.path.join(self.work, "errors", f"{shard.name}.jsonl")
 
-    def facts_path(self, shard: Shard, phase: str | None = None) -> str:
-        return os.path.join(self.work, phase or self.phase, f"{shard.name}.json")
+    def facts_path(self, shard: Shard) -> str:
+        return os.path.join(self.work, self.phase, f"{shard.name}.json")
 
     def output_path(self, name: str) -> str:
         """Where an output lies that a shard's facts name: those know no folders, which may move."""
@@ -151,6 +141,9 @@ def run_shard(
         raise
 
 
+_Opened = TypeVar("_Opened", bound=Output)
+
+
 class _ShardRun:
     """The open files and the counts of a shard that is being done."""
 
@@ -175,13 +168,14 @@ class _ShardRun:
             if work.deciding is not None:
                 path = os.path.join(work.folder, f"dropped-{shard.name}.jsonl")
                 self._dropped = self._open(Lines(path, work.temporary))
-                kept = kept_output(shard, work.fields, work.folder, work.temporary)
+                path = os.path.join(work.folder, f"kept-{shard.name}")
+                kept = shard.format.output(path, work.temporary, shard.path, work.fields)
                 self._kept = self._open(kept)
         except BaseException:
             self.abandon()
             raise
 
-    def _open(self, output: Output) -> Output:
+    def _open(self, output: _Opened) -> _Opened:
         self._outputs.append(output)
         return output
 
@@ -189,7 +183,7 @@ class _ShardRun:
         for place, piece in enumerate(self._shard.pieces):
             known = self._work.scoring and piece.first_of_file
             self._digests[piece.name] = digest(piece.file) if known else None
-            for item in read(piece, self._work.fields):
+            for item in read_records(self._shard.format, piece.part, self._work.fields):
                 self._positions[place] += 1
                 if isinstance(item, Record):
                     self._documents[place] += 1
@@ -198,7 +192,8 @@ class _ShardRun:
                     self._reasons[item.reason] = self._reasons.get(item.reason, 0) + 1
                     # becomes file and position in it when all shards are known
                     error = {"piece": place, "position": self._positions[place]}
-                    self._errors.write_json({**error, **dataclasses.asdict(item)})
+                    what = {"reason": item.reason, "detail": item.detail}
+                    self._errors.write_json({**error, **what})
 
     def take(self, records: list[Record], scorer: Scorer | None) -> None:
         documents = [record.document for record in records]
@@ -223,18 +218,15 @@ class _ShardRun:
         self._tally(documents, keep)
 
     def _write(self, record: Record, stays: bool, score, percentile, probability) -> None:
-        if stays:
+        rating = {"score": number(score), "percentile": number(percentile)}
+        if not stays:
+            about = {"id": record.document.id, "source": record.document.source}
+            reason = reason_to_drop(score, probability)
+            self._dropped.write_json({**about, **rating, "reason": reason})
+        elif isinstance(record.whole, dict):  # of a corpus that is no files
+            self._kept.write_json({**record.whole, **rating})
+        else:
             self._kept.write(record.whole)
-            return
-        self._dropped.write_json(
-            {
-                "id": record.document.id,
-                "source": record.document.source,
-                "score": number(score),
-                "percentile": number(percentile),
-                "reason": reason_to_drop(score, probability),
-            }
-        )
 
     def _tally(self, documents: list[Document], keep: list[bool] | None) -> None:
         for row, document in enumerate(documents):
@@ -301,7 +293,7 @@ class _PartWriter(Output):
 
     def __init__(self, final: str, temporary: str):
         super().__init__(final, temporary)
-        self._file = score_files.GFileWriter(self.path)
+        self._file = GFileWriter(self.path)
         self._tables = pyarrow.parquet.ParquetWriter(self._file, PART_SCHEMA, compression="zstd")
 
     def write_scores(self, documents: list[Document], columns: dict) -> None:
@@ -335,3 +327,55 @@ def _steps(records: Iterator[Record], step_bytes: int) -> Iterator[list[Record]]
         if step and (record is None or size >= step_bytes):
             yield step
             step, size = [], 0
+
+
+def scorer_for(rater: Callable, windows_per_batch: int) -> Scorer:
+    """Scores documents by a rater."""
+    return functools.partial(score_documents, rater, windows_per_batch=windows_per_batch)
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(path: str, trusted: bool) -> Callable:
+    """The rater at a path, which is loaded once in a process."""
+    from dr_keras.serving.loading import load_rater
+
+    return load_rater(path, trusted=trusted)
+
+
+def score_documents(
+    rater: Callable, documents: list[Document], windows_per_batch: int = 256
+) -> dict[str, np.ndarray]:
+    """The scores of documents, as `score_texts` gives them."""
+    texts = [document.text for document in documents]
+    try:
+        return score_texts(rater, texts, windows_per_batch)
+    except DataError as error:
+        raise DataError(f"{error} The first document is '{documents[0].id}'.") from error
+
+
+def score_texts(
+    rater: Callable, texts: Sequence[str | bytes], windows_per_batch: int = 256
+) -> dict[str, np.ndarray]:
+    """`score` and `percentile` float32 [N], `windows` int32 [N]; what the rater lacks is NaN or 1.
+
+    Raises:
+      DataError: the rater does not give one score a text.
+    """
+    if hasattr(rater, "score_texts"):
+        result = rater.score_texts(texts, windows_per_batch=windows_per_batch)
+    else:
+        result = rater(texts)
+    if not isinstance(result, dict):
+        result = {"score": result}
+    score = np.asarray(result["score"], np.float32)
+    if score.shape != (len(texts),):
+        raise DataError(
+            f"The rater gave scores of shape {score.shape} for {len(texts)} texts: it has to give"
+            " one score a text."
+        )
+    missing = np.full(len(texts), np.nan, np.float32)
+    return {
+        "score": score,
+        "percentile": np.asarray(result.get("percentile", missing), np.float32),
+        "windows": np.asarray(result.get("windows", np.ones(len(texts))), np.int32),
+    }

@@ -1,15 +1,14 @@
 """From a corpus to the four parts of examples that meta-training and evaluation use."""
 
-from collections.abc import Callable, Mapping
-import importlib
+from collections.abc import Mapping
 import logging
 
 from dr_keras.data.corpora.base import Corpus
-from dr_keras.data.corpora.files import default_name
 from dr_keras.data.documents import Document, merge_duplicates
 from dr_keras.data.examples import Parts
-from dr_keras.data.formats.listing import Found, Paths, list_corpus
-from dr_keras.data.formats.names import TEXT
+from dr_keras.data.formats.base import FORMATS
+from dr_keras.data.formats.kinds import TEXT
+from dr_keras.data.formats.listing import Found, Paths, default_name, list_corpus
 from dr_keras.data.splits import PARTS, part_of, split_fractions
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import window_documents
@@ -152,22 +151,14 @@ def corpus_from_path(path: Paths) -> Corpus:
     found = find_corpus_files(path)
     found.say()
     name = {"name": default_name(path)}
-    make = _corpus_of(found.kind)
+    make = FORMATS[found.kind].corpus
     return make(found.paths, **{} if "name" in gin.get_bindings(f"{found.kind}_corpus") else name)
 
 
 def find_corpus_files(path: Paths) -> Found:
     """The files that `corpus_from_path` reads, and their kind; raises the same."""
-    _corpus_of("text")
     suffixes = gin.get_bindings("text_corpus").get("suffixes", TEXT)
     return list_corpus(path, tuple(suffixes))
-
-
-def _corpus_of(kind: str) -> Callable[..., Corpus]:
-    """Imports a kind of corpus: not every user of JSONL wants to wait for the Parquet library."""
-    with gin.unlock_config():  # parsing locks it, and the module brings a configurable
-        module = importlib.import_module(f"dr_keras.data.corpora.{kind}")
-    return getattr(module, f"{kind}_corpus")
 
 
 def _same_fractions(corpus: Corpus, fractions: Mapping[str, float] | None) -> None:

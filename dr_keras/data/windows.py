@@ -35,7 +35,8 @@ def window_documents(
     each, and the whole is cut; only the last window of a corpus is padded. A window belongs to the
     document of its first token: it has that document's source and the id `<document id>#<k>`, where
     k counts the windows that begin in the document. Its level is the mean over its tokens (NaN
-    where a document's level is unknown), its damage the kind they share, or "mixed".
+    where a document's level is unknown), its damage the kind they share, or "mixed"; the label
+    `documents` says how many documents it holds a token of.
 
     Args:
       documents: with distinct ids.
@@ -48,7 +49,8 @@ def window_documents(
       weights: share of each corpus in the batches, kept with the set.
 
     Returns:
-      A set with `tokens` int32 [N, S] and the labels `level` float32 [N] and `damage` [N].
+      A set with `tokens` int32 [N, S] and the labels `level` float32 [N] and `damage` [N], with
+      packing also `documents` int64 [N].
 
     Raises:
       ConfigurationError: sequence length or minimum out of range.
@@ -70,8 +72,9 @@ def window_documents(
     for first in range(0, len(documents), _DOCUMENTS_A_BATCH):
         batch = documents[first : first + _DOCUMENTS_A_BATCH]
         encoded.extend(tokenizer.encode([document.text for document in batch]))
+    labels = {}
     if packing:
-        tokens, owners, windows, level, damage = _pack(
+        tokens, owners, windows, level, damage, labels["documents"] = _pack(
             documents, encoded, tokenizer.end_id, sequence_length, minimum_tokens
         )
     else:
@@ -87,7 +90,7 @@ def window_documents(
         ids=_strings(f"{documents[d].id}#{k}" for d, k in zip(owners.tolist(), windows.tolist())),
         sources=_strings(d.source for d in documents)[owners],
         corpora=_strings(d.corpus for d in documents)[owners],
-        labels={"level": level, "damage": damage},
+        labels={"level": level, "damage": damage, **labels},
         weights=dict(weights) if weights is not None else None,
         render=functools.partial(render_tokens, tokenizer),
         name=name,
@@ -121,14 +124,15 @@ def _pack(
     end_id: int,
     length: int,
     minimum: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Like `_cut`, for documents joined corpus by corpus; also level and damage of each window."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Like `_cut`, for documents joined corpus by corpus; also each window's labels."""
     groups: dict[str, list[int]] = {}
     for index, document in enumerate(documents):
         groups.setdefault(document.corpus, []).append(index)
     levels, kinds = _levels(documents), [document.damage for document in documents]
     end = np.array([end_id], np.int32)
-    parts = [(np.zeros([0, length], np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32), [])]
+    none = np.zeros(0, np.int64)
+    parts = [(np.zeros([0, length], np.int32), none, np.zeros(0, np.float32), none, [])]
     for members in groups.values():
         members = np.array(members)
         flat = np.concatenate([piece for index in members for piece in (encoded[index], end)])
@@ -150,10 +154,11 @@ def _pack(
         for begin, stop in zip(first.tolist(), last.tolist()):
             found = {kinds[index] for index in members[begin : stop + 1]}
             damage.append(found.pop() if len(found) == 1 else "mixed")
-        parts.append((tokens, members[first], level.astype(np.float32), damage))
-    tokens, owners, level = (np.concatenate(columns) for columns in list(zip(*parts))[:3])
-    damage = _strings(kind for part in parts for kind in part[3])
-    return tokens, owners, _position_in_run(owners), level, damage
+        held = last - first + 1
+        parts.append((tokens, members[first], level.astype(np.float32), held, damage))
+    tokens, owners, level, held = (np.concatenate(columns) for columns in list(zip(*parts))[:4])
+    damage = _strings(kind for part in parts for kind in part[4])
+    return tokens, owners, _position_in_run(owners), level, damage, held
 
 
 def _position_in_run(values: np.ndarray) -> np.ndarray:

@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.pipelines import stages as pipelines
-from dr_keras.rating.decisions import drawn
 from dr_keras.rating.example_ids import content_ids, id_strings
-from dr_keras.rating.fractions import Decimal, oversized_batch
+from dr_keras.rating.fractions import Decimal
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import Amount, Rated, find_rule
 import gin
 
 
@@ -19,6 +19,7 @@ def filter_by_percentile(
     discard_fraction: Decimal = gin.REQUIRED,
     batch_size: int = 64,
     seed: int = 0,
+    method: str = "keep_probability",
     key: pipelines.Key = None,
     ids: pipelines.Key = None,
     reference: ReferenceDistribution | None = None,
@@ -32,7 +33,7 @@ def filter_by_percentile(
     """For `dataset.apply(filter_by_percentile(...))`: each example stays by its keep probability.
 
     An example at percentile p stays with the chance it would have in `top_k` of this fraction and
-    batch size, drawn by a hash of (seed, id): the decision of `decisions.decide`, so a pipeline and
+    batch size, drawn by a hash of (seed, id): the decision of `rules.decide`, so a pipeline and
     a filtered corpus agree id by id. Which examples share a batch does not matter. NaN scores have
     percentile 0 and are dropped, unless the fraction is 0, which keeps everything.
 
@@ -46,6 +47,7 @@ def filter_by_percentile(
       batch_size: B of the batch top-K that is imitated; the larger, the sharper. Also the size of
         the batches that come out where batches come in.
       seed: of the draws.
+      method: the discard rule, see `rules.RULES`.
       key: what of the elements the rater takes, as for `top_k`.
       ids: what of the elements their ids are, strings or whole numbers [N]: the name of a field, or
         a function from a batch of elements. None draws by the content that the rater takes
@@ -69,8 +71,8 @@ def filter_by_percentile(
         that are not one an example.
       ArtefactError: there is no rater at the path given.
     """
-    oversized = oversized_batch(batch_size, discard_fraction)
-    rows = oversized if rows_a_call is None else rows_a_call
+    rule, amount = find_rule(method), Amount(discard_fraction, batch_size, seed)
+    rows = amount.oversized if rows_a_call is None else rows_a_call
     if rows < 1:
         raise ConfigurationError(f"rows_a_call is {rows_a_call}: it must be at least 1.")
     rater = pipelines.resolve_rater(rater)
@@ -92,7 +94,7 @@ def filter_by_percentile(
                 else id_strings(pipelines.selector(ids)(batch))
             )
             names = pipelines.one_an_example(names, batch, "ids")
-            keep, probability = drawn(names, percentile, batch_size, oversized, seed)
+            keep, probability = rule.decide(Rated(names, percentile), amount)
             facts = {}
             if emit_scores:
                 facts = {"score": score, "percentile": percentile, "keep_probability": probability}

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from dr_keras.pipelines import stages as pipelines
 from dr_keras.rating.fractions import Decimal, oversized_batch
+from dr_keras.rating.rules import split_best
 import gin
 
 
@@ -74,7 +75,7 @@ def top_k(
             chosen = pipelines.take(batch, rows)
             return (chosen, tf.gather(score, rows)) if emit_scores else chosen
 
-        kept, dropped = split_in_order(score, count, size)
+        kept, dropped = split_best(score, count, size)
         return (part(kept), part(dropped)) if emit_dropped else part(kept)
 
     def apply(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -82,19 +83,3 @@ def top_k(
         return batches.map(step, num_parallel_calls)
 
     return apply
-
-
-def split_in_order(scores: tf.Tensor, count, size) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which `count` of `size` scores are the highest, and which are the rest.
-
-    Of equal scores the earlier wins; NaN counts as minus infinity.
-
-    Args:
-      scores: float [size].
-      count, size: Python integers, which make the shapes static, or int32 scalars.
-
-    Returns:
-      Indices int32 [count] and [size - count], each ascending.
-    """
-    order = tf.math.top_k(pipelines.without_nan(scores), k=size, sorted=True).indices
-    return tf.sort(order[:count]), tf.sort(order[count:])

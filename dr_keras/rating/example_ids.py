@@ -1,8 +1,27 @@
-"""Names for examples that decisions are drawn by, as strings in a graph."""
+"""Names for examples, and the numbers that decisions are drawn by."""
 
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
+
+# float64 holds every integer up to here, so that the quotient is exact
+_BUCKETS = 2**53
+
+
+def uniform_hash(ids, seed: int):
+    """A number in [0, 1) that depends on nothing but (seed, id): float64 [N].
+
+    A keyed strong hash in a TensorFlow operation, so that pipelines and scripts agree on it. Ids
+    are strings (array-like, result: array; a whole number counts as its decimal digits) or a string
+    tensor (result: tensor).
+    """
+    # the operation's keys are signed 64-bit integers
+    key = [seed & (2**63 - 1), 0x64725F6B65726173]
+    if tf.is_tensor(ids):
+        buckets = tf.strings.to_hash_bucket_strong(ids, _BUCKETS, key)
+        return tf.cast(buckets, tf.float64) / float(_BUCKETS)
+    encoded = [id if isinstance(id, bytes) else str(id).encode("utf-8", "replace") for id in ids]
+    return uniform_hash(tf.constant(encoded, tf.string), seed).numpy()
 
 
 def id_strings(ids: tf.Tensor) -> tf.Tensor:
@@ -28,7 +47,7 @@ def id_strings(ids: tf.Tensor) -> tf.Tensor:
 def content_ids(features) -> tf.Tensor:
     """Ids for examples that have none: a text is its own id, whatever else is hashed.
 
-    A pipeline over texts so draws as `decisions.uniform_hash(texts, seed)` does. Anything but one
+    A pipeline over texts so draws as `uniform_hash(texts, seed)` does. Anything but one
     text or one whole number an example becomes the decimal digits of the FarmHash64 of its bytes
     (the same on every platform); padding counts, and several parts are joined by "|".
 

@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 import gzip
-import io
 import itertools
 import json
 import math
@@ -32,9 +31,9 @@ import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
-from dr_keras.data.corpora.files import SeekableFile
-from dr_keras.data.formats.compression import compressed_writer
 from dr_keras.data.formats.own_outputs import MANIFEST_SUFFIX, UNFINISHED_SUFFIX
+from dr_keras.data.formats.reading import SeekableFile
+from dr_keras.data.formats.writing import GFileWriter, compressed_writer
 from dr_keras.errors import DataError
 from dr_keras.system import whole_files
 
@@ -153,36 +152,6 @@ class ScoreWriter:
         if self._pending:
             self._file.write_table(pyarrow.concat_tables(self._pending))
         self._pending = []
-
-
-class GFileWriter(io.RawIOBase):
-    """A new file of `tf.io.gfile` as what other libraries expect of a Python file, to write to."""
-
-    def __init__(self, path: str):
-        super().__init__()
-        self._file = tf.io.gfile.GFile(path, "wb")
-        self._file.write(b"")  # makes the file, which GFile otherwise puts off
-        self._written = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data) -> int:
-        data = bytes(data)
-        self._file.write(data)
-        self._written += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._written
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        try:
-            self._file.close()
-        finally:  # else it is closed, and fails, once more when it is collected
-            super().close()
 
 
 def is_parquet(path: str) -> bool:

@@ -6,14 +6,13 @@ holds more of a file than a piece in memory: a folder that somebody else made ma
 
 from collections.abc import Iterable
 import errno
-import hashlib
 import os
 import stat
 
 import tensorflow as tf
 
 from dr_keras.data.formats.kinds import SPECIAL
-from dr_keras.data.formats.reading import local_path, names_in
+from dr_keras.data.formats.reading import local_path, names_in, sha256
 from dr_keras.errors import ArtefactError
 
 FILE, FOLDER, NOTHING, LOOSE_LINK = "a file", "a folder", "nothing", "a link to nothing"
@@ -21,7 +20,6 @@ GRAPH = "saved_model.pb"
 # What TensorFlow opens by itself, below a folder with a graph.
 _READ_BY_TENSORFLOW = ("saved_model.", "fingerprint.pb", "variables/variables.", "debug/saved_")
 _FOLDERS = ("", "variables", "debug")
-_PIECE = 1 << 20
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: FOLDER, **SPECIAL}
 
 
@@ -116,7 +114,7 @@ def _refuse_others(directory: str, folder: str, expected: dict[str, int]) -> Non
 def check_sums(directory: str, expected: dict[str, str]) -> None:
     """Raises ArtefactError where a file that is there has another content than it should."""
     for name, checksum in expected.items():
-        if _checksum(os.path.join(directory, name)) != checksum:
+        if sha256(os.path.join(directory, name)) != checksum:
             raise ArtefactError(
                 f"{directory} is damaged: the content of {name} is not what was written. Copy or"
                 " export the rater again."
@@ -130,15 +128,7 @@ def has_sum(name: str) -> bool:
 
 def checksums(directory: str, names: Iterable[str]) -> dict[str, str]:
     """SHA-256 of the files that have one."""
-    return {name: _checksum(os.path.join(directory, name)) for name in names if has_sum(name)}
-
-
-def _checksum(path: str) -> str:
-    digest = hashlib.sha256()
-    with tf.io.gfile.GFile(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+    return {name: sha256(os.path.join(directory, name)) for name in names if has_sum(name)}
 
 
 def sizes(directory: str, but: str) -> dict[str, int]:

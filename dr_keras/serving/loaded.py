@@ -7,8 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ArtefactError, DataError
-from dr_keras.rating.fractions import Decimal, oversized_batch
-from dr_keras.rating.keep_probability import keep_probability
+from dr_keras.rating.fractions import Decimal, keep_probability, oversized_batch
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving import schema
 from dr_keras.serving.frozen import freeze

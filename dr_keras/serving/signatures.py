@@ -197,8 +197,8 @@ def with_keep_probability(
 ) -> dict[str, tf.Tensor]:
     """Adds `keep_probability` float32 [B]: the chance to survive batch top-K.
 
-    P[Binomial(B_up - 1, 1 - p) <= B - 1] = I_p(B_up - B, B), as `rating.keep_probability` has
-    it, but with fraction and batch size known only when the graph runs.
+    P[Binomial(B_up - 1, 1 - p) <= B - 1] = I_p(B_up - B, B), as in `rating.fractions`, but
+    with fraction and batch size known only when the graph runs.
 
     Args:
       scored: with `percentile`.

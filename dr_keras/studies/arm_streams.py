@@ -15,6 +15,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal, oversized_batch
+from dr_keras.rating.rules import split_best
 from dr_keras.studies.sizes import Budget
 from dr_keras.training.repeated_training import count_targets
 
@@ -68,15 +69,14 @@ class TopKStream:
                     f"batch top-K: {len(examples)} examples but scores of shape {scores.shape}: an"
                     " arm without a score an example is offline only."
                 )
-            self._scores = np.where(np.isnan(scores), -np.inf, scores)
+            self._scores = scores
 
     def indices(self, step: int) -> np.ndarray:
         """Row numbers of batch number `step`, int64 [B]."""
         rows = self._inner.indices(step)
         if self._scores is None:
             return rows[: self.batch_size]
-        best = np.argsort(-self._scores[rows], kind="stable")[: self.batch_size]
-        return rows[np.sort(best)]
+        return rows[split_best(self._scores[rows], self.batch_size, len(rows))[0]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

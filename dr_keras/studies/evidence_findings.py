@@ -8,11 +8,10 @@ import numpy as np
 
 from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.heuristics import heuristics
-from dr_keras.data.examples import Parts
+from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.studies import learned
 from dr_keras.studies.findings import levels_and_kinds, of_run, of_scores
 from dr_keras.studies.lasso import explain_scores
-from dr_keras.training.repeated_training import count_targets
 
 # Heuristics read texts one by one, which takes minutes for all of a large corpus.
 _SAMPLE = 5000
@@ -44,9 +43,9 @@ def what_the_rater_learned(
     rows = np.unique(np.linspace(0, len(train) - 1, _SAMPLE).astype(int))
     sample = candidates.take(rows)
     features = heuristics().measure(sample, features=True)
+    features |= of_windows(train.take(rows))
     # No example among a sample may break a rule, and what never differs explains nothing.
     features = {name: values for name, values in features.items() if np.ptp(values) > 0}
-    features["tokens"] = count_targets(train)[rows].astype(float)
     if perplexity:
         features["nats_per_token"] = baselines.nats_per_token[rows]
     finite = {name: values for name, values in features.items() if np.isfinite(values).all()}
@@ -63,3 +62,18 @@ def what_the_rater_learned(
         checkpoints = learned.checkpoint_scores(run, build_rater(), sample, _CHECKPOINTS)
         found |= of_run(run) | {"agreement": learned.checkpoint_agreement(checkpoints)}
     return found
+
+
+def of_windows(examples: ExampleSet) -> dict[str, np.ndarray]:
+    """What is known of windows of tokens without their text, float64 [N] each.
+
+    `packing_density` is the share of a window that is no padding (its number of tokens, in other
+    units); where documents are packed, `documents_packed` says how many it holds a token of.
+    """
+    features = {}
+    tokens = examples.features.get("tokens")
+    if tokens is not None:
+        features["packing_density"] = np.count_nonzero(tokens, axis=1) / tokens.shape[1]
+    if "documents" in examples.labels:
+        features["documents_packed"] = np.asarray(examples.labels["documents"], float)
+    return features

@@ -7,6 +7,7 @@ that is not defined is None. The pictures are in `learned_plots`, the regression
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from scipy import stats
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.selection import kept_count
@@ -15,7 +16,7 @@ from dr_keras.errors import CheckpointError, ConfigurationError, DataError
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.meta.checkpoints import load_rater_weights, rater_steps
 from dr_keras.meta.scoring import Scorer
-from dr_keras.training.metrics import average_ranks, spearman
+from dr_keras.training.metrics import spearman
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
@@ -38,7 +39,7 @@ def _scores(values, others: Mapping[str, Sequence] | None = None) -> np.ndarray:
 
 def percentiles(scores) -> np.ndarray:
     """Share of the scores below each, ties counted half: float64 [N] in (0, 1)."""
-    return (average_ranks(scores) - 0.5) / len(scores)
+    return (stats.rankdata(scores) - 0.5) / len(scores)
 
 
 def score_distributions(scores, sources: Sequence[str], bins: int = 40) -> dict:

@@ -2,7 +2,7 @@
 
     <base_dir>/                     a run of meta_train (see dr_keras.runs.meta_training)
     <base_dir>/export/<version>/    the rater
-    <base_dir>/filtered/            the filtered corpus (see dr_keras.corpus_jobs.corpus_filter)
+    <base_dir>/filtered/            the filtered corpus (see dr_keras.corpus_jobs.filtering)
     <base_dir>/cells/model/         one training run of one arm and seed each (see studies.cells)
     <base_dir>/stages/              what is done, its time and memory
     <base_dir>/results.json, report.html
@@ -16,17 +16,16 @@ import dataclasses
 import fractions
 import functools
 import hashlib
-import json
 import pathlib
 import shutil
 
 import numpy as np
 
 from dr_keras.baselines.arms import Baselines
-from dr_keras.baselines.candidates import Candidates, document_candidates, joined_candidates
-from dr_keras.baselines.selection import Selection, keep_first, matching_fraction
+from dr_keras.baselines.candidates import Candidates, joined_candidates
+from dr_keras.baselines.selection import Selection, keep_first
 from dr_keras.config import run_configuration
-from dr_keras.corpus_jobs.corpus_filter import filter_corpus
+from dr_keras.corpus_jobs.filtering import filter_corpus, kept_ids
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
 from dr_keras.data.examples import Parts, document_ids
@@ -157,10 +156,11 @@ class QuickStart:
     def _filter(self, base_dir: pathlib.Path, text: "_Text", exported: str) -> dict:
         shown = None
 
-        def progress(done: int, total: int) -> None:
+        def progress(phase: str, done: int, total: int) -> None:
             nonlocal shown
-            shown = shown or Progress("  scoring", total, "bytes")
-            shown.update(done)
+            if phase == "scoring":
+                shown = shown or Progress("  scoring", total, "bytes")
+                shown.update(done)
 
         output = base_dir / "filtered"
         if (output / "manifest.json").exists():  # finished, but the stage's record not written
@@ -220,7 +220,7 @@ class _Choice:
 
     @functools.cached_property
     def _kept(self) -> set[str]:
-        return _kept_ids(self._base_dir / "filtered")
+        return kept_ids(self._base_dir / "filtered")
 
     @functools.cached_property
     def _candidates(self) -> Candidates:
@@ -233,12 +233,12 @@ class _Choice:
     @property
     def _share(self) -> fractions.Fraction:
         """All arms drop as many documents as the rater did."""
-        return matching_fraction(int(self._is_kept.sum()), len(self._candidates))
+        return _share_dropped(self._is_kept)
 
     @functools.cached_property
     def _baselines(self) -> Baselines:
         train = self._parts.train
-        scores = read_scores(self._base_dir / "filtered" / "scores.jsonl")
+        scores = read_scores(self._base_dir / "filtered" / "scores.parquet")
         rows = scores.rows()
         levels = train.labels.get("level", np.full(len(train), np.nan))
         is_clean = self._candidates.of_examples(levels) == 0
@@ -278,12 +278,9 @@ class _Text:
         return described | {"notes": self._corpus.describe()}
 
 
-def _kept_ids(folder: pathlib.Path) -> set[str]:
-    kept = set()
-    for path in sorted(folder.glob("kept-*.jsonl")):
-        with open(path, encoding="utf-8") as file:
-            kept |= {json.loads(line)["id"] for line in file}
-    return kept
+def _share_dropped(kept: np.ndarray) -> fractions.Fraction:
+    """The exact share that is False in a mask [N]."""
+    return fractions.Fraction(int((~kept).sum()), len(kept))
 
 
 def _known(arm: str, chosen: np.ndarray) -> Callable[..., Selection]:
@@ -292,8 +289,7 @@ def _known(arm: str, chosen: np.ndarray) -> Callable[..., Selection]:
     def select(study: Baselines, discard_fraction, seed: int) -> Selection:
         candidates: Candidates = study.candidates
         order = np.argsort(~chosen, kind="stable")
-        share = matching_fraction(int(chosen.sum()), len(candidates))
-        return keep_first(arm, candidates, order, share)
+        return keep_first(arm, candidates, order, _share_dropped(chosen))
 
     return select
 
@@ -308,6 +304,14 @@ def _facts(arm: str, draw, train) -> ArmFacts:
     )
 
 
+def _candidates(documents: Sequence[Document]) -> Candidates:
+    """Documents as they are, for their texts."""
+    ids = np.array([d.id for d in documents], object)
+    sources = np.array([d.source for d in documents], object)
+    sizes = np.array([len(d.text) for d in documents])
+    return Candidates(ids, sources, ids, sizes, lambda: [d.text for d in documents], False)
+
+
 def _results(
     base_dir: pathlib.Path,
     train: list[Document],
@@ -318,7 +322,7 @@ def _results(
     **sections,
 ) -> Results:
     """All sections of results.json."""
-    scored = read_scores(base_dir / "filtered" / "scores.jsonl")
+    scored = read_scores(base_dir / "filtered" / "scores.parquet")
     rows = scored.rows()
     scores = np.array([scored.score[rows[d.id]] for d in train], float)
     levels = np.array([np.nan if d.level is None else d.level for d in train])
@@ -342,6 +346,6 @@ def _results(
         ),
         findings=findings.of_scores(scores, sources, levels, kinds)
         | findings.of_run(base_dir)
-        | {"extremes": learned.extremes(document_candidates(train), scores, labels=labels)},
+        | {"extremes": learned.extremes(_candidates(train), scores, labels=labels)},
         **sections,
     )

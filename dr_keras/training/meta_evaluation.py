@@ -22,6 +22,7 @@ from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, inner_update, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.rating.fractions import oversized_batch
+from dr_keras.rating.rules import split_best
 import gin
 
 
@@ -98,7 +99,8 @@ class MetaEvaluation:
             scores = problem.score(eta, batch)
             # Without a rater the first B of the oversized batch are a random choice.
             order = -tf.cast(tf.range(oversized), scores.dtype)
-            kept = tf.sort(tf.math.top_k(tf.where(use_scores, scores, order), batch_size)[1])
+            ranked = tf.where(use_scores, scores, order)
+            kept, _ = split_best(ranked, batch_size, oversized)
             kept_batch = {name: tf.gather(value, kept) for name, value in batch.items()}
             weights = tf.fill([batch_size], tf.cast(1 / batch_size, scores.dtype))
             state, losses = inner_update(problem, state, weights, kept_batch)

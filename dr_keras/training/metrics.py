@@ -1,7 +1,7 @@
 """How well scores separate and order examples whose quality is known.
 
-Everything here is numpy on the host, computed from ranks so that any monotone transformation of the
-scores (logit, percentile) gives the same figure.
+All is computed on the host from ranks (by SciPy and scikit-learn, of the extra `study`), so
+that any monotone transformation of the scores (logit, percentile) gives the same figure.
 
 Rules shared by all functions:
 
@@ -14,6 +14,8 @@ Rules shared by all functions:
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from dr_keras.errors import ConfigurationError, NonFiniteError
 
@@ -38,18 +40,10 @@ def _pair(x, y, x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def average_ranks(values) -> np.ndarray:
-    """Ranks from 1, ties sharing the mean of the ranks they occupy: float64 [N]."""
-    values = _vector(values, "values")
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse]
-
-
 def area_under_curve(scores, is_positive) -> float:
     """Chance that a positive example scores above a negative one, ties counting half.
 
-    This is the area under the ROC curve, from the rank sum (Mann-Whitney U).
+    This is the area under the ROC curve.
 
     Args:
         scores: [N] finite or infinite, no NaN.
@@ -60,12 +54,10 @@ def area_under_curve(scores, is_positive) -> float:
     """
     positive = np.asarray(is_positive, dtype=bool)
     scores, _ = _pair(scores, positive, "scores", "is_positive")
-    positives = int(positive.sum())
-    negatives = positive.size - positives
-    if not positives or not negatives:
+    if not positive.any() or positive.all():
         return float("nan")
-    rank_sum = average_ranks(scores)[positive].sum()
-    return float((rank_sum - positives * (positives + 1) / 2.0) / (positives * negatives))
+    # Ranks in place of scores, of which scikit-learn takes no infinite ones.
+    return float(roc_auc_score(positive, stats.rankdata(scores)))
 
 
 def pearson(x, y) -> float:
@@ -83,7 +75,7 @@ def pearson(x, y) -> float:
 def spearman(x, y) -> float:
     """Rank correlation of two [N] vectors, ties by average rank; undefined cases as `pearson`."""
     x, y = _pair(x, y, "x", "y")
-    return pearson(average_ranks(x), average_ranks(y))
+    return pearson(stats.rankdata(x), stats.rankdata(y))
 
 
 def regression(x, y) -> dict[str, float]:

@@ -18,8 +18,10 @@ import json
 
 import numpy as np
 
-from dr_keras.data.corpora import base, files
+from dr_keras.data.corpora import base
 from dr_keras.data.corpora.tfds import check_split, find_builder, is_prepared
+from dr_keras.data.formats.listing import Paths, find_files
+from dr_keras.data.formats.reading import read_lines, stem
 from dr_keras.data.splits import unit_hash
 from dr_keras.errors import ConfigurationError, DataError
 import gin
@@ -124,9 +126,9 @@ def jsonl_task(path: str = gin.REQUIRED, name: str | None = None, items: int | N
     Raises:
       DataError: there is no such file, or a line is no question; the message names it.
     """
-    paths = files.find_files(path, "jsonl")
+    paths = find_files(path, "jsonl")
     if name is None:
-        name = files.stem(paths[0])
+        name = stem(paths[0])
         for ending in ("_validation", "_test", "_train"):
             name = name.removesuffix(ending)
     questions = [question for file in paths for question in _read(file)]
@@ -136,13 +138,13 @@ def jsonl_task(path: str = gin.REQUIRED, name: str | None = None, items: int | N
 
 
 @gin.configurable
-def jsonl_tasks(paths: files.Paths = gin.REQUIRED, items: int | None = 500) -> list[Task]:
+def jsonl_tasks(paths: Paths = gin.REQUIRED, items: int | None = 500) -> list[Task]:
     """A task from every JSON Lines file of `paths` (a glob, a folder, or a list of them)."""
-    return [jsonl_task(path, None, items) for path in files.find_files(paths, "jsonl")]
+    return [jsonl_task(path, None, items) for path in find_files(paths, "jsonl")]
 
 
 def _read(path: str) -> Iterator[Question]:
-    for number, line in files.read_lines(path, _LONGEST_LINE):
+    for number, line in read_lines(path, _LONGEST_LINE):
         place = f"{path}, line {number}"
         if line is None:
             raise DataError(f"{place}: the line is longer than {_LONGEST_LINE} bytes.")

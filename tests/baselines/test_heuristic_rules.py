@@ -6,9 +6,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
 
-from dr_keras.baselines.c4_rules import C4_RULES, bad_words_rule, repeated_spans
-from dr_keras.baselines.gopher_rules import GOPHER_RULES
-from dr_keras.baselines.texts import Text, repeated_ngram_share, repeated_share, top_ngram_share
+from dr_keras.baselines.published_rules import (
+    C4_RULES,
+    GOPHER_RULES,
+    bad_words_rule,
+    repeated_spans,
+)
+from dr_keras.baselines.rules import Text, repeated_ngram_share, repeated_share, top_ngram_share
 
 RULES = {**C4_RULES, **GOPHER_RULES}
 PROSE = "the cat sat on a mat"  # six words of 15 letters in all

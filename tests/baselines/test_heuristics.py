@@ -4,15 +4,8 @@ import numpy as np
 import pool
 import pytest
 
-from dr_keras.baselines.heuristics import (
-    FEATURES,
-    SPANS,
-    heuristics,
-    heuristics_arm,
-    heuristics_then_scores_arm,
-)
-from dr_keras.baselines.rules import Rule
-from dr_keras.baselines.texts import Text
+from dr_keras.baselines.heuristics import FEATURES, PASSES_C4, SPANS, heuristics, heuristics_arm
+from dr_keras.baselines.rules import Rule, Text
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 
@@ -55,17 +48,17 @@ def test_below_the_rules_own_fraction_the_rest_goes_at_random(found):
 
 def test_heuristics_then_rater(found):
     scores = np.array([1, 9, 2, 9, 3, 8, 4, 5.0])
-    chosen = heuristics_then_scores_arm(found, scores, 0.5)
+    chosen = heuristics_arm(found, 0.5, scores=scores)
     assert chosen.ids == {"d2", "d4", "d6", "d7"}
     assert chosen.reasons[0] == "breaks no rule; scored lowest"
     # fewer may go than break a rule: the best-scored of those that break fewest stay
-    chosen = heuristics_then_scores_arm(found, scores, 0.25)
+    chosen = heuristics_arm(found, 0.25, scores=scores)
     assert chosen.ids == {f"d{k}" for k in range(8)} - {"d3", "d5"}
     # no score is the lowest score
     scores[6] = np.nan
-    assert heuristics_then_scores_arm(found, scores, 0.5).ids == {"d0", "d2", "d4", "d7"}
+    assert heuristics_arm(found, 0.5, scores=scores).ids == {"d0", "d2", "d4", "d7"}
     with pytest.raises(DataError, match="8 examples but scores of shape"):
-        heuristics_then_scores_arm(found, scores[:3], 0.5)
+        heuristics_arm(found, 0.5, scores=scores[:3])
 
 
 def test_rules_are_chosen_by_name_and_by_family(found):
@@ -114,8 +107,25 @@ def test_features():
     assert figures["digits"] == 2 / 34 and figures["non_ascii"] == 1 / 34
     assert figures["upper_case"] == 3 / 34 and figures["white_space"] == 9 / 34
     assert figures["non_alphanumeric"] == 5 / 34 == figures["punctuation"]
+    assert figures["unique_characters"] == len(set(text.text))
+    assert (
+        FEATURES["empty_lines"](Text("a\n\n  \nb")) == 2 / 4
+        and FEATURES["empty_lines"](Text("")) == 0
+    )
     measured = heuristics().measure(pool.candidates(3), features=True)
     assert set(FEATURES) - set(measured) == {"words", "sentences"}  # rules measure the same
     assert all(len(v) == 3 for v in measured.values())
+    gopher = heuristics(families=("gopher",)).measure(pool.candidates(3), features=True)
+    assert PASSES_C4 not in gopher
     c4 = heuristics(families=("c4",)).measure(pool.candidates(3), features=True)
     assert set(FEATURES) - set(c4) == {"sentences"}
+
+
+def test_what_passes_all_rules_of_c4_in_use(found):
+    measured = heuristics().measure(found, features=True)
+    broken = heuristics(families=("c4",)).broken(found)
+    assert measured[PASSES_C4].tolist() == [1, 0, 1, 0, 1, 0, 1, 1]
+    assert np.array_equal(measured[PASSES_C4] == 0, np.any(list(broken.values()), axis=0))
+    only = heuristics(["c4_lorem_ipsum"]).measure(found, features=True)
+    assert only[PASSES_C4].tolist() == [1, 1, 1, 1, 1, 0, 1, 1]
+    assert PASSES_C4 not in heuristics().measure(found)

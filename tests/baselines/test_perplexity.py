@@ -7,12 +7,7 @@ import pool
 import pytest
 
 from dr_keras.baselines.candidates import window_candidates
-from dr_keras.baselines.perplexity import (
-    cross_perplexity,
-    disjoint_perplexity,
-    nats_per_token,
-    perplexity_arm,
-)
+from dr_keras.baselines.perplexity import cross_perplexity, perplexity_arm
 from dr_keras.baselines.selection import folds_of
 from dr_keras.data.examples import document_ids
 from dr_keras.errors import ConfigurationError, DataError
@@ -76,15 +71,9 @@ def test_no_model_scores_what_it_was_trained_on_and_noise_is_surprising(trainer)
     assert np.allclose(nats[last & ~np.isnan(nats)], sums[some] / counts[some])
 
 
-def test_scores_of_another_part(trainer):
-    examples = mostly_regular()
-    first, second = examples.take(slice(0, 40)), examples.take(slice(40, 80))
-    nats = disjoint_perplexity(first, second, lambda: trainer, seed=0)
-    assert np.allclose(nats, nats_per_token(trainer, first), equal_nan=True)
-    with pytest.raises(DataError, match="trained on 1 of the documents it has to score"):
-        disjoint_perplexity(first, examples.take(slice(38, 60)), lambda: trainer)
+def test_a_test_curve_needs_an_example(trainer):
     with pytest.raises(ConfigurationError, match="test_size is 0"):
-        cross_perplexity(examples, lambda: trainer, test_size=0)
+        cross_perplexity(mostly_regular(), lambda: trainer, test_size=0)
 
 
 def test_a_weighted_corpus_must_reach_every_fold(trainer):

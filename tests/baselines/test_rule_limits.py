@@ -5,9 +5,13 @@ import string
 
 import pytest
 
-from dr_keras.baselines.c4_rules import C4_RULES, bad_words_rule, repeated_spans
-from dr_keras.baselines.gopher_rules import GOPHER_RULES
-from dr_keras.baselines.texts import Text
+from dr_keras.baselines.published_rules import (
+    C4_RULES,
+    GOPHER_RULES,
+    bad_words_rule,
+    repeated_spans,
+)
+from dr_keras.baselines.rules import Text
 
 RULES = {**C4_RULES, **GOPHER_RULES}
 NO = math.inf

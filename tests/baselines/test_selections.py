@@ -9,13 +9,13 @@ import numpy as np
 import pool
 import pytest
 
-from dr_keras.baselines.candidates import document_candidates, joined_candidates, window_candidates
-from dr_keras.baselines.random_choice import proportional_counts, random_arm
+from dr_keras.baselines.candidates import joined_candidates, window_candidates
 from dr_keras.baselines.selection import (
     batch_fraction,
     folds_of,
     kept_count,
-    matching_fraction,
+    proportional_counts,
+    random_arm,
     select_by_score,
 )
 from dr_keras.data.documents import make_document
@@ -31,11 +31,9 @@ def test_kept_count_is_exact_where_floats_are_not():
     assert 100 - int(100 * 0.29) == 72 and kept_count(100, 0.29) == 71  # 0.29 * 100 = 28.999...
     assert kept_count(5, 0) == 5
     for total, kept in ((7, 3), (1000, 333), (3, 3)):
-        assert kept_count(total, matching_fraction(kept, total)) == kept
+        assert kept_count(total, Fraction(total - kept, total)) == kept
     assert batch_fraction(32, 0.3) == Fraction(14, 46)
     assert float(batch_fraction(32, 0.3)) == achieved_fraction(32, 0.3)
-    with pytest.raises(ConfigurationError, match="0 of 5 examples cannot be kept"):
-        matching_fraction(0, 5)
 
 
 def test_sides_of_a_ranking():
@@ -168,18 +166,16 @@ def test_joined_windows_stay_or_go_together():
         found.of_examples([1, 2, 3])
 
 
-def test_documents_without_windows():
-    documents = [make_document("abc é", "s", "x"), make_document("de", "t", "y")]
-    found = document_candidates(documents)
-    assert found.tokens.tolist() == [6, 2] and found.texts == ["abc é", "de"]
+def test_what_is_in_no_windows_has_ids_alone():
+    found = pool.candidates(2, ["abc", "de"])
     chosen = select_by_score("x", found, [1, 2], 0.5)
-    assert chosen.ids == {"y"}
+    assert chosen.ids == {"d1"}
     with pytest.raises(DataError, match="not in windows"):
         chosen.examples()
     with pytest.raises(DataError, match="share an id"):
-        document_candidates(documents[:1] * 2)
+        found.take([0, 0])
     with pytest.raises(DataError, match="the set is empty"):
-        document_candidates([])
+        found.take([])
 
 
 def test_folds_are_equal_keep_documents_whole_and_depend_on_nothing_else():

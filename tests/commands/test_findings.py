@@ -77,6 +77,9 @@ def test_a_good_machine():
     assert shown["TensorFlow"] == "2.21.0, from the wheel tensorflow, built for cuda"
     assert shown["packages"] == "keras 3.15.1, keras-hub 0.32.0, keras-nlp 0.32.0, numpy 2.4.6"
     assert shown["optional: beam"].endswith("pip install 'dr_keras[beam]'")
+    assert shown["optional: study"].startswith(
+        "scikit-learn, scipy, jinja2, matplotlib not installed"
+    )
     assert shown["threads"] == "8 of 8 cores; threads of an operation: one a core"
     assert shown["memory"] == "32.0 GB, 16.0 GB of them free"
 

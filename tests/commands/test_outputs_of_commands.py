@@ -8,8 +8,8 @@ import os
 import pytest
 import tensorflow as tf
 
+from dr_keras.data.formats import writing
 from dr_keras.data.tokenizers import learn
-from dr_keras.rating import score_files
 
 RUNS = [
     "build_savedmodel",
@@ -96,17 +96,15 @@ def refuse(number):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_a_disk_that_refuses_in_mid_write(folder, capsys, monkeypatch, number):
-    class Refusing(score_files.GFileWriter):
+    class Refusing(writing.GFileWriter):
         def __init__(self, path):
             super().__init__(path)
             self._path = path
 
         write = refuse(number)
 
-    for module in ("dr_keras.corpus_jobs.outputs", "dr_keras.corpus_jobs.work"):
-        target = importlib.import_module(module)
-        holder = target if hasattr(target, "GFileWriter") else target.score_files
-        monkeypatch.setattr(holder, "GFileWriter", Refusing)
+    for module in ("dr_keras.data.formats.writing", "dr_keras.corpus_jobs.work"):
+        monkeypatch.setattr(f"{module}.GFileWriter", Refusing)
     printed = run(capsys, "filter_corpus", f"{FILTER} out")
     assert f"; {os.strerror(number)}" not in printed and f": {os.strerror(number)}; " in printed
     assert not [n for n in files(folder) if "kept-" in n or "dropped-" in n or "manifest.json" in n]

@@ -4,15 +4,15 @@ import os
 import numpy as np
 import pytest
 
-from dr_keras.corpus_jobs import corpus_filter
-from dr_keras.corpus_jobs.corpus_filter import filter_corpus
-from dr_keras.corpus_jobs.corpus_scores import score_corpus
+from dr_keras.corpus_jobs import filtering
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.scoring import score_corpus
 from dr_keras.data.corpora.base import Corpus
-from dr_keras.data.corpora.jsonl import jsonl_corpus
 from dr_keras.data.documents import Document, content_key
+from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating.decisions import decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 
 N = 2000
 
@@ -55,7 +55,7 @@ def filtered(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("filtered") / "out")
     manifest = filter_corpus(
         corpus(), Rater(), output_dir=folder, discard_fraction=0.5, batch_size=16, seed=5,
-        shard_bytes=40_000,
+        shard_bytes=20_000,
     )  # fmt: skip
     return folder, manifest
 
@@ -95,11 +95,12 @@ def test_the_manifest_says_what_was_done(filtered):
     assert manifest["counts"]["kept_bytes"] == sum(len(r["text"].encode()) for r in kept)
     assert manifest["by_source"]["odd"]["kept"] == sum(r["source"] == "odd" for r in kept)
     assert manifest["settings"]["oversized_batch"] == 32
-    assert manifest["scores"] == "scores.jsonl"
+    assert manifest["scores"] == "scores.parquet"
     assert len([name for name in manifest["files"] if name.startswith("kept")]) > 3
     for name, facts in manifest["files"].items():
         assert os.path.getsize(os.path.join(folder, name)) == facts["bytes"]
-    listed = {*manifest["files"], "manifest.json", "scores.jsonl", "scores.jsonl.manifest.json"}
+    listed = {*manifest["files"], "manifest.json", "scores.parquet"}
+    listed.add("scores.parquet.manifest.json")
     assert set(os.listdir(folder)) == listed
 
 
@@ -115,7 +116,7 @@ def test_the_kept_files_are_a_corpus_again(filtered):
 
 def test_existing_scores_decide_alike_without_a_rater(filtered, tmp_path):
     folder, manifest = filtered
-    scores = os.path.join(folder, "scores.jsonl")
+    scores = os.path.join(folder, "scores.parquet")
     settings = dict(discard_fraction=0.5, batch_size=16, seed=5)
     turned = corpus(DOCUMENTS[::-1])
     again = filter_corpus(turned, scores=scores, output_dir=str(tmp_path / "a"), **settings)
@@ -133,7 +134,7 @@ def test_existing_scores_decide_alike_without_a_rater(filtered, tmp_path):
 @pytest.mark.parametrize("rater", [Rater(), None])
 def test_the_artefacts_reference_can_decide(filtered, tmp_path, rater):
     # the corpus lies in the upper quarter of the artefact's distribution
-    scores = os.path.join(filtered[0], "scores.jsonl")
+    scores = os.path.join(filtered[0], "scores.parquet")
     manifest = filter_corpus(
         corpus(), rater, scores, str(tmp_path / "out"), 0.875, method="threshold",
         reference="artefact",
@@ -143,7 +144,7 @@ def test_the_artefacts_reference_can_decide(filtered, tmp_path, rater):
 
 @pytest.mark.parametrize("method", ["keep_probability", "threshold"])
 def test_discarding_nothing_keeps_all(filtered, tmp_path, method):
-    scores, out = os.path.join(filtered[0], "scores.jsonl"), str(tmp_path / "out")
+    scores, out = os.path.join(filtered[0], "scores.parquet"), str(tmp_path / "out")
     manifest = filter_corpus(corpus(), None, scores, out, discard_fraction=0, method=method)
     assert manifest["counts"]["kept"] == N and manifest["expected_fraction"] == 0
     assert records(out, "dropped") == []
@@ -151,7 +152,7 @@ def test_discarding_nothing_keeps_all(filtered, tmp_path, method):
 
 def test_a_run_that_died_is_done_again_and_its_scores_are_used(tmp_path, monkeypatch):
     out = str(tmp_path / "out")
-    real = corpus_filter.score_files.write_json
+    real = filtering.score_files.write_json
     calls = []
 
     def die_before_the_manifest(path, content):
@@ -160,7 +161,7 @@ def test_a_run_that_died_is_done_again_and_its_scores_are_used(tmp_path, monkeyp
             raise KeyboardInterrupt
         real(path, content)
 
-    monkeypatch.setattr(corpus_filter.score_files, "write_json", die_before_the_manifest)
+    monkeypatch.setattr(filtering.score_files, "write_json", die_before_the_manifest)
     with pytest.raises(KeyboardInterrupt):
         filter_corpus(corpus(), Rater(), output_dir=out, discard_fraction=0.5, shard_bytes=9_000)
     assert "manifest.json" not in os.listdir(out)
@@ -170,9 +171,12 @@ def test_a_run_that_died_is_done_again_and_its_scores_are_used(tmp_path, monkeyp
         def __call__(self, texts):
             raise AssertionError("scored twice")
 
-    manifest = filter_corpus(corpus(), NotAgain(), output_dir=out, discard_fraction=0.9)
+    with pytest.raises(ConfigurationError, match='discard_fraction .was "1/2", is "9/10".*--fresh'):
+        filter_corpus(corpus(), NotAgain(), output_dir=out, discard_fraction=0.9, shard_bytes=9_000)
+    manifest = filter_corpus(corpus(), NotAgain(), output_dir=out, discard_fraction=0.9, fresh=True)
     files = [name for name in os.listdir(out) if name.startswith(("kept", "dropped"))]
-    assert sorted(files) == sorted(manifest["files"]) == ["dropped-00000.jsonl", "kept-00000.jsonl"]
+    assert sorted(files) == ["dropped-00000-of-00001.jsonl", "kept-00000-of-00001.jsonl"]
+    assert sorted([*files, "errors.jsonl"]) == sorted(manifest["files"])
     with pytest.raises(DataError, match="holds a filtered corpus already"):
         filter_corpus(corpus(), Rater(), output_dir=out, discard_fraction=0.9)
 
@@ -181,11 +185,14 @@ def test_scores_of_something_else_are_refused_and_leave_nothing(tmp_path):
     scores = str(tmp_path / "scores.jsonl")
     score_corpus(corpus(DOCUMENTS[:100]), Rater(), scores)
     out = str(tmp_path / "out")
-    with pytest.raises(DataError, match="'d100' of the corpus 'numbers' has no score in"):
+    with pytest.raises(DataError, match="'d100' .source 'even'. has no score in"):
         filter_corpus(corpus(), scores=scores, output_dir=out, discard_fraction=0.5)
-    with pytest.raises(DataError, match="is not the one that .*scores.jsonl is about"):
+    assert os.listdir(out) == ["_work"]
+    out = str(tmp_path / "other")
+    with pytest.raises(DataError, match="50 scores of documents that are not in the corpus"):
         filter_corpus(corpus(DOCUMENTS[:50]), scores=scores, output_dir=out, discard_fraction=0.5)
-    assert not os.path.exists(out)
+    assert os.listdir(out) == ["_work"]
+    out = str(tmp_path / "third")
     other = Rater()
     other.fingerprint = "cd" * 32
     with pytest.raises(DataError, match="another rater than the one given"):

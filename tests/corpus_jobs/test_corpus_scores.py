@@ -4,10 +4,10 @@ import os
 import numpy as np
 import pytest
 
-from dr_keras.corpus_jobs.corpus_filter import filter_corpus
-from dr_keras.corpus_jobs.corpus_scores import score_corpus, survey
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.scoring import score_corpus
 from dr_keras.data.corpora.base import Corpus
-from dr_keras.data.documents import make_document
+from dr_keras.data.documents import fingerprint, make_document
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
 from dr_keras.rating.reference import ReferenceDistribution
@@ -50,7 +50,7 @@ def test_scores_come_back_exactly_as_the_rater_gave_them(tmp_path):
         corpus_of(TEXTS), rater, path, step_bytes=20, progress=lambda *x: reports.append(x)
     )
     assert rater.calls == [6, 3, 2]  # 21, 24 and 13 bytes
-    assert reports == [(21, 58), (45, 58), (58, 58)]
+    assert reports[:3] == [("scoring", 21, 58), ("scoring", 45, 58), ("scoring", 58, 58)]
     table = read_scores(path)
     expected = np.array([*range(1, 11), np.nan], np.float32) / 3
     np.testing.assert_array_equal(table.score, expected)
@@ -60,7 +60,7 @@ def test_scores_come_back_exactly_as_the_rater_gave_them(tmp_path):
     assert table.manifest == manifest == json.load(open(path + ".manifest.json"))
     assert manifest["rater"] == {"path": "somewhere/1", "fingerprint": "f" * 64}
     assert manifest["without_score"] == 1
-    assert manifest["corpus_fingerprint"] == survey(corpus_of(TEXTS)).fingerprint
+    assert manifest["corpus_fingerprint"] == fingerprint(corpus_of(TEXTS).documents())
     odd = manifest["by_source"]["odd"]
     assert (odd["documents"], odd["scored"]) == (5, 5)
     assert odd["mean_score"] == pytest.approx(6 / 3)
@@ -104,6 +104,9 @@ def test_what_a_corpus_is_called_decides_nothing(tmp_path):
     assert score_corpus(corpus_of(TEXTS, name="data"), again, path) == first and again.calls == []
     with pytest.raises(DataError, match="another corpus"):
         score_corpus(corpus_of(changed, name="data"), again, path)
+    out = str(tmp_path / "other")
+    with pytest.raises(DataError, match="'letters' is not the one that .* .corpus_fingerprint"):
+        filter_corpus(corpus_of(changed), scores=path, output_dir=out, discard_fraction=0.5)
 
 
 def test_any_function_of_texts_is_a_rater(tmp_path):
@@ -115,20 +118,23 @@ def test_any_function_of_texts_is_a_rater(tmp_path):
         score_corpus(corpus_of(["aa", "b"]), lambda texts: [1.0], str(tmp_path / "other"))
 
 
-def test_a_rater_that_fails_leaves_no_file_behind(tmp_path):
+def test_a_rater_that_fails_leaves_nothing_that_looks_like_scores(tmp_path):
+    path = tmp_path / "scores.jsonl"
     with pytest.raises(ZeroDivisionError):
-        score_corpus(corpus_of(["a"]), lambda texts: 1 / 0, str(tmp_path / "scores.jsonl"))
-    assert os.listdir(tmp_path) == []
+        score_corpus(corpus_of(["a"]), lambda texts: 1 / 0, str(path))
+    assert os.listdir(tmp_path) == ["scores.jsonl.unfinished"]
+    score_corpus(corpus_of(["a"]), lambda texts: [1.0], str(path))
+    assert sorted(os.listdir(tmp_path)) == ["scores.jsonl", "scores.jsonl.manifest.json"]
 
 
 def test_one_id_may_stand_for_copies_but_not_for_different_texts(tmp_path):
     copies = corpus_of(["same", "same", "b"], ids=["x", "x", "y"])
-    assert survey(copies).documents == 3
     manifest = score_corpus(copies, LengthRater(), str(tmp_path / "scores"))
     assert manifest["documents"] == 3
     assert read_scores(str(tmp_path / "scores")).rows() == {"x": 0, "y": 2}
     with pytest.raises(DataError, match="'letters' have the id 'x' and different texts"):
-        survey(corpus_of(["a", "b"], ids=["x", "x"]))
+        score_corpus(corpus_of(["a", "b"], ids=["x", "x"]), LengthRater(), str(tmp_path / "other"))
+    assert sorted(os.listdir(tmp_path)) == ["scores", "scores.manifest.json"]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,11 @@ import pytest
 import shard_corpora as corpora
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.filtering import filter_files
-from dr_keras.corpus_jobs.scoring import score_files
-from dr_keras.data.corpora import jsonl  # noqa: F401  makes its settings known to gin
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.scoring import score_corpus
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating.decisions import decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 from dr_keras.rating.score_files import read_scores
 import gin
 
@@ -58,7 +57,7 @@ SETTINGS = dict(discard_fraction=0.5, batch_size=16, seed=5, shard_bytes=8000)
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_kept_records_are_whole_and_decided_as_their_ids_say(tmp_path, suffix):
     path, out = write_two_files(tmp_path, suffix), str(tmp_path / "out")
-    manifest = filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
+    manifest = filter_corpus(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
     keep = expected_ids()
     chosen = [row for row in ROWS if row["id"] in keep]
     packed = suffix.partition(".")[2]  # kept files are called .jsonl, and compressed alike
@@ -89,7 +88,7 @@ def test_kept_records_are_whole_and_decided_as_their_ids_say(tmp_path, suffix):
 def filtered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("filtered")
     path, out = write_two_files(folder, "jsonl"), str(folder / "out")
-    return path, out, filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
+    return path, out, filter_corpus(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
 
 
 def test_the_manifest_says_what_was_done(filtered):
@@ -134,14 +133,14 @@ def test_scores_lie_beside_the_corpus_in_the_documented_form(filtered):
     assert scores.manifest["reference"]["quantiles"] == [0.0, 1000.0]
     rater = corpora.NumberRater()
     again = os.path.join(os.path.dirname(path), "again")
-    filter_files(path, rater, output_dir=again, **SETTINGS)
+    filter_corpus(path, rater, output_dir=again, **SETTINGS)
     assert rater.texts == 0  # the scores were found again
     assert corpora.output_bytes(again) == corpora.output_bytes(out)
 
 
 def test_sizes_of_shards_decide_nothing(filtered, tmp_path):
     path, out, manifest = filtered
-    other = filter_files(
+    other = filter_corpus(
         path, corpora.NumberRater(), output_dir=str(tmp_path / "out"),
         score_file=str(tmp_path / "s.jsonl"), **{**SETTINGS, "shard_bytes": 1 << 30},
     )  # fmt: skip
@@ -155,12 +154,12 @@ def test_sizes_of_shards_decide_nothing(filtered, tmp_path):
 def test_existing_scores_in_any_order_decide_alike_without_a_rater(filtered, tmp_path, suffix):
     path, out, _ = filtered
     scores = str(tmp_path / f"scores.{suffix}")
-    score_files(path, corpora.NumberRater(), scores)
+    score_corpus(path, corpora.NumberRater(), scores)
     if suffix == "jsonl":
         turned = open(scores).read().splitlines()[::-1]
         open(scores, "w").write("\n".join(turned))
     os.remove(scores + ".manifest.json")
-    filter_files(path, scores=scores, output_dir=str(tmp_path / "out"), **SETTINGS)
+    filter_corpus(path, scores=scores, output_dir=str(tmp_path / "out"), **SETTINGS)
     assert corpora.output_bytes(tmp_path / "out") == corpora.output_bytes(out)
 
 
@@ -179,21 +178,21 @@ def test_existing_scores_in_any_order_decide_alike_without_a_rater(filtered, tmp
 def test_scores_that_are_not_of_this_corpus_are_refused(filtered, tmp_path, change, message):
     path, _, _ = filtered
     scores, out = tmp_path / "scores.jsonl", tmp_path / "out"
-    score_files(path, corpora.NumberRater(), str(scores))
+    score_corpus(path, corpora.NumberRater(), str(scores))
     os.remove(f"{scores}.manifest.json")
     scores.write_text("\n".join(change(scores.read_text().splitlines())))
     with pytest.raises(DataError, match=message):
-        filter_files(path, scores=str(scores), output_dir=str(out), **SETTINGS)
+        filter_corpus(path, scores=str(scores), output_dir=str(out), **SETTINGS)
     assert not [name for name in os.listdir(out) if name != "_work"]
 
 
 def test_copies_in_a_score_file_are_no_contradiction(filtered, tmp_path):
     path, out, _ = filtered
     scores = tmp_path / "scores.jsonl"
-    score_files(path, corpora.NumberRater(), str(scores))
+    score_corpus(path, corpora.NumberRater(), str(scores))
     os.remove(f"{scores}.manifest.json")
     scores.write_text(scores.read_text() * 2)
-    filter_files(path, scores=str(scores), output_dir=str(tmp_path / "out"), **SETTINGS)
+    filter_corpus(path, scores=str(scores), output_dir=str(tmp_path / "out"), **SETTINGS)
     assert corpora.output_bytes(tmp_path / "out") == corpora.output_bytes(out)
 
 
@@ -202,10 +201,10 @@ def test_the_scores_of_another_rater_are_refused(filtered, tmp_path):
     rater = corpora.NumberRater()
     rater.fingerprint = "cd" * 32
     with pytest.raises(DataError, match="another rater than the one given"):
-        filter_files(path, rater, manifest["scores"], str(tmp_path / "out"), **SETTINGS)
+        filter_corpus(path, rater, manifest["scores"], str(tmp_path / "out"), **SETTINGS)
     taken = manifest["scores"]
     with pytest.raises(DataError, match="exists already, and it was written by another rater"):
-        filter_files(path, rater, None, str(tmp_path / "out"), score_file=taken, **SETTINGS)
+        filter_corpus(path, rater, None, str(tmp_path / "out"), score_file=taken, **SETTINGS)
 
 
 def test_the_artefacts_reference_decides_in_one_pass(filtered, tmp_path, caplog):
@@ -221,7 +220,7 @@ def test_the_artefacts_reference_decides_in_one_pass(filtered, tmp_path, caplog)
         rater, out = corpora.NumberRater(high), str(tmp_path / f"out{high}")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tf.io.gfile, "GFile", counted)
-            manifest = filter_files(
+            manifest = filter_corpus(
                 path, rater, output_dir=out, reference="artefact",
                 score_file=str(tmp_path / f"{high}.jsonl"),
                 **{**SETTINGS, "shard_bytes": 1 << 30},
@@ -240,13 +239,13 @@ def test_the_artefacts_reference_decides_in_one_pass(filtered, tmp_path, caplog)
 def test_existing_scores_under_the_artefacts_reference(filtered, tmp_path):
     path, _, manifest = filtered
     out = str(tmp_path / "out")
-    filter_files(path, scores=manifest["scores"], output_dir=out, reference="artefact", **SETTINGS)
+    filter_corpus(path, scores=manifest["scores"], output_dir=out, reference="artefact", **SETTINGS)
     kept = {json.loads(line)["id"] for line in corpora.lines(out, "kept")}
     assert kept == expected_ids(reference=ReferenceDistribution(np.array([0.0, 1000.0])))
     os.rename(manifest["scores"] + ".manifest.json", tmp_path / "aside")
     try:
         with pytest.raises(ConfigurationError, match="nor the manifest beside the scores has"):
-            filter_files(
+            filter_corpus(
                 path, scores=manifest["scores"], output_dir=str(tmp_path / "other"),
                 reference="artefact", **SETTINGS,
             )  # fmt: skip
@@ -260,7 +259,7 @@ def test_malformed_records_are_listed_with_their_lines(tmp_path):
     for at, bad in ((190, b'{"text": 5}'), (77, b"{"), (5, b"")):
         lines.insert(at, bad)
     path.write_bytes(b"\n".join(lines))
-    manifest = filter_files(str(path), corpora.NumberRater(), output_dir=out, **SETTINGS)
+    manifest = filter_corpus(str(path), corpora.NumberRater(), output_dir=out, **SETTINGS)
     errors = [json.loads(line) for line in corpora.lines(out, "errors")]
     assert errors == [
         {
@@ -283,7 +282,7 @@ def test_copies_stay_or_go_together_and_other_texts_of_one_id_are_told(tmp_path)
     texts = [f"{n} words" for n in range(100)]
     path, out = tmp_path / "c.jsonl", str(tmp_path / "out")
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts for _ in range(3)))
-    manifest = filter_files(str(path), corpora.NumberRater(), output_dir=out, **SETTINGS)
+    manifest = filter_corpus(str(path), corpora.NumberRater(), output_dir=out, **SETTINGS)
     kept = [json.loads(line)["text"] for line in corpora.lines(out, "kept")]
     assert manifest["counts"]["documents"] == 300 == len(kept) + len(corpora.lines(out, "dropped"))
     assert all(kept.count(text) in (0, 3) for text in texts) and 60 < len(kept) < 240
@@ -292,17 +291,17 @@ def test_copies_stay_or_go_together_and_other_texts_of_one_id_are_told(tmp_path)
     path, out = tmp_path / "d.jsonl", str(tmp_path / "other")
     rows = [{"text": f"{n} words", "id": n % 50} for n in range(100)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    manifest = filter_files(str(path), corpora.NumberRater(), output_dir=out, **SETTINGS)
+    manifest = filter_corpus(str(path), corpora.NumberRater(), output_dir=out, **SETTINGS)
     assert manifest["repeated_ids"]["documents"] == 50
     assert manifest["repeated_ids"]["example"] in {str(n) for n in range(50)}
     assert manifest["counts"]["documents"] == 100
     # the same files in the same order: the scores can be used again
     again = str(tmp_path / "again")
-    filter_files(str(path), scores=manifest["scores"], output_dir=again, **SETTINGS)
+    filter_corpus(str(path), scores=manifest["scores"], output_dir=again, **SETTINGS)
     assert corpora.output_bytes(again) == corpora.output_bytes(out)
     os.remove(manifest["scores"] + ".manifest.json")
     with pytest.raises(DataError, match="two scores, .* does not say of which file or order"):
-        filter_files(
+        filter_corpus(
             str(path), scores=manifest["scores"], output_dir=str(tmp_path / "no"), **SETTINGS
         )
 
@@ -314,7 +313,7 @@ def test_sources_that_nobody_can_list(tmp_path, monkeypatch):
     rows = [{"text": f"{n} x", "source": f"u{n}" if n > 9 else "ab"[n % 2]} for n in range(30)]
     path = tmp_path / "c.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    manifest = filter_files(
+    manifest = filter_corpus(
         str(path), corpora.NumberRater(), output_dir=str(tmp_path / "out"), **SETTINGS
     )
     counts = {name: facts["documents"] for name, facts in manifest["by_source"].items()}
@@ -333,14 +332,14 @@ def test_where_nothing_can_be_written_beside_the_corpus(filtered, tmp_path, monk
 
     corpora.write_jsonl(tmp_path / "a.jsonl", ROWS)
     monkeypatch.setattr(tf.io.gfile, "makedirs", refuse)
-    manifest = filter_files(
+    manifest = filter_corpus(
         str(tmp_path / "a.jsonl"), corpora.NumberRater(), output_dir=str(tmp_path / "out"),
         **SETTINGS,
     )  # fmt: skip
     assert manifest["scores"] == "scores.parquet"
     assert len(read_scores(str(tmp_path / "out" / "scores.parquet"))) == N
     with pytest.raises(ConfigurationError, match="No scores can be written beside"):
-        score_files(str(tmp_path / "a.jsonl"), corpora.NumberRater())
+        score_corpus(str(tmp_path / "a.jsonl"), corpora.NumberRater())
 
 
 @pytest.mark.parametrize(
@@ -352,15 +351,15 @@ def test_where_nothing_can_be_written_beside_the_corpus(filtered, tmp_path, monk
         (dict(rater=None), ConfigurationError, "needs a rater or a score file"),
         (dict(shard_bytes=0), ConfigurationError, "shard_bytes is 0"),
         (dict(scores="no.jsonl"), DataError, "no.jsonl does not exist"),
-        (dict(input="no.jsonl"), DataError, "no.jsonl: no such file"),
+        (dict(corpus="no.jsonl"), DataError, "no.jsonl: no such file"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(
     filtered, tmp_path, settings, error, message
 ):
-    arguments = dict(input=filtered[0], rater=corpora.NumberRater(), **SETTINGS)
+    arguments = dict(corpus=filtered[0], rater=corpora.NumberRater(), **SETTINGS)
     with pytest.raises(error, match=message):
-        filter_files(**{**arguments, "output_dir": str(tmp_path / "out"), **settings})
+        filter_corpus(**{**arguments, "output_dir": str(tmp_path / "out"), **settings})
     assert not (tmp_path / "out").exists()
 
 
@@ -370,22 +369,22 @@ def test_a_corpus_without_a_usable_record_says_why_and_can_be_mended(tmp_path):
         file.write('{"content": "1 a"}\n{"content": "2 b"}\n')
     message = "not one record .* no field 'text' .*'content'.*Name the .*jsonl_corpus.text_field"
     with pytest.raises(DataError, match=message):
-        filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
+        filter_corpus(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
     gin.parse_config("jsonl_corpus.text_field = 'content'")
-    manifest = filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
+    manifest = filter_corpus(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
     assert manifest["counts"]["documents"] == 2
     open(path, "w").close()
     with pytest.raises(DataError, match="holds no documents"):
-        filter_files(path, corpora.NumberRater(), output_dir=str(tmp_path / "b"), **SETTINGS)
+        filter_corpus(path, corpora.NumberRater(), output_dir=str(tmp_path / "b"), **SETTINGS)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(filtered, tmp_path):
     path, out, _ = filtered
     with pytest.raises(DataError, match="holds a filtered corpus already"):
-        filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
+        filter_corpus(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
     (tmp_path / "kept-mine.jsonl").write_text("mine")
     with pytest.raises(DataError, match="holds kept-mine.jsonl, which no unfinished job here"):
-        filter_files(path, corpora.NumberRater(), output_dir=str(tmp_path), **SETTINGS)
+        filter_corpus(path, corpora.NumberRater(), output_dir=str(tmp_path), **SETTINGS)
     assert (tmp_path / "kept-mine.jsonl").read_text() == "mine"
 
 
@@ -393,7 +392,7 @@ def test_errors_name_the_setting_of_the_kind(tmp_path):
     corpora.write_tfrecord(tmp_path / "a.tfrecord", ROWS[:3])
     gin.parse_config("tfrecord_corpus.feature = 'body'")
     with pytest.raises(DataError, match="no feature 'body'.*\"tfrecord_corpus.feature = 'content'"):
-        filter_files(
+        filter_corpus(
             str(tmp_path / "a.tfrecord"), corpora.NumberRater(), output_dir=str(tmp_path / "out"),
             **SETTINGS,
         )  # fmt: skip
@@ -416,7 +415,7 @@ def test_kept_parquet_is_stored_as_it_came(tmp_path, codec):
         table, path, 40, compression=mixed if codec == "mixed" else codec, use_dictionary=["id"]
     )
     settings = {**SETTINGS, "shard_bytes": 1 << 30}
-    filter_files(path, corpora.NumberRater(), output_dir=out, **settings)
+    filter_corpus(path, corpora.NumberRater(), output_dir=out, **settings)
     with pyarrow.parquet.ParquetFile(os.path.join(out, "kept-00000-of-00001.parquet")) as file:
         kept, stored = file.read(), file.metadata.row_group(0)
     with pyarrow.parquet.ParquetFile(path) as file:
@@ -439,13 +438,15 @@ def test_on_malformed_stops_files_too(tmp_path):
     corpora.write_jsonl(path, ROWS[:200])
     with open(path, "ab") as file:
         file.write(b'{"text": " "}\n\n{"text": 5}\n')
-    manifest = filter_files(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
+    manifest = filter_corpus(path, corpora.NumberRater(), output_dir=out, **SETTINGS)
     assert manifest["errors"] == {"empty text": 1, "field 'text' is not a string": 1}
     gin.parse_config("jsonl_corpus.on_malformed = 'skip'")
-    again = filter_files(path, corpora.NumberRater(), output_dir=f"{out}2", **SETTINGS)
+    again = filter_corpus(path, corpora.NumberRater(), output_dir=f"{out}2", **SETTINGS)
     assert again["errors"] == manifest["errors"] and again["fields"] == manifest["fields"]
     gin.parse_config("jsonl_corpus.on_malformed = 'stop'")
-    message = "a.jsonl, line 203: field 'text' is not a string .it is a int.; mend it, or leave"
+    message = (
+        "a.jsonl, line 203: field 'text' is not a string .it is a int.; set jsonl_corpus.text_field"
+    )
     with pytest.raises(DataError, match=message):
-        filter_files(path, corpora.NumberRater(), output_dir=f"{out}3", **SETTINGS)
+        filter_corpus(path, corpora.NumberRater(), output_dir=f"{out}3", **SETTINGS)
     assert not os.path.exists(f"{out}3/manifest.json")

@@ -9,7 +9,7 @@ import pytest
 import shard_corpora as corpora
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.filtering import filter_files
+from dr_keras.corpus_jobs.filtering import filter_corpus
 from dr_keras.rating.score_files import read_scores
 
 WRITERS = {
@@ -48,7 +48,7 @@ def test_no_file_has_its_name_while_its_shard_is_being_done(tmp_path, suffix):
     rater = WatchingRater(out)
     # steps of few documents, so that records have been written by then
     with pytest.raises(KeyboardInterrupt):
-        filter_files(
+        filter_corpus(
             str(path), rater, output_dir=str(out), score_file=str(tmp_path / "s.parquet"),
             step_bytes=200, **SETTINGS,
         )  # fmt: skip
@@ -83,7 +83,7 @@ def test_files_are_whole_when_they_get_their_names(tmp_path, suffix, monkeypatch
 
     monkeypatch.setattr(tf.io.gfile, "rename", watched(tf.io.gfile.rename))
     monkeypatch.setattr(os, "replace", watched(os.replace))
-    manifest = filter_files(
+    manifest = filter_corpus(
         str(path), corpora.NumberRater(high=120.0), output_dir=str(out),
         score_file=str(tmp_path / "s.parquet"), **SETTINGS,
     )  # fmt: skip
@@ -124,7 +124,7 @@ def finish(folder, out, reference, rater=None):
 
 def run(folder, out, reference, rater):
     settings = SETTINGS | {"reference": reference}
-    return filter_files(
+    return filter_corpus(
         str(folder / "c.jsonl"), rater, output_dir=str(out),
         score_file=f"{out}-scores.parquet", shard_bytes=2500, **settings,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from dr_keras.corpus_jobs import identity
 from dr_keras.corpus_jobs.identity import Fingerprint, changes, input_files, relative_names
 from dr_keras.data.documents import make_document
-from dr_keras.errors import DataError
+from dr_keras.errors import ConfigurationError, DataError
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,60 @@ def test_fingerprints_know_texts_and_sources_but_no_order():
         other.add(dataclasses.replace(documents[0], **change))
         agree = [name for name, value in other.to_dict().items() if value == first.to_dict()[name]]
         assert agree == ([same] if same else [])
+
+
+# No flag overwrites an input, by whatever name it is called.
+
+
+@pytest.fixture
+def c(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.jsonl").write_text("mine")
+    os.symlink("c.jsonl", "link.jsonl")
+    os.link("c.jsonl", "hard.jsonl")
+    os.symlink(tmp_path, "folder")
+    return tmp_path / "c.jsonl"
+
+
+NAMES = ["c.jsonl", "./c.jsonl", "file://{}/c.jsonl", "{}/c.jsonl", "link.jsonl", "hard.jsonl",
+         "folder/c.jsonl", "folder/folder/link.jsonl"]  # fmt: skip
+
+
+@pytest.mark.parametrize("output", NAMES)
+def test_one_file_by_all_its_names(c, output):
+    output = output.format(c.parent)
+    for read in NAMES:
+        read = read.format(c.parent)
+        with pytest.raises(ConfigurationError, match=f"over the input {read}.*No flag overwrites"):
+            identity.refuse_overwriting([output], ["d.jsonl", read])
+
+
+def test_what_is_made_beside_an_output_counts_too(c):
+    os.rename(c, "s.jsonl.errors.jsonl")
+    with pytest.raises(ConfigurationError, match="s.jsonl.errors.jsonl would be written over"):
+        identity.refuse_overwriting(identity.of_scores("s.jsonl"), ["s.jsonl.errors.jsonl"])
+    os.makedirs("out/_work/deep")
+    os.rename("s.jsonl.errors.jsonl", "out/_work/deep/c.jsonl")
+    with pytest.raises(ConfigurationError, match="out/_work would be written over"):
+        identity.refuse_overwriting(identity.of_filter("out"), ["out/_work/deep/c.jsonl"])
+
+
+def test_other_files_are_no_concern(c):
+    outputs = [*identity.of_scores("new.jsonl"), *identity.of_filter("c")]
+    identity.refuse_overwriting(outputs, ["c.jsonl", "gs://bucket/new.jsonl"])
+    with pytest.raises(ConfigurationError, match="over the input gs://b/c"):
+        identity.refuse_overwriting(["gs://b/c"], ["gs://b/c"])
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "\t"])
+def test_an_empty_name_names_nothing(empty):
+    with pytest.raises(ConfigurationError, match="output_dir is empty: name the folder to write"):
+        identity.require_name(empty, "output_dir", "folder")
+    identity.require_name(None, "output")
+
+
+def test_outputs_are_found_beside_names_that_are_not_utf8(tmp_path):
+    for name in (b"kept-1.jsonl", b"dropped-\xe9.jsonl", b"caf\xe9"):
+        open(os.fsencode(tmp_path) + b"/" + name, "wb").close()
+    found = identity.shard_outputs(str(tmp_path))
+    assert [os.fsencode(name) for name in found] == [b"dropped-\xe9.jsonl", b"kept-1.jsonl"]

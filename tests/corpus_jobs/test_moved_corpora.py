@@ -7,8 +7,8 @@ import shutil
 import pytest
 import shard_corpora as corpora
 
-from dr_keras.corpus_jobs.filtering import filter_files
-from dr_keras.corpus_jobs.scoring import score_files
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.scoring import score_corpus
 from dr_keras.errors import ConfigurationError, DataError
 
 SETTINGS = dict(discard_fraction=0.5, batch_size=16, seed=5, shard_bytes=2000)
@@ -70,14 +70,14 @@ WAYS = [typed_absolutely, typed_relatively, typed_inside, typed_with_a_slash, ty
 
 @pytest.mark.parametrize("way", WAYS)
 def test_scores_are_found_again(first, monkeypatch, way):
-    made = score_files(str(first), corpora.NumberRater())
+    made = score_corpus(str(first), corpora.NumberRater())
     paths = way(first, monkeypatch)
     rater, out = corpora.NumberRater(), str(first.parent / "out")
-    assert score_files(paths, rater) == made
-    manifest = filter_files(paths, rater, output_dir=out, **SETTINGS)
+    assert score_corpus(paths, rater) == made
+    manifest = filter_corpus(paths, rater, output_dir=out, **SETTINGS)
     assert rater.texts == 0 and manifest["counts"]["documents"] == 120
     named = {**SETTINGS, "output_dir": str(first.parent / "other")}
-    filter_files(paths, scores=manifest["scores"], **named)
+    filter_corpus(paths, scores=manifest["scores"], **named)
     assert corpora.output_bytes(out) == corpora.output_bytes(named["output_dir"])
 
 
@@ -89,8 +89,8 @@ def test_unfinished_jobs_go_on(first, monkeypatch, way, job):
 
     def run(paths, rater):
         if job == "score":
-            return score_files(paths, rater, shard_bytes=2000)
-        return filter_files(paths, rater, output_dir=out, **SETTINGS)
+            return score_corpus(paths, rater, shard_bytes=2000)
+        return filter_corpus(paths, rater, output_dir=out, **SETTINGS)
 
     with pytest.raises(KeyboardInterrupt):
         run(str(first), rater)
@@ -103,13 +103,13 @@ def test_unfinished_jobs_go_on(first, monkeypatch, way, job):
 
 def test_an_output_that_moves_with_its_corpus_goes_on(first, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        filter_files(
+        filter_corpus(
             str(first), corpora.NumberRater(die_after=60), output_dir=str(first / "out"),
             score_file=str(first / "s.parquet"), reference="artefact", **SETTINGS,
         )  # fmt: skip
     second = first.rename(tmp_path / "second")
     rater = corpora.NumberRater()
-    manifest = filter_files(
+    manifest = filter_corpus(
         str(second), rater, output_dir=str(second / "out"), score_file=str(second / "s.parquet"),
         reference="artefact", **SETTINGS,
     )  # fmt: skip
@@ -131,7 +131,7 @@ def rewrite(path, old, new):
 @pytest.mark.parametrize("named", [True, False])
 def test_a_text_that_changed_under_its_id_is_refused(first, tmp_path, named):
     scores = str(tmp_path / "s.parquet") if named else None
-    made = score_files(str(first), corpora.NumberRater(), scores)
+    made = score_corpus(str(first), corpora.NumberRater(), scores)
     settings = dict(output_dir=str(tmp_path / "out"), **SETTINGS)
     settings |= {"scores": scores} if named else {"rater": corpora.NumberRater()}
     rewrite(first / "a.jsonl", b"7 ", b"8 ")  # not even size and time tell
@@ -139,26 +139,26 @@ def test_a_text_that_changed_under_its_id_is_refused(first, tmp_path, named):
         "corpus is not the one that .* is about: a text changed under its id.*text_fingerprint"
     )
     with pytest.raises(DataError, match=message):
-        filter_files(str(first), **settings)
+        filter_corpus(str(first), **settings)
     assert not (tmp_path / "out").exists()
     if named:  # where they tell, the file is named
         os.utime(first / "a.jsonl", (1, 1))
         with pytest.raises(
             DataError, match=r"since then: input .*a.jsonl \(was written to since\)"
         ):
-            filter_files(str(first), **settings)
+            filter_corpus(str(first), **settings)
         old = {k: v for k, v in made.items() if k != "text_fingerprint"}
         old["input"] = [{k: f[k] for k in ("path", "size", "modified")} for f in made["input"]]
         with open(f"{scores}.manifest.json", "w") as file:  # as an earlier version wrote it
             json.dump(old, file)
         with pytest.raises(DataError, match="input_fingerprint"):
-            filter_files(str(first), **settings)
+            filter_corpus(str(first), **settings)
         os.remove(f"{scores}.manifest.json")  # nobody vouches for it, as for a user's own file
-        assert filter_files(str(first), **settings)["counts"]["documents"] == 120
+        assert filter_corpus(str(first), **settings)["counts"]["documents"] == 120
 
 
 def test_scores_of_an_earlier_version_serve(first, tmp_path):
-    made = score_files(str(first), corpora.NumberRater())
+    made = score_corpus(str(first), corpora.NumberRater())
     (manifest,) = (first / "_scores").glob("*.manifest.json")
     old = {k: v for k, v in made.items() if k != "text_fingerprint"}
     old["input"] = [
@@ -170,11 +170,11 @@ def test_scores_of_an_earlier_version_serve(first, tmp_path):
     for name in (manifest.name, manifest.name.removesuffix(".manifest.json")):
         os.rename(first / "_scores" / name, first / "_scores" / f"a-abababab-0{name[11:]}")
     rater = corpora.NumberRater()
-    filter_files(str(first), rater, output_dir=str(tmp_path / "out"), **SETTINGS)
+    filter_corpus(str(first), rater, output_dir=str(tmp_path / "out"), **SETTINGS)
     assert rater.texts == 0
     old["fields"]["text_field"] = "body"
     (first / "_scores" / f"a-abababab-0{manifest.name[11:]}").write_text(json.dumps(old))
-    filter_files(str(first), rater, output_dir=str(tmp_path / "other"), **SETTINGS)
+    filter_corpus(str(first), rater, output_dir=str(tmp_path / "other"), **SETTINGS)
     assert rater.texts == 120  # those are of something else
 
 
@@ -193,7 +193,7 @@ def test_other_corpora_get_other_scores(first, tmp_path, change, message):
     paths = [str(first / "a.jsonl"), str(first / "deep" / "b.jsonl")]
     scores = str(tmp_path / "s.jsonl")
     rater = corpora.NumberRater()
-    score_files(paths, rater), score_files(paths, rater, scores)
+    score_corpus(paths, rater), score_corpus(paths, rater, scores)
     if change == "added":
         corpora.write_jsonl(first / "c.jsonl", corpora.rows(3))
         paths.append(str(first / "c.jsonl"))
@@ -210,9 +210,9 @@ def test_other_corpora_get_other_scores(first, tmp_path, change, message):
         rater.fingerprint = "cd" * 32
     rater.texts = 0
     with pytest.raises(DataError, match=f"s.jsonl exists already, and .*{message}"):
-        score_files(paths, rater, scores)
+        score_corpus(paths, rater, scores)
     assert rater.texts == 0
-    assert score_files(paths, rater)["documents"] == rater.texts > 0  # where nobody named a file
+    assert score_corpus(paths, rater)["documents"] == rater.texts > 0  # where nobody named a file
 
 
 def test_shards_that_nobody_can_vouch_for_are_done_again(first, tmp_path):
@@ -220,13 +220,13 @@ def test_shards_that_nobody_can_vouch_for_are_done_again(first, tmp_path):
     out = tmp_path / "out"
     settings = dict(output_dir=str(out), score_file=str(tmp_path / "s.parquet"), **SETTINGS)
     with pytest.raises(KeyboardInterrupt):
-        filter_files(str(first), corpora.NumberRater(die_after=40), **settings)
+        filter_corpus(str(first), corpora.NumberRater(die_after=40), **settings)
     done = sorted((out / "_work" / "scored").iterdir())
     assert len(done) >= 2
     done[0].unlink()
     os.utime(first / "a.jsonl", (1, 1))
     rater = corpora.NumberRater()
-    filter_files(str(first), rater, **settings)
+    filter_corpus(str(first), rater, **settings)
     assert rater.texts == 120
 
 
@@ -238,7 +238,7 @@ def test_a_file_that_is_written_to_while_it_is_scored(first, tmp_path):
             return super().score_texts(texts, windows_per_batch)
 
     with pytest.raises(DataError, match="a.jsonl was written to while it was scored"):
-        score_files(str(first), Meddling(), str(tmp_path / "s.jsonl"))
+        score_corpus(str(first), Meddling(), str(tmp_path / "s.jsonl"))
     assert not (tmp_path / "s.jsonl").exists()
 
 
@@ -246,10 +246,10 @@ def test_a_job_of_an_earlier_version_is_not_mixed_in(first, tmp_path):
     out = tmp_path / "out"
     settings = dict(output_dir=str(out), **SETTINGS)
     with pytest.raises(KeyboardInterrupt):
-        filter_files(str(first), corpora.NumberRater(die_after=40), **settings)
+        filter_corpus(str(first), corpora.NumberRater(die_after=40), **settings)
     job = json.loads((out / "_work" / "job.json").read_text())
     del job["layout"]
     (out / "_work" / "job.json").write_text(json.dumps(job))
     with pytest.raises(ConfigurationError, match="layout .was null.*--fresh"):
-        filter_files(str(first), corpora.NumberRater(), **settings)
-    filter_files(str(first), corpora.NumberRater(), fresh=True, **settings)
+        filter_corpus(str(first), corpora.NumberRater(), **settings)
+    filter_corpus(str(first), corpora.NumberRater(), fresh=True, **settings)

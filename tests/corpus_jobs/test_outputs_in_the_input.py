@@ -10,11 +10,9 @@ import tensorflow as tf
 
 from dr_keras.commands import filter_corpus as filter_command
 from dr_keras.commands import score_corpus as score_command
-from dr_keras.corpus_jobs.corpus_filter import filter_corpus
-from dr_keras.corpus_jobs.corpus_scores import score_corpus
-from dr_keras.corpus_jobs.filtering import filter_files
-from dr_keras.corpus_jobs.scoring import score_files
-from dr_keras.data.corpora.jsonl import jsonl_corpus
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.scoring import score_corpus
+from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.errors import ConfigurationError, DataError
 
 SETTINGS = dict(discard_fraction=0.5, batch_size=16, seed=5)
@@ -26,19 +24,15 @@ def kept_ids(folder):
     return [json.loads(line)["id"] for line in corpora.lines(folder, "kept")]
 
 
-def gin_engine(path, rater, output_dir, **more):
-    return filter_corpus(jsonl_corpus(path), rater, output_dir=output_dir, **SETTINGS, **more)
+def as_files(path, rater, output_dir, **more):
+    return filter_corpus(path, rater, output_dir=output_dir, **SETTINGS, shard_bytes=1500, **more)
 
 
-def files_engine(path, rater, output_dir, **more):
-    return filter_files(path, rater, output_dir=output_dir, **SETTINGS, shard_bytes=1500, **more)
+def as_corpus(path, rater, output_dir, **more):
+    return as_files(jsonl_corpus(path), rater, output_dir, **more)
 
 
-class Rater(corpora.NumberRater):
-    """One for both engines."""
-
-    def __call__(self, texts):
-        return self.score_texts(texts, 1)
+Rater = corpora.NumberRater
 
 
 @pytest.fixture
@@ -49,7 +43,7 @@ def data(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("engine", [files_engine, gin_engine])
+@pytest.mark.parametrize("engine", [as_files, as_corpus])
 @pytest.mark.parametrize("output, pattern", [("out", ""), ("", ""), ("", "*.jsonl")])
 def test_killed_after_any_rename_it_reads_what_it_read(
     data, tmp_path, renames, engine, output, pattern
@@ -85,7 +79,7 @@ def test_scores_in_the_folder_of_the_corpus(data, tmp_path, renames, engine):
 
     def run(scores):
         if engine == "files":
-            return score_files(str(data), Rater(), str(scores), shard_bytes=1500)
+            return score_corpus(str(data), Rater(), str(scores), shard_bytes=1500)
         return score_corpus(jsonl_corpus(str(data)), Rater(), str(scores))
 
     run(tmp_path / "elsewhere.jsonl")
@@ -96,7 +90,7 @@ def test_scores_in_the_folder_of_the_corpus(data, tmp_path, renames, engine):
     assert run(scores)["documents"] == len(ROWS) == run(scores)["documents"]
     assert sorted(os.listdir(data)) == ["c.jsonl", "s.jsonl", "s.jsonl.manifest.json"]
     out = str(data / "out")
-    manifest = filter_files(str(data), scores=str(scores), output_dir=out, **SETTINGS)
+    manifest = filter_corpus(str(data), scores=str(scores), output_dir=out, **SETTINGS)
     assert manifest["counts"]["documents"] == len(ROWS)
 
 
@@ -111,12 +105,12 @@ def test_scores_are_not_written_over_the_corpus(data, monkeypatch, output, flag)
     before = (data / "c.jsonl").read_bytes()
     output = output.format(data)
     with pytest.raises(ConfigurationError, match="over the input .*c.jsonl: .*No flag overwrites"):
-        score_files(str(data / "c.jsonl"), Rater(), output, **flag)
+        score_corpus(str(data / "c.jsonl"), Rater(), output, **flag)
     if "fresh" not in flag:
         with pytest.raises(ConfigurationError, match="No flag overwrites an input"):
             score_corpus(jsonl_corpus(str(data / "c.jsonl")), Rater(), output, **flag)
     with pytest.raises(ConfigurationError, match="No flag overwrites an input"):
-        files_engine("c.jsonl", Rater(), str(data / "out"), score_file=output)
+        as_files("c.jsonl", Rater(), str(data / "out"), score_file=output)
     assert (data / "c.jsonl").read_bytes() == before
     assert sorted(os.listdir(data)) == ["c.jsonl", "hard.jsonl", "link.jsonl"]
 
@@ -130,26 +124,25 @@ def test_starting_over_removes_no_input(data, tmp_path, name, link):
     if link is not None:
         read = tmp_path / "link.jsonl"
         link(path, read)
-    for engine, flags in ((files_engine, {"fresh": True}), (gin_engine, {})):
+    for engine, flags in ((as_files, {"fresh": True}), (as_corpus, {})):
         with pytest.raises(ConfigurationError, match=f"{name} would be written over the input"):
             engine(str(read), Rater(), str(data), **flags)
     assert os.listdir(data) == [name] and len(path.read_bytes().splitlines()) == len(ROWS)
 
 
 def test_records_of_others_are_left_alone(data, tmp_path):
-    """The engine for corpora of gin removed them without a word."""
     (tmp_path / "kept-mine.jsonl").write_text("mine")
     with pytest.raises(DataError, match="holds kept-mine.jsonl, which no unfinished job"):
-        gin_engine(str(data), Rater(), str(tmp_path))
+        as_corpus(str(data), Rater(), str(tmp_path))
     os.remove(tmp_path / "kept-mine.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        files_engine(str(data), Rater(die_after=30), str(tmp_path / "out"))
-    with pytest.raises(DataError, match="holds _work, which no unfinished job on this corpus"):
-        gin_engine(str(data), Rater(), str(tmp_path / "out"))
-    assert files_engine(str(data), Rater(), str(tmp_path / "out"))["counts"]["documents"] == 60
+        as_files(str(data), Rater(die_after=30), str(tmp_path / "out"))
+    with pytest.raises(ConfigurationError, match='layout .was "files, 2", is "corpus, 1"'):
+        as_corpus(str(data), Rater(), str(tmp_path / "out"))
+    assert as_files(str(data), Rater(), str(tmp_path / "out"))["counts"]["documents"] == 60
 
 
-def test_jobs_of_the_two_engines_do_not_mix(data, tmp_path, monkeypatch):
+def test_jobs_on_files_and_on_corpora_do_not_mix(data, tmp_path, monkeypatch):
     real = tf.io.gfile.rename
 
     def rename(source, target, **named):
@@ -159,24 +152,24 @@ def test_jobs_of_the_two_engines_do_not_mix(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.io.gfile, "rename", rename)
     with pytest.raises(KeyboardInterrupt):
-        gin_engine(str(data), Rater(), str(tmp_path / "out"))
+        as_corpus(str(data), Rater(), str(tmp_path / "out"))
     monkeypatch.undo()
-    with pytest.raises(ConfigurationError, match='layout .was "documents".*--fresh'):
-        files_engine(str(data), Rater(), str(tmp_path / "out"))
-    assert gin_engine(str(data), Rater(), str(tmp_path / "out"))["counts"]["documents"] == 60
+    with pytest.raises(ConfigurationError, match='layout .was "corpus, 1".*--fresh'):
+        as_files(str(data), Rater(), str(tmp_path / "out"))
+    assert as_corpus(str(data), Rater(), str(tmp_path / "out"))["counts"]["documents"] == 60
     assert not (tmp_path / "out" / "_work").exists()
 
 
 @pytest.mark.parametrize("empty", ["", " "])
 def test_an_output_without_a_name_is_refused(data, monkeypatch, capsys, empty):
     monkeypatch.chdir(data)
-    for engine in (files_engine, gin_engine):
+    for engine in (as_files, as_corpus):
         with pytest.raises(ConfigurationError, match="output_dir is empty: name the folder"):
             engine("c.jsonl", Rater(), empty)
     with pytest.raises(ConfigurationError, match="score_file is empty: name the file to write"):
-        files_engine("c.jsonl", Rater(), "out", score_file=empty)
+        as_files("c.jsonl", Rater(), "out", score_file=empty)
     with pytest.raises(ConfigurationError, match="output is empty: name the file to write"):
-        score_files("c.jsonl", Rater(), empty)
+        score_corpus("c.jsonl", Rater(), empty)
     with pytest.raises(ConfigurationError, match="output is empty: name the file to write"):
         score_corpus(jsonl_corpus("c.jsonl"), Rater(), empty)
     assert os.listdir(data) == ["c.jsonl"]
@@ -212,7 +205,7 @@ def test_the_command_that_destroyed_a_corpus(data, tmp_path, capsys):
     assert (data / "c.jsonl").read_bytes() == before and os.listdir(data) == ["c.jsonl"]
 
 
-@pytest.mark.parametrize("engine", [files_engine, gin_engine])
+@pytest.mark.parametrize("engine", [as_files, as_corpus])
 def test_a_slash_after_the_folder_changes_nothing(data, engine):
     manifests = [engine(str(data), Rater(), str(data / f"o{n}") + "/" * n) for n in range(2)]
     assert manifests[0]["files"] == manifests[1]["files"] != {}
@@ -223,8 +216,8 @@ def test_a_slash_after_the_folder_changes_nothing(data, engine):
 def test_outputs_of_each_format_are_known(tmp_path, suffix):
     WRITERS[suffix](tmp_path / f"c.{suffix}", ROWS)
     for number in range(2):
-        manifest = files_engine(str(tmp_path), Rater(), str(tmp_path / f"out{number}"))
+        manifest = as_files(str(tmp_path), Rater(), str(tmp_path / f"out{number}"))
         assert manifest["counts"]["documents"] == len(ROWS)
     shutil.copytree(tmp_path / "out0", tmp_path / "elsewhere" / "copy")  # a corpus of its own
-    again = files_engine(str(tmp_path / "elsewhere"), Rater(), str(tmp_path / "elsewhere" / "b"))
+    again = as_files(str(tmp_path / "elsewhere"), Rater(), str(tmp_path / "elsewhere" / "b"))
     assert again["counts"]["documents"] == manifest["counts"]["kept"]

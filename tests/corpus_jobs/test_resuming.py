@@ -12,8 +12,8 @@ import pytest
 import shard_corpora as corpora
 
 from dr_keras.corpus_jobs import runners
-from dr_keras.corpus_jobs.filtering import filter_files
-from dr_keras.corpus_jobs.scoring import score_files
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.scoring import score_corpus
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.serving.loading import load_rater
 
@@ -28,7 +28,7 @@ def whole(tmp_path_factory):
     outputs = {}
     for reference in ("corpus", "artefact"):
         out = str(folder / reference)
-        filter_files(
+        filter_corpus(
             str(folder / "c.jsonl"), corpora.NumberRater(), output_dir=out, reference=reference,
             **SETTINGS,
         )  # fmt: skip
@@ -47,12 +47,12 @@ def test_a_stopped_run_goes_on_where_it_was(whole, tmp_path, reference):
     for die_after in (0, 1, 60, 150):
         rater = corpora.NumberRater(die_after=die_after)
         with pytest.raises(KeyboardInterrupt):
-            filter_files(path, rater, **settings)
+            filter_corpus(path, rater, **settings)
         scored += rater.texts
         names = os.listdir(tmp_path / "out")
         assert "manifest.json" not in names and "errors.jsonl" not in names
     rater = corpora.NumberRater()
-    manifest = filter_files(path, rater, **settings)
+    manifest = filter_corpus(path, rater, **settings)
     assert corpora.output_bytes(tmp_path / "out") == outputs[reference]
     assert manifest["counts"]["documents"] == 300
     # no shard that was done is scored again; a shard that was not is scored anew
@@ -64,7 +64,7 @@ def test_a_run_may_end_after_any_of_its_renames(tmp_path, renames, reference):
     corpora.write_jsonl(tmp_path / "c.jsonl", corpora.rows(60))
 
     def run(name):
-        return filter_files(
+        return filter_corpus(
             str(tmp_path / "c.jsonl"), corpora.NumberRater(), output_dir=str(tmp_path / name),
             reference=reference, score_file=str(tmp_path / f"{name}.parquet"), **SETTINGS,
         )  # fmt: skip
@@ -101,11 +101,11 @@ def test_shards_of_another_job_are_not_mixed_in(tmp_path, change, message):
     path = tmp_path / "c.jsonl"
     corpora.write_jsonl(path, corpora.rows(100))
     settings = dict(
-        input=str(path), output_dir=str(tmp_path / "out"), score_file=str(tmp_path / "s.parquet"),
+        corpus=str(path), output_dir=str(tmp_path / "out"), score_file=str(tmp_path / "s.parquet"),
         **SETTINGS,
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
-        filter_files(rater=corpora.NumberRater(die_after=50), **settings)
+        filter_corpus(rater=corpora.NumberRater(die_after=50), **settings)
     rater = corpora.NumberRater()
     if change == "rater":
         rater.fingerprint = "cd" * 32
@@ -116,14 +116,14 @@ def test_shards_of_another_job_are_not_mixed_in(tmp_path, change, message):
         path.write_bytes(path.read_bytes().replace(b"end", b"END"))
     elif change == "another":
         corpora.write_jsonl(tmp_path / "b.jsonl", corpora.rows(3))
-        settings["input"] = str(tmp_path / "*.jsonl")
+        settings["corpus"] = str(tmp_path / "*.jsonl")
     else:
         settings.update(change)
     before = sorted(os.listdir(tmp_path / "out"))
     with pytest.raises(ConfigurationError, match=f"differs from this one in {message}.*--fresh"):
-        filter_files(rater=rater, **settings)
+        filter_corpus(rater=rater, **settings)
     assert sorted(os.listdir(tmp_path / "out")) == before and rater.texts == 0
-    manifest = filter_files(rater=rater, fresh=True, **settings)
+    manifest = filter_corpus(rater=rater, fresh=True, **settings)
     assert manifest["counts"]["documents"] == rater.texts >= 100
 
 
@@ -131,14 +131,14 @@ def test_scoring_alone_goes_on_too(tmp_path):
     corpora.write_jsonl(tmp_path / "c.jsonl", corpora.rows(200))
     path, output = str(tmp_path / "c.jsonl"), str(tmp_path / "s.parquet")
     with pytest.raises(KeyboardInterrupt):
-        score_files(path, corpora.NumberRater(die_after=120), output, shard_bytes=2000)
+        score_corpus(path, corpora.NumberRater(die_after=120), output, shard_bytes=2000)
     assert sorted(os.listdir(tmp_path)) == ["c.jsonl", "s.parquet.unfinished"]
     rater = corpora.NumberRater()
-    manifest = score_files(path, rater, output, shard_bytes=2000)
+    manifest = score_corpus(path, rater, output, shard_bytes=2000)
     assert manifest["documents"] == 200 and rater.texts < 100
     assert sorted(os.listdir(tmp_path)) == ["c.jsonl", "s.parquet", "s.parquet.manifest.json"]
     again = corpora.NumberRater()
-    assert score_files(path, again, output, shard_bytes=2000) == manifest and again.texts == 0
+    assert score_corpus(path, again, output, shard_bytes=2000) == manifest and again.texts == 0
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def exported(tmp_path_factory):
     corpora.write_jsonl(folder / "c.jsonl", corpora.letter_rows(2000))
     settings = dict(discard_fraction=0.5, seed=1, shard_bytes=15_000)
     for reference in ("corpus", "artefact"):
-        filter_files(
+        filter_corpus(
             str(folder / "c.jsonl"), load_rater(rater), output_dir=str(folder / reference),
             reference=reference, **settings,
         )  # fmt: skip
@@ -175,11 +175,11 @@ def test_two_workers_and_one_that_is_killed(exported, tmp_path):
     )  # fmt: skip
     path = str(folder / "c.jsonl")
     with pytest.raises(DrKerasError, match="A worker process ended before its work was done"):
-        filter_files(path, rater, progress=kill_a_worker, **arguments)
+        filter_corpus(path, rater, progress=kill_a_worker, **arguments)
     assert "manifest.json" not in os.listdir(tmp_path / "out")
     assert not (tmp_path / "s.parquet").exists()
     phases = []
-    manifest = filter_files(
+    manifest = filter_corpus(
         path, rater, progress=lambda phase, *_: phases.append(phase), **arguments
     )
     assert corpora.output_bytes(tmp_path / "out") == corpora.output_bytes(folder / "artefact")
@@ -191,7 +191,7 @@ def test_two_workers_and_one_that_is_killed(exported, tmp_path):
 def test_workers_need_a_rater_that_they_can_load(tmp_path):
     corpora.write_jsonl(tmp_path / "c.jsonl", corpora.rows(5))
     with pytest.raises(ConfigurationError, match="need a rater that each of them can load"):
-        filter_files(
+        filter_corpus(
             str(tmp_path / "c.jsonl"), corpora.NumberRater(), output_dir=str(tmp_path / "out"),
             runner=runners.in_processes(2), **SETTINGS,
         )  # fmt: skip

@@ -10,8 +10,9 @@ import pytest
 import shard_corpora as corpora
 
 from dr_keras.corpus_jobs import plan
-from dr_keras.corpus_jobs.filtering import filter_files
-from dr_keras.corpus_jobs.scoring import score_files
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.identity import input_files
+from dr_keras.corpus_jobs.scoring import score_corpus
 
 SETTINGS = dict(discard_fraction=0.5, batch_size=16, seed=5)
 WRITERS = {
@@ -29,7 +30,7 @@ def files_of(tmp_path):
         for path, size in zip(paths, sizes):
             path.touch()
             os.truncate(path, size)
-        return plan.input_files([str(path) for path in paths])
+        return input_files([str(path) for path in paths])
 
     return make
 
@@ -53,7 +54,7 @@ def test_only_files_of_one_form_are_gathered(tmp_path):
     names = ["a.jsonl", "b.jsonl", "c.jsonl.gz", "d.jsonl.gz", "e.jsonl"]
     for name in names:
         (tmp_path / name).touch()
-    files = plan.input_files([str(tmp_path / name) for name in names])
+    files = input_files([str(tmp_path / name) for name in names])
     shards = plan.plan("jsonl", files, 1 << 20)
     assert [[piece.name[0] for piece in shard.pieces] for shard in shards] == [
         ["a", "b"], ["c", "d"], ["e"]
@@ -71,12 +72,12 @@ def test_parquet_files_of_other_columns_codecs_or_notes_stay_apart(tmp_path):
     ]  # fmt: skip
     for n, (made, codec) in enumerate(forms):
         pyarrow.parquet.write_table(made, tmp_path / f"{n}.parquet", compression=codec)
-    files = plan.input_files(sorted(str(path) for path in tmp_path.iterdir()))
+    files = input_files(sorted(str(path) for path in tmp_path.iterdir()))
     shards = plan.plan("parquet", files, 1 << 20)
     assert [[piece.name[0] for piece in shard.pieces] for shard in shards] == [
         ["0", "1"], ["2"], ["3"], ["4"], ["5", "6"]
     ]  # fmt: skip
-    filter_files(
+    filter_corpus(
         str(tmp_path / "*.parquet"), corpora.NumberRater(), output_dir=str(tmp_path / "out"),
         **{**SETTINGS, "discard_fraction": 0},
     )  # fmt: skip
@@ -98,7 +99,7 @@ def small(request, tmp_path_factory):
     WRITERS[suffix](folder / f"one.{suffix}", rows)
     manifests = {}
     for name, path in (("many", folder / "many"), ("one", folder / f"one.{suffix}")):
-        manifests[name] = filter_files(
+        manifests[name] = filter_corpus(
             str(path), corpora.NumberRater(), output_dir=str(folder / f"{name}-out"),
             score_file=str(folder / f"{name}-scores.parquet"), **SETTINGS,
         )  # fmt: skip
@@ -138,7 +139,7 @@ def test_steps_fill_across_files(tmp_path):
     for n, row in enumerate(corpora.rows(300)):
         corpora.write_jsonl(tmp_path / f"{n:03d}.jsonl", [row])
     rater = Counting()
-    score_files(str(tmp_path), rater, str(tmp_path / "s.parquet"))
+    score_corpus(str(tmp_path), rater, str(tmp_path / "s.parquet"))
     assert rater.texts == 300 and rater.calls == 2  # 256 files and the rest
 
 
@@ -154,7 +155,7 @@ def write_without_sources(folder):
 def test_sources_and_places_are_those_of_the_files(tmp_path):
     write_without_sources(tmp_path / "c")
     out = str(tmp_path / "out")
-    manifest = filter_files(str(tmp_path / "c"), corpora.NumberRater(), output_dir=out, **SETTINGS)
+    manifest = filter_corpus(str(tmp_path / "c"), corpora.NumberRater(), output_dir=out, **SETTINGS)
     assert list(manifest["by_source"]) == [f"f{n:02d}" for n in range(30)]
     assert all(entry["documents"] == 2 for entry in manifest["by_source"].values())
     errors = [json.loads(line) for line in corpora.lines(out, "errors")]
@@ -169,14 +170,14 @@ def test_a_stopped_run_on_small_files_goes_on(tmp_path):
     # an eighth of this holds three files or four
     settings = dict(output_dir=str(tmp_path / "out"), shard_bytes=1600, **SETTINGS)
     whole = {**settings, "output_dir": str(tmp_path / "whole")}
-    filter_files(
+    filter_corpus(
         str(tmp_path / "c"), corpora.NumberRater(), score_file=str(tmp_path / "s.parquet"), **whole
     )
     for die_after in (7, 20, 9):
         with pytest.raises(KeyboardInterrupt):
-            filter_files(str(tmp_path / "c"), corpora.NumberRater(die_after=die_after), **settings)
+            filter_corpus(str(tmp_path / "c"), corpora.NumberRater(die_after=die_after), **settings)
     rater = corpora.NumberRater()
-    filter_files(str(tmp_path / "c"), rater, **settings)
+    filter_corpus(str(tmp_path / "c"), rater, **settings)
     assert 0 < rater.texts < 40
     assert corpora.output_bytes(tmp_path / "out") == corpora.output_bytes(tmp_path / "whole")
     assert len(list((tmp_path / "out").glob("kept-*"))) > 5
@@ -195,6 +196,6 @@ def test_the_file_that_changed_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(scoring, "finish_scores", finish)
     with pytest.raises(Exception, match="f17.jsonl is not what it was when it was scored"):
-        filter_files(
+        filter_corpus(
             str(tmp_path / "c"), corpora.NumberRater(), output_dir=str(tmp_path / "out"), **SETTINGS
         )

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from dr_keras.data import damage_kinds
-from dr_keras.data.damage_kinds import KINDS
-from dr_keras.data.edit_distance import edit_distance
+from dr_keras.data.damage_kinds import KINDS, edit_distance
 
 PROSE = (
     "The garbage collector \u201csees\u201d only objects that were caf\u00e9s once; all others "

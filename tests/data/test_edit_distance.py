@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from dr_keras.data.edit_distance import edit_distance, normalised_edit_distance
+from dr_keras.data.damage_kinds import edit_distance, normalised_edit_distance
 
 
 def by_the_book(first, second):

@@ -2,7 +2,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 import pytest
 
-from dr_keras.data.passages import cut_passages
+from dr_keras.data.damage import cut_passages
 
 text_that_utf8_can_hold = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 

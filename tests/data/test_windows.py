@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from dr_keras.data.documents import Document
+from dr_keras.data.documents import Document, make_document
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.data.windows import window_documents
 from dr_keras.errors import ConfigurationError, DataError
@@ -89,6 +89,14 @@ def test_packing_mixes_levels_by_tokens_and_keeps_corpora_apart():
     np.testing.assert_array_equal(windows.labels["level"], np.float32([0.75, 0, 0, np.nan]))
     assert windows.labels["damage"].tolist() == ["mixed", "clean", "clean", "mixed"]
     assert windows.weights == weights
+
+
+def test_packing_counts_the_documents_of_a_window():
+    documents = [make_document(text, "s", f"d{k}") for k, text in enumerate(["abcdef", "g", "hi"])]
+    windows = window_documents(documents, TOKENIZER, 4, packing=True, minimum_tokens=1)
+    # abcd ef.g .hi.
+    assert windows.labels["documents"].tolist() == [1, 2, 2]
+    assert "documents" not in window_documents(documents, TOKENIZER, 4).labels
 
 
 @pytest.mark.parametrize("packing", [False, True])

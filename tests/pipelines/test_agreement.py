@@ -6,8 +6,7 @@ import tensorflow as tf
 
 from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
 from dr_keras.pipelines.top_k import top_k
-from dr_keras.rating.fractions import oversized_batch
-from dr_keras.rating.keep_probability import keep_probability
+from dr_keras.rating.fractions import keep_probability, oversized_batch
 from dr_keras.rating.reference import ReferenceDistribution
 
 SIZES = [(0.5, 8), (0.1, 32), (0.75, 4), ("0.9", 1), (0.3, 64)]

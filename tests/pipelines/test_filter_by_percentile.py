@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
-from dr_keras.rating.decisions import decide, uniform_hash
+from dr_keras.rating.example_ids import uniform_hash
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 
 UNIFORM = ReferenceDistribution(np.linspace(0, 1, 1001))
 SCORES = np.random.default_rng(1).uniform(size=1000).astype(np.float32)

@@ -12,8 +12,8 @@ from dr_keras.pipelines import stages as pipelines
 from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
 from dr_keras.pipelines.reweight import reweight
 from dr_keras.pipelines.top_k import top_k
-from dr_keras.rating.decisions import decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 
 SCORES = np.random.default_rng(5).permutation(24).astype(np.float32)
 DENSE = np.random.default_rng(6).integers(0, 3, (24, 4, 2)) * (np.arange(24) % 5 > 0)[:, None, None]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.corpus_filter import filter_corpus
+from dr_keras.corpus_jobs.filtering import filter_corpus
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import make_document
 from dr_keras.data.tokenizers import byte_tokenizer
@@ -15,8 +15,8 @@ from dr_keras.pipelines import stages as pipelines
 from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
 from dr_keras.pipelines.reweight import reweight
 from dr_keras.pipelines.top_k import top_k
-from dr_keras.rating.decisions import decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
 
@@ -202,7 +202,11 @@ def test_a_pipeline_keeps_what_a_filtered_corpus_keeps(path, rater, tmp_path):
     filter_corpus(
         corpus, rater, output_dir=str(tmp_path / "filtered"), reference="artefact", **settings
     )
-    lines = (tmp_path / "filtered" / "kept-00000.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (tmp_path / "filtered" / "kept-00000-of-00001.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     written = [json.loads(line)["id"] for line in lines]
     dataset = tf.data.Dataset.from_tensor_slices(
         {"text": [d.text for d in documents], "id": [d.id for d in documents]}

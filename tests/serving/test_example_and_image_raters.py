@@ -10,7 +10,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.meta.scoring import Scorer
 from dr_keras.models.image_models import image_rater
-from dr_keras.rating.keep_probability import keep_probability
+from dr_keras.rating.fractions import keep_probability
 from dr_keras.serving.export import export_examples, export_images
 
 SHAPE = (8, 6, 1)

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.config.gin_files import packaged_folder
+from dr_keras.data.formats import reading
 from dr_keras.errors import ArtefactError, DataError
 from dr_keras.serving import artefact, folder, loading, metadata
 from dr_keras.serving.loading import load_rater
@@ -335,7 +336,7 @@ def test_metadata_that_could_not_be_read_again_is_not_exported():
 def test_checksums_are_taken_in_pieces(tmp_path, monkeypatch):
     content = os.urandom(5000)
     (tmp_path / "a").write_bytes(content)
-    monkeypatch.setattr(folder, "_PIECE", 64)
+    monkeypatch.setattr(reading, "_CHUNK", 64)
     assert folder.checksums(str(tmp_path), ["a", "variables/b"]) == {
         "a": hashlib.sha256(content).hexdigest()
     }

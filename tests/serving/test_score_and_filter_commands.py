@@ -78,7 +78,7 @@ def test_filtering_with_settings_from_gin(workplace, tmp_path, capsys):
     assert manifest["settings"]["batch_size"] == 256
     assert manifest["achieved_fraction"] == pytest.approx(0.25, abs=0.06)
     assert manifest["by_source"]["high"]["kept"] > 250
-    assert "scores.jsonl" in os.listdir(out)
+    assert "scores.parquet" in os.listdir(out)
 
 
 @pytest.mark.parametrize(

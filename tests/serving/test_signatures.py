@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dr_keras.rating import fractions
-from dr_keras.rating.keep_probability import keep_probability
+from dr_keras.rating.fractions import keep_probability
 from dr_keras.serving import signatures
 
 TEXTS = [

@@ -1,4 +1,4 @@
-"""The Lasso against closed forms, and what of a score features are found to explain."""
+"""What of a score features are found to explain."""
 
 import json
 
@@ -6,45 +6,8 @@ import numpy as np
 import pytest
 
 from dr_keras.errors import ConfigurationError, NonFiniteError
-from dr_keras.studies.lasso import explain_scores, lasso
+from dr_keras.studies.lasso import explain_scores
 import gin
-
-
-def orthogonal(n, p, rng):
-    """Columns that are orthogonal, centred and of mean square 1."""
-    columns = np.linalg.qr(np.c_[np.ones(n), rng.normal(size=(n, p))])[0][:, 1:]
-    return columns * np.sqrt(n)
-
-
-def test_orthogonal_columns_give_the_soft_threshold():
-    rng = np.random.default_rng(0)
-    x = orthogonal(50, 4, rng)
-    y = x @ np.array([2.0, -0.5, 0.1, 0.0]) + 0.01 * rng.normal(size=50)
-    moment = x.T @ y / 50
-    for penalty in (0.0, 0.3, 1.0, 5.0):
-        expected = np.sign(moment) * np.maximum(np.abs(moment) - penalty, 0)
-        assert np.allclose(lasso(x, y, penalty), expected, atol=1e-9)
-    assert np.flatnonzero(lasso(x, y, 0.3)).tolist() == [0, 1]
-
-
-def test_without_penalty_it_is_least_squares():
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(40, 3)) @ np.array([[1, 0.8, 0], [0, 1, 0.5], [0, 0, 1]])
-    y = rng.normal(size=40)
-    assert np.allclose(lasso(x, y, 0), np.linalg.lstsq(x, y, rcond=None)[0], atol=1e-6)
-
-
-def test_optimality_conditions_with_correlated_columns():
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=(60, 6))
-    x[:, 1] = x[:, 0] + 0.1 * x[:, 1]
-    y = x[:, 0] - x[:, 3] + rng.normal(size=60)
-    w = lasso(x, y, 0.2)
-    gradient = x.T @ (x @ w - y) / 60
-    active = w != 0
-    assert active.any() and not active.all()
-    assert np.allclose(gradient[active], -0.2 * np.sign(w[active]), atol=1e-6)
-    assert (np.abs(gradient[~active]) <= 0.2 + 1e-9).all()
 
 
 def made_up(n=600, noise=1.0):
@@ -70,6 +33,33 @@ def test_what_explains_the_score_is_left_in():
     assert found["path"][0][2] == 0 and abs(found["path"][0][1]) < 0.02
     scale = explain_scores(scores * 1000 + 5, features)
     assert scale["r2"] == pytest.approx(found["r2"])
+
+
+def test_coefficients_are_those_of_the_lasso():
+    """With two features z-scored, the optimality conditions give both in closed form."""
+    rng = np.random.default_rng(5)
+    a = rng.normal(size=200)
+    features = {"a": a, "b": 0.6 * a + rng.normal(size=200)}
+    scores = 2 * a + features["b"] + rng.normal(size=200)
+    x = np.stack([(v - v.mean()) / v.std() for v in features.values()], axis=1)
+    y = (scores - scores.mean()) / scores.std()
+    for penalty in (0.03, 0.2):
+        found = explain_scores(scores, features, penalty=penalty)
+        w = np.linalg.solve(x.T @ x / 200, x.T @ y / 200 - penalty)  # both are positive
+        assert list(found["coefficients"].values()) == pytest.approx(sorted(w)[::-1], abs=1e-6)
+
+
+def test_the_papers_penalty_is_taken_where_it_is_bound():
+    scores, features = made_up()
+    gin.parse_config("explain_scores.penalty = 0.03\nexplain_scores.folds = 10")
+    found = explain_scores(scores, features)
+    assert found["penalty"] == 0.03 and found["folds"] == 10
+    (at,) = [entry for entry in found["path"] if entry[0] == 0.03]
+    assert found["r2"] == at[1] and found["selected"] == at[2]
+    penalties = [entry[0] for entry in found["path"]]
+    assert len(penalties) == 41 and penalties == sorted(penalties, reverse=True)
+    with pytest.raises(ConfigurationError, match="penalty is 0: it must be above 0"):
+        explain_scores(scores, features, penalty=0)
 
 
 def test_noise_is_not_explained():

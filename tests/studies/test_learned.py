@@ -2,6 +2,8 @@
 
 import json
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 import numpy as np
 import pytest
@@ -27,8 +29,12 @@ def some(texts):
     return Candidates(ids, sources, ids, np.ones(len(texts), int), lambda: texts, False)
 
 
-def test_percentiles_count_ties_half():
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([-1.5, 0.0, 0.1, 0.2, 7.0]), min_size=1, max_size=25))
+def test_percentiles_count_ties_half(values):
     assert learned.percentiles([3.0, 1, 1, 5]).tolist() == [0.625, 0.25, 0.25, 0.875]
+    pairs = [sum((w < v) + (w == v) / 2 for w in values) / len(values) for v in values]
+    np.testing.assert_allclose(learned.percentiles(values), pairs, rtol=0, atol=1e-12)
 
 
 def test_distributions_by_source():

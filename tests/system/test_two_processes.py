@@ -10,11 +10,8 @@ import pytest
 
 from dr_keras.commands import filter_corpus as filter_command
 from dr_keras.commands import quickstart as quickstart_command
-from dr_keras.corpus_jobs.corpus_filter import filter_corpus
-from dr_keras.corpus_jobs.corpus_scores import score_corpus
-from dr_keras.corpus_jobs.example_scores import score_examples
-from dr_keras.corpus_jobs.filtering import filter_files
-from dr_keras.corpus_jobs.scoring import score_files
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.scoring import score_corpus, score_examples
 from dr_keras.errors import CheckpointError, DataError
 from dr_keras.rating import score_files as score_files_module
 from dr_keras.runs import meta_training
@@ -24,10 +21,8 @@ from dr_keras.studies.retraining import Retraining
 
 RATER = types.SimpleNamespace(fingerprint=None)
 CALLS = {
-    "filter_files": lambda place, corpus: filter_files(corpus, RATER, output_dir=place),
-    "filter_corpus": lambda place, corpus: filter_corpus(None, RATER, None, place, 0.5),
-    "score_files": lambda place, corpus: score_files(corpus, RATER, place),
-    "score_corpus": lambda place, corpus: score_corpus(None, RATER, place),
+    "filter_corpus": lambda place, corpus: filter_corpus(corpus, RATER, None, place, 0.5),
+    "score_corpus": lambda place, corpus: score_corpus(corpus, RATER, place),
     "score_examples": lambda place, corpus: score_examples(RATER, place, None),
     "meta_train": lambda place, corpus: meta_training.meta_train(place, RATER, 5),
     "quickstart": lambda place, corpus: QuickStart(corpus=None).run(place),
@@ -35,7 +30,7 @@ CALLS = {
     "retraining_study": lambda place, corpus: Retraining().run(place),
     "train_language_model": lambda place, corpus: train_language_model(place, None),
 }
-DATA = ("filter_files", "filter_corpus", "score_files", "score_corpus", "score_examples")
+DATA = ("filter_corpus", "score_corpus", "score_examples")
 
 
 @pytest.fixture
@@ -95,13 +90,13 @@ def test_scores_that_are_there_are_read_where_nothing_can_be_written(tmp_path, c
     rater = shard_corpora.NumberRater()
     output = str(tmp_path / "s.parquet")
     (tmp_path / "corpus" / "c.jsonl").write_text('{"text": "1 word"}\n')
-    manifest = score_files(corpus, rater, output)
+    manifest = score_corpus(corpus, rater, output)
 
     def refuse(*arguments, **settings):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("filelock.BaseFileLock.acquire", refuse)
-    assert score_files(corpus, rater, output) == manifest
+    assert score_corpus(corpus, rater, output) == manifest
 
 
 def test_a_killed_first_run_does_not_hinder_a_fresh_start(elsewhere, tmp_path):
@@ -132,7 +127,7 @@ def test_jobs_that_share_a_score_file_never_see_it_without_its_manifest(
             return [float(len(text)) for text in texts]
 
     def run(folder):
-        return filter_files(
+        return filter_corpus(
             corpus, Rater(), output_dir=str(tmp_path / folder), discard_fraction=0.0,
             score_file=str(tmp_path / "s.parquet"),
         )  # fmt: skip

@@ -7,7 +7,12 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 PIP = "pip install"
 # tensorflow-tpu 2.20 imports with this libtpu; with newer ones the process ends.
 LIBTPU = "libtpu==0.0.17"
-_OPTIONAL = {"apache-beam": "beam", "tensorflow-serving-api": "serving", "jax": "aot"}
+_OPTIONAL = {
+    "beam": ("apache-beam",),
+    "serving": ("tensorflow-serving-api",),
+    "aot": ("jax",),
+    "study": ("scikit-learn", "scipy", "jinja2", "matplotlib"),
+}
 _GB = 1e9
 
 
@@ -151,9 +156,11 @@ def packages(facts: dict) -> Iterator[Finding]:
         fine.append(f"keras-hub {versions['keras-hub']}")
     if fine:
         yield _found(OK, ", ".join(sorted(fine)))
-    for name, extra in _OPTIONAL.items():
-        has = versions.get(name)
-        text = f"{name} {has}" if has else f"{name} is not installed: {PIP} 'dr_keras[{extra}]'"
+    for extra, names in _OPTIONAL.items():
+        missing = [name for name in names if not versions.get(name)]
+        text = f"{', '.join(missing)} not installed: {PIP} 'dr_keras[{extra}]'"
+        if not missing:
+            text = ", ".join(f"{name} {versions[name]}" for name in names)
         yield _found(OK, text, about=f"optional: {extra}")
 
 

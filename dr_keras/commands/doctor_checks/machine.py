@@ -24,8 +24,8 @@ TENSORFLOWS = (
 )  # fmt: skip
 PACKAGES = (
     *TENSORFLOWS, "tensorflow-text", "keras", "keras-hub", "keras-nlp", "gin-config", "numpy",
-    "tensorflow-datasets", "pyarrow", "matplotlib", "tensorboard", "libtpu", "apache-beam",
-    "tensorflow-serving-api", "jax",
+    "tensorflow-datasets", "pyarrow", "tensorboard", "libtpu", "apache-beam",
+    "tensorflow-serving-api", "jax", "scikit-learn", "scipy", "jinja2", "matplotlib",
 )  # fmt: skip
 _SETTINGS = (
     "KERAS_BACKEND", "KERAS_HOME", "TF_USE_LEGACY_KERAS", "TF_XLA_FLAGS", "XLA_FLAGS",

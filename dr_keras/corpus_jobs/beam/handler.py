@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from dr_keras.corpus_jobs.corpus_scores import score_texts
+from dr_keras.corpus_jobs.work import score_texts
 from dr_keras.serving.loading import load_rater
 
 

@@ -16,10 +16,9 @@ from apache_beam.utils.shared import Shared
 
 from dr_keras.corpus_jobs.beam.handler import RaterModelHandler
 from dr_keras.corpus_jobs.beam.transforms import NAMESPACE
-from dr_keras.corpus_jobs.corpus_scores import score_documents
 from dr_keras.corpus_jobs.plan import Shard
 from dr_keras.corpus_jobs.runners import Runner, ShardProgress
-from dr_keras.corpus_jobs.work import Scorer, Work, run_shard
+from dr_keras.corpus_jobs.work import Scorer, Work, run_shard, scorer_for
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.system import system_errors
 
@@ -28,7 +27,7 @@ _REFUSED = ("daskrunner", "apache_beam.runners.dask.dask_runner.daskrunner")
 
 
 def beam_runner(flags: Sequence[str]) -> Runner:
-    """A runner of shards, for `filter_files` and `score_files`.
+    """A runner of shards, for `filter_corpus` and `score_corpus`.
 
     Args:
       flags: Beam's, such as ["--runner=DataflowRunner", "--project=...", "--region=..."].
@@ -97,8 +96,7 @@ class DoShard(beam.DoFn):
         if self._work.scoring:
             handler = RaterModelHandler(self._work.rater, trusted=self._work.trusted)
             rater = self._shared.acquire(handler.load_model)  # once in a process
-            windows = self._work.windows_per_batch
-            self._scorer = lambda documents: score_documents(rater, documents, windows)
+            self._scorer = scorer_for(rater, self._work.windows_per_batch)
 
     def process(self, shard: Shard):
         try:

@@ -9,12 +9,11 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 import numpy as np
 
 from dr_keras.corpus_jobs.beam.handler import RaterModelHandler, Rating
-from dr_keras.corpus_jobs.corpus_filter import REFERENCES, reason_to_drop
+from dr_keras.corpus_jobs.filtering import check_reference
 from dr_keras.data.documents import document_id
-from dr_keras.errors import ConfigurationError
-from dr_keras.rating import fractions
-from dr_keras.rating.decisions import METHODS, decide
+from dr_keras.rating.fractions import Decimal
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import Amount, Deciding, find_rule, reason_to_drop
 from dr_keras.rating.score_files import number
 
 NAMESPACE = "dr_keras"
@@ -64,7 +63,7 @@ class FilterTexts(beam.PTransform):
 
     Args:
       rater: path of an exported rater, or a `RaterModelHandler`.
-      discard_fraction, batch_size, seed, method: see `decisions.decide`.
+      discard_fraction, batch_size, seed, method: see `rules.decide`.
       reference: "artefact" decides each element as it comes, also in streams; "corpus" takes
         percentiles among all elements, so it waits for the last, and needs a bounded PCollection
         in the global window. A `ReferenceDistribution` may be given as well.
@@ -75,7 +74,7 @@ class FilterTexts(beam.PTransform):
     def __init__(
         self,
         rater: str | RaterModelHandler,
-        discard_fraction: fractions.Decimal,
+        discard_fraction: Decimal,
         batch_size: int = 64,
         seed: int = 0,
         method: str = "keep_probability",
@@ -85,14 +84,11 @@ class FilterTexts(beam.PTransform):
         source: Callable[[Any], str] = lambda element: element.get("source") or "",
     ):
         super().__init__()
-        fractions.oversized_batch(batch_size, discard_fraction)  # refuses bad settings now
-        if method not in METHODS:
-            raise ConfigurationError(f"method is {method!r}: choose one of {', '.join(METHODS)}.")
-        if not isinstance(reference, ReferenceDistribution) and reference not in REFERENCES:
-            choices = ", ".join(REFERENCES)
-            raise ConfigurationError(f"reference is {reference!r}: choose one of {choices}.")
+        # refuses bad settings now
+        self._settings = find_rule(method).decide, Amount(discard_fraction, batch_size, seed)
+        if not isinstance(reference, ReferenceDistribution):
+            check_reference(reference)
         self._rate = RateTexts(rater, text=_prepared_text)
-        self._settings = (discard_fraction, batch_size, seed, method)
         self._reference = reference
         self._prepare = _Prepare(text, id, source)
 
@@ -164,9 +160,10 @@ class _Decide(beam.DoFn):
 
     def process(self, batch: list[tuple[tuple, Rating]], reference: dict) -> Iterator:
         scores = np.array([rating.score for _, rating in batch], np.float32)
-        distribution = ReferenceDistribution.from_dict(reference)
+        rule, amount = self._settings
+        deciding = Deciding(rule, amount, ReferenceDistribution.from_dict(reference))
         ids = [prepared[0] for prepared, _ in batch]
-        decisions = decide(ids, scores, *self._settings, distribution)
+        decisions = deciding(ids, scores)
         rows = zip(batch, scores, decisions.keep, decisions.percentile, decisions.probability)
         for (prepared, _), score, stays, percentile, probability in rows:
             id, source, _, element = prepared

@@ -104,23 +104,27 @@ def check_choice(setting: str, value: Any, choices: Iterable[Any]) -> None:
         raise ConfigurationError(f"{setting} must be one of {listed}, not {value!r}")
 
 
-class Malformed:
-    """Stops at the first malformed record, or counts it: what `on_malformed` asks for."""
+class Malformed(Exception):
+    """A record that cannot be used: raised where that is found, and told of or counted by readers.
 
-    def __init__(self, on_malformed: str, skipped: collections.Counter, kind: str):
-        """Args: on_malformed: one of `ON_MALFORMED`; kind: "jsonl" for `jsonl_corpus`, ..."""
-        self._stop = on_malformed == "stop"
-        self._skipped = skipped
-        self._setting = f"{kind}_corpus.on_malformed"
+    Attributes:
+      reason: short and countable.
+      detail: the rest.
+      remedy: what to do.
+      place: where in its file it is, if its number does not say so.
+    """
 
-    def __call__(self, reason: str, place: str, detail: str = "", remedy: str = "mend it") -> None:
-        """Args: reason: short and countable; place: file and line or record; detail: the rest."""
-        if self._stop:
-            raise DataError(
-                f"{place}: {reason}{f' ({detail})' if detail else ''}; {remedy}, or leave such"
-                f' records out with {self._setting}="skip"'
-            )
-        self._skipped[reason] += 1
+    def __init__(self, reason: str, detail: str = "", remedy: str = "mend it", place: str = ""):
+        super().__init__(reason, detail, remedy, place)
+        self.reason, self.detail, self.remedy, self.place = reason, detail, remedy, place
+
+    def error(self, place: str, setting: str) -> DataError:
+        """The error where one such record is too many: its place, and what gin calls the choice."""
+        detail = f" ({self.detail})" if self.detail else ""
+        return DataError(
+            f"{place}: {self.reason}{detail}; {self.remedy}, or leave such records out with"
+            f' {setting}="skip"'
+        )
 
 
 def decode(raw: bytes | bytearray) -> str:
@@ -129,23 +133,19 @@ def decode(raw: bytes | bytearray) -> str:
 
 
 def decoded_document(
-    text: bytes,
-    identity: bytes | int | float | None,
-    source: bytes | str,
-    place: str,
-    malformed: Malformed,
-) -> Document | None:
-    """Builds a document from fields as binary formats hold them, or reports it as malformed."""
+    text: bytes, identity: bytes | int | float | None, source: bytes | str
+) -> Document:
+    """Builds a document from fields as binary formats hold them, or raises `Malformed`."""
     try:
         identity = decode(identity) if isinstance(identity, bytes) else identity
         source = decode(source) if isinstance(source, bytes) else source
         text = decode(text)
     except UnicodeDecodeError as error:
-        return malformed("invalid UTF-8", place, str(error))
+        raise Malformed("invalid UTF-8", str(error)) from error
     try:
         return make_document(text, source, identity_text(identity))
     except ValueError as error:
-        return malformed("the id is no string or integer", place, str(error))
+        raise Malformed("the id is no string or integer", str(error)) from error
 
 
 def identity_text(value: Any) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.corpora import base, files
+from dr_keras.data.corpora import base
 from dr_keras.data.documents import Document
+from dr_keras.data.formats.reading import reason
 from dr_keras.errors import DataError
 import gin
 
@@ -142,7 +143,6 @@ def _read(
                 "set is prepared"
             ) from error
         check_split(builder, full_name, split)
-    malformed = base.Malformed(on_malformed, skipped, "tfds")
     place = f"TFDS data set {full_name!r}, split {split!r}"
     stored = [feature for feature in features if feature not in (None, "tfds_id")]
     number = 0
@@ -157,15 +157,19 @@ def _read(
             number += 1
             text = _value(example, features[0])
             identity = None if features[1] is None else _value(example, features[1])
-            document = base.decoded_document(
-                text, identity, source, f"{place}, record {number}", malformed
-            )
-            if document is not None:
+            try:
+                document = base.decoded_document(text, identity, source)
+            except base.Malformed as found:
+                if on_malformed == "stop":
+                    where = f"{place}, record {number}"
+                    raise found.error(where, "tfds_corpus.on_malformed") from found
+                skipped[found.reason] += 1
+            else:
                 yield document
     except (tf.errors.OpError, OSError) as error:
-        reason = files.reason(error) if isinstance(error, tf.errors.OpError) else error
+        why = reason(error) if isinstance(error, tf.errors.OpError) else error
         raise DataError(
-            f"{place}, record {number + 1}: its files are damaged, cut short or gone ({reason}); "
+            f"{place}, record {number + 1}: its files are damaged, cut short or gone ({why}); "
             "prepare it again"
         ) from error
 

@@ -9,10 +9,15 @@ import dataclasses
 import functools
 import logging
 import os
+import re
 
-from dr_keras.data.formats import kinds, names, reading, walking
+import tensorflow as tf
+
+from dr_keras.data.formats import kinds, reading
 from dr_keras.data.formats.own_outputs import without_outputs
 from dr_keras.errors import ConfigurationError, DataError
+
+GLOB = re.compile(r"[*?\[]")
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -27,7 +32,7 @@ class Found:
     """The files that are read, and why others are not.
 
     Attributes:
-      kind: what they all are: "jsonl", "parquet", "tfrecord" or "text".
+      kind: what they all are: the name of a format.
       paths: the files, sorted within each path that was given.
       passed_over: file -> why it is not read.
     """
@@ -69,11 +74,11 @@ class _Met:
         read = set(read)
         for entry, files in self.entries.items():
             if read.isdisjoint(files):
-                where = "of this glob" if walking.GLOB.search(entry) else f"in this {folder}"
+                where = "of this glob" if GLOB.search(entry) else f"in this {folder}"
                 raise DataError(f"{reading.shown(entry)}: no file {where} {what}")
 
 
-def list_corpus(path: Paths, text_suffixes: tuple[str, ...] = names.TEXT) -> Found:
+def list_corpus(path: Paths, text_suffixes: tuple[str, ...] = kinds.TEXT) -> Found:
     """Returns the files that are named, all of one kind, which the files themselves tell.
 
     Files of a folder or glob that cannot be read are passed over, and so are a README and the
@@ -88,18 +93,18 @@ def list_corpus(path: Paths, text_suffixes: tuple[str, ...] = names.TEXT) -> Fou
       ConfigurationError: there are files of several kinds.
     """
     met = _meet(path)
-    passed_over, note = dict(met.outputs), names.COMPANION[0]
+    passed_over, note = dict(met.outputs), kinds.COMPANION[0]
     of_kind: dict[str, list[str]] = {}
     for file, what in _look(met.files, text_suffixes):
         if what.kind is not None:
             of_kind.setdefault(what.kind, []).append(file)
-        elif met.files[file] and not (len(met.files) > 1 and names.is_companion(file)):
+        elif met.files[file] and not (len(met.files) > 1 and kinds.is_companion(file)):
             raise kinds.refusal(file, what)
         else:
-            passed_over[file] = note if names.is_companion(file) else what.reason
-    notes = [file for file in of_kind.get("text", ()) if names.is_companion(file)]
+            passed_over[file] = note if kinds.is_companion(file) else what.reason
+    notes = [file for file in of_kind.get("text", ()) if kinds.is_companion(file)]
     only_notes = len(of_kind) == 1 and notes == of_kind.get("text")
-    if len(of_kind) > 1 or (only_notes and not all(map(names.is_companion, passed_over))):
+    if len(of_kind) > 1 or (only_notes and not all(map(kinds.is_companion, passed_over))):
         # a README beside records, or beside what cannot be read, is no document
         of_kind["text"] = [file for file in of_kind.get("text", ()) if file not in set(notes)]
         passed_over.update(dict.fromkeys(notes, note))
@@ -122,7 +127,7 @@ def list_corpus(path: Paths, text_suffixes: tuple[str, ...] = names.TEXT) -> Fou
     return Found(kind, files, passed_over)
 
 
-def find_files(path: Paths, kind: str, text_suffixes: tuple[str, ...] = names.TEXT) -> list[str]:
+def find_files(path: Paths, kind: str, text_suffixes: tuple[str, ...] | None = None) -> list[str]:
     """Returns the files that `path` names, for a reader of one kind, and logs what is passed over.
 
     Files that are named, by themselves or by a glob, are taken for what the caller says they are.
@@ -131,16 +136,17 @@ def find_files(path: Paths, kind: str, text_suffixes: tuple[str, ...] = names.TE
 
     Args:
       path: file, glob, folder, or a list of these, local or through `tf.io.gfile`.
-      kind: "jsonl", "parquet", "tfrecord" or "text".
-      text_suffixes: how the names of text files end.
+      kind: name of a format.
+      text_suffixes: how the names of text files end; None: as the format says.
 
     Raises:
       DataError: an entry names nothing, or a folder without such files.
     """
+    suffixes = kinds.suffixes_of(kinds.TEXT if text_suffixes is None else text_suffixes)
     met = _meet(path)
     passed_over = dict(met.outputs)
     in_folders = [file for file in met.files if file not in met.by_caller]
-    for file, what in _look(in_folders, text_suffixes):
+    for file, what in _look(in_folders, suffixes["text"]):
         if what.kind != kind:
             passed_over[file] = what.reason or f"{what.kind}, not {kind}"
     for file in met.by_caller:
@@ -149,15 +155,26 @@ def find_files(path: Paths, kind: str, text_suffixes: tuple[str, ...] = names.TE
             raise DataError(f"{reading.shown(file)}: it is {reason}; name a file")
     read = [file for file in met.files if file not in passed_over]
     passed_over.update(met.repeated)
-    suffixes = text_suffixes if kind == "text" else names.RECORDS[kind]
     met.require(
         read,
-        f"ends in {', '.join(suffixes)} (or these and .gz, .bz2, .zst); there is"
+        f"ends in {', '.join(suffixes[kind])} (or these and .gz, .bz2, .zst); there is"
         f" {listed(passed_over) or 'nothing'}; name the files, or give a glob",
         "directory",
     )
     Found(kind, read, passed_over).say()
     return read
+
+
+def default_name(path: Paths) -> str:
+    """Returns the name of a corpus that is given none: what its (first) path is called.
+
+    For a glob that is the folder before the first wildcard, so that it is a name and no pattern.
+    """
+    first = path if isinstance(path, str | os.PathLike) else list(path)[0]
+    parts = os.path.normpath(os.path.expanduser(os.fspath(first))).split(os.sep)
+    while len(parts) > 1 and GLOB.search(parts[-1]):
+        parts.pop()
+    return reading.stem(parts[-1]) or "corpus"
 
 
 def listed(reasons: dict[str, str]) -> str:
@@ -174,8 +191,10 @@ def listed(reasons: dict[str, str]) -> str:
 
 
 def _endings(text_suffixes: tuple[str, ...]) -> str:
-    suffixes = [suffix for of_kind in names.RECORDS.values() for suffix in of_kind]
-    return f"{', '.join([*suffixes, *text_suffixes])} (.gz, .bz2 or .zst may follow)"
+    suffixes = [
+        suffix for of_kind in kinds.suffixes_of(text_suffixes).values() for suffix in of_kind
+    ]
+    return f"{', '.join(suffixes)} (.gz, .bz2 or .zst may follow)"
 
 
 def _entries(path: Paths) -> list[str]:
@@ -197,7 +216,7 @@ def _look(
 def _meet(path: Paths) -> _Met:
     met, first = _Met(), {}
     for entry in _entries(path):
-        how, files = walking.expand(entry)
+        how, files = _expand(entry)
         if how != "name":
             met.entries[entry] = []
             files, outputs = without_outputs(files)
@@ -219,3 +238,88 @@ def _meet(path: Paths) -> _Met:
             if how != "name":
                 met.entries[entry].append(name)
     return met
+
+
+def _expand(path: str) -> tuple[str, list[str]]:
+    """Returns "name", "glob" or "folder", which the path is, and its files, sorted.
+
+    Files of a folder are those below it that are not hidden; a glob names no folders.
+
+    Raises:
+      DataError: nothing is there, or it cannot be looked up, or is a pipe or the like.
+    """
+    reading.check_name(path)
+    place = reading.shown(path)
+    if reason := kinds.irregular(path):
+        raise DataError(f"{place}: it is {reason}; name a file")
+    try:
+        if tf.io.gfile.isdir(path):
+            return "folder", sorted(_walk(path))
+        if tf.io.gfile.exists(path):  # before the glob: a file name may hold a bracket
+            return "name", [path]
+        matches = tf.io.gfile.glob(path) if GLOB.search(path) else []
+        files = sorted(file for file in matches if not tf.io.gfile.isdir(file))
+    except tf.errors.OpError as error:
+        raise DataError(f"{place}: cannot be looked up ({reading.reason(error)})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{place}: a name that is not UTF-8 lies there,"
+            f" {reading.shown(os.fsdecode(error.object))}, and globs cannot pass it over; rename"
+            " it, or name the files without a glob"
+        ) from error
+    if not files:
+        raise DataError(
+            f"{place}: no file matches; check the spelling of the glob"
+            if GLOB.search(path)
+            else f"{place}: no such file or directory; check the path"
+        )
+    return "glob", files
+
+
+def _walk(directory: str) -> Iterator[str]:
+    """Yields the files below a folder that are not hidden, and goes into no folder twice."""
+    if reading.local_path(directory) is not None:
+        yield from _walk_local(directory)
+        return
+    for folder, _, files in tf.io.gfile.walk(directory, onerror=_raise):
+        inner = os.path.relpath(folder, directory).split(os.sep)
+        if not any(kinds.is_hidden(name) and name not in (".", "..") for name in inner):
+            yield from (os.path.join(folder, name) for name in files if not kinds.is_hidden(name))
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _walk_local(directory: str) -> Iterator[str]:
+    visited: set[str] = set()
+    folders, links = [directory], []  # links last, so that files go by their own names
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        if (real := os.path.realpath(folder)) in visited:
+            continue
+        visited.add(real)
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: (entry.is_symlink(), entry.name))
+        except OSError as error:
+            raise DataError(
+                f"{reading.shown(folder)}: the folder cannot be read ({error.strerror}); allow it,"
+                " or name the files"
+            ) from error
+        for entry in entries:
+            if kinds.is_hidden(entry.name):
+                continue
+            if not _is_folder(entry):
+                yield entry.path
+            elif entry.is_symlink():
+                links.append(entry.path)
+            else:
+                folders.append(entry.path)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle: a file that cannot be read
+        return False

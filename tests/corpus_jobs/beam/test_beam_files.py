@@ -13,10 +13,13 @@ import time
 import pytest
 import shard_corpora as corpora
 
-from dr_keras.commands import filter_corpus
+from dr_keras.commands import filter_corpus as filter_command
 from dr_keras.corpus_jobs import work
 from dr_keras.corpus_jobs.beam.runner import beam_runner
-from dr_keras.corpus_jobs.filtering import filter_files
+from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.runners import in_process
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.documents import make_document
 from dr_keras.errors import ConfigurationError
 from dr_keras.serving.loading import load_rater
 
@@ -32,7 +35,7 @@ def local(letters, tmp_path_factory):
     outputs = {}
     for reference in ("corpus", "artefact"):
         out = tmp_path_factory.mktemp("local") / reference
-        filter_files(
+        filter_corpus(
             corpus, load_rater(path), output_dir=str(out), reference=reference,
             score_file=f"{out}.parquet", **SETTINGS,
         )  # fmt: skip
@@ -43,7 +46,7 @@ def local(letters, tmp_path_factory):
 @pytest.mark.parametrize("reference", ["corpus", "artefact"])
 def test_in_memory_it_writes_the_same_files(letters, local, tmp_path, reference):
     path, _, corpus = letters
-    manifest = filter_files(
+    manifest = filter_corpus(
         corpus, load_rater(path), output_dir=str(tmp_path / "out"), reference=reference,
         score_file=str(tmp_path / "s.jsonl"), runner=beam_runner(["--runner=DirectRunner"]),
         **SETTINGS,
@@ -60,12 +63,29 @@ def test_every_format_decides_alike(letters, tmp_path, suffix):
     write.get(suffix, corpora.write_jsonl)(tmp_path / f"c.{suffix}", rows)
     outputs = []
     for name, more in (("local", {}), ("beam", {"runner": beam_runner(["--runner=DirectRunner"])})):
-        filter_files(
+        filter_corpus(
             str(tmp_path / f"c.{suffix}"), load_rater(path), output_dir=str(tmp_path / name),
             score_file=str(tmp_path / f"{name}-scores.parquet"), **{**SETTINGS, **more},
         )  # fmt: skip
         outputs.append(corpora.output_bytes(tmp_path / name))
     assert outputs[0] == outputs[1] and any(name.endswith(suffix) for name in outputs[0])
+
+
+def test_a_corpus_that_is_no_files(letters, tmp_path):
+    path, rows, _ = letters
+    documents = [make_document(row["text"], row["source"], row["id"]) for row in rows[:150]]
+    corpus = Corpus("letters", lambda skipped: iter(documents))
+    runners = {"local": in_process, "beam": beam_runner(["--runner=DirectRunner"])}
+    manifests = [
+        filter_corpus(
+            corpus, load_rater(path), output_dir=str(tmp_path / name), runner=runner,
+            **{**SETTINGS, "shard_bytes": 3000},
+        )
+        for name, runner in runners.items()
+    ]  # fmt: skip
+    assert manifests[0] == manifests[1] and len(manifests[0]["files"]) > 4
+    kept = [corpora.lines(tmp_path / name, "kept") for name in ("local", "beam")]
+    assert kept[0] == kept[1] and len(kept[0]) == manifests[0]["counts"]["kept"]
 
 
 def test_an_exception_in_one_bundle(letters, local, tmp_path, monkeypatch):
@@ -86,10 +106,10 @@ def test_an_exception_in_one_bundle(letters, local, tmp_path, monkeypatch):
         runner=beam_runner(["--runner=DirectRunner"]), **SETTINGS,
     )  # fmt: skip
     with pytest.raises(Exception, match="the disk says no"):
-        filter_files(corpus, load_rater(path), **settings)
+        filter_corpus(corpus, load_rater(path), **settings)
     assert "manifest.json" not in os.listdir(tmp_path / "out")
     assert not (tmp_path / "s.parquet").exists()
-    filter_files(corpus, load_rater(path), **settings)
+    filter_corpus(corpus, load_rater(path), **settings)
     assert corpora.output_bytes(tmp_path / "out") == local["corpus"]
 
 
@@ -103,17 +123,17 @@ def _command(letters, out, *flags):
 
 
 def test_the_command_passes_beams_flags_on(letters, local, tmp_path, capsys):
-    assert filter_corpus.main(_command(letters, tmp_path / "out", "--job_name=mine")) == 0
+    assert filter_command.main(_command(letters, tmp_path / "out", "--job_name=mine")) == 0
     assert "kept " in capsys.readouterr().out
     assert corpora.output_bytes(tmp_path / "out") == local["corpus"]
     import gin
 
     gin.clear_config()
     flags = _command(letters, tmp_path / "other", "--workers", "2")
-    assert filter_corpus.main(flags) == 2
+    assert filter_command.main(flags) == 2
     assert "with --runner, Beam's own flags say" in capsys.readouterr().err
     with pytest.raises(SystemExit):  # without a runner there is nobody to pass them to
-        filter_corpus.main(["--input", "c.jsonl", "--job_name=mine"])
+        filter_command.main(["--input", "c.jsonl", "--job_name=mine"])
     assert "unrecognized arguments: --job_name=mine" in capsys.readouterr().err
 
 
@@ -130,7 +150,7 @@ def test_runners_that_lose_rows_are_refused():
     ],
 )
 def test_unknown_runners_are_refused_before_work(letters, tmp_path, capsys, name, message):
-    assert filter_corpus.main(_command(letters, tmp_path / "out", "--runner", name)) == 2
+    assert filter_command.main(_command(letters, tmp_path / "out", "--runner", name)) == 2
     printed = capsys.readouterr().err
     assert printed.startswith(message) and printed.count("\n") == 1
     assert os.listdir(tmp_path) == []
@@ -141,7 +161,7 @@ def test_a_full_disk_on_a_worker_is_one_line(letters, tmp_path, capsys, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device", "out/kept-1")
 
     monkeypatch.setattr("dr_keras.corpus_jobs.beam.runner.run_shard", full)
-    assert filter_corpus.main(_command(letters, tmp_path / "out")) == 2
+    assert filter_command.main(_command(letters, tmp_path / "out")) == 2
     printed = capsys.readouterr().err
     assert "error: out/kept-1: No space left on device; make room on that disk" in printed
     assert "manifest.json" not in os.listdir(tmp_path / "out")

@@ -9,8 +9,8 @@ import pytest
 
 from dr_keras.corpus_jobs.beam import FilterTexts, RaterModelHandler, RateTexts
 from dr_keras.errors import ArtefactError, ConfigurationError
-from dr_keras.rating.decisions import decide
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 from dr_keras.serving.loading import load_rater
 
 SETTINGS = dict(discard_fraction=0.5, batch_size=16, seed=5)

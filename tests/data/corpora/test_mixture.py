@@ -1,8 +1,9 @@
 import pytest
 
 from dr_keras.data.corpora.base import Corpus, require_documents
-from dr_keras.data.corpora.mixture import mixture_corpus
+from dr_keras.data.corpora.mixture import mixture_corpus, sampled_corpus
 from dr_keras.data.documents import make_document
+from dr_keras.data.prepare import split_documents
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 
@@ -77,8 +78,8 @@ def test_by_gin(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "1"}\n')
     (tmp_path / "b.txt").write_text("2")
     gin.parse_config(f"""
-        import dr_keras.data.corpora.jsonl
-        import dr_keras.data.corpora.text
+        import dr_keras.data.formats.jsonl
+        import dr_keras.data.formats.text
         jsonl_corpus.path = '{tmp_path}/a.jsonl'
         text_corpus.path = '{tmp_path}/b.txt'
         mixture_corpus.corpora = [@jsonl_corpus(), @text_corpus()]
@@ -87,3 +88,30 @@ def test_by_gin(tmp_path):
     mixture = mixture_corpus()
     assert [d.text for d in mixture.documents()] == ["1", "2"]
     assert mixture.weights == {"a": 0.2, "b": 0.8}
+
+
+def numbered(order=1):
+    texts = [f"text number {k} of many" for k in range(2000)][::order]
+    return Corpus("all", lambda skipped: (make_document(t, "s", None) for t in texts))
+
+
+def test_a_share_whatever_the_order_and_the_part():
+    sample = sampled_corpus(numbered(), 0.25)
+    found = {d.text for d in sample.documents()}
+    assert 420 < len(found) < 580
+    assert sample.skipped["not in the sample"] == 2000 - len(found)
+    assert found == {d.text for d in sampled_corpus(numbered(-1), 0.25).documents()}
+    assert found != {d.text for d in sampled_corpus(numbered(), 0.25, seed=1).documents()}
+    whole, part = split_documents(numbered()), split_documents(sample)
+    assert len(part["train"]) / len(whole["train"]) == pytest.approx(0.25, abs=0.04)
+    assert {d.text for d in part["test"]} <= {d.text for d in whole["test"]}
+    larger = {d.text for d in sampled_corpus(numbered(), 0.5).documents()}
+    assert found < larger
+
+
+def test_everything_and_nothing():
+    assert len(list(sampled_corpus(numbered(), 1.0).documents())) == 2000
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(ConfigurationError, match="must lie in"):
+            sampled_corpus(numbered(), share)
+    assert sampled_corpus(numbered(), 0.5).describe()["share"] == 0.5

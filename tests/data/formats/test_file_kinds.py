@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from dr_keras.data.formats import first_bytes, kinds, names
+from dr_keras.data.formats import kinds, reading
+from dr_keras.data.formats.base import FORMATS
 from dr_keras.data.formats.kinds import FileKind, what_is
 from dr_keras.errors import DataError
 
+SUFFIXES = [suffix for format in FORMATS.values() for suffix in format.suffixes]
 LINES = b'{"text": "a"}\n{"text": "b"}\n'
 SHARDS = (
     "", "-00000-of-01024", "_00007_of_00010", ".part-00001", ".part1", ".00003", "-0001",
@@ -53,7 +55,7 @@ def write(path, content):
 @settings(max_examples=120, deadline=None)
 @given(
     stem=st.text("aé .-[]'\n\"7_", min_size=1, max_size=6).filter(lambda s: s.strip(" .-_7") != ""),
-    suffix=st.sampled_from([s for of_kind in names.RECORDS.values() for s in of_kind] + [".txt"]),
+    suffix=st.sampled_from(SUFFIXES),
     shard=st.sampled_from(SHARDS),
     packed=st.sampled_from(sorted(PACK)),
     shard_last=st.booleans(),
@@ -64,10 +66,10 @@ def test_a_name_says_the_kind_with_shards_and_compression(
 ):
     name = stem + suffix + (packed + shard if shard_last else shard + packed)
     name = name.upper() if upper else name
-    expected = next((k for k, s in names.RECORDS.items() if suffix in s), "text")
-    assert names.kind_by_name(f"/some/where/{name}") == expected
-    assert names.bare(name)[1] == names.COMPRESSIONS.get(packed, "")
-    assert names.unsupported(name, expected) is None
+    expected = next(f.name for f in FORMATS.values() if suffix in f.suffixes)
+    assert kinds.kind_by_name(f"/some/where/{name}") == expected
+    assert reading.bare(name)[1] == reading.COMPRESSIONS.get(packed, "")
+    assert kinds.unsupported(name, expected) is None
 
 
 @pytest.mark.parametrize(
@@ -81,12 +83,12 @@ def test_a_name_says_the_kind_with_shards_and_compression(
 def test_json_lines_by_their_usual_names(tmp_path, name):
     packed = next((s for s in PACK if s and name.lower().endswith(s)), "")
     found = what_is(write(tmp_path / name, PACK[packed](LINES)))
-    assert found == FileKind("jsonl", names.COMPRESSIONS.get(packed, ""))
+    assert found == FileKind("jsonl", reading.COMPRESSIONS.get(packed, ""))
 
 
 @pytest.mark.parametrize("packed", ["", ".gz", ".bz2", ".zst"])
 def test_the_first_bytes_tell_what_the_name_does_not(tmp_path, packed):
-    compression = names.COMPRESSIONS.get(packed, "")
+    compression = reading.COMPRESSIONS.get(packed, "")
     assert what_is(write(tmp_path / "part-00000", PACK[packed](LINES))) == FileKind(
         "jsonl", compression
     )
@@ -107,10 +109,10 @@ def test_parquet_and_tfrecord_by_their_first_bytes(tmp_path):
     assert record.startswith(b"\x1f\x8b\x08")
     assert what_is(write(tmp_path / "x.tfrecord", record)) == FileKind("tfrecord", "")
     changed = record[:8] + bytes([record[8] ^ 1]) + record[9:]
-    assert not first_bytes.is_tfrecord(changed)
+    assert not FORMATS["tfrecord"].begins(changed)
 
 
-@pytest.mark.parametrize("name", sorted(names.UNSUPPORTED))
+@pytest.mark.parametrize("name", sorted(kinds.UNSUPPORTED))
 def test_known_formats_are_refused_by_name_with_a_remedy(tmp_path, name):
     for packed in ("", ".gz"):
         found = what_is(write(tmp_path / f"some{name}{packed}", b"x,y\n1,2\n"))

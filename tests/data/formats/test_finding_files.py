@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from dr_keras.corpus_jobs import plan
-from dr_keras.data.corpora.jsonl import jsonl_corpus
-from dr_keras.data.corpora.text import text_corpus
-from dr_keras.data.formats import walking
+from dr_keras.corpus_jobs.source import open_source
+from dr_keras.data.formats import listing
+from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.data.formats.listing import list_corpus
+from dr_keras.data.formats.text import text_corpus
 from dr_keras.data.prepare import corpus_from_path
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -72,12 +72,13 @@ def test_folder_glob_and_list_give_the_same(shards, caplog):
 
 
 def test_the_other_entries_read_the_same_files(shards, caplog):
-    kind, paths = plan.find_inputs([str(shards)])
-    assert kind == "jsonl" and len(paths) == 6
+    source = open_source([str(shards)], 1 << 20)
+    paths = source.paths()
+    assert source.format.name == "jsonl" and len(paths) == 6
     assert len(caplog.messages) == 1
     assert paths == corpus_from_path(str(shards)).describe()["paths"]
     assert [d.text for d in jsonl_corpus(str(shards)).documents()] == TEXTS
-    assert plan.find_inputs([str(shards / "a.jsonl"), str(shards / "sub")])[1] == [
+    assert open_source([str(shards / "a.jsonl"), str(shards / "sub")], 1 << 20).paths() == [
         str(shards / "a.jsonl"), str(shards / "sub" / "e.jl.bz2")
     ]  # fmt: skip
 
@@ -155,7 +156,8 @@ def test_files_are_visited_once(tmp_path, caplog):
     assert found.paths == [str(folder / name) for name in names]
     repeated = str(folder / "again.jsonl")
     assert found.passed_over[repeated] == f"the same file as {found.paths[0]}, and read once"
-    plan.find_inputs([str(folder / "deep" / "a.jsonl"), str(folder / "loop" / "deep" / "a.jsonl")])
+    twice = [str(folder / "deep" / "a.jsonl"), str(folder / "loop" / "deep" / "a.jsonl")]
+    open_source(twice, 1 << 20)
     assert "the same file as" in caplog.text and "read once" in caplog.text
 
 
@@ -230,7 +232,7 @@ def test_a_folder_that_cannot_be_read_stops(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr(walking.os, "scandir", scandir)
+    monkeypatch.setattr(listing.os, "scandir", scandir)
     with pytest.raises(DataError, match="shut: the folder cannot be read .Permission denied"):
         corpus_from_path(str(tmp_path))
 

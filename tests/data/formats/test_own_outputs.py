@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from dr_keras.data.corpora.files import find_files
+from dr_keras.data.formats.listing import find_files
 from dr_keras.data.formats.own_outputs import without_outputs
 from dr_keras.errors import DataError
 

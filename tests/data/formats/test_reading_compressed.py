@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 import pyarrow as pa
 import pytest
 
-from dr_keras.data.corpora.jsonl import jsonl_corpus
-from dr_keras.data.formats import compression, reading
+from dr_keras.data.formats import reading, writing
+from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.errors import DataError
 
 
 def packed(content, kind):
     raw = io.BytesIO()
     raw.close = lambda: None  # pyarrow closes what it writes to
-    with compression.compressed_writer(raw, kind) as file:
+    with writing.compressed_writer(raw, kind) as file:
         for place in range(0, len(content), 7):
             file.write(content[place : place + 7])
     return raw.getvalue()
@@ -37,7 +37,7 @@ def test_lines_are_the_same_through_every_compression(tmp_path_factory, texts, k
     (folder / "a.jsonl").write_bytes(lines)
     cut = cut % len(lines)  # files are often joined of several streams
     joined = b"".join(packed(part, kind) for part in (lines[:cut], lines[cut:]) if part)
-    (folder / f"b.jsonl{compression.SUFFIXES[kind]}").write_bytes(joined)
+    (folder / f"b.jsonl{reading.SUFFIXES[kind]}").write_bytes(joined)
     (folder / "c.jsonl").write_bytes(joined)
     plain, by_name, by_bytes = (
         [d.text for d in jsonl_corpus(str(path)).documents()] for path in sorted(folder.iterdir())
@@ -49,7 +49,7 @@ def test_lines_are_the_same_through_every_compression(tmp_path_factory, texts, k
 def test_data_that_is_not_whole_is_an_error_wherever_it_ends(tmp_path, kind):
     content = b"".join(f"line {n * 7919 % 997}\n".encode() for n in range(60))
     stream = packed(content, kind)
-    path = str(tmp_path / f"a.txt{compression.SUFFIXES[kind]}")
+    path = str(tmp_path / f"a.txt{reading.SUFFIXES[kind]}")
     for whole in (stream, stream + stream):
         with open(path, "wb") as file:
             file.write(whole)
@@ -77,7 +77,7 @@ def test_the_same_writes_give_the_same_bytes_that_others_read(kind):
 
 def test_chunks_are_small_however_well_data_is_compressed(tmp_path):
     for kind in KINDS:
-        path = tmp_path / f"zeros{compression.SUFFIXES[kind]}"
+        path = tmp_path / f"zeros{reading.SUFFIXES[kind]}"
         path.write_bytes(packed(b"\0" * 3_000_000, kind))
         chunks = list(reading.read_chunks(str(path), size=20_000))
         assert max(map(len, chunks)) <= 20_000 and sum(map(len, chunks)) == 3_000_000

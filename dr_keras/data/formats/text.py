@@ -1,28 +1,30 @@
 """Plain text files: one document a file, or one a paragraph."""
 
-import collections
 from collections.abc import Iterator, Sequence
-import functools
 import os
 
-from dr_keras.data.corpora import base, files
+from dr_keras.data.corpora.base import Corpus, Malformed, decode
 from dr_keras.data.documents import Document, make_document
-from dr_keras.data.formats import names
+from dr_keras.data.formats.base import Format, Record, parsed
+from dr_keras.data.formats.kinds import TEXT
+from dr_keras.data.formats.listing import Paths
+from dr_keras.data.formats.reading import read_lines, stem
+from dr_keras.data.formats.records import file_corpus
 from dr_keras.errors import ConfigurationError
 import gin
 
 
 @gin.configurable
 def text_corpus(
-    path: files.Paths,
+    path: Paths,
     split_on_blank_lines: bool = False,
     source: str | None = None,
     name: str | None = None,
     on_malformed: str = "stop",
     max_document_bytes: int = 64 << 20,
     max_documents: int | None = None,
-    suffixes: Sequence[str] = names.TEXT,
-) -> base.Corpus:
+    suffixes: Sequence[str] = TEXT,
+) -> Corpus:
     """A corpus of UTF-8 text files, compressed (.gz, .bz2, .zst) or not.
 
     Args:
@@ -38,43 +40,56 @@ def text_corpus(
     Raises:
       DataError: a path names nothing (at once); a document is malformed (when read).
     """
-    base.check_choice("text_corpus.on_malformed", on_malformed, base.ON_MALFORMED)
-    if max_document_bytes < 1:
-        raise ConfigurationError(
-            f"text_corpus.max_document_bytes must be at least 1, not {max_document_bytes}"
-        )
-    paths = files.find_files(path, "text", tuple(suffixes))
-    limits = (split_on_blank_lines, max_document_bytes)
-    read = functools.partial(_read, paths, source, on_malformed, *limits)
-    settings = {"kind": "text", "paths": paths, "split_on_blank_lines": split_on_blank_lines}
-    return base.Corpus(name or files.default_name(path), read, settings, max_documents)
+    return file_corpus(
+        "text",
+        path,
+        name,
+        max_documents,
+        tuple(suffixes),
+        split_on_blank_lines=split_on_blank_lines,
+        source=source,
+        on_malformed=on_malformed,
+        max_document_bytes=max_document_bytes,
+    )
 
 
-def _read(
-    paths: list[str],
-    source: str | None,
-    on_malformed: str,
-    split_on_blank_lines: bool,
-    max_document_bytes: int,
-    skipped: collections.Counter,
-) -> Iterator[Document]:
-    malformed = base.Malformed(on_malformed, skipped, "text")
-    for path in paths:
-        folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
-        for start, raw in _documents(path, split_on_blank_lines, max_document_bytes):
-            place = f"{path}, line {start}"
+class Text(Format):
+    """Only read as a corpus: a paragraph has no id by which scores would find it again."""
+
+    name = "text"
+    suffixes = TEXT
+    unit = "line"
+    text_argument = "split_on_blank_lines"
+    corpus = staticmethod(text_corpus)
+    has_records = False
+
+    def check(self, fields):
+        if fields["max_document_bytes"] < 1:
+            raise ConfigurationError(
+                "text_corpus.max_document_bytes must be at least 1, not"
+                f" {fields['max_document_bytes']}"
+            )
+
+    def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
+        folder = os.path.basename(os.path.dirname(os.path.abspath(part.path)))
+        source = fields["source"] or folder or stem(part.path)
+        limit = fields["max_document_bytes"]
+        for start, raw in _documents(part.path, fields["split_on_blank_lines"], limit):
             if raw is None:
-                detail = f"more than max_document_bytes = {max_document_bytes}"
-                malformed("document too long", place, detail)
-                continue
-            try:
-                text = base.decode(raw)
-            except UnicodeDecodeError as error:
-                line = start + raw.count(b"\n", 0, error.start)
-                malformed("invalid UTF-8", f"{path}, line {line}", str(error))
-                continue
-            raw.clear()  # before what is done with the document: it may be a large one
-            yield make_document(text, source or folder or files.stem(path))
+                detail = f"more than max_document_bytes = {limit}"
+                yield Malformed("document too long", detail, place=f"line {start}")
+            else:
+                yield parsed(_document, raw, start, source)
+
+
+def _document(raw: bytearray, start: int, source: str) -> Document:
+    try:
+        text = decode(raw)
+    except UnicodeDecodeError as error:
+        line = start + raw.count(b"\n", 0, error.start)
+        raise Malformed("invalid UTF-8", str(error), place=f"line {line}") from error
+    raw.clear()  # before what is done with the document: it may be a large one
+    return make_document(text, source)
 
 
 def _documents(
@@ -82,7 +97,7 @@ def _documents(
 ) -> Iterator[tuple[int, bytearray | None]]:
     """Yields (number of the first line, content), or None for content that has too many bytes."""
     start, content, length = 1, bytearray(), 0
-    for number, line in files.read_lines(path, max_bytes):
+    for number, line in read_lines(path, max_bytes):
         if split_on_blank_lines and line is not None and not line.strip():
             if length:
                 yield start, _without_last_newline(content)

@@ -2,8 +2,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dr_keras.data.corpora.parquet import parquet_corpus
 from dr_keras.data.documents import document_id
+from dr_keras.data.formats.parquet import parquet_corpus
 from dr_keras.errors import DataError
 
 

@@ -3,8 +3,8 @@ import pathlib
 import pytest
 import tensorflow as tf
 
-from dr_keras.data.corpora.tfrecord import tfrecord_corpus
 from dr_keras.data.documents import document_id
+from dr_keras.data.formats.tfrecord import tfrecord_corpus
 from dr_keras.errors import ConfigurationError, DataError
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from dr_keras.data.corpora.text import text_corpus
+from dr_keras.data.formats.text import text_corpus
 from dr_keras.errors import DataError
 
 

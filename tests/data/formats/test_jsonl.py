@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from dr_keras.data.corpora.jsonl import jsonl_corpus
 from dr_keras.data.documents import content_key, document_id
+from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 

@@ -1,12 +1,15 @@
+import pickle
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating import decisions
-from dr_keras.rating.decisions import decide, uniform_hash
-from dr_keras.rating.keep_probability import keep_probability
+from dr_keras.rating import rules
+from dr_keras.rating.example_ids import uniform_hash
+from dr_keras.rating.fractions import keep_probability
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.rating.rules import decide
 
 N = 20_000
 IDS = [f"document/{n}" for n in range(N)]
@@ -99,6 +102,46 @@ def test_ids_that_are_not_unicode_have_a_draw():
 
 
 def test_what_has_no_chance_is_dropped_even_by_the_lowest_draw(monkeypatch):
-    monkeypatch.setattr(decisions, "uniform_hash", lambda ids, seed: np.zeros(len(ids)))
-    keep, probability = decisions.drawn(["a", "b", "c"], [np.nan, 0.0, 0.5], 8, 16, 0)
+    monkeypatch.setattr(rules, "uniform_hash", lambda ids, seed: np.zeros(len(ids)))
+    rated = rules.Rated(["a", "b", "c"], [np.nan, 0.0, 0.5])
+    keep, probability = rules.keep_probability(rated, rules.Amount(0.5, 8))
     assert keep.tolist() == [False, False, True] and probability[:2].tolist() == [0, 0]
+
+
+def test_another_rule_is_a_function_under_a_name(monkeypatch):
+    monkeypatch.setattr(rules, "RULES", dict(rules.RULES))
+
+    @rules.discard_rule(lambda amount: 0.75)
+    def upper_quarter(rated, amount):
+        return rules.certain(rated.percentile > 0.75)
+
+    found = decide(IDS, SCORES, 0.5, method="upper_quarter")
+    assert found.keep.sum() == pytest.approx(N / 4, rel=0.01)
+    np.testing.assert_array_equal(found.keep, found.percentile > 0.75)
+    with pytest.raises(ConfigurationError, match="one of keep_probability, threshold, upper_q"):
+        decide(IDS, SCORES, 0.5, method="best")
+
+
+@pytest.mark.parametrize("name", rules.RULES)
+def test_a_rule_decides_alike_in_a_graph_and_expects_what_it_drops(name):
+    rule, amount = rules.find_rule(name), rules.Amount(0.3, 16, seed=3)
+    percentile = ReferenceDistribution.from_scores(SCORES).percentile(SCORES)
+    keep, probability = rule.decide(rules.Rated(IDS, percentile), amount)
+    graph = tf.function(lambda ids, p: rule.decide(rules.Rated(ids, p), amount))
+    for ours, theirs in zip((keep, probability), graph(tf.constant(IDS), percentile)):
+        np.testing.assert_array_equal(ours, theirs)
+    assert probability.dtype == np.float64
+    reference = ReferenceDistribution.from_scores(SCORES)
+    elsewhere = pickle.loads(pickle.dumps(rules.Deciding(rule.decide, amount, reference)))
+    np.testing.assert_array_equal(elsewhere(IDS, SCORES).keep, keep)
+    assert 1 - keep.mean() == pytest.approx(rule.expected(amount), abs=0.01)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 6])
+def test_the_best_of_a_batch_as_arrays_and_as_tensors(count):
+    scores = np.array([1, 5, np.nan, 5, -np.inf, 2], np.float32)
+    best = [1, 3, 5, 0, 2, 4]  # of equal scores the earlier, NaN as minus infinity
+    found = rules.split_best(scores, count, 6)
+    assert [part.tolist() for part in found] == [sorted(best[:count]), sorted(best[count:])]
+    graph = tf.function(lambda s: rules.split_best(s, count, 6), jit_compile=True)
+    assert [part.numpy().tolist() for part in graph(scores)] == [part.tolist() for part in found]

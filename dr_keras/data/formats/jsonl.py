@@ -1,0 +1,184 @@
+"""JSON Lines: one JSON object a line, its text under one field. Cut into ranges of bytes."""
+
+from collections.abc import Iterator
+import json
+import os
+import shlex
+
+from dr_keras.data.corpora.base import Corpus, Malformed, decode, identity_text, is_unicode
+from dr_keras.data.documents import Document, make_document
+from dr_keras.data.formats.base import LineFormat, Record, parsed
+from dr_keras.data.formats.kinds import bare
+from dr_keras.data.formats.listing import Paths
+from dr_keras.data.formats.reading import read_lines, stem
+from dr_keras.data.formats.records import file_corpus
+from dr_keras.errors import ConfigurationError
+import gin
+
+_ABSENT = object()
+_REMEDY = "set jsonl_corpus.text_field"
+_DECOMPRESS = {"gzip": "gzip -dc", "bz2": "bzip2 -dc", "zstd": "zstd -dc"}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@gin.configurable
+def jsonl_corpus(
+    path: Paths,
+    text_field: str = "text",
+    id_field: str | None = "id",
+    source_field: str | None = "source",
+    source: str | None = None,
+    name: str | None = None,
+    on_malformed: str = "stop",
+    max_line_bytes: int = 8 << 20,
+    max_documents: int | None = None,
+) -> Corpus:
+    """A corpus of JSON Lines files, compressed (.gz, .bz2, .zst) or not.
+
+    Args:
+      path: file, glob, directory, or a list of these, local or through `tf.io.gfile`.
+      text_field: the field that holds the text, a string; "data.text" is the field "text" of the
+        object under "data", and likewise for the others.
+      id_field: the field of the id (string or integer; 12.0 is 12); lines without it, or None, get
+        the hash of source and text.
+      source_field: the field of the source; lines without it, or None, get `source`.
+      source: source of lines that name none; None for the name of the file.
+      name: name of the corpus; None for the name of the first path.
+      on_malformed: "stop" at a malformed line with its file and number, or "skip" and count it.
+      max_line_bytes: a longer line is malformed; it is not read into memory.
+      max_documents: stop after so many.
+
+    Raises:
+      DataError: a path names nothing (at once); a line is malformed (when read).
+    """
+    return file_corpus(
+        "jsonl",
+        path,
+        name,
+        max_documents,
+        text_field=text_field,
+        id_field=id_field,
+        source_field=source_field,
+        source=source,
+        on_malformed=on_malformed,
+        max_line_bytes=max_line_bytes,
+    )
+
+
+class Jsonl(LineFormat):
+    """JSON Lines."""
+
+    name = "jsonl"
+    suffixes = (".jsonl", ".ndjson", ".jsonlines", ".jl", ".json")
+    text_argument = "text_field"
+    corpus = staticmethod(jsonl_corpus)
+
+    def begins(self, content):
+        start = content.removeprefix(_BYTE_ORDER_MARK).lstrip()
+        if start.startswith(b"["):
+            return start[1:].lstrip().startswith(b"{")
+        # an object, and none of the many other things that begin with a brace
+        inner = start[1:].lstrip()
+        return start.startswith(b"{") and (not inner or inner[:1] in (b'"', b"}"))
+
+    def refused(self, path, named, content, compression):
+        refused = super().refused(path, named, content, compression)
+        if refused is None and (not named or bare(path)[0].endswith(".json")):
+            if reason := _not_lines(content):
+                return reason, _to_lines(path, reason, compression)
+        return refused
+
+    def check(self, fields):
+        if fields["max_line_bytes"] < 1:
+            raise ConfigurationError(
+                f"jsonl_corpus.max_line_bytes must be at least 1, not {fields['max_line_bytes']}"
+            )
+
+    def read(self, part, fields, whole) -> Iterator[Record | Malformed | None]:
+        source = fields["source"] or stem(part.path)
+        limit = fields["max_line_bytes"]
+        for _, line in read_lines(part.path, limit, part.start, part.end):
+            if line is None:
+                yield Malformed("line too long", f"more than max_line_bytes = {limit}")
+            elif not line.strip():
+                yield None  # no record: files often end in a blank line
+            else:
+                yield parsed(_document, line, fields, source, whole=line if whole else None)
+
+
+def _document(line: bytes, fields: dict, default_source: str) -> Document:
+    text_field, id_field = fields["text_field"], fields["id_field"]
+    try:
+        record = json.loads(decode(line))
+    except UnicodeDecodeError as error:
+        raise Malformed("invalid UTF-8", f"byte {error.start + 1} of the line") from error
+    except (ValueError, RecursionError) as error:
+        raise Malformed("not JSON", str(error)) from error
+    if not isinstance(record, dict):
+        raise Malformed("not a JSON object", f"it is a {type(record).__name__}")
+    text = _value(record, text_field)
+    if text is _ABSENT:
+        present = ", ".join(map(repr, list(record)[:10])) or "none"
+        raise Malformed(f"no field {text_field!r}", f"its fields: {present}", _REMEDY)
+    if not isinstance(text, str):
+        detail = f"it is a {type(text).__name__}"
+        raise Malformed(f"field {text_field!r} is not a string", detail, _REMEDY)
+    identity = _value(record, id_field)
+    try:
+        identity = identity_text(None if identity is _ABSENT else identity)
+    except ValueError as error:
+        raise Malformed(f"field {id_field!r} is no string or integer", str(error)) from error
+    source = _value(record, fields["source_field"])
+    if not isinstance(source, str) or not source:
+        source = default_source
+    if not all(map(is_unicode, (text, source, identity or ""))):
+        raise Malformed("invalid Unicode", "a surrogate without its partner")
+    return make_document(text, source, identity)
+
+
+def _value(record: dict, field: str | None) -> object:
+    """The value under a key, or under a path of keys such as "data.text", or `_ABSENT`.
+
+    A key that is written like the path comes first.
+    """
+    if not field:
+        return _ABSENT
+    if field in record:
+        return record[field]
+    value: object = record
+    for key in field.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return _ABSENT
+        value = value[key]
+    return value
+
+
+def _not_lines(content: bytes) -> str:
+    """What JSON is that does not have one object a line, or ""."""
+    start = content.removeprefix(_BYTE_ORDER_MARK).lstrip()
+    if start.startswith(b"["):
+        return "one JSON array, which is no JSON lines"
+    line, _, rest = start.partition(b"\n")
+    if not rest.strip() or not start.startswith(b"{"):
+        return ""
+    text = start.decode("utf-8", "replace")
+    try:
+        json.loads(line)
+        return ""
+    except (ValueError, RecursionError):
+        pass
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except json.JSONDecodeError as error:
+        end = error.pos
+    except RecursionError:
+        return ""
+    # what is read on beyond the first line is an object of several
+    return "one JSON object over several lines" if text.find("\n") < end else ""
+
+
+def _to_lines(path: str, reason: str, compression: str) -> str:
+    name = shlex.quote(os.path.basename(path))
+    jq = f"jq -c '{'.[]' if 'array' in reason else '.'}'"
+    command = f"{_DECOMPRESS[compression]} {name} | {jq}" if compression else f"{jq} {name}"
+    return f"write one object a line, as `{command} > lines.jsonl` does"

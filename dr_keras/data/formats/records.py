@@ -1,0 +1,120 @@
+"""Records of files, whatever their format: as a corpus, and one by one for jobs on files.
+
+What cannot be read comes as a `Malformed`, and reading goes on; damage to a file as
+such stops the job, because nobody knows what is lost.
+"""
+
+import collections
+from collections.abc import Iterator
+import inspect
+from typing import Any
+
+from dr_keras.data.corpora.base import ON_MALFORMED, Corpus, Malformed, check_choice
+from dr_keras.data.documents import Document
+from dr_keras.data.formats.base import FORMATS, Format, Part, Record
+from dr_keras.data.formats.listing import Paths, default_name, find_files
+from dr_keras.errors import ConfigurationError
+import gin
+
+_UNUSED = ("path", "name", "max_documents")  # where files are read whole
+
+
+def file_corpus(
+    kind: str,
+    path: Paths,
+    name: str | None,
+    max_documents: int | None,
+    suffixes: tuple[str, ...] | None = None,
+    **fields: Any,
+) -> Corpus:
+    """The corpus of the files that `path` names.
+
+    Args:
+      kind: name of a format.
+      path, name, max_documents: as the corpora of all formats have them.
+      suffixes: how the names of its files end; None: as the format says.
+      fields: see `Format.read`.
+
+    Raises:
+      ConfigurationError: a field is out of its range.
+      DataError: a path names nothing (at once); a file is damaged or a record malformed (when
+        read).
+    """
+    format = FORMATS[kind]
+    _check(format, fields)
+    paths = find_files(path, kind, suffixes)
+
+    def read(skipped: collections.Counter) -> Iterator[Document]:
+        for each in paths:
+            for item in read_records(format, Part(each), fields, whole=False):
+                if isinstance(item, Malformed):
+                    skipped[item.reason] += 1
+                elif item is not None:
+                    yield item.document
+
+    said = {format.text_argument: fields[format.text_argument]}
+    settings = {"kind": kind, "paths": paths, **said}
+    return Corpus(name or default_name(path), read, settings, max_documents)
+
+
+def read_records(
+    format: Format, part: Part, fields: dict[str, Any], whole: bool = True
+) -> Iterator[Record | Malformed | None]:
+    """Yields one thing for every line, record or row of a part, in order; None for a blank line.
+
+    Args:
+      format, part, fields, whole: see `Format.read`.
+
+    Raises:
+      DataError: the file is damaged, or lacks the column of the text; a record is malformed, where
+        `on_malformed` is "stop".
+    """
+    stops = fields["on_malformed"] == "stop"
+    for number, item in enumerate(format.read(part, fields, whole), 1):
+        if stops and isinstance(item, Malformed):
+            place = item.place or f"{format.unit} {format.before(part) + number}"
+            raise item.error(f"{part.path}, {place}", format.setting("on_malformed"))
+        if isinstance(item, Record) and (not item.document.text or item.document.text.isspace()):
+            yield Malformed("empty text", f"id {item.document.id}")
+        else:
+            yield item
+
+
+def fields_of(kind: str) -> dict[str, Any]:
+    """The arguments that say where text, id and source are: what gin binds for such a corpus
+    (`jsonl_corpus.text_field`, ...), else its defaults; but `on_malformed` is "skip" if unbound,
+    because files get a list of what could not be read.
+
+    Raises:
+      ConfigurationError: a setting is out of its range, or makes no sense here.
+    """
+    bound = gin.get_bindings(f"{kind}_corpus")
+    if bound.pop("max_documents", None) is not None:
+        raise ConfigurationError(
+            f"{kind}_corpus.max_documents is set, but files are filtered whole: leave it out, or"
+            f" filter the corpus with `filter_corpus.corpus = @{kind}_corpus()` instead of --input."
+        )
+    for unused in _UNUSED:
+        bound.pop(unused, None)
+    values = {**default_fields(kind), **bound}
+    _check(FORMATS[kind], values)
+    return values
+
+
+def default_fields(kind: str) -> dict[str, Any]:
+    """What `fields_of` says where gin binds nothing."""
+    parameters = inspect.signature(FORMATS[kind].corpus).parameters.values()
+    values = {p.name: p.default for p in parameters if p.default is not p.empty}
+    values["on_malformed"] = "skip"  # what cannot be read is listed
+    return {name: value for name, value in values.items() if name not in _UNUSED}
+
+
+def identifying(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields by which scores and unfinished jobs are known: what is done about malformed
+    records changes no document."""
+    return {name: value for name, value in fields.items() if name != "on_malformed"}
+
+
+def _check(format: Format, fields: dict[str, Any]) -> None:
+    check_choice(format.setting("on_malformed"), fields["on_malformed"], ON_MALFORMED)
+    format.check(fields)

@@ -1,0 +1,236 @@
+"""TFRecord files of `tf.train.Example`s, their text in one feature. Never cut: the format has no
+places to begin in the middle."""
+
+from collections.abc import Iterator
+import inspect
+import struct
+import zlib
+
+from google.protobuf.message import DecodeError
+import tensorflow as tf
+
+from dr_keras.data.corpora.base import Corpus, Malformed, check_choice, decoded_document
+from dr_keras.data.documents import Document
+from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed
+from dr_keras.data.formats.listing import Paths
+from dr_keras.data.formats.reading import (
+    HEAD_BYTES,
+    SUFFIXES,
+    compression_of,
+    head,
+    read_chunks,
+    reason,
+    stem,
+)
+from dr_keras.data.formats.records import file_corpus
+from dr_keras.data.formats.writing import Output
+from dr_keras.errors import DataError
+import gin
+
+COMPRESSIONS = ("auto", "", "GZIP", "ZLIB")
+
+_REMEDY = "set tfrecord_corpus.feature"
+_FRAME_BYTES = 16  # a record's length (8), its checksum (4), the checksum of the record (4)
+_ANY_HEADER = zlib.MAX_WBITS | 32  # of zlib: gzip or zlib, whichever the data begins with
+
+
+@gin.configurable
+def tfrecord_corpus(
+    path: Paths,
+    feature: str = "text",
+    id_feature: str | None = "id",
+    source_feature: str | None = "source",
+    source: str | None = None,
+    name: str | None = None,
+    compression: str = "auto",
+    on_malformed: str = "stop",
+    max_documents: int | None = None,
+) -> Corpus:
+    """A corpus of TFRecord files.
+
+    A file that was cut short is found out unless it is uncompressed and was cut exactly between
+    two records: the format has no mark of its end.
+
+    Args:
+      path: file, glob, directory, or a list of these, local or through `tf.io.gfile`.
+      feature: the bytes feature with the text, in UTF-8.
+      id_feature: the feature of the id (bytes or integer); records without it, or None, get the
+        hash of source and text.
+      source_feature: the bytes feature of the source; records without it, or None, get `source`.
+      source: source of records that name none; None for the name of the file.
+      name: name of the corpus; None for the name of the first path.
+      compression: "" for none, "GZIP", "ZLIB", or "auto": by what the file begins with or its name
+        (.gz, .zlib).
+      on_malformed: "stop" at a malformed record with its file and number (from 1), or "skip" and
+        count it. Damage to a file itself always stops.
+      max_documents: stop after so many.
+
+    Raises:
+      DataError: a path names nothing (at once); a file is damaged, a record malformed (when read).
+    """
+    return file_corpus(
+        "tfrecord",
+        path,
+        name,
+        max_documents,
+        feature=feature,
+        id_feature=id_feature,
+        source_feature=source_feature,
+        source=source,
+        compression=compression,
+        on_malformed=on_malformed,
+    )
+
+
+class TFRecord(Format):
+    """A whole record is a serialized tf.train.Example."""
+
+    name = "tfrecord"
+    suffixes = (".tfrecord", ".tfrecords", ".tfrec")
+    unit = "record"
+    text_argument = "feature"
+    corpus = staticmethod(tfrecord_corpus)
+
+    def begins(self, content):
+        """Whether data begins with a length and the masked CRC-32C of these 8 bytes."""
+        if len(content) < 12:
+            return False
+        crc = 0xFFFFFFFF
+        for byte in content[:8]:
+            crc ^= byte
+            for _ in range(8):
+                crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        crc ^= 0xFFFFFFFF
+        masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+        return struct.pack("<I", masked) == content[8:12]
+
+    is_plain = begins  # a length may look like the beginning of other data
+
+    def refused(self, path, named, content, compression):
+        if compression in ("", "gzip", "zlib"):
+            return None
+        read = "only gzip and zlib are read"
+        return f"a TFRecord file compressed by {compression}; {read}", DECOMPRESS
+
+    def check(self, fields):
+        check_choice("tfrecord_corpus.compression", fields["compression"], COMPRESSIONS)
+
+    def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
+        source = fields["source"] or stem(part.path)
+        for record in self._records(part.path, fields["compression"]):
+            yield parsed(_document, record, fields, source, whole=record if whole else None)
+
+    def parts(self, path, size, part_bytes):
+        return [Part(path, size=size)], self._stored(path)
+
+    def output(self, path, temporary, like, fields):
+        compression = self._compression(like, fields["compression"])
+        final = f"{path}.tfrecord{SUFFIXES[compression.lower()]}"
+        return _TFRecords(final, temporary, compression)
+
+    def _stored(self, path: str) -> str:
+        """How a file is compressed."""
+        stored = head(path, HEAD_BYTES)
+        return "" if self.is_plain(stored) else compression_of(path, stored)
+
+    def _compression(self, path: str, setting: str) -> str:
+        """What `tfrecord_corpus.compression` means for a file, as TensorFlow calls it.
+
+        Raises:
+          DataError: the file cannot be read, or is compressed in a way that TFRecord files never
+            are.
+        """
+        if setting != "auto":
+            return setting
+        found = self._stored(path)
+        if refused := self.refused(path, True, b"", found):
+            raise DataError(f"{path}: {refused[0]}: {refused[1]}")
+        return found.upper()
+
+    def _records(self, path: str, compression: str) -> Iterator[bytes]:
+        """The records of a file.
+
+        Raises:
+          DataError: it is cut short or damaged.
+        """
+        compression = self._compression(path, compression)
+        number, length, wrong, cause = 0, 0, "", None
+        try:
+            for record in _iterate(path, tf.io.TFRecordOptions(compression)):
+                number += 1
+                length += len(record) + _FRAME_BYTES
+                yield record
+            if length != _payload_bytes(path, compression):
+                wrong = "it ends within a record"
+        except tf.errors.OpError as error:
+            wrong, cause = reason(error), error
+        if wrong:
+            raise DataError(
+                f"{path}, record {number + 1}: the file is cut short, damaged, or not a TFRecord"
+                f" file with compression {compression or 'none'} ({wrong}); write or copy it again,"
+                " or set tfrecord_corpus.compression"
+            ) from cause
+
+
+# A dataset takes 17 ms to be made, which many small files would feel, and longer for every record.
+# What is wrapped off is a note on standard error that recommends it.
+_iterate = inspect.unwrap(tf.compat.v1.io.tf_record_iterator)
+
+
+def _payload_bytes(path: str, compression: str) -> int | None:
+    """Returns the number of bytes once decompressed, or None if the compressed data is not whole.
+
+    TensorFlow takes a file that ends within the frame of a record, or a compressed one whose end
+    is missing, for a file that ends there.
+    """
+    if not compression:
+        return tf.io.gfile.stat(path).length
+    length, inflate = 0, zlib.decompressobj(_ANY_HEADER)
+    for chunk in read_chunks(path, decompress=False):
+        while chunk:
+            if inflate.eof:  # gzip files may be joined end to end
+                inflate = zlib.decompressobj(_ANY_HEADER)
+            length += len(inflate.decompress(chunk))
+            chunk = inflate.unused_data
+    return length if inflate.eof else None
+
+
+def _document(record: bytes, fields: dict, default_source: str) -> Document:
+    try:
+        found = tf.train.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise Malformed("not a tf.train.Example") from error
+    values = []
+    for argument in ("feature", "id_feature", "source_feature"):
+        name = fields[argument]
+        kind = found[name].WhichOneof("kind") if name and name in found else None
+        values.append(list(getattr(found[name], kind).value) if kind else [])
+    texts, ids, sources = values
+    if not texts:
+        present = ", ".join(sorted(map(repr, found))[:10]) or "none"
+        reason = f"no feature {fields['feature']!r}"
+        raise Malformed(reason, f"its features: {present}", _REMEDY)
+    if len(texts) > 1 or not isinstance(texts[0], bytes):
+        detail = f"{len(texts)} x {type(texts[0]).__name__}"
+        reason = f"feature {fields['feature']!r} is not one byte string"
+        raise Malformed(reason, detail, _REMEDY)
+    if len(ids) > 1 or (ids and isinstance(ids[0], float)):
+        id_feature = fields["id_feature"]
+        raise Malformed(f"feature {id_feature!r} is not one byte string or integer")
+    named = len(sources) == 1 and isinstance(sources[0], bytes) and sources[0]
+    return decoded_document(texts[0], ids[0] if ids else None, named or default_source)
+
+
+class _TFRecords(Output):
+    """Serialized tf.train.Examples, compressed as the input was."""
+
+    def __init__(self, final: str, temporary: str, compression: str):
+        super().__init__(final, temporary)
+        self._file = tf.io.TFRecordWriter(self.path, compression or None)
+
+    def write(self, whole: bytes) -> None:
+        self._file.write(whole)
+        self.records += 1
+
+    def close(self) -> None:
+        self._file.close()
