@@ -10,8 +10,10 @@ import pytest
 from dr_keras.system import locks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Tests that run in the background of a shell inherit that SIGINT is ignored.
 HOLD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dr_keras.system import locks
 from dr_keras.errors import DataError
 with locks.alone(sys.argv[1], "the first run", DataError, is_file=sys.argv[2] == "file"):
@@ -37,6 +39,10 @@ def elsewhere(monkeypatch):
                 yield process
             finally:
                 process.stdin.close()
-                process.wait(20)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()  # or the end of this context would wait for ever
+                    raise
 
     return hold

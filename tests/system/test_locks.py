@@ -61,7 +61,7 @@ def test_places_beside_each_other_are_free(elsewhere, tmp_path):
 def test_a_holder_that_was_stopped_is_followed_at_once(elsewhere, tmp_path, number):
     with elsewhere(tmp_path / "x") as first:
         first.send_signal(number)
-        first.wait()
+        first.wait(20)
         # Only SIGKILL leaves something, and what is left does not matter.
         assert (tmp_path / "x").exists() == (number == signal.SIGKILL)
         entered(tmp_path / "x")
@@ -179,7 +179,7 @@ def test_a_mount_without_locks_has_claims(elsewhere, tmp_path, monkeypatch):
         monkeypatch.setattr(filelock.BaseFileLock, "acquire", acquire)
         assert f"process {first.pid} on" in refused(tmp_path)
         first.kill()
-        first.wait()
+        first.wait(20)
         entered(tmp_path)
     with locks.alone(tmp_path, "work", DataError):
         assert os.listdir(tmp_path) == [".dr_keras.claim"]
