@@ -10,21 +10,6 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:  # for type checkers and editors, which run nothing
-    from dr_keras.corpus_jobs.filtering import filter_corpus
-    from dr_keras.data.corpora.embedded import embedded_corpus
-    from dr_keras.data.prepare import corpus_from_path, text_data
-    from dr_keras.data.tokenizers import byte_tokenizer
-    from dr_keras.meta.optimizers import OuterAdam, adam, adamw
-    from dr_keras.meta.trainer import MetaTrainer
-    from dr_keras.models.losses import next_token_loss
-    from dr_keras.models.text_models import language_model, text_rater
-    from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
-    from dr_keras.pipelines.reweight import reweight
-    from dr_keras.pipelines.top_k import top_k
-    from dr_keras.serving.export import export_rater
-    from dr_keras.serving.loading import load_rater
-
 _WHERE = {
     "MetaTrainer": "dr_keras.meta.trainer",
     "OuterAdam": "dr_keras.meta.optimizers",
@@ -34,37 +19,37 @@ _WHERE = {
     "corpus_from_path": "dr_keras.data.prepare",
     "embedded_corpus": "dr_keras.data.corpora.embedded",
     "export_rater": "dr_keras.serving.export",
-    "filter_by_percentile": "dr_keras.pipelines.filter_by_percentile",
+    "filter_by_percentile": "dr_keras.pipelines.transformations",
     "filter_corpus": "dr_keras.corpus_jobs.filtering",
     "language_model": "dr_keras.models.text_models",
     "load_rater": "dr_keras.serving.loading",
     "next_token_loss": "dr_keras.models.losses",
-    "reweight": "dr_keras.pipelines.reweight",
+    "reweight": "dr_keras.pipelines.transformations",
     "text_data": "dr_keras.data.prepare",
     "text_rater": "dr_keras.models.text_models",
-    "top_k": "dr_keras.pipelines.top_k",
+    "top_k": "dr_keras.pipelines.transformations",
 }
 
-__all__ = [
-    "MetaTrainer",
-    "OuterAdam",
-    "__version__",
-    "adam",
-    "adamw",
-    "byte_tokenizer",
-    "corpus_from_path",
-    "embedded_corpus",
-    "export_rater",
-    "filter_by_percentile",
-    "filter_corpus",
-    "language_model",
-    "load_rater",
-    "next_token_loss",
-    "reweight",
-    "text_data",
-    "text_rater",
-    "top_k",
-]
+if TYPE_CHECKING:  # for type checkers and editors, which run nothing
+    from dr_keras.corpus_jobs.filtering import filter_corpus as filter_corpus
+    from dr_keras.data.corpora.embedded import embedded_corpus as embedded_corpus
+    from dr_keras.data.prepare import corpus_from_path as corpus_from_path
+    from dr_keras.data.prepare import text_data as text_data
+    from dr_keras.data.tokenizers import byte_tokenizer as byte_tokenizer
+    from dr_keras.meta.optimizers import OuterAdam as OuterAdam
+    from dr_keras.meta.optimizers import adam as adam
+    from dr_keras.meta.optimizers import adamw as adamw
+    from dr_keras.meta.trainer import MetaTrainer as MetaTrainer
+    from dr_keras.models.losses import next_token_loss as next_token_loss
+    from dr_keras.models.text_models import language_model as language_model
+    from dr_keras.models.text_models import text_rater as text_rater
+    from dr_keras.pipelines.transformations import filter_by_percentile as filter_by_percentile
+    from dr_keras.pipelines.transformations import reweight as reweight
+    from dr_keras.pipelines.transformations import top_k as top_k
+    from dr_keras.serving.export import export_rater as export_rater
+    from dr_keras.serving.loading import load_rater as load_rater
+else:  # checkers know lists that are written out only, and take all others for private
+    __all__ = ["__version__"] + list(_WHERE)
 
 
 def __getattr__(name: str) -> object:
@@ -74,4 +59,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(["__version__", *_WHERE])

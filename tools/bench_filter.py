@@ -93,7 +93,11 @@ def cases(rater: keras.Model, options) -> dict[str, tuple[Callable | tf.data.Dat
     tokens = rng.integers(2, VOCABULARY, (count, options.sequence)).astype(np.int32)
     rows = tf.data.Dataset.from_tensor_slices({"tokens": tokens})
     pairs = tf.data.Dataset.from_tensor_slices(({"tokens": tokens}, tokens))
-    frozen = freeze(rater, {"tokens": tf.TensorSpec([None, None], tf.int32)})
+    outputs = freeze(rater, {"tokens": tf.TensorSpec([None, None], tf.int32)})
+
+    def frozen(features: dict[str, tf.Tensor]) -> tf.Tensor:
+        return outputs(features)["score"]
+
     score = tf.function(frozen, input_signature=[{"tokens": tf.TensorSpec([None, None], tf.int32)}])
     batches = [{"tokens": tf.constant(part)} for part in np.split(tokens, options.batches)]
     scores = np.concatenate([score(batch).numpy() for batch in batches])

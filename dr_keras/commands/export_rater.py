@@ -20,7 +20,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         help="which rater: best by meta-evaluation (the default), the latest, or a meta-step",
     )
     arguments = parser.parse_args(argv)
-    from dr_keras.config.run_configuration import PARSED_CONFIG
+    from dr_keras.config.configuration import PARSED_CONFIG
     from dr_keras.runs.export import export_run
     from dr_keras.runs.meta_training import choose_step
 

@@ -29,7 +29,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         help="meta-steps of the raters to judge, with commas between (default: all that are kept)",
     )
     arguments = parser.parse_args(argv)
-    from dr_keras.config.run_configuration import PARSED_CONFIG
+    from dr_keras.config.configuration import PARSED_CONFIG
     from dr_keras.runs.meta_training import choose_step, meta_evaluate
 
     steps = [step.strip() for step in arguments.checkpoints.split(",") if step.strip()]

@@ -61,7 +61,7 @@ def _default_folder(path: str | None) -> pathlib.Path:
 
 def _remove(base_dir: pathlib.Path) -> None:
     """Removes a run folder, and nothing that is none."""
-    from dr_keras.config.run_configuration import PARSED_CONFIG
+    from dr_keras.config.configuration import PARSED_CONFIG
     from dr_keras.errors import CheckpointError, ConfigurationError
     from dr_keras.system import locks
 

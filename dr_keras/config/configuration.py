@@ -10,25 +10,38 @@ A gin file is named by its path or by its name among those that come with dr_ker
 files, then in the working directory; modules named by its `import` lines, in its own folder and in
 the working directory too.
 
-What a run directory keeps of its configuration is in `dr_keras.config.run_configuration`.
+A run directory keeps a record of its configuration:
+
+    <base_dir>/parsed_config.gin            every binding of the gin files and the command line:
+                                            what makes two runs the same run
+    <base_dir>/operative_config-<step>.gin  all values in use when the run started or resumed at
+                                            that step, defaults included
 """
 
 from collections.abc import Sequence
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import tokenize
 
 import dr_keras
 from dr_keras.config import gin_files as files
-from dr_keras.config.bound_values import MACRO, check_bound_values
+from dr_keras.config.bound_values import CONSTANT, MACRO, check_bound_values
 from dr_keras.config.gin_files import Binding, Origin, nearest
 from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.system import whole_files
 from dr_keras.system.extras import ADVICE, STUDY
 import gin
 from gin import config as gin_config
 
+PARSED_CONFIG = "parsed_config.gin"
+
+# Long enough that gin puts every binding on one line.
+_ONE_LINE = 100_000
+_MOST_DIFFERENCES_SHOWN = 12
+_LONGEST_VALUE_SHOWN = 80
 # How gin begins its message about a name it does not know.
 _UNKNOWN = "No configurable matching"
 
@@ -36,24 +49,20 @@ files.register_with_gin()
 
 
 def parse(
-    gin_files: str | Sequence[str] = (),
-    gin_params: str | Sequence[str] = (),
-    search: str | Sequence[str] = (),
-    complete: bool = True,
+    gin_files: str | Sequence[str] = (), gin_params: str | Sequence[str] = (), complete: bool = True
 ) -> None:
     """Makes the bindings of `gin_files`, then of `gin_params`, in place of all earlier ones.
 
     Args:
       gin_files: paths, or names among the packaged files; later ones win.
       gin_params: bindings as text, `"name.argument = value"`; they win over the files.
-      search: further folders in which files and their includes are looked up.
       complete: whether every macro must have a value and a use and every value must fit, and the
         configuration is then finalised (locked). False is for a fragment that others include.
 
     Raises:
       ConfigurationError: anything that is wrong with the configuration.
     """
-    arguments = _as_list(gin_files), _as_list(gin_params), _as_list(search), complete
+    arguments = _as_list(gin_files), _as_list(gin_params), complete
     try:
         _parse(*arguments)
     except ConfigurationError as error:
@@ -73,12 +82,12 @@ def parse(
             ) from again
 
 
-def _parse(gin_files: list[str], gin_params: list[str], search: list[str], complete: bool) -> None:
+def _parse(gin_files: list[str], gin_params: list[str], complete: bool) -> None:
     gin.clear_config()
     bindings: list[Binding] = []
     for name in gin_files:
-        path = files.find(name, search)
-        folders = files.include_folders(path, search)
+        path = files.find(name)
+        folders = files.include_folders(path)
         bindings += files.scan(path, folders)
         files.make_importable(path)
         with files.search_path(folders):
@@ -167,21 +176,14 @@ def _suggestion(message: str) -> str:
     unknown = re.match(r"No configurable matching (?:reference )?'@?([\w./]+)", message)
     if unknown:
         name = unknown[1].rpartition("/")[2].rpartition(".")[2]
-        return nearest(name, _configurable_names())
+        known = [one for one, _ in gin_config._REGISTRY.items() if not one.startswith("gin.")]
+        return nearest(name, [one.rpartition(".")[2] for one in known])
     unknown = re.match(r"Configurable '([\w./]+)' (?:doesn't|has) .*'(\w+)'", message)
     if unknown:
         parameters = _parameters(unknown[1])
         close = nearest(unknown[2], parameters)
         return close or f" It has: {', '.join(parameters)}."
     return ""
-
-
-def _configurable_names() -> list[str]:
-    return [configurable.name.rpartition(".")[2] for _, configurable in _registered()]
-
-
-def _registered():
-    return [item for item in gin_config._REGISTRY.items() if not item[0].startswith("gin.")]
 
 
 def _parameters(selector: str) -> list[str]:
@@ -217,6 +219,7 @@ def _require_complete(origins: dict[tuple[str, str, str], Origin]) -> None:
     keeps its old value or has none.
     """
     config = gin_config._CONFIG
+    macro_wrapper = gin_config._REGISTRY[MACRO].wrapper
     bound = {scope for scope, selector in config if selector == MACRO}
     used: dict[str, str] = {}
     problems = []
@@ -225,7 +228,7 @@ def _require_complete(origins: dict[tuple[str, str, str], Origin]) -> None:
             name = _shown_key(scope, selector, argument)
             origin = origins.get((scope, selector, argument))
             at = f"{origin}: " if origin else ""
-            for reference in gin_config.iterate_references(value, to=_wrapper(MACRO)):
+            for reference in gin_config.iterate_references(value, to=macro_wrapper):
                 macro = reference.config_key[0]
                 used.setdefault(macro, f"{at}{name}")
             if _is_required_marker(value):
@@ -251,14 +254,91 @@ def _shown_key(scope: str, selector: str, argument: str) -> str:
     return f"{scope}/{shortest}.{argument}" if scope else f"{shortest}.{argument}"
 
 
-def _wrapper(selector: str):
-    return gin_config._REGISTRY[selector].wrapper
-
-
 def _is_required_marker(value) -> bool:
     """Whether a bound value is %gin.REQUIRED."""
     return (
         isinstance(value, gin_config.ConfigurableReference)
-        and value.configurable.selector == "gin.constant"
+        and value.configurable.selector == CONSTANT
         and value.scoped_configurable_fn() is gin.REQUIRED
     )
+
+
+# -------------------------------------------------------------------------- the record of a run
+
+
+def operative_config() -> str:
+    """The values that the configurables called so far had, defaults included, as gin text."""
+    return gin.operative_config_str()
+
+
+def parsed_config() -> str:
+    """Every binding that was parsed, one a line, sorted: as gin text, and fit to compare."""
+    text = gin.config_str(max_line_length=_ONE_LINE)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def write_operative_config(base_dir: str | os.PathLike, step: int) -> str:
+    """Writes `<base_dir>/operative_config-<step>.gin` and returns its path."""
+    path = os.path.join(base_dir, f"operative_config-{step}.gin")
+    whole_files.write_text(path, operative_config())
+    return path
+
+
+def check_same_config(
+    base_dir: str | os.PathLike, text: str | None = None, may_differ: Sequence[str] = ()
+) -> None:
+    """Records the configuration of a new run, or compares it with the recorded one.
+
+    Args:
+      base_dir: the run directory; made if missing.
+      text: the configuration; `parsed_config()` when None.
+      may_differ: bindings, such as "META_STEPS" or "meta_train.meta_steps", that a resumed run may
+        change; the record then takes the new values.
+
+    Raises:
+      ConfigurationError: the directory holds a run with other bindings, which are listed.
+    """
+    text = parsed_config() if text is None else text
+    path = os.path.join(base_dir, PARSED_CONFIG)
+    if files.exists(path):
+        with whole_files.opened(path) as file:
+            recorded = file.read()
+        known, given = _values(recorded), _values(text)
+        names = sorted(set(known) | set(given))
+        changed = [name for name in names if known.get(name) != given.get(name)]
+        refused = [name for name in changed if name not in may_differ]
+        if refused:
+            raise ConfigurationError(_difference(base_dir, refused, known, given))
+        if not changed:
+            return
+    whole_files.write_text(path, text)
+
+
+def _difference(
+    base_dir: str | os.PathLike, names: list[str], known: dict[str, str], given: dict[str, str]
+) -> str:
+    lines = [f"{base_dir} holds a run with another configuration:"]
+    for name in names[:_MOST_DIFFERENCES_SHOWN]:
+        before, now = (_shown(values.get(name)) for values in (known, given))
+        lines.append(f"  {name}: there {before}, now {now}")
+    if len(names) > _MOST_DIFFERENCES_SHOWN:
+        lines.append(f"  and {len(names) - _MOST_DIFFERENCES_SHOWN} more")
+    lines.append(
+        "To resume that run give it its own configuration (it is in its "
+        f"{PARSED_CONFIG}); to start another, name a new base_dir."
+    )
+    return "\n".join(lines)
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "not set"
+    cut = value[: _LONGEST_VALUE_SHOWN - 3]
+    return value if len(value) <= _LONGEST_VALUE_SHOWN else f"{cut}..."
+
+
+def _values(text: str) -> dict[str, str]:
+    """Values by name. Comments and imports do not make a configuration another one."""
+    pairs = (line.split(" = ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}

@@ -63,11 +63,10 @@ def register_with_gin() -> None:
         gin.add_config_file_search_path(str(packaged_folder("gin")))
 
 
-def find(name: str, search: Sequence[str] = ()) -> str:
+def find(name: str) -> str:
     """The path of a gin file that the user named.
 
-    A relative name is looked up in the working directory, in `search`, and among the packaged
-    files, in this order.
+    A relative name is looked up in the working directory, then among the packaged files.
 
     Raises:
       ConfigurationError: it is in none of them; the message has the nearest packaged name.
@@ -76,7 +75,7 @@ def find(name: str, search: Sequence[str] = ()) -> str:
         if exists(name):
             return name
         raise ConfigurationError(f"there is no gin file {name}.")
-    for folder in ("", *search, str(packaged_folder("gin"))):
+    for folder in ("", str(packaged_folder("gin"))):
         path = os.path.join(folder, name)
         if exists(path):
             return os.path.abspath(path)
@@ -86,9 +85,9 @@ def find(name: str, search: Sequence[str] = ()) -> str:
     )
 
 
-def include_folders(path: str, search: Sequence[str] = ()) -> list[str]:
+def include_folders(path: str) -> list[str]:
     """Where the `include` lines of the gin file at `path` are looked up, in order."""
-    return [os.path.dirname(path), *search, str(packaged_folder("gin")), ""]
+    return [os.path.dirname(path), str(packaged_folder("gin")), ""]
 
 
 def make_importable(path: str) -> None:

@@ -6,13 +6,12 @@ anew into batches of the size it scores, and the rater is frozen to constants fo
 
 from collections.abc import Callable
 import dataclasses
-import math
 import os
 
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, DrKerasError
-from dr_keras.serving.frozen import FrozenRater, freeze_outputs, width_conditions
+from dr_keras.serving.frozen import FrozenRater, freeze, width_conditions
 from dr_keras.serving.loading import load_rater
 
 Rater = Callable | str | os.PathLike
@@ -171,7 +170,12 @@ def scored_batches(
         try:
             regroup = dataset.rebatch if choice else dataset.batch
             groups = regroup(size, drop_remainder=drop_remainder)
-            return _freeze_for(groups, rater, selector(key), choice)
+            select = selector(key)
+            with tf.init_scope():  # see freeze
+                selecting = tf.function(select, autograph=False)
+                traced = selecting.get_concrete_function(groups.element_spec)
+            spec = tf.nest.map_structure(tf.type_spec_from_value, traced.structured_outputs)
+            return ScoredBatches(groups, select, freeze(rater, spec), choice)
         except Exception as error:  # whatever a user's rater or key may raise
             first_error = first_error or error
             if isinstance(error, ConfigurationError):
@@ -203,15 +207,6 @@ def _check_regroupable(spec, place: str = "element") -> None:
         )
 
 
-def _freeze_for(
-    dataset: tf.data.Dataset, rater: Callable, select: Callable, batched: bool
-) -> ScoredBatches:
-    with tf.init_scope():  # see freeze_outputs
-        traced = tf.function(select, autograph=False).get_concrete_function(dataset.element_spec)
-    spec = tf.nest.map_structure(tf.type_spec_from_value, traced.structured_outputs)
-    return ScoredBatches(dataset, select, freeze_outputs(rater, spec), batched)
-
-
 def _readings(element_spec) -> list[bool]:
     """What elements may be, the likelier first: batches (True) or examples (False)."""
     parts = [spec for spec in tf.nest.flatten(element_spec) if hasattr(spec, "shape")]
@@ -221,11 +216,6 @@ def _readings(element_spec) -> list[bool]:
     rows = [isinstance(p, tf.RaggedTensorSpec) and p.ragged_rank == 0 for p in parts]
     unknown = [part.shape[0] is None and not row for part, row in zip(parts, rows)]
     return [True] if parts and all(unknown) else [False, True]
-
-
-def without_nan(scores: tf.Tensor) -> tf.Tensor:
-    """The scores, minus infinity where they are NaN: what is not known ranks below everything."""
-    return tf.where(tf.math.is_nan(scores), tf.constant(-math.inf, scores.dtype), scores)
 
 
 def take(batch, rows: tf.Tensor):

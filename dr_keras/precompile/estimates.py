@@ -29,7 +29,7 @@ import math
 
 import tensorflow as tf
 
-from dr_keras.config import run_configuration
+from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.estimators import HeldBytes, told, untold
 from dr_keras.meta.micro_batches import check_parts
@@ -222,7 +222,7 @@ def facts_of(setup: Setup, programs: Sequence[Program]) -> list[dict]:
     trainer = setup.trainer
     estimated = temporaries(setup, [program.name for program in programs])
     flops = _flops(setup, programs)
-    config = hashlib.sha256(run_configuration.parsed_config().encode()).hexdigest()[:16]
+    config = hashlib.sha256(configuration.parsed_config().encode()).hexdigest()[:16]
     features = {n: [d.name, *shape] for n, (shape, d) in setup.features.items()}
     common = {
         "config": config,

@@ -226,10 +226,16 @@ def split_best(scores, count, size) -> tuple:
     Returns:
       Rows [count] and [size - count], each ascending; int32 tensors for a tensor.
     """
+    ranked = without_nan(scores)
     if tf.is_tensor(scores):
-        low = tf.constant(-math.inf, scores.dtype)
-        ranked = tf.where(tf.math.is_nan(scores), low, scores)
         order = tf.math.top_k(ranked, k=size, sorted=True).indices
         return tf.sort(order[:count]), tf.sort(order[count:])
-    order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
+    order = np.argsort(-ranked, kind="stable")
     return np.sort(order[:count]), np.sort(order[count:])
+
+
+def without_nan(scores):
+    """The scores, minus infinity where they are NaN: what is not known ranks below everything."""
+    if tf.is_tensor(scores):
+        return tf.where(tf.math.is_nan(scores), tf.constant(-math.inf, scores.dtype), scores)
+    return np.where(np.isnan(scores), -np.inf, scores)

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from dr_keras.config import run_configuration
+from dr_keras.config import configuration
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.data.splits import unit_hash
 from dr_keras.meta.checkpoints import load_rater_weights
@@ -49,7 +49,7 @@ def export_run(
             "meta_step": step,
             "chosen": reason,
             "meta_evaluations": evaluated_steps(base_dir),
-            "gin_config": run_configuration.parsed_config(),
+            "gin_config": configuration.parsed_config(),
             "operative_config": recorded_operative_config(base_dir, step),
             "data_fingerprint": setup.parts.fingerprint,
         },
@@ -68,7 +68,7 @@ def recorded_operative_config(base_dir, step: int) -> str:
         if number.isdigit() and int(number) <= step:
             records[int(number)] = path
     if not records:
-        return run_configuration.operative_config()
+        return configuration.operative_config()
     return records[max(records)].read_text(encoding="utf-8")
 
 

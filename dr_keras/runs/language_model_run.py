@@ -14,7 +14,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from dr_keras.config.run_configuration import (
+from dr_keras.config.configuration import (
     check_same_config,
     operative_config,
     write_operative_config,

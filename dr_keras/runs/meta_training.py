@@ -17,7 +17,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from dr_keras.config import run_configuration
+from dr_keras.config import configuration
 from dr_keras.errors import CheckpointError, NonFiniteError, WorkerLostError
 from dr_keras.meta.callbacks import MetricsFile, ShowProgress, Summaries, read_metrics
 from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_steps
@@ -97,7 +97,7 @@ def _meta_train(
 ) -> MetaTrainer:
     """`meta_train`, where nobody else writes to the run."""
     if strategy.is_chief:
-        run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+        configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
     setup = setup or experiment()
     if strategy.is_chief:
         check_same_data(base_dir, setup.parts.fingerprint)
@@ -111,10 +111,8 @@ def _meta_train(
     writing = []
     if strategy.is_chief:
         summaries = Summaries(base_dir, setup.parts.train)
-        run_configuration.write_operative_config(base_dir, step)
-        summaries.write_text(
-            "operative_config", f"```\n{run_configuration.operative_config()}\n```"
-        )
+        configuration.write_operative_config(base_dir, step)
+        summaries.write_text("operative_config", f"```\n{configuration.operative_config()}\n```")
         building = (build(base_dir, setup) for build in callback_fns)
         writing = [*building, MetricsFile(base_dir), ShowProgress()]
     try:

@@ -21,7 +21,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.meta.problem import model_inputs
 from dr_keras.serving import schema
-from dr_keras.serving.loaded import LoadedRater, as_arrays, refuse_composite, values_of
+from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of
 from dr_keras.serving.signatures import RaterKind, References, Signature, outputs
 
 TYPE = schema.one_of(
@@ -67,7 +67,9 @@ class ExampleKind(RaterKind):
         return Signature(serve, [*self.inputs.values()], rows)
 
     def parse(self, examples: tf.Tensor) -> list[tf.Tensor]:
-        return [*self._parse(examples).values()]
+        forms = {name: self._stored_as(name) for name in self.inputs}
+        parsed = tf.io.parse_example(examples, forms)
+        return [self._read(name, parsed[name]) for name in self.inputs]
 
     def _score(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
         def score():
@@ -78,16 +80,15 @@ class ExampleKind(RaterKind):
         count = tf.shape(next(iter(features.values())))[0]
         return tf.cond(count > 0, score, lambda: tf.zeros([0], tf.float32))
 
-    def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The features of serialised tf.train.Examples [B], in the order of `inputs`."""
-        stored = {
-            name: tf.io.FixedLenFeature(
-                spec.shape[1:], tf.int64 if spec.dtype.is_integer else tf.float32
-            )
-            for name, spec in self.inputs.items()
-        }
-        parsed = tf.io.parse_example(examples, stored)
-        return {name: tf.cast(parsed[name], spec.dtype) for name, spec in self.inputs.items()}
+    def _stored_as(self, name: str) -> tf.io.FixedLenFeature:
+        """How a tf.train.Example has a feature."""
+        spec = self.inputs[name]
+        dtype = tf.int64 if spec.dtype.is_integer else tf.float32
+        return tf.io.FixedLenFeature(spec.shape[1:], dtype)
+
+    def _read(self, name: str, stored: tf.Tensor) -> tf.Tensor:
+        """A feature, [B, ...], from what tf.train.Examples have of it."""
+        return tf.cast(stored, self.inputs[name].dtype)
 
 
 def rater_inputs(rater: keras.Model, examples: ExampleSet) -> dict[str, tf.TensorSpec]:
@@ -129,10 +130,7 @@ class LoadedExampleRater(LoadedRater):
         super().__init__(path, saved_model, metadata)
         self.inputs = metadata["inputs"]
 
-    @tf.autograph.experimental.do_not_convert  # errors come out as they were raised
-    def __call__(self, inputs):
-        if isinstance(inputs, tf.data.Dataset):
-            return self._score_dataset(inputs)
+    def _score(self, inputs) -> dict:
         features = self._features(inputs)
         are_tensors = any(tf.is_tensor(value) for value in features.values())
         features = {name: self._tensor(name, value) for name, value in features.items()}
@@ -224,11 +222,8 @@ class LoadedExampleRater(LoadedRater):
     def _score_features(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self.signatures["serving_default"](**features)
 
-    def _score_dataset(self, dataset: tf.data.Dataset, batch_size: int = 64) -> tf.data.Dataset:
-        spec = dataset.element_spec
+    def _is_example(self, spec) -> bool:
         parts = self._features(spec)
         if not all(isinstance(part, tf.TensorSpec) for part in parts.values()):
             raise DataError(f"This rater scores datasets of {list(self.inputs)}, not of {spec}.")
-        single = self._is_single(parts)
-        scored = (dataset.batch(batch_size) if single else dataset).map(self)
-        return scored.unbatch() if single else scored
+        return self._is_single(parts)

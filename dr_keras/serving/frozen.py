@@ -36,27 +36,9 @@ _STATELESS = {
 }
 
 
-def freeze(rater: Callable, element_spec) -> Callable:
-    """Traces `rater` for one structure of inputs and replaces its variables by constants.
-
-    Args:
-      rater: features -> scores [N] or [N, 1], or a dict with "score" in it (a loaded rater gives
-        percentiles too). A Keras model is called with training=False.
-      element_spec: nested structure of `tf.TensorSpec`, `tf.RaggedTensorSpec`, ... of a batch.
-
-    Returns:
-      features -> float32 [N], free of variables.
-
-    Raises:
-      ConfigurationError: the rater does not give one score an example.
-    """
-    frozen = freeze_outputs(rater, element_spec, ("score",))
-    return lambda features: frozen(features)["score"]
-
-
 @dataclasses.dataclass(frozen=True)
 class FrozenRater:
-    """features -> dict of float32 [N], free of variables; made by `freeze_outputs`.
+    """features -> dict of float32 [N], free of variables; made by `freeze`.
 
     Attributes:
       function: flat tensors to the outputs, sorted by name.
@@ -83,13 +65,15 @@ class FrozenRater:
         }
 
 
-def freeze_outputs(
+def freeze(
     rater: Callable, element_spec, wanted: tuple[str, ...] = ("score", "percentile")
 ) -> FrozenRater:
-    """As `freeze`, for more than the score.
+    """Traces `rater` for one structure of inputs and replaces its variables by constants.
 
     Args:
-      rater, element_spec: as for `freeze`.
+      rater: features -> scores [N] or [N, 1], or a dict with "score" in it (a loaded rater gives
+        percentiles too). A Keras model is called with training=False.
+      element_spec: nested structure of `tf.TensorSpec`, `tf.RaggedTensorSpec`, ... of a batch.
       wanted: which outputs are kept, if the rater gives them.
 
     Returns:
@@ -232,11 +216,9 @@ def check_features(rater: Callable, features) -> None:
       ValueError: numbers for text, or a shape that an exported rater does not take; another reading
         of the elements may do.
     """
-    pairs = _of_model if isinstance(rater, keras.Model) else _of_loaded
-    for pair in pairs(rater, features):
-        if isinstance(pair.given, tf.Tensor):
-            _check_dtype(pair)
-            _check_shape(pair)
+    for pair in _pairs(rater, features):
+        _check_dtype(pair)
+        _check_shape(pair)
 
 
 def width_conditions(rater: Callable, features) -> list[tuple[tf.Tensor, list[str]]]:
@@ -245,16 +227,17 @@ def width_conditions(rater: Callable, features) -> list[tuple[tf.Tensor, list[st
     Args:
       rater, features: as for `check_features`, but for `features` as the pipeline has them.
     """
-    features = matched(rater, features)
-    pairs = _of_model if isinstance(rater, keras.Model) else _of_loaded
     return [
         (tf.shape(pair.given)[1] <= pair.longest, [_width_words(pair, "wider ones")])
-        for pair in pairs(rater, features)
-        if isinstance(pair.given, tf.Tensor)
-        and pair.longest is not None
-        and pair.given.shape.rank == 2
-        and pair.given.shape[1] is None
+        for pair in _pairs(rater, matched(rater, features))
+        if pair.longest is not None and pair.given.shape.rank == 2 and pair.given.shape[1] is None
     ]
+
+
+def _pairs(rater: Callable, features) -> list[_Pair]:
+    """Of features that are plain tensors."""
+    of = _of_model if isinstance(rater, keras.Model) else _of_loaded
+    return [pair for pair in of(rater, features) if isinstance(pair.given, tf.Tensor)]
 
 
 def _of_model(model: keras.Model, features) -> Iterator[_Pair]:

@@ -21,7 +21,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.serving import schema
 from dr_keras.serving.examples import FEATURE, TYPE, ExampleKind, LoadedExampleRater
-from dr_keras.serving.loaded import LoadedRater
+from dr_keras.serving.loading import LoadedRater
 from dr_keras.serving.signatures import References, Signature
 
 IMAGE = "image"
@@ -59,14 +59,13 @@ class ImageKind(ExampleKind):
             image = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 1.0) * 255), tf.uint8)
         return super()._score({**features, IMAGE: image})
 
-    def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        others = {
-            name: tf.io.FixedLenFeature(spec.shape[1:], tf.int64)
-            for name, spec in self.others.items()
-        }
-        parsed = tf.io.parse_example(
-            examples, {IMAGE: tf.io.FixedLenFeature([], tf.string), **others}
-        )
+    def _stored_as(self, name: str) -> tf.io.FixedLenFeature:
+        is_image = name == IMAGE
+        return tf.io.FixedLenFeature([], tf.string) if is_image else super()._stored_as(name)
+
+    def _read(self, name: str, stored: tf.Tensor) -> tf.Tensor:
+        if name != IMAGE:
+            return super()._read(name, stored)
         shape = self.inputs[IMAGE].shape[1:]
 
         def decode(file):
@@ -74,9 +73,7 @@ class ImageKind(ExampleKind):
             return tf.ensure_shape(image, shape)
 
         form = tf.TensorSpec(shape, tf.uint8)
-        images = tf.map_fn(decode, parsed[IMAGE], fn_output_signature=form)
-        rest = {name: tf.cast(parsed[name], spec.dtype) for name, spec in self.others.items()}
-        return {IMAGE: images, **rest}
+        return tf.map_fn(decode, stored, fn_output_signature=form)
 
 
 @ImageKind.signature("serve_float_images")

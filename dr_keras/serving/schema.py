@@ -87,33 +87,30 @@ def _is_whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_inside(path: str) -> bool:
+    # Neither a NUL, which ends names, nor half of a character, which no name can hold.
+    plain = not any(ord(letter) < 32 or "\ud800" <= letter <= "\udfff" for letter in path)
+    return plain and not any(part in ("", ".", "..") for part in path.split("/"))
+
+
+def _text(expected: str, accepts: Callable[[str], Any]) -> Form:
+    return Form(expected, lambda value: isinstance(value, str) and bool(accepts(value)))
+
+
 ANY = Form("anything", lambda value: value is not _MISSING)
 BOOLEAN = Form("true or false", lambda value: isinstance(value, bool))
-TEXT = Form("a string", lambda value: isinstance(value, str))
-NAME = Form("a string that is not empty", lambda value: isinstance(value, str) and value != "")
+TEXT = _text("a string", lambda value: True)
+NAME = _text("a string that is not empty", len)
 OBJECT = Form("an object", lambda value: isinstance(value, dict))
 FLOAT = Form(
     "a finite number of 32 bits",
     lambda value: (_is_whole(value) or isinstance(value, float)) and abs(value) < 3.4e38,
 )
-SHA256 = Form(
-    "a SHA-256 of 64 hexadecimal digits",
-    lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None,
+SHA256 = _text("a SHA-256 of 64 hexadecimal digits", re.compile("[0-9a-f]{64}").fullmatch)
+FILE_NAME = _text(
+    "the name of a file, without a folder", lambda name: _is_inside(name) and "/" not in name
 )
-FILE_NAME = Form(
-    "the name of a file, without a folder",
-    lambda value: isinstance(value, str) and _is_inside(value) and "/" not in value,
-)
-FILE_PATH = Form(
-    "a path below the folder, such as 'variables/variables.index'",
-    lambda value: isinstance(value, str) and _is_inside(value),
-)
-
-
-def _is_inside(path: str) -> bool:
-    # Neither a NUL, which ends names, nor half of a character, which no name can hold.
-    plain = not any(ord(letter) < 32 or "\ud800" <= letter <= "\udfff" for letter in path)
-    return plain and not any(part in ("", ".", "..") for part in path.split("/"))
+FILE_PATH = _text("a path below the folder, such as 'variables/variables.index'", _is_inside)
 
 
 def whole(least: int = 0, most: int = _LARGEST) -> Form:
@@ -122,8 +119,7 @@ def whole(least: int = 0, most: int = _LARGEST) -> Form:
 
 
 def one_of(*values: str) -> Form:
-    expected = f"one of {', '.join(map(repr, values))}"
-    return Form(expected, lambda value: isinstance(value, str) and value in values)
+    return _text(f"one of {', '.join(map(repr, values))}", lambda value: value in values)
 
 
 def or_null(form: Form) -> Form:
@@ -173,11 +169,11 @@ def exactly(fields: Mapping[str, Form]) -> Form:
     return record(fields, others=Form("left out", lambda value: False))
 
 
-def by_key(key: str, forms: Mapping[str, Form], other: Form = ANY) -> Form:
-    """An object whose string under `key` says which of the forms it has."""
+def by_key(key: str, forms: Mapping[str, Form]) -> Form:
+    """An object whose string under `key` says which of the forms it has; any where it is none."""
 
     def parts(value):
         yield f".{key}", value.get(key, _MISSING), NAME
-        yield "", value, forms.get(value[key], other)
+        yield "", value, forms.get(value[key], ANY)
 
     return Form("an object", lambda value: isinstance(value, dict), parts)

@@ -32,9 +32,8 @@ import tensorflow as tf
 from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
 from dr_keras.data.tokenizers.base import utf8
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
-from dr_keras.serving import metadata as metadata_file
-from dr_keras.serving import schema, windows
-from dr_keras.serving.loaded import LoadedRater, as_arrays, refuse_composite, values_of
+from dr_keras.serving import folder, schema, windows
+from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of
 from dr_keras.serving.signatures import RaterKind, References, Signature, outputs
 
 # What a server is warmed up with.
@@ -64,6 +63,8 @@ _TOKENIZERS = {
     ),
 }
 _LONGEST = 2**31 - 1
+# Windows int32 [N, S] -> scores float32 [N].
+_Scoring = Callable[[np.ndarray], np.ndarray]
 
 
 class TextKind(RaterKind):
@@ -102,7 +103,7 @@ class TextKind(RaterKind):
         self.requires = ["tensorflow_text"] if tokenizer.needs_tensorflow_text else []
         self.trackables = list(tokenizer.trackables)
         self.assets = {
-            os.path.join(metadata_file.TOKENIZER_FOLDER, os.path.basename(path)): path
+            os.path.join(folder.TOKENIZER_FOLDER, os.path.basename(path)): path
             for path in tokenizer.assets
         }
         self.tokens = tf.TensorSpec([None, rater.inputs[0].shape[1]], tf.int32, name="tokens")
@@ -225,15 +226,15 @@ class LoadedTextRater(LoadedRater):
     def tokenizer(self) -> Tokenizer:
         """The tokenizer it was meta-trained with, from the artefact's own files."""
         config = self.metadata["tokenizer"]
-        folder = f"{metadata_file.ASSETS}/{metadata_file.TOKENIZER_FOLDER}"
+        assets = f"{folder.ASSETS}/{folder.TOKENIZER_FOLDER}"
         for part in config.values():
-            name = f"{folder}/{part['file']}" if isinstance(part, dict) else None
+            name = f"{assets}/{part['file']}" if isinstance(part, dict) else None
             if name and name not in self.metadata["files"]:  # what was not checked is not opened
                 raise ArtefactError(
                     f"{self.path} does not list its tokenizer's file {name}: copy or export the"
                     " rater again."
                 )
-        return tokenizer_from_config(config, assets_dir=os.path.join(self.path, folder))
+        return tokenizer_from_config(config, assets_dir=os.path.join(self.path, assets))
 
     def score_tokens(self, tokens, padding_mask=None) -> dict:
         """Scores windows of token ids.
@@ -275,12 +276,18 @@ class LoadedTextRater(LoadedRater):
         Returns:
           `score` and `percentile` float32 [B], `windows` int32 [B].
         """
-        encoded = [utf8(text) for text in texts]
+        score_windows = functools.partial(
+            windows.score_by_length,
+            lambda rows: self._tensor_tokens(tf.constant(rows))["score"].numpy(),
+            batch_size=windows_per_batch,
+            widths=None if self.metadata["variable_length"] else (self.sequence_length,),
+            progress=progress,
+        )
         parts = [(np.zeros(0), np.zeros(0), np.zeros(0, bool))]
-        for step in _steps(encoded):
+        for step in _steps([utf8(text) for text in texts]):
             is_long = len(step[0]) > _BYTES_A_STEP
             score_step = self._score_long_text if is_long else self._score_step
-            parts.append(score_step(step, windows_per_batch, progress))
+            parts.append(score_step(step, score_windows))
         score, counts, empty = (np.concatenate(column) for column in zip(*parts))
         score = np.where(empty, self.document_reference.quantiles[0], score).astype(np.float32)
         percentile = np.where(empty, np.float32(0), self.document_reference.percentile(score))
@@ -297,6 +304,14 @@ class LoadedTextRater(LoadedRater):
             "text": tf.TensorSpec([None], tf.string),
             "tokens": tf.TensorSpec([None, width], tf.int32),
         }
+
+    def _score(self, inputs) -> dict:
+        if isinstance(inputs, dict):
+            inputs = self._from_dict(inputs)
+        if not tf.is_tensor(inputs):
+            return self._score_python(inputs)
+        refuse_composite(inputs)
+        return self._score_tensors(inputs)
 
     def _from_dict(self, inputs: dict):
         for name in ("tokens", "text"):
@@ -317,29 +332,33 @@ class LoadedTextRater(LoadedRater):
         return self.signatures["serving_default"](text=inputs)
 
     def _score_python(self, inputs) -> dict[str, np.ndarray]:
+        if isinstance(inputs, np.ndarray):
+            if inputs.dtype.kind in "biufc":
+                return self.score_tokens(inputs)
+            inputs = inputs.tolist()  # of an array of no dimension, what is in it
         if isinstance(inputs, (str, bytes)):
             return {key: value[0] for key, value in self._score_python([inputs]).items()}
-        if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "biufc":
-            return self.score_tokens(inputs)
         try:
-            texts = inputs.tolist() if isinstance(inputs, np.ndarray) else list(inputs)
+            texts = list(inputs)
         except TypeError:
             texts = [inputs]
-        for text in texts if isinstance(texts, list) else [texts]:
+        for text in texts:
             if not isinstance(text, (str, bytes)):
                 raise DataError(
                     "A rater scores texts (str or bytes, or lists, arrays, tensors or datasets of"
                     f" them) or token ids, not {type(text).__name__}."
                 )
-        if isinstance(texts, (str, bytes)):  # of an array of no dimension
-            return self._score_python(texts)
         result = self.score_texts(texts)
         return {"score": result["score"], "percentile": result["percentile"]}
 
-    def _is_example(self, spec: tf.TensorSpec) -> bool:
-        if spec.dtype != tf.string and not spec.dtype.is_integer:
-            raise DataError(_not_ids(spec.dtype))
-        return spec.shape.rank == (0 if spec.dtype == tf.string else 1)
+    def _is_example(self, spec) -> bool:
+        part = self._from_dict(spec) if isinstance(spec, dict) else spec
+        if not isinstance(part, tf.TensorSpec) or part.shape.rank is None:
+            raise DataError(
+                "A rater of text scores datasets of what it takes, not of"
+                f" {spec}: map the dataset first, or use dr_keras' top_k with key."
+            )
+        return part.shape.rank == (0 if part.dtype == tf.string else 1)
 
     def _check_windows(self, dtype: tf.DType, shape: tf.TensorShape) -> None:
         if not dtype.is_integer:
@@ -387,19 +406,16 @@ class LoadedTextRater(LoadedRater):
         )
 
     def _score_step(
-        self, texts: list[bytes], size: int, progress: Callable[[int], None] | None
+        self, texts: list[bytes], score_windows: _Scoring
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores, numbers of windows and emptiness of a few texts."""
         tokens, owner = self._cut(texts)
-        scores = self._score_windows(tokens, size, progress)
-        weights = np.count_nonzero(tokens, axis=1).astype(np.float64)
-        count = len(texts)
-        totals = np.bincount(owner, np.where(weights > 0, weights * scores, 0.0), count)
-        sizes = np.bincount(owner, weights, count)
-        return totals / np.maximum(sizes, 1), np.bincount(owner, minlength=count), sizes == 0
+        lengths = np.count_nonzero(tokens, axis=1)
+        score, sizes = windows.document_means(score_windows(tokens), lengths, owner, len(texts))
+        return score, np.bincount(owner, minlength=len(texts)), sizes == 0
 
     def _score_long_text(
-        self, texts: list[bytes], size: int, progress: Callable[[int], None] | None
+        self, texts: list[bytes], score_windows: _Scoring
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `_score_step` for a single text, of which a few windows are in memory at a time."""
         (text,) = texts
@@ -412,7 +428,7 @@ class LoadedTextRater(LoadedRater):
         is_bytes = self.metadata["tokenizer"]["kind"] == "byte"
         for tokens in windows.window_blocks(text, encode, self.sequence_length, is_bytes):
             weights = np.count_nonzero(tokens, axis=1).astype(np.float64)
-            total += np.sum(weights * self._score_windows(tokens, size, progress))
+            total += np.sum(weights * score_windows(tokens))
             weight += np.sum(weights)
             count += len(tokens)
         # a text without a token has one window, as everywhere
@@ -423,17 +439,6 @@ class LoadedTextRater(LoadedRater):
         """Windows int32 [N, S], and the text that each is from, int32 [N]."""
         cut = self.signatures["text_windows"](text=tf.constant(texts, tf.string))
         return cut["tokens"].numpy(), cut["document"].numpy()
-
-    def _score_windows(
-        self, tokens: np.ndarray, size: int, progress: Callable[[int], None] | None
-    ) -> np.ndarray:
-        return windows.score_by_length(
-            lambda rows: self._tensor_tokens(tf.constant(rows))["score"].numpy(),
-            tokens,
-            size,
-            widths=None if self.metadata["variable_length"] else (self.sequence_length,),
-            progress=progress,
-        )
 
 
 def _array(tokens) -> np.ndarray:

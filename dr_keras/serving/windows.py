@@ -141,6 +141,25 @@ def document_scores(
     return tf.cast(tf.math.divide_no_nan(totals, sizes), tf.float32), sizes <= 0
 
 
+def document_means(
+    scores: np.ndarray, lengths: np.ndarray, owner: np.ndarray, documents: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `document_scores`, outside a graph.
+
+    Args:
+      scores: float [N], of the windows.
+      lengths: int [N], their tokens.
+      owner: int [N], the document of each.
+      documents: B.
+
+    Returns:
+      float64 [B], 0 for documents without a token, and their numbers of tokens, float64 [B].
+    """
+    weighted = np.where(lengths > 0, lengths * np.asarray(scores, np.float64), 0.0)
+    sizes = np.bincount(owner, lengths, documents)
+    return np.bincount(owner, weighted, documents) / np.maximum(sizes, 1), sizes
+
+
 # ----------------------------------------------------------------------- long texts, piece by piece
 
 

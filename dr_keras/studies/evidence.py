@@ -18,7 +18,7 @@ import dataclasses
 import pathlib
 
 from dr_keras.baselines.arms import ARMS, LEAST_DAMAGED
-from dr_keras.config import run_configuration
+from dr_keras.config import configuration
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.examples import Parts
 from dr_keras.data.tokenizers import Tokenizer
@@ -185,6 +185,6 @@ class Evidence:
                 except ConfigurationError as error:
                     raise ConfigurationError(f"evidence.shorter_runs, {size}: {error}") from error
         base_dir = pathlib.Path(base_dir)
-        run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+        configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
         found = Study(self, base_dir).run()
         return found.publish(base_dir, write_report)

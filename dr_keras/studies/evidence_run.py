@@ -12,7 +12,7 @@ from dr_keras.baselines.arms import LEAST_DAMAGED, Baselines
 from dr_keras.baselines.candidates import window_candidates
 from dr_keras.baselines.perplexity import cross_perplexity
 from dr_keras.baselines.selection import batch_fraction
-from dr_keras.config import run_configuration
+from dr_keras.config import configuration
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.tokenizers import Tokenizer
@@ -288,7 +288,7 @@ class Study:
             stages=self._stages.timings() | _runs(sizes),
             settings={
                 "threads_a_model": {name: grid.threads(name) for name in given.sizes},
-                "configuration": run_configuration.parsed_config(),
+                "configuration": configuration.parsed_config(),
             },
         )
 

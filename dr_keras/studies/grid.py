@@ -17,7 +17,7 @@ import time
 
 import tensorflow as tf
 
-from dr_keras.config import run_configuration
+from dr_keras.config import configuration
 from dr_keras.studies.arm_streams import UNFILTERED, Draw
 from dr_keras.studies.cells import Cell, CellFiles, CellTrainer, Material
 from dr_keras.studies.sizes import Protocol, Size, SizeFacts
@@ -222,7 +222,7 @@ class Grid:
         if self._pool is None or self._pool.threads != threads:
             self._end_pool()
             material = self._material.with_trainers(trainers)
-            self._pool = Pool(material, run_configuration.parsed_config(), count, threads)
+            self._pool = Pool(material, configuration.parsed_config(), count, threads)
         return self._pool
 
     def _run_here(self, cell: Cell, shown: "_Shown") -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.candidates import Candidates, joined_candidates
 from dr_keras.baselines.selection import Selection, keep_first
-from dr_keras.config import run_configuration
+from dr_keras.config import configuration
 from dr_keras.corpus_jobs.filtering import filter_corpus, kept_ids
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
@@ -111,7 +111,7 @@ class QuickStart:
         if not self.seeds:
             raise ConfigurationError("compare_filtered.seeds is empty: name at least one seed.")
         base_dir = pathlib.Path(base_dir)
-        run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+        configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
         stages = Stages(base_dir, self.say)
         text = _Text(self.corpus)
         described = stages.run("corpus", text.describe)
@@ -142,7 +142,7 @@ class QuickStart:
                 "filter": kept["settings"],
                 "achieved_discard_fraction": kept["achieved_fraction"],
                 "threads_a_model": compared["threads_a_model"],
-                "configuration": run_configuration.PARSED_CONFIG,
+                "configuration": configuration.PARSED_CONFIG,
             },
         )  # fmt: skip
         return found.publish(base_dir, write_report)

@@ -22,7 +22,7 @@ import numpy as np
 
 from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.candidates import window_candidates
-from dr_keras.config import run_configuration
+from dr_keras.config import configuration
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.checkpoints import load_rater_weights
@@ -30,7 +30,7 @@ from dr_keras.meta.scoring import Scorer
 from dr_keras.rating.fractions import exact_fraction
 from dr_keras.runs.experiment import Experiment, experiment
 from dr_keras.runs.meta_training import MAY_DIFFER, choose_step
-from dr_keras.serving.metadata import read as read_metadata
+from dr_keras.serving.folder import read as read_metadata
 from dr_keras.studies import findings, rater, verdicts
 from dr_keras.studies.arm_streams import UNFILTERED, Draws
 from dr_keras.studies.cells import Cell, Material, cell, describe
@@ -92,7 +92,7 @@ class Retraining:
         """
         self._check()
         base_dir = pathlib.Path(base_dir)
-        run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+        configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
         stages = Stages(base_dir, self.say)
         setup = functools.cache(experiment)
         described = stages.run("data", lambda: describe(setup().parts))
@@ -134,7 +134,7 @@ class Retraining:
             stages=stages.timings(),
             settings={
                 "threads_a_model": retrained["threads_a_model"],
-                "configuration": run_configuration.PARSED_CONFIG,
+                "configuration": configuration.PARSED_CONFIG,
             },
             findings=findings.of_scores(scores, train.sources, levels, kinds)
             | findings.of_run(base_dir),

@@ -1,6 +1,5 @@
 """Libraries that only a part of dr_keras needs: asked for by name, before any work is done."""
 
-from collections.abc import Iterable
 import importlib
 
 from dr_keras.errors import ConfigurationError
@@ -15,21 +14,18 @@ STUDY = {
 ADVICE = "pip install 'dr_keras[study]'"
 
 
-def require_study_extra(names: Iterable[str] = tuple(STUDY)) -> None:
+def require_study_extra() -> None:
     """Raises, in one line, if what comparisons and reports stand on cannot be imported.
-
-    Args:
-      names: of imports, keys of `STUDY`.
 
     Raises:
       ConfigurationError: at least one is missing or broken; it names all of them.
     """
     absent = []
-    for name in names:
+    for name, library in STUDY.items():
         try:
             importlib.import_module(name)
         except ImportError as error:
-            absent.append((STUDY[name], error))
+            absent.append((library, error))
     if absent:
         libraries = ", ".join(library for library, _ in absent)
         first = absent[0][1]

@@ -1,9 +1,10 @@
 """Files that are whole or not there: written under another name, then renamed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 from contextlib import AbstractContextManager
 import errno
+import functools
 import os
 import pathlib
 import uuid
@@ -57,41 +58,31 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
       tf.errors.OpError: the same of a remote path.
     """
     path = os.fspath(path)
-    if is_remote(path):
-        with _replacing_remotely(path) as temporary:
-            yield temporary
-        return
-    if os.path.isdir(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ConfigurationError(f"{path} is a device or a pipe: name a file.")
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f"{UNFINISHED}{uuid.uuid4().hex[:12]}-{name}")
+    make: Callable[[str], object]
+    put: Callable[[str, str], object]
+    if is_remote(path):
+        import tensorflow as tf
+
+        files, failure = tf.io.gfile, tf.errors.OpError
+        make, put = files.makedirs, functools.partial(files.rename, overwrite=True)
+    else:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ConfigurationError(f"{path} is a device or a pipe: name a file.")
+        files, failure = os, OSError
+        make, put = functools.partial(os.makedirs, exist_ok=True), os.replace
     with writing(path):
-        os.makedirs(folder or ".", exist_ok=True)
+        make(folder or ".")
         try:
             yield temporary
-            os.replace(temporary, path)
+            put(temporary, path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(temporary)
+            with contextlib.suppress(failure):
+                files.remove(temporary)
             raise
-
-
-@contextlib.contextmanager
-def _replacing_remotely(path: str) -> Iterator[str]:
-    import tensorflow as tf
-
-    folder, name = os.path.split(path)
-    temporary = f"{folder}/{UNFINISHED}{uuid.uuid4().hex[:12]}-{name}"
-    tf.io.gfile.makedirs(folder)
-    try:
-        yield temporary
-        tf.io.gfile.rename(temporary, path, overwrite=True)
-    except BaseException:
-        with contextlib.suppress(tf.errors.OpError):
-            tf.io.gfile.remove(temporary)
-        raise
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta.estimators import ForwardPasses
 from dr_keras.meta.problem import model_inputs
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.serving.frozen import freeze_outputs
+from dr_keras.serving.frozen import freeze
 
 _LOOPS = ("While", "StatelessWhile")
 # Loops without a network in them, such as those of tokenizers, have none of these in their bodies.
@@ -60,7 +60,7 @@ def forward_flops(model: keras.Model, features: Mapping[str, tuple[tuple, object
 
 def scoring_flops(score: Callable, features: Mapping[str, tuple[tuple, object]]) -> int:
     """F of a rater that is no Keras model, such as a loaded artefact; arguments as above."""
-    frozen = freeze_outputs(score, _specs(features), ("score",))
+    frozen = freeze(score, _specs(features), ("score",))
     return graph_flops(frozen.function.graph)
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import pytest
 
-from dr_keras.config import configuration, run_configuration
+from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
 import gin
 
@@ -203,12 +203,10 @@ def test_whole_numbers_and_sizes_are_converted_where_they_are_written():
     assert (found["seats"], found["weight"]) == (64, 64)
     assert isinstance(found["seats"], int) and isinstance(found["doors"], int)
     assert (found["tank_bytes"], found["doors"]) == (64_000_000, 1000)
-    text = (
-        run_configuration.parsed_config()
-    )  # what a run is known by does not depend on the writing
+    text = configuration.parsed_config()  # what a run is known by does not depend on the writing
     configuration.parse((), ["N = 64", *bindings[1:3], "SIZE = 64000000",
                              "car.tank_bytes = %SIZE", "car.doors = 1000"])  # fmt: skip
-    assert run_configuration.parsed_config() == text
+    assert configuration.parsed_config() == text
 
 
 def test_a_macro_that_cannot_serve_both_its_uses_is_refused():

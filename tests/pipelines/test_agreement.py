@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
-from dr_keras.pipelines.top_k import top_k
+from dr_keras.pipelines.transformations import filter_by_percentile, top_k
 from dr_keras.rating.fractions import keep_probability, oversized_batch
 from dr_keras.rating.reference import ReferenceDistribution
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
+from dr_keras.pipelines.transformations import filter_by_percentile
 from dr_keras.rating.example_ids import uniform_hash
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.rating.rules import decide

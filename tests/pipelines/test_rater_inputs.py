@@ -7,9 +7,7 @@ import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.models.text_models import text_rater
-from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
-from dr_keras.pipelines.reweight import reweight
-from dr_keras.pipelines.top_k import top_k
+from dr_keras.pipelines.transformations import filter_by_percentile, reweight, top_k
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.loading import load_rater
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.pipelines.reweight import batch_weights, reweight
+from dr_keras.pipelines.transformations import batch_weights, reweight
 
 finite = st.floats(-1e4, 1e4, width=32)
 

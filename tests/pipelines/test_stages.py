@@ -12,9 +12,7 @@ from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError, ConfigurationError
 from dr_keras.models.text_models import text_rater
 from dr_keras.pipelines import stages as pipelines
-from dr_keras.pipelines.filter_by_percentile import filter_by_percentile
-from dr_keras.pipelines.reweight import reweight
-from dr_keras.pipelines.top_k import top_k
+from dr_keras.pipelines.transformations import filter_by_percentile, reweight, top_k
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.rating.rules import decide
 from dr_keras.serving.export import export_rater

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from dr_keras.data.tokenizers import sentencepiece_tokenizer, wordpiece_tokenizer
 from dr_keras.models.text_models import text_rater
-from dr_keras.pipelines.top_k import top_k
+from dr_keras.pipelines.transformations import top_k
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.pipelines.top_k import top_k
+from dr_keras.pipelines.transformations import top_k
 from dr_keras.rating.fractions import oversized_batch
 
 

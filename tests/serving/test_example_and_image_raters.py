@@ -12,6 +12,7 @@ from dr_keras.meta.scoring import Scorer
 from dr_keras.models.image_models import image_rater
 from dr_keras.rating.fractions import keep_probability
 from dr_keras.serving.export import export_examples, export_images
+from dr_keras.serving.frozen import freeze
 
 SHAPE = (8, 6, 1)
 
@@ -186,9 +187,9 @@ def test_a_rater_of_a_table(tmp_path):
     lists = {"x": examples.features["x"][:2].tolist(), "n": examples.features["n"][:2].tolist()}
     assert np.allclose(rater(lists)["score"], scores[:2], atol=1e-5)
     assert rater.keep_probability(lists, 0.0, 8)["keep_probability"].tolist() == [1.0, 1.0]
-    frozen = rater.frozen_score_function()
     batch = {name: tf.constant(examples.features[name]) for name in rater.inputs}
-    assert np.allclose(frozen(batch), scores, atol=1e-5)
+    frozen = freeze(rater, tf.nest.map_structure(tf.type_spec_from_value, batch))
+    assert np.allclose(frozen(batch)["score"], scores, atol=1e-5)
     example = tf.train.Example()
     example.features.feature["x"].float_list.value.extend(examples.features["x"][3].tolist())
     example.features.feature["n"].int64_list.value.append(int(examples.features["n"][3]))

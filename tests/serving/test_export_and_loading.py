@@ -12,9 +12,10 @@ import tensorflow as tf
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.models.text_models import text_rater
-from dr_keras.pipelines.top_k import top_k
+from dr_keras.pipelines.transformations import top_k
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.export import export_rater
+from dr_keras.serving.frozen import freeze
 from dr_keras.serving.loading import load_rater
 
 S = 16
@@ -108,8 +109,8 @@ def test_frozen_functions_equal_the_rater_inside_checkpointable_pipelines(rater,
     rows = tf.constant(texts)
     if inputs == "tokens":
         rows = byte_tokenizer().tensor_encode(rows, S)
-    frozen = rater.frozen_score_function(inputs)
-    np.testing.assert_allclose(frozen(rows), rater(rows)["score"], atol=1e-6)
+    frozen = freeze(rater, tf.TensorSpec([None, *rows.shape[1:]], rows.dtype))
+    np.testing.assert_allclose(frozen(rows)["score"], rater(rows)["score"], atol=1e-6)
     dataset = tf.data.Dataset.from_tensor_slices(rows).apply(top_k(rater, 0.5, 4))
     whole = [batch.tolist() for batch in dataset.as_numpy_iterator()]
     scores = rater(rows)["score"].numpy()
@@ -184,7 +185,7 @@ def test_versions_count_up_and_the_root_loads_the_highest(
 
 
 def test_a_failed_export_leaves_nothing(live_rater, reference, tmp_path, monkeypatch):
-    monkeypatch.setattr("dr_keras.serving.metadata.write", lambda *_: 1 / 0)
+    monkeypatch.setattr("dr_keras.serving.folder.write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_rater(live_rater, byte_tokenizer(), S, str(tmp_path), reference)
     assert os.listdir(tmp_path) == []

@@ -8,9 +8,10 @@ import tensorflow as tf
 from dr_keras.data.tokenizers import wordpiece_tokenizer
 from dr_keras.errors import ArtefactError, DataError
 from dr_keras.models.text_models import text_rater
-from dr_keras.pipelines.top_k import top_k
+from dr_keras.pipelines.transformations import top_k
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.export import export_rater
+from dr_keras.serving.frozen import freeze
 from dr_keras.serving.loading import load_rater
 
 pytest.importorskip("tensorflow_text")
@@ -87,8 +88,8 @@ def test_subword_raters_work_inside_pipelines(path):
     rater = load_rater(path)
     encoded = [t if isinstance(t, bytes) else t.encode() for t in TEXTS[:4]]
     scores = rater(TEXTS[:4])["score"]
-    frozen = rater.frozen_score_function()
-    np.testing.assert_allclose(frozen(tf.constant(encoded)), scores, atol=1e-6)
+    frozen = freeze(rater, tf.TensorSpec([None], tf.string))
+    np.testing.assert_allclose(frozen(tf.constant(encoded))["score"], scores, atol=1e-6)
     dataset = tf.data.Dataset.from_tensor_slices(encoded).apply(top_k(rater, 0.5, 2))
     best = np.sort(np.argsort(-scores, kind="stable")[:2])
     assert [batch.tolist() for batch in dataset.as_numpy_iterator()] == [[encoded[i] for i in best]]

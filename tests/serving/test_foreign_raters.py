@@ -15,7 +15,7 @@ import tensorflow as tf
 from dr_keras.config.gin_files import packaged_folder
 from dr_keras.data.formats import reading
 from dr_keras.errors import ArtefactError, DataError
-from dr_keras.serving import artefact, folder, loading, metadata
+from dr_keras.serving import folder, loading
 from dr_keras.serving.loading import load_rater
 
 INDEX = "variables/variables.index"
@@ -328,9 +328,9 @@ def test_a_huge_file_is_not_read(copy, no_graph, monkeypatch):
 
 def test_metadata_that_could_not_be_read_again_is_not_exported():
     with pytest.raises(DataError, match="is an object with 1 keys of 9,437,197 characters"):
-        metadata.describe(None, None, None, {"a b c": "x" * (9 << 20)})
+        folder.describe(None, None, None, {"a b c": "x" * (9 << 20)})
     with pytest.raises(DataError, match="give a dict"):
-        metadata.describe(None, None, None, [1])
+        folder.describe(None, None, None, [1])
 
 
 def test_checksums_are_taken_in_pieces(tmp_path, monkeypatch):
@@ -376,13 +376,13 @@ def test_versions_are_found_by_the_names_they_have(tmp_path, names, highest):
     (tmp_path / "7").touch()  # a file, and a link to nothing
     (tmp_path / "8").symlink_to("nowhere")
     assert loading.find_version(str(tmp_path)) == str(tmp_path / highest)
-    assert max(artefact.versions(tmp_path)) == 8  # not to be taken by the next export
+    assert max(folder.versions(tmp_path)) == 8  # not to be taken by the next export
 
 
 def test_numbers_of_thousands_of_digits_are_no_versions(tmp_path, monkeypatch):
     names = ["9" * 5000, "2"]
-    monkeypatch.setattr(artefact, "names_in", lambda _: names)
-    assert artefact.versions(tmp_path) == [2]
+    monkeypatch.setattr(folder, "names_in", lambda _: names)
+    assert folder.versions(tmp_path) == [2]
 
 
 def test_names_that_are_not_utf8_beside_a_rater(copy):
@@ -392,4 +392,4 @@ def test_names_that_are_not_utf8_beside_a_rater(copy):
     os.rename(odd, os.fsencode(copy) + b"/variables/variables.caf\xe9")
     assert "that its rater.json does not list" in refused(copy)
     open(os.fsencode(copy.parent) + b"/caf\xe9", "wb").close()
-    assert artefact.versions(copy.parent) == [int(copy.name)]
+    assert folder.versions(copy.parent) == [int(copy.name)]

@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.data.tokenizers import byte_tokenizer
-from dr_keras.serving import artefact
-from dr_keras.serving.artefact import versions, write_artefact
+from dr_keras.serving import export
+from dr_keras.serving.export import write_artefact
+from dr_keras.serving.folder import versions
 from dr_keras.serving.loading import load_rater
 from dr_keras.serving.text import TextKind
 
@@ -24,7 +25,7 @@ def test_a_version_is_not_there_while_it_is_written(kind, references, tmp_path, 
         seen.append((versions(tmp_path), len(list(tmp_path.rglob("saved_model.pb")))))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artefact, "_write_warmup", breaks_off)
+    monkeypatch.setattr(export, "_write_warmup", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         write_artefact(kind, tmp_path, references[0])
     assert seen == [([], 1)] and not list(tmp_path.rglob("saved_model.pb"))
@@ -50,5 +51,5 @@ def test_a_version_is_whole_from_the_moment_that_it_has_its_name(
     assert versions(tmp_path) == [1]
     found = load_rater(tmp_path)
     assert found.score_texts(["some text"])["score"].shape == (1,)
-    warm = tmp_path / "1" / artefact.WARMUP
-    assert warm.exists() == artefact.can_warm_up()
+    warm = tmp_path / "1" / export.WARMUP
+    assert warm.exists() == export.can_warm_up()

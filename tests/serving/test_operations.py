@@ -15,7 +15,7 @@ from dr_keras.config.gin_files import packaged_folder
 from dr_keras.corpus_jobs import job, runners
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError
-from dr_keras.serving import artefact, loading, operations
+from dr_keras.serving import export, loading, operations
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
 import gin
@@ -222,10 +222,10 @@ def test_a_rater_that_writes_files_is_loaded_only_when_trusted(writer):
 
 def test_the_second_graph_of_a_rater_is_looked_at_too(tmp_path, model):
     path = shutil.copytree(SHIPPED, tmp_path / "1")
-    seal(path, f"{artefact.CORE_COPY}/saved_model.pb", model.SerializeToString())
+    seal(path, f"{export.CORE_COPY}/saved_model.pb", model.SerializeToString())
     load_rater(path)
     model.meta_graphs[0].graph_def.node.add().op = "ReadFile"
-    seal(path, f"{artefact.CORE_COPY}/saved_model.pb", model.SerializeToString())
+    seal(path, f"{export.CORE_COPY}/saved_model.pb", model.SerializeToString())
     with pytest.raises(ArtefactError, match="core/1/saved_model.pb has operations .* ReadFile"):
         load_rater(path)
 

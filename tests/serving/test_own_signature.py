@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ConfigurationError
-from dr_keras.serving import artefact
-from dr_keras.serving.artefact import write_artefact
+from dr_keras.serving import export
+from dr_keras.serving.export import write_artefact
 from dr_keras.serving.signatures import RaterKind, Signature
 from dr_keras.serving.text import TextKind
 
@@ -35,14 +35,14 @@ def test_one_registration_is_enough(live_rater, references, by_definition, tmp_p
     assert outputs["length"].numpy().tolist() == [2, 5]
     np.testing.assert_allclose(outputs["score"], by_definition(texts), rtol=1e-5)
     assert {"serving_default", "serve_tokens", "serve_tf_examples"} < set(signatures)
-    if artefact.can_warm_up():
-        records = tf.data.TFRecordDataset(f"{path}/{artefact.WARMUP}")
+    if export.can_warm_up():
+        records = tf.data.TFRecordDataset(f"{path}/{export.WARMUP}")
         assert any(b"serve_length" in record.numpy() for record in records)
 
 
 def test_other_kinds_do_not_have_it(live_rater, references):
     kind = TextKind(live_rater, byte_tokenizer(), 16)
-    found = kind.signatures(artefact.References(references[0], references[0]))
+    found = kind.signatures(export.References(references[0], references[0]))
     assert "serve_length" not in found
     assert [name for name, one in found.items() if one.core] == ["serve_tokens"]
 

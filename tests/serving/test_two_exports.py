@@ -6,7 +6,7 @@ import pytest
 
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError
-from dr_keras.serving import artefact
+from dr_keras.serving import folder
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
 
@@ -16,14 +16,14 @@ def beside(monkeypatch):
     """`beside(work)`: `work` is done while the next export is, just before that gets its name."""
 
     def arrange(work):
-        real = artefact.metadata_file.write
+        real = folder.write
 
         def write(*arguments):
-            monkeypatch.setattr(artefact.metadata_file, "write", real)
+            monkeypatch.setattr(folder, "write", real)
             work()
             real(*arguments)
 
-        monkeypatch.setattr(artefact.metadata_file, "write", write)
+        monkeypatch.setattr(folder, "write", write)
 
     return arrange
 

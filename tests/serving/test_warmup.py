@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.data.tokenizers import byte_tokenizer
-from dr_keras.serving import artefact
+from dr_keras.serving import export
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
 
@@ -16,7 +16,7 @@ def test_every_request_runs_on_the_artefact_it_came_with(exported, loaded):
     pytest.importorskip("tensorflow_serving", reason="pip install dr_keras[serving] brings it")
     from tensorflow_serving.apis import prediction_log_pb2
 
-    records = list(tf.data.TFRecordDataset(os.path.join(exported, artefact.WARMUP)))
+    records = list(tf.data.TFRecordDataset(os.path.join(exported, export.WARMUP)))
     seen = {}
     for record in records:
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
@@ -39,7 +39,7 @@ def test_every_request_runs_on_the_artefact_it_came_with(exported, loaded):
 def test_without_the_messages_there_is_no_file_and_the_rater_loads(
     live_rater, references, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(artefact, "can_warm_up", lambda: False)
+    monkeypatch.setattr(export, "can_warm_up", lambda: False)
     path = export_rater(live_rater, byte_tokenizer(), 16, tmp_path, references[0])
-    assert not os.path.exists(os.path.join(path, artefact.WARMUP))
+    assert not os.path.exists(os.path.join(path, export.WARMUP))
     assert load_rater(path)("short")["score"].dtype == np.float32
