@@ -21,7 +21,7 @@ from dr_keras.config.fitting import (
     is_protocol,
     may_be,
     members_of,
-    methods,
+    reference_fits,
 )
 from dr_keras.config.gin_files import Origin
 from dr_keras.errors import ConfigurationError
@@ -34,37 +34,6 @@ _MOST_NAMES = 5
 _EXAMPLES = {bool: "True", int: "64", float: "0.5"}
 
 Key = tuple[str, str, str]  # scope, complete selector, argument; of a macro: name, MACRO, "value"
-
-
-class ReferenceFitting(Fitting):
-    """Fits gin's references to configurables, too."""
-
-    def look(self, value, wanted, converting: bool):
-        if not isinstance(value, gin_config.ConfigurableReference):
-            return NotImplemented
-        if not any(reference_fits(value, member) for member in members_of(wanted)):
-            raise Misfit(value, wanted)
-        return value
-
-
-def reference_fits(reference, wanted) -> bool:
-    """Whether @name or @name() may be given where `wanted`, which is no union, is asked for."""
-    function = reference.configurable.wrapped
-    result = hints_of(function).get("return", Any)
-    if reference.evaluate:
-        return may_be(result, wanted)
-    kind = typing.get_origin(wanted) or wanted
-    if not decides(kind):
-        return wanted is not None
-    if kind is Callable:
-        arguments = typing.get_args(wanted)
-        return len(arguments) != 2 or may_be(result, arguments[1])
-    if is_protocol(kind):
-        if methods(kind) != {"__call__"}:
-            return False
-        # a class whose instances are what is wanted stands there without its brackets
-        return not (inspect.isclass(function) and may_be(function, kind))
-    return issubclass(kind, type) or isinstance(reference.configurable.wrapper, kind)
 
 
 def suitable_references(wanted) -> list[str]:
@@ -139,7 +108,7 @@ def _annotated(config: dict):
                     yield key, hints[parameter.name], parameter.default
 
 
-class _Check(ReferenceFitting):
+class _Check(Fitting):
     """Fits bindings one after the other.
 
     Attributes:
@@ -265,7 +234,7 @@ def _remedy(misfit: Misfit) -> str:
 
 def _fits(value, wanted) -> bool:
     try:
-        ReferenceFitting().fit(value, wanted)
+        Fitting().fit(value, wanted)
     except Misfit:
         return False
     return True

@@ -1,8 +1,8 @@
 """Whether a value fits an annotation, as far as the annotation can decide it.
 
-The values are those of gin files: literals, and references, which a subclass of `Fitting` looks
-into. What is not decided for certain fits: a class that converts what it is given, a type variable,
-a name that cannot be resolved. Two conversions are made, where nothing else can be meant:
+The values are those of gin files: literals, and references to configurables, whose annotations say
+what they give. What is not decided for certain fits: a class that converts what it is given, a type
+variable, a name that cannot be resolved. Two conversions are made, where nothing else can be meant:
 
     a number without a fraction (64.0, 1e6) for a whole number    64
     text for a whole number of bytes, see `parse_bytes`           '64MB' is 64000000
@@ -129,6 +129,26 @@ def _may_be(result, wanted) -> bool:
         return True
 
 
+def reference_fits(reference, wanted) -> bool:
+    """Whether @name or @name() may be given where `wanted`, which is no union, is asked for."""
+    function = reference.configurable.wrapped
+    result = hints_of(function).get("return", Any)
+    if reference.evaluate:
+        return may_be(result, wanted)
+    kind = typing.get_origin(wanted) or wanted
+    if not decides(kind):
+        return wanted is not None
+    if kind is Callable:
+        arguments = typing.get_args(wanted)
+        return len(arguments) != 2 or may_be(result, arguments[1])
+    if is_protocol(kind):
+        if methods(kind) != {"__call__"}:
+            return False
+        # a class whose instances are what is wanted stands there without its brackets
+        return not (inspect.isclass(function) and may_be(function, kind))
+    return issubclass(kind, type) or isinstance(reference.configurable.wrapper, kind)
+
+
 def _defines(kind: type, name: str) -> bool:
     return any(name in vars(base) for base in kind.__mro__)
 
@@ -224,7 +244,11 @@ class Fitting:
 
     def look(self, value, wanted, converting: bool):
         """What `fit` answers for a value that stands for another one; NotImplemented for others."""
-        return NotImplemented
+        if not isinstance(value, gin_config.ConfigurableReference):
+            return NotImplemented
+        if not any(reference_fits(value, member) for member in members_of(wanted)):
+            raise Misfit(value, wanted)
+        return value
 
     def fit(self, value, wanted, converting: bool = True):
         """The value as `wanted` has it, converted where that is safe.
