@@ -29,8 +29,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.documents import utf8
 from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
-from dr_keras.data.tokenizers.base import utf8
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.serving import metadata as metadata_file
 from dr_keras.serving import schema, windows

@@ -17,7 +17,7 @@ import sysconfig
 import warnings
 
 from dr_keras.data.corpora import base
-from dr_keras.data.documents import Document, make_document, merge_duplicates
+from dr_keras.data.documents import Document, is_unicode, make_document, merge_duplicates
 from dr_keras.errors import ConfigurationError
 import gin
 
@@ -87,7 +87,7 @@ def _read(
                 text = inspect.cleandoc(text)
                 if len(text) < min_characters:
                     skipped["shorter than min_characters"] += 1
-                elif not base.is_unicode(text):
+                elif not is_unicode(text):
                     skipped["invalid Unicode"] += 1
                 else:
                     taken[name] += 1  # one name can be defined twice, as for two platforms

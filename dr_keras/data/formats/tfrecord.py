@@ -68,18 +68,7 @@ def tfrecord_corpus(
     Raises:
       DataError: a path names nothing (at once); a file is damaged, a record malformed (when read).
     """
-    return file_corpus(
-        "tfrecord",
-        path,
-        name,
-        max_documents,
-        feature=feature,
-        id_feature=id_feature,
-        source_feature=source_feature,
-        source=source,
-        compression=compression,
-        on_malformed=on_malformed,
-    )
+    return file_corpus("tfrecord", **locals())
 
 
 class TFRecord(Format):

@@ -4,8 +4,13 @@ To add one: a class that has what `Tokenizer` lists, a gin-configurable function
 a line in `tokenizer_from_config`.
 """
 
-from dr_keras.data.tokenizers.base import PAD_ID, Tokenizer, find_asset
-from dr_keras.data.tokenizers.byte import ByteTokenizer, byte_tokenizer
+from dr_keras.data.tokenizers.base import (
+    PAD_ID,
+    ByteTokenizer,
+    Tokenizer,
+    byte_tokenizer,
+    find_asset,
+)
 from dr_keras.data.tokenizers.subword import (
     SubwordTokenizer,
     sentencepiece_tokenizer,

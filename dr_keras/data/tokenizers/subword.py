@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.tokenizers.base import PAD_ID, asset_config, read_asset, utf8
+from dr_keras.data.documents import utf8
+from dr_keras.data.tokenizers.base import PAD_ID, asset_config, read_asset
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 
