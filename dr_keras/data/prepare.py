@@ -80,8 +80,8 @@ def text_data(
     """
     _same_fractions(corpus, fractions)
     check_choice("text_data.on_overlap", on_overlap, ("stop", "drop"))
-    named = {"outer": outer, "validation": validation, "test": test}
-    named = {part: held_out for part, held_out in named.items() if held_out is not None}
+    held_out = {"outer": outer, "validation": validation, "test": test}
+    named = {part: own for part, own in held_out.items() if own is not None}
     for argument, value in {"corpus": corpus, **named}.items():
         if not isinstance(value, Corpus):
             raise ConfigurationError(
@@ -89,8 +89,8 @@ def text_data(
                 " @jsonl_corpus(); several are joined by @mixture_corpus()."
             )
     documents = split_documents(corpus, fractions)
-    for part, held_out in named.items():
-        documents[part] = merge_duplicates(held_out.documents())
+    for part, own in named.items():
+        documents[part] = merge_duplicates(own.documents())
     if named:
         _separate(documents, on_overlap)
     sizes = ", ".join(f"{part} {len(members)}" for part, members in documents.items())

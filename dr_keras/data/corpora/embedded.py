@@ -163,8 +163,9 @@ def _below(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
 
 def _added(node: ast.expr) -> Iterator[tuple[str, str]]:
     """Yields what numpy documents from outside: add_newdoc("place", "object", text)."""
-    is_call = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "add_newdoc"
-    if not is_call or len(node.args) != 3:
+    if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "add_newdoc":
+        return
+    if len(node.args) != 3:
         return
     try:
         place, thing, text = map(ast.literal_eval, node.args)

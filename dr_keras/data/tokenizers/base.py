@@ -25,7 +25,6 @@ class Tokenizer(Protocol):
     Attributes:
       name: kind of the tokenizer, as `config()["kind"]` has it.
       vocabulary_size: ids are in [0, vocabulary_size).
-      pad_id: always 0.
       end_id: stands between packed documents.
       needs_tensorflow_text: whether a SavedModel with `tensor_encode` inside loads only after
         `import tensorflow_text`.
@@ -36,7 +35,6 @@ class Tokenizer(Protocol):
 
     name: str
     vocabulary_size: int
-    pad_id: int
     end_id: int
     needs_tensorflow_text: bool
     assets: list[str]
@@ -112,7 +110,6 @@ class ByteTokenizer:
 
     name = "byte"
     vocabulary_size = 256 + _FIRST_BYTE
-    pad_id = PAD_ID
     end_id = 1
     needs_tensorflow_text = False
     assets: list[str] = []
