@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dr_keras.data.datasets import check_unique, content_keys, split_rows
+from dr_keras.data.datasets import check_alike, check_unique, content_keys, split_rows
 from dr_keras.data.examples import ExampleSet, Parts, objects
 from dr_keras.data.images.sources import Images, Table, find_images
 from dr_keras.errors import ConfigurationError, DataError
@@ -77,11 +77,8 @@ def image_data(
     train, test = (_first(table, max_images) for table in (images.train, images.test))
     _check(train, f"the train images of {images.name}", classes)
     _check(test, f"the test images of {images.name}", classes)
-    if train.images.shape[1:] != test.images.shape[1:] or train.images.dtype != test.images.dtype:
-        raise DataError(
-            f"{images.name}: train images are {train.images.dtype} {train.images.shape[1:]}, test"
-            f" images {test.images.dtype} {test.images.shape[1:]}: they must be alike."
-        )
+    clean, tested = (_example_set(table, images.name) for table in (train, test))
+    check_alike({"train": clean, "test": tested}, images.name)
     keys = content_keys({"image": train.images})
     shares = {"train": 1 - outer - validation, "outer": outer, "validation": validation, "test": 0}
     rows = split_rows(keys, shares)
@@ -90,13 +87,12 @@ def image_data(
     if repeated.any():
         _logger.info("%d train images are test images too: left out", int(repeated.sum()))
     rows = {part: chosen[~repeated[chosen]] for part, chosen in rows.items()}
-    clean = _example_set(train, images.name)
     features, known = _corrupt(train, classes, corruptions, seed)
     parts = {
         "train": _example_set(train, images.name, features, known).take(rows["train"], "train"),
         "outer": clean.take(rows["outer"], "outer"),
         "validation": clean.take(rows["validation"], "validation"),
-        "test": _example_set(test, images.name).take(slice(None), "test"),
+        "test": dataclasses.replace(tested, name="test"),
     }
     for part, examples in parts.items():
         if not len(examples):
