@@ -28,8 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.images.corruption import pixel_noise
-from dr_keras.data.images.parts import image_data
+from dr_keras.data.images.parts import image_data, pixel_noise
 from dr_keras.data.images.sources import Images, table
 from dr_keras.data.streams import BatchStream
 from dr_keras.meta.optimizers import adam

@@ -20,7 +20,7 @@ from sklearn.preprocessing import normalize
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.selection import Selection, folds_of, select_by_score
-from dr_keras.data.tokenizers.base import utf8
+from dr_keras.data.documents import utf8
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal
 from dr_keras.training.metrics import area_under_curve

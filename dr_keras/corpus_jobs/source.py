@@ -18,13 +18,12 @@ import tensorflow as tf
 from dr_keras.corpus_jobs.identity import Fingerprint, InputFile, input_files
 from dr_keras.corpus_jobs.plan import Piece, Shard, plan
 from dr_keras.data.corpora.base import Corpus
-from dr_keras.data.documents import Document, fingerprint
+from dr_keras.data.documents import Document, fingerprint, utf8, utf8_size
 from dr_keras.data.formats.base import FORMATS, Format, Part, Record
 from dr_keras.data.formats.own_outputs import paths_of
 from dr_keras.data.formats.records import fields_of, identifying
 from dr_keras.data.formats.writing import Lines
 from dr_keras.data.prepare import corpus_from_path, find_corpus_files
-from dr_keras.data.tokenizers.base import utf8, utf8_size
 from dr_keras.errors import ConfigurationError, DataError
 
 _FOLDER = "documents"  # of the pieces, below that of the job

@@ -20,12 +20,11 @@ import tensorflow as tf
 from dr_keras.corpus_jobs.identity import Fingerprint, digest
 from dr_keras.corpus_jobs.plan import Shard
 from dr_keras.data.corpora.base import Malformed
-from dr_keras.data.documents import Document
+from dr_keras.data.documents import Document, utf8_size
 from dr_keras.data.formats.base import Record
 from dr_keras.data.formats.reading import SeekableFile
 from dr_keras.data.formats.records import read_records
 from dr_keras.data.formats.writing import GFileWriter, Lines, Output
-from dr_keras.data.tokenizers.base import utf8_size
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
 from dr_keras.rating.rules import Deciding, reason_to_drop

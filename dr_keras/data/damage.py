@@ -16,7 +16,7 @@ import numpy as np
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.damage_kinds import KINDS
 from dr_keras.data.documents import Document, content_key, merge_duplicates
-from dr_keras.data.splits import PARTS, part_of, split_fractions, unit_hash
+from dr_keras.data.splits import PARTS, PROTECTION, part_of, split_fractions, unit_hash
 from dr_keras.errors import ConfigurationError
 import gin
 
@@ -93,9 +93,8 @@ class DamagedCorpus(Corpus):
     """See `damaged_corpus`; `fractions` are the shares of the parts it was made for."""
 
     def __init__(self, name: str, corpus: Corpus, **settings: Any):
-        super().__init__(name, self._passages, settings)
+        super().__init__(name, self._passages, settings, weights=corpus.weights)
         self.fractions: dict[str, float] = settings["fractions"]
-        self.weights = corpus.weights
         self._corpus = corpus
         self._options = settings
         self._summary: dict[str, Any] = {}
@@ -157,9 +156,6 @@ class DamagedCorpus(Corpus):
                 )
 
 
-_PROTECTION = ("test", "validation", "outer", "train")
-
-
 def _distinct(
     passages: Iterator[tuple[int, Document]],
     fractions: Mapping[str, float],
@@ -172,13 +168,13 @@ def _distinct(
     for k, passage in passages:
         content = content_key(_straight(passage.text))
         # The last two make the choice among copies in a part independent of the corpus' order.
-        rank = (_PROTECTION.index(part_of(passage.key, fractions)), passage.key, k)
+        rank = (PROTECTION.index(part_of(passage.key, fractions)), passage.key, k)
         best[content] = min(rank, best.get(content, rank))
         total[content] += passage.count
         listed.append((content, rank, passage))
     for content, rank, passage in listed:
         if rank == best[content]:
-            yield _PROTECTION[rank[0]], rank[2], dataclasses.replace(passage, count=total[content])
+            yield PROTECTION[rank[0]], rank[2], dataclasses.replace(passage, count=total[content])
         elif rank[0] == best[content][0]:
             skipped["passage repeated within its part (merged)"] += 1
         else:

@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.data.examples import ExampleSet, Parts, objects
 from dr_keras.data.splits import PARTS, part_of, split_fractions
 from dr_keras.errors import ConfigurationError, DataError
 import gin
@@ -112,8 +112,7 @@ def examples_from_dataset(
     columns = {key: np.concatenate([step[key] for step in steps]) for key in steps[0]}
     ids = _strings(columns.pop(id_feature))
     check_unique(ids, f"'{name}'")
-    origin = corpus_name or name
-    sources = np.array([origin] * count, object)
+    corpora = sources = objects([corpus_name or name] * count)
     if source_feature:
         sources = _strings(columns.pop(source_feature))
     labels = {key: columns.pop(key) for key in known}
@@ -124,7 +123,6 @@ def examples_from_dataset(
     }
     for key, values in features.items():
         _check_finite(key, values, ids, name)
-    corpora = np.array([origin] * count, object)
     return ExampleSet(features, ids, sources, corpora, labels, render=render, name=name)
 
 
@@ -142,7 +140,7 @@ def content_keys(features: Mapping[str, np.ndarray]) -> list[str]:
 
 def split_rows(keys: Sequence[str], fractions: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Part -> its row numbers, int [N_part], ascending, by `splits.part_of`."""
-    found = np.array([part_of(key, fractions) for key in keys], object)
+    found = objects(part_of(key, fractions) for key in keys)
     return {part: np.flatnonzero(found == part) for part in PARTS}
 
 
@@ -236,5 +234,4 @@ def _check_finite(key: str, values: np.ndarray, ids: np.ndarray, name: str) -> N
 
 def _strings(values: np.ndarray) -> np.ndarray:
     """Bytes and numbers as texts, object [N]."""
-    texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
-    return np.array(texts, object)
+    return objects(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)

@@ -45,18 +45,14 @@ class Document:
     corpus: str = ""
 
 
-def normalise(text: str) -> str:
-    """Returns `text` in NFKC with each run of white space as one space and none at the ends."""
-    if not text.isascii():  # NFKC leaves ASCII alone, and most text is ASCII
-        text = unicodedata.normalize("NFKC", text)
-    return _WHITESPACE.sub(" ", text).strip()
-
-
 def _normalised_chunks(text: str) -> Iterator[str]:
-    """What `normalise` returns, piece by piece, so that a large text has no second copy."""
+    """A text in NFKC with each run of white space as one space and none at the ends.
+
+    It comes piece by piece, so that a large text has no second copy.
+    """
     written = spaced = False
     for chunk in _chunks_for_nfkc(text):
-        if not chunk.isascii():
+        if not chunk.isascii():  # NFKC leaves ASCII alone, and most text is ASCII
             chunk = unicodedata.normalize("NFKC", chunk)
         spaced = spaced or chunk[:1].isspace()
         if not chunk or chunk.isspace():
@@ -78,6 +74,31 @@ def pieces(text: str) -> Iterator[str]:
     """A text in pieces of bounded length, for what would otherwise copy a large one as a whole."""
     for start in range(0, len(text), _CHUNK):
         yield text[start : start + _CHUNK]
+
+
+def utf8(text: str | bytes) -> bytes:
+    """UTF-8 bytes of a text. Lone surrogates, which UTF-8 cannot hold, become question marks."""
+    return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+
+
+def utf8_size(text: str) -> int:
+    """The number of bytes of `utf8(text)`, for which a large text is not copied."""
+    return len(text) if text.isascii() else sum(len(utf8(piece)) for piece in pieces(text))
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: JSON can smuggle in lone surrogates."""
+    try:
+        for piece in () if text.isascii() else pieces(text):
+            piece.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def decode(raw: bytes | bytearray) -> str:
+    """Decodes UTF-8; a byte order mark is dropped. Raises UnicodeDecodeError."""
+    return raw.decode("utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8")
 
 
 def update_digest(digest: "hashlib._Hash", text: str) -> None:

@@ -5,16 +5,15 @@ streams, to the meta-trainer and to the evaluation.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import functools
 import hashlib
 
 import numpy as np
 
+from dr_keras.data.splits import PARTS
 from dr_keras.errors import DataError
-
-PART_NAMES = ("train", "outer", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,8 +128,8 @@ class Parts:
     test: ExampleSet
 
     def items(self) -> list[tuple[str, ExampleSet]]:
-        """(part name, examples) in the order of `PART_NAMES`."""
-        return [(name, getattr(self, name)) for name in PART_NAMES]
+        """(part name, examples) in the order of `splits.PARTS`."""
+        return [(name, getattr(self, name)) for name in PARTS]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -139,6 +138,11 @@ class Parts:
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def objects(values: Iterable) -> np.ndarray:
+    """An object array [N]; numpy's own texts would all be as wide as the longest of them."""
+    return np.array(list(values), object)
+
+
 def document_ids(examples: ExampleSet) -> np.ndarray:
     """The document of every example, object [N]: its id without the window's number."""
-    return np.array([str(i).rpartition("#")[0] or str(i) for i in examples.ids], object)
+    return objects(str(i).rpartition("#")[0] or str(i) for i in examples.ids)

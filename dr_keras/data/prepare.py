@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 import logging
 
-from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.corpora.base import Corpus, check_choice
 from dr_keras.data.documents import Document, merge_duplicates
 from dr_keras.data.examples import Parts
 from dr_keras.data.formats.base import FORMATS
 from dr_keras.data.formats.kinds import TEXT
 from dr_keras.data.formats.listing import Found, Paths, default_name, list_corpus
-from dr_keras.data.splits import PARTS, part_of, split_fractions
+from dr_keras.data.splits import PARTS, PROTECTION, part_of, split_fractions
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import window_documents
 from dr_keras.errors import ConfigurationError, DataError
@@ -79,10 +79,9 @@ def text_data(
       DataError: parts overlap, or one of them has no examples.
     """
     _same_fractions(corpus, fractions)
-    if on_overlap not in ("stop", "drop"):
-        raise ConfigurationError(f"on_overlap must be 'stop' or 'drop', not {on_overlap!r}.")
-    named = {"outer": outer, "validation": validation, "test": test}
-    named = {part: held_out for part, held_out in named.items() if held_out is not None}
+    check_choice("text_data.on_overlap", on_overlap, ("stop", "drop"))
+    held_out = {"outer": outer, "validation": validation, "test": test}
+    named = {part: own for part, own in held_out.items() if own is not None}
     for argument, value in {"corpus": corpus, **named}.items():
         if not isinstance(value, Corpus):
             raise ConfigurationError(
@@ -90,8 +89,8 @@ def text_data(
                 " @jsonl_corpus(); several are joined by @mixture_corpus()."
             )
     documents = split_documents(corpus, fractions)
-    for part, held_out in named.items():
-        documents[part] = merge_duplicates(held_out.documents())
+    for part, own in named.items():
+        documents[part] = merge_duplicates(own.documents())
     if named:
         _separate(documents, on_overlap)
     sizes = ", ".join(f"{part} {len(members)}" for part, members in documents.items())
@@ -124,8 +123,7 @@ def corpus_part(
       part: "train", "outer", "validation" or "test".
       fractions: share of each part; None for `split_fractions()`.
     """
-    if part not in PARTS:
-        raise ConfigurationError(f"corpus_part.part must be one of {PARTS}, not {part!r}.")
+    check_choice("corpus_part.part", part, PARTS)
 
     def read(skipped):
         for document in corpus.documents():
@@ -133,9 +131,8 @@ def corpus_part(
                 yield document
         skipped.update(corpus.skipped)
 
-    selected = Corpus(corpus.name, read, {"part": part, "of": corpus.describe()})
-    selected.weights = corpus.weights
-    return selected
+    settings = {"part": part, "of": corpus.describe()}
+    return Corpus(corpus.name, read, settings, weights=corpus.weights)
 
 
 def corpus_from_path(path: Paths) -> Corpus:
@@ -175,7 +172,7 @@ def _same_fractions(corpus: Corpus, fractions: Mapping[str, float] | None) -> No
 def _separate(documents: dict[str, list[Document]], on_overlap: str) -> None:
     """Makes the parts disjoint by key, in place, or raises DataError about the first overlap."""
     taken: dict[str, str] = {}
-    for part in reversed(PARTS):
+    for part in PROTECTION:
         repeated = [document for document in documents[part] if document.key in taken]
         if repeated and on_overlap == "stop":
             other = taken[repeated[0].key]

@@ -15,9 +15,9 @@ import gin
 
 PARTS = ("train", "outer", "validation", "test")
 
-# Shares are laid out from the most to the least protected part: a border depends only on the
-# shares before it, so a larger outer set takes documents from train and never from test.
-_LAYOUT = ("test", "validation", "outer", "train")
+# From the most to the least protected part. Shares are laid out in this order: a border depends
+# only on the shares before it, so a larger outer set takes documents from train, never from test.
+PROTECTION = PARTS[::-1]
 
 
 @gin.configurable
@@ -30,14 +30,14 @@ def split_fractions(
       ConfigurationError: a share is negative or not finite, or they do not add up to 1.
     """
     fractions = {"train": train, "outer": outer, "validation": validation, "test": test}
-    _borders(tuple(fractions[part] for part in _LAYOUT))
+    _borders(tuple(fractions[part] for part in PROTECTION))
     return fractions
 
 
 @functools.lru_cache(maxsize=64)
 def _borders(shares: tuple[float, ...]) -> tuple[float, ...]:
-    """Checks shares given in the order of `_LAYOUT`; returns their running sums."""
-    described = ", ".join(f"{part} {share}" for part, share in zip(_LAYOUT, shares))
+    """Checks shares given in the order of `PROTECTION`; returns their running sums."""
+    described = ", ".join(f"{part} {share}" for part, share in zip(PROTECTION, shares))
     if not all(math.isfinite(share) and share >= 0 for share in shares):
         raise ConfigurationError(
             f"every share of a split must be a number of at least 0, not: {described}"
@@ -76,8 +76,8 @@ def part_of(key: str, fractions: Mapping[str, float] | None = None) -> str:
             f"a split needs exactly the shares {', '.join(PARTS)}; got {', '.join(fractions)}"
         )
     position = unit_hash("part", key)
-    borders = _borders(tuple(fractions[part] for part in _LAYOUT))
-    for part, border in zip(_LAYOUT, borders):
+    borders = _borders(tuple(fractions[part] for part in PROTECTION))
+    for part, border in zip(PROTECTION, borders):
         if position < border:
             return part
     return max(PARTS, key=fractions.__getitem__)  # shares that add up to a hair less than 1

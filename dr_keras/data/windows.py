@@ -7,7 +7,7 @@ import logging
 import numpy as np
 
 from dr_keras.data.documents import Document
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, objects
 from dr_keras.data.tokenizers import PAD_ID, Tokenizer
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -79,7 +79,7 @@ def window_documents(
         )
     else:
         tokens, owners, windows = _cut(encoded, sequence_length, minimum_tokens)
-        level, damage = _levels(documents)[owners], _strings(d.damage for d in documents)[owners]
+        level, damage = _levels(documents)[owners], objects(d.damage for d in documents)[owners]
     left_out = sum(map(len, encoded)) - int((tokens != PAD_ID).sum()) + packing * len(documents)
     _logger.info(
         "%s: %d windows from %d documents; %d tokens in windows below minimum_tokens left out",
@@ -87,9 +87,9 @@ def window_documents(
     )  # fmt: skip
     return ExampleSet(
         features={"tokens": tokens},
-        ids=_strings(f"{documents[d].id}#{k}" for d, k in zip(owners.tolist(), windows.tolist())),
-        sources=_strings(d.source for d in documents)[owners],
-        corpora=_strings(d.corpus for d in documents)[owners],
+        ids=objects(f"{documents[d].id}#{k}" for d, k in zip(owners.tolist(), windows.tolist())),
+        sources=objects(d.source for d in documents)[owners],
+        corpora=objects(d.corpus for d in documents)[owners],
         labels={"level": level, "damage": damage, **labels},
         weights=dict(weights) if weights is not None else None,
         render=functools.partial(render_tokens, tokenizer),
@@ -157,7 +157,7 @@ def _pack(
         held = last - first + 1
         parts.append((tokens, members[first], level.astype(np.float32), held, damage))
     tokens, owners, level, held = (np.concatenate(columns) for columns in list(zip(*parts))[:4])
-    damage = _strings(kind for part in parts for kind in part[4])
+    damage = objects(kind for part in parts for kind in part[4])
     return tokens, owners, _position_in_run(owners), level, damage, held
 
 
@@ -172,14 +172,6 @@ def _position_in_run(values: np.ndarray) -> np.ndarray:
 def _levels(documents: Sequence[Document]) -> np.ndarray:
     levels = [np.nan if document.level is None else document.level for document in documents]
     return np.array(levels, np.float32)
-
-
-def _strings(values: Iterable[str | None]) -> np.ndarray:
-    """An object array [N]; np.array would make a fixed-width one and copy the longest N times."""
-    values = list(values)
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
 
 
 def _require_distinct_ids(documents: Sequence[Document], name: str) -> None:

@@ -29,8 +29,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.documents import utf8
 from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
-from dr_keras.data.tokenizers.base import utf8
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.serving import folder, schema, windows
 from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of

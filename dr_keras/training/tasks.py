@@ -19,7 +19,7 @@ import json
 import numpy as np
 
 from dr_keras.data.corpora import base
-from dr_keras.data.corpora.tfds import check_split, find_builder, is_prepared
+from dr_keras.data.corpora.tfds import check_prepared, find_builder, read_examples
 from dr_keras.data.formats.listing import Paths, find_files
 from dr_keras.data.formats.reading import read_lines, stem
 from dr_keras.data.splits import unit_hash
@@ -216,19 +216,10 @@ def tfds_task(
             f"tfds_task.name is {name!r}: TFDS has {', '.join(_TFDS)}; give others as files with"
             " jsonl_task."
         )
-    import tensorflow_datasets as tfds  # seconds that only those who use it should pay
-
     data_set, convert = _TFDS[name]
     builder = find_builder(data_set, data_dir)
-    if not is_prepared(builder):
-        if not download:
-            raise DataError(
-                f"TFDS data set {data_set!r} is not prepared in {builder.data_path}; set"
-                " tfds_task.data_dir to where it is, or tfds_task.download = True"
-            )
-        builder.download_and_prepare()
-    check_split(builder, data_set, split)
-    records = tfds.as_numpy(builder.as_dataset(split=split))
+    check_prepared("tfds_task", builder, data_set, [split], download)
+    records = read_examples("tfds_task", builder, data_set, split)
     questions = [
         make_question(convert(_rows(record)), f"{data_set}, record {number}")
         for number, record in enumerate(records, 1)

@@ -3,8 +3,8 @@
 All that a new format takes is here: an `import toy_format` line in a gin file brings it.
 """
 
-from dr_keras.data.corpora.base import Malformed, decode
-from dr_keras.data.documents import make_document
+from dr_keras.data.corpora.base import Malformed
+from dr_keras.data.documents import decode, make_document
 from dr_keras.data.formats.base import LineFormat, parsed, register
 from dr_keras.data.formats.reading import read_lines, stem
 from dr_keras.data.formats.records import file_corpus

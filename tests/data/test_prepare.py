@@ -122,7 +122,7 @@ def test_documents_below_the_minimum_leave_a_part_empty():
 def test_settings_that_are_no_corpus_or_unknown_are_refused():
     with pytest.raises(ConfigurationError, match=r"text_data.outer is \['x'\], which is no corpus"):
         prepare(corpus_of(texts("a")), outer=["x"])
-    with pytest.raises(ConfigurationError, match="on_overlap must be 'stop' or 'drop', not 'keep'"):
+    with pytest.raises(ConfigurationError, match="on_overlap must be one of 'stop', 'drop', not"):
         prepare(corpus_of(texts("a")), on_overlap="keep")
     with pytest.raises(ConfigurationError, match="corpus_part.part must be one of"):
         corpus_part(corpus_of(texts("a")), "rest")

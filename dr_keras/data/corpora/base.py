@@ -5,12 +5,12 @@ A corpus is a name and a function that reads documents. To add one, write a func
 """
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import math
 from typing import Any
 
-from dr_keras.data.documents import Document, make_document, pieces
+from dr_keras.data.documents import Document, decode, make_document
 from dr_keras.errors import ConfigurationError, DataError
 
 ON_MALFORMED = ("stop", "skip")
@@ -27,28 +27,27 @@ class Corpus:
       weights: corpus name -> share of the examples drawn, or None: as they come (see mixtures).
     """
 
-    weights: dict[str, float] | None = None
-
     def __init__(
         self,
         name: str,
         read: Reader,
         settings: dict[str, Any] | None = None,
         max_documents: int | None = None,
+        weights: Mapping[str, float] | None = None,
     ):
         """Args:
         name: not empty.
         read: called with a counter of skipped records, yields documents.
         settings: JSON-able facts for `describe`.
         max_documents: stop after so many; None for all.
+        weights: see the class.
         """
         if not name:
             raise ConfigurationError("a corpus needs a name that is not empty")
-        if max_documents is not None and max_documents < 1:
-            raise ConfigurationError(
-                f"max_documents of corpus {name!r} must be at least 1, not {max_documents}"
-            )
+        if max_documents is not None:
+            check_at_least(f"max_documents of corpus {name!r}", max_documents)
         self.name = name
+        self.weights = weights
         self.skipped: collections.Counter[str] = collections.Counter()
         self._read = read
         self._settings = dict(settings or {})
@@ -89,19 +88,17 @@ def _shortened(paths: list[str]) -> str:
     return ", ".join(paths[:3]) + more
 
 
-def require_documents(documents: Iterable[Document], what: str) -> list[Document]:
-    """Returns the documents as a list; DataError naming `what` if there are none."""
-    documents = list(documents)
-    if not documents:
-        raise DataError(f"{what} holds no documents; give it a corpus with text in it")
-    return documents
-
-
 def check_choice(setting: str, value: Any, choices: Iterable[Any]) -> None:
     """Raises ConfigurationError unless the value of a setting is one of the choices."""
     if value not in choices:
         listed = ", ".join(map(repr, choices))
         raise ConfigurationError(f"{setting} must be one of {listed}, not {value!r}")
+
+
+def check_at_least(setting: str, value: float, least: float = 1) -> None:
+    """Raises ConfigurationError unless the value of a setting is as large as it must be."""
+    if not value >= least:
+        raise ConfigurationError(f"{setting} must be at least {least}, not {value}")
 
 
 class Malformed(Exception):
@@ -125,11 +122,6 @@ class Malformed(Exception):
             f"{place}: {self.reason}{detail}; {self.remedy}, or leave such records out with"
             f' {setting}="skip"'
         )
-
-
-def decode(raw: bytes | bytearray) -> str:
-    """Decodes UTF-8; a byte order mark is dropped. Raises UnicodeDecodeError."""
-    return raw.decode("utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8")
 
 
 def decoded_document(
@@ -166,13 +158,3 @@ def identity_text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"it is a {type(value).__name__}")
     return str(value)
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text can be written as UTF-8: JSON can smuggle in lone surrogates."""
-    try:
-        for piece in () if text.isascii() else pieces(text):
-            piece.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -17,7 +17,7 @@ import sysconfig
 import warnings
 
 from dr_keras.data.corpora import base
-from dr_keras.data.documents import Document, make_document, merge_duplicates
+from dr_keras.data.documents import Document, is_unicode, make_document, merge_duplicates
 from dr_keras.errors import ConfigurationError
 import gin
 
@@ -87,7 +87,7 @@ def _read(
                 text = inspect.cleandoc(text)
                 if len(text) < min_characters:
                     skipped["shorter than min_characters"] += 1
-                elif not base.is_unicode(text):
+                elif not is_unicode(text):
                     skipped["invalid Unicode"] += 1
                 else:
                     taken[name] += 1  # one name can be defined twice, as for two platforms
@@ -163,8 +163,9 @@ def _below(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
 
 def _added(node: ast.expr) -> Iterator[tuple[str, str]]:
     """Yields what numpy documents from outside: add_newdoc("place", "object", text)."""
-    is_call = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "add_newdoc"
-    if not is_call or len(node.args) != 3:
+    if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "add_newdoc":
+        return
+    if len(node.args) != 3:
         return
     try:
         place, thing, text = map(ast.literal_eval, node.args)

@@ -99,8 +99,7 @@ class MixtureCorpus(Corpus):
     """See `mixture_corpus`; `weights` add up to 1 and go by `Document.corpus`."""
 
     def __init__(self, name: str, corpora: list[Corpus], weights: dict[str, float] | None):
-        super().__init__(name, self._documents)
-        self.weights = weights
+        super().__init__(name, self._documents, weights=weights)
         self._corpora = corpora
 
     def describe(self) -> dict[str, Any]:
@@ -154,6 +153,5 @@ def sampled_corpus(
                 skipped["not in the sample"] += 1
         skipped.update(corpus.skipped)
 
-    sample = Corpus(name or corpus.name, read, {"share": share, "of": corpus.describe()})
-    sample.weights = corpus.weights
-    return sample
+    settings = {"share": share, "of": corpus.describe()}
+    return Corpus(name or corpus.name, read, settings, weights=corpus.weights)

@@ -1,7 +1,7 @@
 """TensorFlow Datasets: by name, or by the directory of a prepared data set."""
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import difflib
 import functools
 from typing import Any
@@ -52,13 +52,7 @@ def tfds_corpus(
     builder = find_builder(name, data_dir)
     config = builder.builder_config.name if builder.builder_config else None
     full_name = f"{builder.name}/{config}" if config else builder.name
-    if is_prepared(builder):
-        check_split(builder, full_name, split)
-    elif not download:
-        raise DataError(
-            f"TFDS data set {full_name!r} is not prepared in {builder.data_path}; set "
-            "tfds_corpus.data_dir to where it is, or tfds_corpus.download = True"
-        )
+    check_prepared("tfds_corpus", builder, full_name, [split], download)
     _check_feature(builder, full_name, text_feature, (np.bytes_, np.str_, np.object_))
     if id_feature not in (None, "tfds_id"):
         identities = (np.bytes_, np.str_, np.object_, np.integer)
@@ -88,12 +82,32 @@ def find_builder(name: str, data_dir: str | None) -> Any:
         raise DataError(f"TFDS data set {name!r} cannot be used: {error}") from error
 
 
-def is_prepared(builder: Any) -> bool:
-    """Whether the data set lies in the builder's directory."""
+def _is_prepared(builder: Any) -> bool:
     return tf.io.gfile.exists(str(builder.data_path))
 
 
-def check_split(builder: Any, full_name: str, split: str) -> None:
+def check_prepared(
+    caller: str, builder: Any, full_name: str, splits: Iterable[str], download: bool
+) -> None:
+    """DataError unless the data set is there and has the splits, or may be downloaded later.
+
+    Args:
+      caller: the configurable whose `data_dir` and `download` the message names.
+      builder, full_name: of the data set.
+      splits: each a split, or a part of one.
+      download: whether it may be absent.
+    """
+    if _is_prepared(builder):
+        for split in splits:
+            _check_split(builder, full_name, split)
+    elif not download:
+        raise DataError(
+            f"TFDS data set {full_name!r} is not prepared in {builder.data_path}; set "
+            f"{caller}.data_dir to where it is, or {caller}.download = True"
+        )
+
+
+def _check_split(builder: Any, full_name: str, split: str) -> None:
     """DataError, with the splits there are, unless `split` is one or a part of one."""
     try:
         builder.info.splits[split]
@@ -122,6 +136,46 @@ def _check_feature(builder: Any, full_name: str, feature: str, allowed: tuple[ty
         )
 
 
+def read_examples(
+    caller: str, builder: Any, full_name: str, split: str, id: bool = False, **options: Any
+) -> Iterator[dict[str, Any]]:
+    """Yields the examples of a split as NumPy, in order; prepares the data set if it is not there.
+
+    Args:
+      caller, builder, full_name, split: see `check_prepared`.
+      id: whether examples have a "tfds_id".
+      options: further arguments of TFDS' `as_dataset`.
+
+    Raises:
+      DataError: no such split, or damaged files; or preparing needs a package that is absent.
+    """
+    import tensorflow_datasets as tfds
+
+    if not _is_prepared(builder):
+        try:
+            builder.download_and_prepare()
+        except ImportError as error:  # many data sets need packages that TFDS does not install
+            raise DataError(
+                f"preparing TFDS data set {full_name!r} needs a Python package that is not "
+                f"installed ({error}); install it, or set {caller}.data_dir to where the data "
+                "set is prepared"
+            ) from error
+    _check_split(builder, full_name, split)
+    number = 0
+    try:
+        config = tfds.ReadConfig(add_tfds_id=id)
+        found = builder.as_dataset(split=split, shuffle_files=False, read_config=config, **options)
+        for example in found.as_numpy_iterator():
+            number += 1
+            yield example
+    except (tf.errors.OpError, OSError) as error:
+        why = reason(error) if isinstance(error, tf.errors.OpError) else error
+        raise DataError(
+            f"TFDS data set {full_name!r}, split {split!r}, record {number + 1}: its files are"
+            f" damaged, cut short or gone ({why}); prepare it again"
+        ) from error
+
+
 def _read(
     builder: Any,
     full_name: str,
@@ -133,45 +187,21 @@ def _read(
 ) -> Iterator[Document]:
     import tensorflow_datasets as tfds
 
-    if not is_prepared(builder):
-        try:
-            builder.download_and_prepare()
-        except ImportError as error:  # many data sets need packages that TFDS does not install
-            raise DataError(
-                f"preparing TFDS data set {full_name!r} needs a Python package that is not "
-                f"installed ({error}); install it, or set tfds_corpus.data_dir to where the data "
-                "set is prepared"
-            ) from error
-        check_split(builder, full_name, split)
-    place = f"TFDS data set {full_name!r}, split {split!r}"
     stored = [feature for feature in features if feature not in (None, "tfds_id")]
-    number = 0
-    try:
-        examples = builder.as_dataset(
-            split=split,
-            shuffle_files=False,
-            decoders=tfds.decode.PartialDecoding(_nested(stored)),
-            read_config=tfds.ReadConfig(add_tfds_id=features[1] == "tfds_id"),
-        )
-        for example in examples.as_numpy_iterator():
-            number += 1
-            text = _value(example, features[0])
-            identity = None if features[1] is None else _value(example, features[1])
-            try:
-                document = base.decoded_document(text, identity, source)
-            except base.Malformed as found:
-                if on_malformed == "stop":
-                    where = f"{place}, record {number}"
-                    raise found.error(where, "tfds_corpus.on_malformed") from found
-                skipped[found.reason] += 1
-            else:
-                yield document
-    except (tf.errors.OpError, OSError) as error:
-        why = reason(error) if isinstance(error, tf.errors.OpError) else error
-        raise DataError(
-            f"{place}, record {number + 1}: its files are damaged, cut short or gone ({why}); "
-            "prepare it again"
-        ) from error
+    decoders = tfds.decode.PartialDecoding(_nested(stored))
+    with_id = features[1] == "tfds_id"
+    examples = read_examples("tfds_corpus", builder, full_name, split, with_id, decoders=decoders)
+    for number, example in enumerate(examples, 1):
+        text, identity = (None if name is None else _value(example, name) for name in features)
+        try:
+            document = base.decoded_document(text, identity, source)
+        except base.Malformed as found:
+            if on_malformed == "stop":
+                where = f"TFDS data set {full_name!r}, split {split!r}, record {number}"
+                raise found.error(where, "tfds_corpus.on_malformed") from found
+            skipped[found.reason] += 1
+        else:
+            yield document
 
 
 def _nested(features: list[str]) -> dict[str, Any]:

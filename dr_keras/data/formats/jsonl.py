@@ -5,14 +5,13 @@ import json
 import os
 import shlex
 
-from dr_keras.data.corpora.base import Corpus, Malformed, decode, identity_text, is_unicode
-from dr_keras.data.documents import Document, make_document
+from dr_keras.data.corpora.base import Corpus, Malformed, check_at_least, identity_text
+from dr_keras.data.documents import Document, decode, is_unicode, make_document
 from dr_keras.data.formats.base import LineFormat, Record, parsed
 from dr_keras.data.formats.kinds import bare
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import read_lines, stem
 from dr_keras.data.formats.records import file_corpus
-from dr_keras.errors import ConfigurationError
 import gin
 
 _ABSENT = object()
@@ -51,18 +50,7 @@ def jsonl_corpus(
     Raises:
       DataError: a path names nothing (at once); a line is malformed (when read).
     """
-    return file_corpus(
-        "jsonl",
-        path,
-        name,
-        max_documents,
-        text_field=text_field,
-        id_field=id_field,
-        source_field=source_field,
-        source=source,
-        on_malformed=on_malformed,
-        max_line_bytes=max_line_bytes,
-    )
+    return file_corpus("jsonl", **locals())
 
 
 class Jsonl(LineFormat):
@@ -89,10 +77,7 @@ class Jsonl(LineFormat):
         return refused
 
     def check(self, fields):
-        if fields["max_line_bytes"] < 1:
-            raise ConfigurationError(
-                f"jsonl_corpus.max_line_bytes must be at least 1, not {fields['max_line_bytes']}"
-            )
+        check_at_least("jsonl_corpus.max_line_bytes", fields["max_line_bytes"])
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed | None]:
         source = fields["source"] or stem(part.path)

@@ -54,17 +54,7 @@ def parquet_corpus(
       DataError: a path names nothing (at once); a file is damaged or has no such column, a row is
         malformed (when read).
     """
-    return file_corpus(
-        "parquet",
-        path,
-        name,
-        max_documents,
-        text_column=text_column,
-        id_column=id_column,
-        source_column=source_column,
-        source=source,
-        on_malformed=on_malformed,
-    )
+    return file_corpus("parquet", **locals())
 
 
 class Parquet(Format):
@@ -99,7 +89,7 @@ class Parquet(Format):
                 use_threads=part.size is None or part.size > _SMALL,
             )
             for batch in batches:
-                texts, identities, sources = _read_columns(part.path, batch, columns)
+                texts, identities, sources = (_values(batch, place) for place in places)
                 texts.reverse()  # taken from its end, so that no text is held once it is decoded
                 for row, (identity, source) in enumerate(zip(identities, sources)):
                     yield parsed(
@@ -187,8 +177,8 @@ def _stored(path: str) -> tuple[pyarrow.Schema, dict]:
 
 def _find_columns(
     path: str, schema: pyarrow.Schema, columns: tuple[str, str | None, str | None]
-) -> list[tuple[int, list[str]] | None]:
-    """Returns, for text, id and source, (number of the column, names of fields within); or None.
+) -> list[tuple[str, list[str]] | None]:
+    """Returns, for text, id and source, (name of the column, names of fields within); or None.
 
     Raises:
       DataError: there is no text, a name stands for two columns, or a type does not fit.
@@ -208,7 +198,7 @@ def _find_columns(
 
 def _find_column(
     path: str, schema: pyarrow.Schema, column: str, setting: str
-) -> tuple[int, list[str]] | None:
+) -> tuple[str, list[str]] | None:
     name, inner = column, []
     if column not in schema.names:  # a column that is written like the path comes first
         name, *inner = column.split(".")
@@ -229,7 +219,7 @@ def _find_column(
     plain = kind.value_type if types.is_dictionary(kind) else kind
     is_id = setting.endswith("id_column")
     if _is_textual(plain) or (is_id and (types.is_integer(plain) or types.is_float64(plain))):
-        return places[0], inner
+        return name, inner
     fields = kind.names if types.is_struct(kind) else []
     meant = f", such as {f'{column}.{fields[0]}'!r} of its fields" if fields else ""
     raise DataError(
@@ -247,22 +237,13 @@ def _is_textual(kind: pyarrow.DataType) -> bool:
     )  # fmt: skip
 
 
-def _read_columns(
-    path: str, batch: pyarrow.RecordBatch, columns: tuple[str, str | None, str | None]
-) -> list[list]:
-    """Returns text, id and source of the rows of a batch; None for what is null or no column."""
-    values = []
-    for place in _find_columns(path, batch.schema, columns):
-        if place is None:
-            values.append([None] * batch.num_rows)
-            continue
-        number, inner = place
-        array = batch.column(number)
-        values.append(_values(pyarrow.compute.struct_field(array, inner) if inner else array))
-    return values
-
-
-def _values(array: pyarrow.Array) -> list:
+def _values(batch: pyarrow.RecordBatch, place: tuple[str, list[str]] | None) -> list:
+    """The text, id or source of the rows of a batch; None for what is null or no column."""
+    if place is None:
+        return [None] * batch.num_rows
+    name, inner = place
+    array = batch.column(name)
+    array = pyarrow.compute.struct_field(array, inner) if inner else array
     if pyarrow.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pyarrow.types.is_integer(array.type) or pyarrow.types.is_float64(array.type):

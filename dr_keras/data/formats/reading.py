@@ -167,10 +167,9 @@ def read_chunks(
     Raises:
       DataError: the file cannot be read, or is not whole as compressed data.
     """
-    check_name(path)
     kind = ""
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with SeekableFile(path) as file:
             if decompress:
                 kind = compression_of(path, file.read(HEAD_BYTES))
             if decompress or start:
@@ -298,7 +297,7 @@ def _decompressed(file: Any, compression: str, size: int) -> Iterator[bytes]:
     if compression == "gzip":
         stream = gzip.GzipFile(fileobj=file)
     elif compression == "zstd":
-        stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(_Raw(file), "r"), "zstd")
+        stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd")
     else:
         raise OSError(f"{compression} is read in TFRecord files only")
     while chunk := stream.read(size):
@@ -321,17 +320,3 @@ def _bz2(file: Any, size: int) -> Iterator[bytes]:
         if chunk := stream.decompress(data, size):
             yield chunk
         data = b""
-
-
-class _Raw(io.RawIOBase):
-    """A file of `tf.io.gfile` with the attributes that pyarrow asks for."""
-
-    def __init__(self, file: Any):
-        super().__init__()
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)

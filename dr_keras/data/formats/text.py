@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 import os
 
-from dr_keras.data.corpora.base import Corpus, Malformed, decode
-from dr_keras.data.documents import Document, make_document
+from dr_keras.data.corpora.base import Corpus, Malformed, check_at_least
+from dr_keras.data.documents import Document, decode, make_document
 from dr_keras.data.formats.base import Format, Record, parsed
 from dr_keras.data.formats.kinds import TEXT
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import read_lines, stem
 from dr_keras.data.formats.records import file_corpus
-from dr_keras.errors import ConfigurationError
 import gin
 
 
@@ -40,17 +39,7 @@ def text_corpus(
     Raises:
       DataError: a path names nothing (at once); a document is malformed (when read).
     """
-    return file_corpus(
-        "text",
-        path,
-        name,
-        max_documents,
-        tuple(suffixes),
-        split_on_blank_lines=split_on_blank_lines,
-        source=source,
-        on_malformed=on_malformed,
-        max_document_bytes=max_document_bytes,
-    )
+    return file_corpus("text", **locals())
 
 
 class Text(Format):
@@ -64,11 +53,7 @@ class Text(Format):
     has_records = False
 
     def check(self, fields):
-        if fields["max_document_bytes"] < 1:
-            raise ConfigurationError(
-                "text_corpus.max_document_bytes must be at least 1, not"
-                f" {fields['max_document_bytes']}"
-            )
+        check_at_least("text_corpus.max_document_bytes", fields["max_document_bytes"])
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
         folder = os.path.basename(os.path.dirname(os.path.abspath(part.path)))

@@ -11,17 +11,9 @@ import tensorflow as tf
 
 from dr_keras.data.corpora.base import Corpus, Malformed, check_choice, decoded_document
 from dr_keras.data.documents import Document
+from dr_keras.data.formats import reading
 from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed
 from dr_keras.data.formats.listing import Paths
-from dr_keras.data.formats.reading import (
-    HEAD_BYTES,
-    SUFFIXES,
-    compression_of,
-    head,
-    read_chunks,
-    reason,
-    stem,
-)
 from dr_keras.data.formats.records import file_corpus
 from dr_keras.data.formats.writing import Output
 from dr_keras.errors import DataError
@@ -68,18 +60,7 @@ def tfrecord_corpus(
     Raises:
       DataError: a path names nothing (at once); a file is damaged, a record malformed (when read).
     """
-    return file_corpus(
-        "tfrecord",
-        path,
-        name,
-        max_documents,
-        feature=feature,
-        id_feature=id_feature,
-        source_feature=source_feature,
-        source=source,
-        compression=compression,
-        on_malformed=on_malformed,
-    )
+    return file_corpus("tfrecord", **locals())
 
 
 class TFRecord(Format):
@@ -116,7 +97,7 @@ class TFRecord(Format):
         check_choice("tfrecord_corpus.compression", fields["compression"], COMPRESSIONS)
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
-        source = fields["source"] or stem(part.path)
+        source = fields["source"] or reading.stem(part.path)
         for record in self._records(part.path, fields["compression"]):
             yield parsed(_document, record, fields, source, whole=record if whole else None)
 
@@ -125,13 +106,13 @@ class TFRecord(Format):
 
     def output(self, path, temporary, like, fields):
         compression = self._compression(like, fields["compression"])
-        final = f"{path}.tfrecord{SUFFIXES[compression.lower()]}"
+        final = f"{path}.tfrecord{reading.SUFFIXES[compression.lower()]}"
         return _TFRecords(final, temporary, compression)
 
     def _stored(self, path: str) -> str:
         """How a file is compressed."""
-        stored = head(path, HEAD_BYTES)
-        return "" if self.is_plain(stored) else compression_of(path, stored)
+        stored = reading.head(path, reading.HEAD_BYTES)
+        return "" if self.is_plain(stored) else reading.compression_of(path, stored)
 
     def _compression(self, path: str, setting: str) -> str:
         """What `tfrecord_corpus.compression` means for a file, as TensorFlow calls it.
@@ -163,7 +144,7 @@ class TFRecord(Format):
             if length != _payload_bytes(path, compression):
                 wrong = "it ends within a record"
         except tf.errors.OpError as error:
-            wrong, cause = reason(error), error
+            wrong, cause = reading.reason(error), error
         if wrong:
             raise DataError(
                 f"{path}, record {number + 1}: the file is cut short, damaged, or not a TFRecord"
@@ -186,7 +167,7 @@ def _payload_bytes(path: str, compression: str) -> int | None:
     if not compression:
         return tf.io.gfile.stat(path).length
     length, inflate = 0, zlib.decompressobj(_ANY_HEADER)
-    for chunk in read_chunks(path, decompress=False):
+    for chunk in reading.read_chunks(path, decompress=False):
         while chunk:
             if inflate.eof:  # gzip files may be joined end to end
                 inflate = zlib.decompressobj(_ANY_HEADER)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.corpora import tfds
+from dr_keras.data.examples import objects
 from dr_keras.errors import DataError
 import gin
 
@@ -117,49 +118,34 @@ def tfds_images(
       DataError: there is no such data set, split or feature, or it is not prepared.
     """
     builder = tfds.find_builder(name, data_dir)
-    if not tfds.is_prepared(builder):
-        if not download:
-            raise DataError(
-                f"TFDS data set {builder.name!r} is not prepared in {builder.data_path}; set"
-                " tfds_images.data_dir to where it is, or tfds_images.download = True"
-            )
-        builder.download_and_prepare()
-    parts = {}
-    for part, split in {"train": train_split, "test": test_split}.items():
-        tfds.check_split(builder, builder.name, split)
-        parts[part] = _read_split(builder, split, image_feature, label_feature, part)
+    splits = {"train": train_split, "test": test_split}
+    tfds.check_prepared("tfds_images", builder, builder.name, splits.values(), download)
+    parts = {
+        part: _read_split(builder, split, image_feature, label_feature, part)
+        for part, split in splits.items()
+    }
     return Images(builder.name, **parts)
 
 
 def _read_split(builder, split, image_feature, label_feature, part) -> Table:
-    import tensorflow_datasets as datasets
-
     where = f"TFDS data set {builder.name!r}, split {split!r}"
     for feature in (image_feature, label_feature):
         if feature not in builder.info.features:
             raise DataError(
                 f"{where} has no feature {feature!r}; it has {sorted(builder.info.features)}"
             )
-    read = builder.as_dataset(
-        split=split, shuffle_files=False, read_config=datasets.ReadConfig(add_tfds_id=True)
-    )
     images, labels, ids = [], [], []
-    try:
-        for example in read.as_numpy_iterator():
-            images.append(example[image_feature])
-            labels.append(example[label_feature])
-            ids.append(example["tfds_id"].decode())
-    except (tf.errors.OpError, OSError) as error:
-        raise DataError(
-            f"{where}: its files are damaged or gone after example {len(images)}; prepare it again"
-        ) from error
+    for example in tfds.read_examples("tfds_images", builder, builder.name, split, id=True):
+        images.append(example[image_feature])
+        labels.append(example[label_feature])
+        ids.append(example["tfds_id"].decode())
     shapes = {image.shape for image in images}
     if len(shapes) != 1:
         raise DataError(
             f"{where} has images of {len(shapes)} shapes, such as {sorted(shapes)[:3]}: resize them"
             " to one (dataset_data takes a tf.data.Dataset of your own)."
         )
-    return table(np.stack(images), np.asarray(labels), where, part, np.array(ids, object))
+    return table(np.stack(images), np.asarray(labels), where, part, objects(ids))
 
 
 def table(
@@ -201,5 +187,5 @@ def table(
     if len(labels) != len(images):
         raise DataError(f"{where}: there are {len(images)} images but {len(labels)} labels.")
     if ids is None:
-        ids = np.array([f"{prefix}-{row}" for row in range(len(images))], object)
+        ids = objects(f"{prefix}-{row}" for row in range(len(images)))
     return Table(images, labels.astype(np.int32), ids)

@@ -4,19 +4,12 @@ To add one: a class that has what `Tokenizer` lists, a gin-configurable function
 a line in `tokenizer_from_config`.
 """
 
-from dr_keras.data.tokenizers.base import PAD_ID, Tokenizer, find_asset
-from dr_keras.data.tokenizers.byte import ByteTokenizer, byte_tokenizer
-from dr_keras.data.tokenizers.subword import (
-    SubwordTokenizer,
-    sentencepiece_tokenizer,
-    wordpiece_tokenizer,
-)
+from dr_keras.data.tokenizers.base import PAD_ID, Tokenizer, byte_tokenizer, find_asset
+from dr_keras.data.tokenizers.subword import sentencepiece_tokenizer, wordpiece_tokenizer
 from dr_keras.errors import ArtefactError
 
 __all__ = [
     "PAD_ID",
-    "ByteTokenizer",
-    "SubwordTokenizer",
     "Tokenizer",
     "byte_tokenizer",
     "sentencepiece_tokenizer",
@@ -38,7 +31,7 @@ def tokenizer_from_config(config: dict, assets_dir: str | None = None) -> Tokeni
     options = dict(config)
     kind = options.pop("kind", None)
     if kind == "byte":
-        return ByteTokenizer()
+        return byte_tokenizer()
     makers = {
         "wordpiece": (wordpiece_tokenizer, "vocabulary"),
         "sentencepiece": (sentencepiece_tokenizer, "proto"),

@@ -1,4 +1,4 @@
-"""What every tokenizer offers, and what tokenizers share."""
+"""What every tokenizer offers, what tokenizers share, and the simplest: one token a byte."""
 
 from collections.abc import Sequence
 import hashlib
@@ -8,10 +8,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.documents import pieces
+from dr_keras.data.documents import utf8
 from dr_keras.errors import ArtefactError, DataError
+import gin
 
 PAD_ID = 0
+_FIRST_BYTE = 2  # after padding and end
 
 
 @runtime_checkable
@@ -23,7 +25,6 @@ class Tokenizer(Protocol):
     Attributes:
       name: kind of the tokenizer, as `config()["kind"]` has it.
       vocabulary_size: ids are in [0, vocabulary_size).
-      pad_id: always 0.
       end_id: stands between packed documents.
       needs_tensorflow_text: whether a SavedModel with `tensor_encode` inside loads only after
         `import tensorflow_text`.
@@ -34,7 +35,6 @@ class Tokenizer(Protocol):
 
     name: str
     vocabulary_size: int
-    pad_id: int
     end_id: int
     needs_tensorflow_text: bool
     assets: list[str]
@@ -54,16 +54,6 @@ class Tokenizer(Protocol):
 
     def config(self) -> dict:
         """A JSON-able description that `tokenizer_from_config` turns into an equal tokenizer."""
-
-
-def utf8(text: str | bytes) -> bytes:
-    """UTF-8 bytes of a text. Lone surrogates, which UTF-8 cannot hold, become question marks."""
-    return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
-
-
-def utf8_size(text: str) -> int:
-    """The number of bytes of `utf8(text)`, for which a large text is not copied."""
-    return len(text) if text.isascii() else sum(len(utf8(piece)) for piece in pieces(text))
 
 
 def asset_config(path: str, content: bytes) -> dict:
@@ -108,3 +98,47 @@ def read_asset(path: str, what: str) -> bytes:
             f"{path}: the {what} cannot be read ({error.message}): correct the path, or learn a"
             " vocabulary with dr-keras learn-vocabulary."
         ) from error
+
+
+class ByteTokenizer:
+    """UTF-8 bytes as ids: padding 0, end 1, byte b is b + 2; 258 ids in all.
+
+    No vocabulary to learn, nothing unknown. Any bytes are valid input, NUL and invalid UTF-8 among
+    them, and keep their own ids. Made by `byte_tokenizer`. Core TensorFlow operations only: a
+    SavedModel with `tensor_encode` inside needs no tensorflow_text.
+    """
+
+    name = "byte"
+    vocabulary_size = 256 + _FIRST_BYTE
+    end_id = 1
+    needs_tensorflow_text = False
+    assets: list[str] = []
+    trackables: list = []
+
+    def encode(self, texts: Sequence[str | bytes]) -> list[np.ndarray]:
+        return [
+            np.frombuffer(utf8(text), np.uint8).astype(np.int32) + _FIRST_BYTE for text in texts
+        ]
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """UTF-8 text of the ids: end becomes a line break, padding nothing, rubbish U+FFFD."""
+        ids = np.asarray(ids, np.int64).reshape(-1)
+        ids = ids[(ids > PAD_ID) & (ids < self.vocabulary_size)]
+        values = np.where(ids == self.end_id, ord("\n"), ids - _FIRST_BYTE).astype(np.uint8)
+        return values.tobytes().decode("utf-8", "replace")
+
+    def tensor_encode(self, text: tf.Tensor, length: int) -> tf.Tensor:
+        text = tf.convert_to_tensor(text, tf.string)
+        # fixed_length pads with NUL bytes; only the length tells them from a NUL in the text.
+        values = tf.cast(tf.io.decode_raw(text, tf.uint8, fixed_length=length), tf.int32)
+        is_text = tf.sequence_mask(tf.minimum(tf.strings.length(text), length), length)
+        return tf.where(is_text, values + _FIRST_BYTE, PAD_ID)
+
+    def config(self) -> dict:
+        return {"kind": self.name}
+
+
+@gin.configurable
+def byte_tokenizer() -> ByteTokenizer:
+    """The tokenizer of UTF-8 bytes, the default: 258 ids, nothing to learn."""
+    return ByteTokenizer()

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.corpora.base import Corpus, check_at_least, check_choice
+from dr_keras.data.documents import utf8, utf8_size
 from dr_keras.data.splits import PARTS, part_of, split_fractions, unit_hash
-from dr_keras.data.tokenizers.base import utf8, utf8_size
 from dr_keras.data.tokenizers.subword import (
     SubwordTokenizer,
     sentencepiece_tokenizer,
@@ -110,17 +110,9 @@ def _check(output, kind, size, model_type, part, max_bytes, overwrite) -> None:
         ("model_type", model_type, ("unigram", "bpe")),
         ("part", part, (*PARTS, None)),
     ):
-        if value not in choices:
-            raise ConfigurationError(
-                f"learn_vocabulary.{argument} must be one of"
-                f" {', '.join(map(repr, choices))}, not {value!r}."
-            )
-    if size < 16:
-        raise ConfigurationError(f"learn_vocabulary.size is {size}: it must be at least 16.")
-    if max_bytes < 1:
-        raise ConfigurationError(
-            f"learn_vocabulary.max_bytes is {max_bytes}: it must be at least 1."
-        )
+        check_choice(f"learn_vocabulary.{argument}", value, choices)
+    check_at_least("learn_vocabulary.size", size, 16)
+    check_at_least("learn_vocabulary.max_bytes", max_bytes)
     if tf.io.gfile.isdir(output):
         raise ConfigurationError(f"{output} is a directory: name a file in it.")
     if tf.io.gfile.exists(output) and not overwrite:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.tokenizers.base import PAD_ID, asset_config, read_asset, utf8
+from dr_keras.data.documents import utf8
+from dr_keras.data.tokenizers.base import PAD_ID, asset_config, read_asset
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 
@@ -33,7 +34,6 @@ class SubwordTokenizer:
       path: the vocabulary file, as the user named it.
     """
 
-    pad_id = PAD_ID
     needs_tensorflow_text = True
 
     def __init__(self, name: str, layer, ids: tuple[int, int], config: dict, path: str):
@@ -129,7 +129,7 @@ def wordpiece_tokenizer(
             " text file with one token a line."
         ) from error
     tokens = [token.removesuffix("\r") for token in tokens]
-    lines = {}
+    lines: dict[str, int] = {}
     for number, token in enumerate(tokens, 1):
         if token in lines:
             raise DataError(

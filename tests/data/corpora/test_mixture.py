@@ -1,6 +1,6 @@
 import pytest
 
-from dr_keras.data.corpora.base import Corpus, require_documents
+from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.corpora.mixture import mixture_corpus, sampled_corpus
 from dr_keras.data.documents import make_document
 from dr_keras.data.prepare import split_documents
@@ -70,8 +70,6 @@ def test_an_empty_part_is_named():
     mixture = mixture_corpus([corpus_of("a", "1"), corpus_of("b")])
     with pytest.raises(DataError, match="corpus 'b' holds no documents"):
         list(mixture.documents())
-    with pytest.raises(DataError, match="the test part holds no documents"):
-        require_documents([], "the test part")
 
 
 def test_by_gin(tmp_path):

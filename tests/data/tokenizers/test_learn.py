@@ -106,10 +106,10 @@ def test_long_lines_are_cut_at_spaces():
     "options, error, message",
     [
         (dict(kind="words"), ConfigurationError, "kind must be one of 'wordpiece', 'sentence"),
-        (dict(size=3), ConfigurationError, "size is 3: it must be at least 16"),
+        (dict(size=3), ConfigurationError, "size must be at least 16, not 3"),
         (dict(part="rest"), ConfigurationError, "part must be one of 'train'"),
         (dict(model_type="char"), ConfigurationError, "model_type must be one of 'unigram', 'bpe'"),
-        (dict(max_bytes=0), ConfigurationError, "max_bytes is 0"),
+        (dict(max_bytes=0), ConfigurationError, "max_bytes must be at least 1, not 0"),
         (dict(size=5000), DataError, r"5000 tokens from the corpus 'animals': Vocabulary size too"),
         (dict(size=16), DataError, "'animals': Vocabulary size is smaller than required_chars"),
         (dict(size=16, kind="wordpiece"), DataError, "too many different characters"),

@@ -100,7 +100,7 @@ def test_end_token_may_be_another_piece(sentencepiece):
 
 def test_interface(tokenizer):
     assert isinstance(tokenizer, Tokenizer)
-    assert tokenizer.pad_id == 0 and tokenizer.needs_tensorflow_text
+    assert tokenizer.needs_tensorflow_text
 
 
 @hypothesis.given(
