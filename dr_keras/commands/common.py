@@ -17,13 +17,13 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import threading
 import traceback
 from typing import TextIO
 
 from dr_keras.errors import ConfigurationError, DrKerasError, as_raised
 from dr_keras.system import system_errors
+from dr_keras.system.progress import hidden_errors
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -37,30 +37,6 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 # gin appends such lines to whatever passes through a configurable function.
 _GIN_CALL_NOTE = re.compile(r"\n\s*In call to configurable '[^\n]*")
-
-
-def _import_tensorflow_quietly() -> None:
-    """Imports TensorFlow without the lines that its libraries print before they read any setting.
-
-    They go to the file descriptor, not to `sys.stderr`. They are shown if the import fails.
-    """
-    if "tensorflow" in sys.modules:
-        return
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
-        failed = True
-        try:
-            import tensorflow  # noqa: F401
-
-            failed = False
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            if failed:
-                hidden.seek(0)
-                sys.stderr.write(hidden.read().decode(errors="replace"))
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -111,7 +87,9 @@ class ArgumentParser(argparse.ArgumentParser):
             _require_folder(arguments.base_dir)
         if self._starts_tensorflow:
             _require_tensorflow_backend()
-            _import_tensorflow_quietly()
+            # Its libraries print some lines before they read any setting.
+            with hidden_errors(shown_if_failed=True):
+                import tensorflow  # noqa: F401
         return arguments
 
 

@@ -2,13 +2,16 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
+from dr_keras.commands import common
 from dr_keras.errors import ConfigurationError
+from dr_keras.system.progress import Progress
 
 _SOURCES_SHOWN = 20
 
 
-def add_corpus_and_rater(parser: argparse.ArgumentParser) -> None:
+def _add_corpus_and_rater(parser: argparse.ArgumentParser) -> None:
     """Flags: what to read, by which rater, and who does it."""
     parser.add_argument(
         "--input",
@@ -50,54 +53,54 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None
-) -> tuple[argparse.Namespace, list[str]]:
-    """The arguments, and the flags that are for Beam."""
+def settings_of(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    command: str,
+    flags: dict[str, dict[str, Any]],
+    required: dict[str, str],
+) -> dict:
+    """Adds flags, parses the command line and gin; the arguments of `command` that flags give.
+
+    Flags that are not the parser's are Beam's where there is a --runner.
+
+    Args:
+      parser: of the verb.
+      argv: the command line.
+      command: the configurable.
+      flags: those of its arguments that not all such commands have: name -> what argparse is told;
+        gin decides about those not given.
+      required: argument -> the flag that gives it.
+
+    Raises:
+      ConfigurationError: neither a flag nor gin gives an argument.
+    """
+    _add_corpus_and_rater(parser)
+    for name, about in flags.items():
+        parser.add_argument(f"--{name}", **about)
     arguments, others = parser.parse_known_args(argv)
     if others and arguments.runner is None:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
-    return parser.parse_args([], arguments), others
-
-
-def given(arguments: argparse.Namespace, *names: str) -> dict:
-    """The arguments that were given on the command line; gin decides about the others."""
-    values = {name: getattr(arguments, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def job_settings(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> dict:
-    """The arguments of `score_corpus` and `filter_corpus` that the shared flags give."""
+    arguments = parser.parse_args([], arguments)
+    from dr_keras.corpus_jobs import filtering  # noqa: F401  as the next line, of this job
+    from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
     from dr_keras.serving.loading import load_rater
-
-    settings = {
-        "runner": _runner(arguments, beam_flags),
-        "fresh": arguments.fresh,
-        "progress": ShardProgress(),
-    }
-    if arguments.input:
-        settings["corpus"] = arguments.input
-    if arguments.rater:
-        settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
-    return settings
-
-
-def require(settings: dict, command: str, flags: dict[str, str]) -> None:
-    """Raises ConfigurationError where neither a flag nor gin gives an argument.
-
-    Args:
-      settings: the arguments that flags gave.
-      command: the configurable.
-      flags: argument -> the flag that gives it.
-    """
     import gin
 
+    common.parse_gin(arguments)
+    settings = {name: getattr(arguments, name) for name in flags}
+    settings["corpus"] = arguments.input
+    if arguments.rater:
+        settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
+    settings = {name: value for name, value in settings.items() if value is not None}
     bound = gin.get_bindings(command)
-    for name, flag in flags.items():
+    for name, flag in required.items():
         if name not in settings and name not in bound:
             raise ConfigurationError(
                 f"{command} needs {flag}, or the gin binding {command}.{name}."
             )
+    runner, progress = _runner(arguments, others), JobProgress("kB", 1000)
+    return {**settings, "runner": runner, "fresh": arguments.fresh, "progress": progress}
 
 
 def _runner(arguments: argparse.Namespace, beam_flags: Sequence[str]):
@@ -118,24 +121,34 @@ def _runner(arguments: argparse.Namespace, beam_flags: Sequence[str]):
     return runners.in_processes(workers, arguments.threads_per_worker)
 
 
-class ShardProgress:
-    """Shows the bytes done, the rate and the time left of each phase."""
+class JobProgress:
+    """Shows what is done of each phase, the rate and the time left.
 
-    def __init__(self):
-        self._lines = {}
+    Args:
+      unit: what is counted in the line.
+      size: of a unit, in what calls count.
+    """
+
+    def __init__(self, unit: str, size: int = 1):
+        self._unit, self._size = unit, size
+        self._lines: dict[str, Progress | None] = {}
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        from dr_keras.system.progress import Progress
-
-        total_kb = max(1, round(total / 1000))
+        units = max(1, round(total / self._size))
         if phase not in self._lines:
-            self._lines[phase] = Progress(phase, total_kb, "kB", interval=5.0)
+            self._lines[phase] = Progress(phase, units, self._unit, interval=5.0)
         line = self._lines[phase]
         if line is not None:
-            line.update(min(total_kb, round(done / 1000)))
+            line.update(min(units, round(done / self._size)))
             if done >= total:
                 line.close()
                 self._lines[phase] = None
+
+
+def print_scored(manifest: dict, what: str = "documents") -> None:
+    """Prints the score file, and how many of the documents have a score."""
+    missing = f", {manifest['without_score']} without a score" if manifest["without_score"] else ""
+    print(f"{manifest['file']['name']}: {manifest['documents']} {what}{missing}")
 
 
 def print_sources(by_source: dict[str, dict], line) -> None:

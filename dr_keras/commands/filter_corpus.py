@@ -16,60 +16,39 @@ may also come from gin (filter_corpus.method, ...).
 from collections.abc import Sequence
 import os
 
-from dr_keras.commands import common
-from dr_keras.commands.corpus_files import (
-    add_corpus_and_rater,
-    given,
-    job_settings,
-    parse,
-    print_errors,
-    print_sources,
-    require,
-)  # fmt: skip
+from dr_keras.commands import common, corpus_files
+
+_FLAGS = {
+    "scores": dict(metavar="FILE", help="what score-corpus wrote for this corpus"),
+    "score_file": dict(
+        metavar="FILE",
+        help="where to write the scores that are made, .parquet or .jsonl (below _scores/ beside"
+        " the input if not given)",
+    ),
+    "output_dir": dict(metavar="DIR", help="folder for the filtered corpus"),
+    "discard_fraction": dict(metavar="F", help="share of documents to drop, in [0, 1)"),
+    "batch_size": dict(type=int, help="B of the batch top-K that is imitated"),
+    "seed": dict(type=int, help="of the draws"),
+    "method": dict(help="the discard rule: keep_probability (the default), threshold, or your own"),
+    "reference": dict(help="percentiles among the corpus (the default) or under the artefact's"),
+    "drift_limit": dict(
+        type=float,
+        metavar="D",
+        help="warn where the corpus' scores are further than this from the artefact's distribution"
+        " (Kolmogorov-Smirnov; 0.1 if not given)",
+    ),
+}
+_REQUIRED = {
+    "corpus": "--input", "output_dir": "--output_dir", "discard_fraction": "--discard_fraction",
+}  # fmt: skip
 
 
 @common.verb("filter-corpus", common.Task.FILTER, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Prints how many documents were kept, by source, and what could not be read."""
-    add_corpus_and_rater(parser)
-    parser.add_argument("--scores", metavar="FILE", help="what score-corpus wrote for this corpus")
-    parser.add_argument(
-        "--score_file",
-        metavar="FILE",
-        help="where to write the scores that are made, .parquet or .jsonl (below _scores/ beside"
-        " the input if not given)",
-    )
-    parser.add_argument("--output_dir", metavar="DIR", help="folder for the filtered corpus")
-    parser.add_argument(
-        "--discard_fraction", metavar="F", help="share of documents to drop, in [0, 1)"
-    )
-    parser.add_argument("--batch_size", type=int, help="B of the batch top-K that is imitated")
-    parser.add_argument("--seed", type=int, help="of the draws")
-    parser.add_argument(
-        "--method", help="the discard rule: keep_probability (the default), threshold, or your own"
-    )
-    parser.add_argument(
-        "--reference", help="percentiles among the corpus (the default) or under the artefact's"
-    )
-    parser.add_argument(
-        "--drift_limit",
-        type=float,
-        metavar="D",
-        help="warn where the corpus' scores are further than this from the artefact's distribution"
-        " (Kolmogorov-Smirnov; 0.1 if not given)",
-    )
-    arguments, beam_flags = parse(parser, argv)
+    settings = corpus_files.settings_of(parser, argv, "filter_corpus", _FLAGS, _REQUIRED)
     from dr_keras.corpus_jobs.filtering import filter_corpus
-    from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
 
-    common.parse_gin(arguments)
-    settings = given(
-        arguments, "scores", "score_file", "output_dir", "discard_fraction", "batch_size", "seed",
-        "method", "reference", "drift_limit",
-    )  # fmt: skip
-    settings |= job_settings(arguments, beam_flags)
-    flags = {"corpus": "input", "output_dir": "output_dir", "discard_fraction": "discard_fraction"}
-    require(settings, "filter_corpus", {name: f"--{flag}" for name, flag in flags.items()})
     manifest = filter_corpus(**settings)
     _print(manifest, settings.get("output_dir", ""))
     return 0
@@ -82,10 +61,10 @@ def _print(manifest: dict, output_dir: str) -> None:
         f" ({counts['kept_bytes'] / 1e6:.1f} of {counts['bytes'] / 1e6:.1f} MB); discarded"
         f" {manifest['achieved_fraction']:.1%}, expected {manifest['expected_fraction']:.1%}"
     )
-    print_sources(
+    corpus_files.print_sources(
         manifest["by_source"], lambda name, f: f"{name}: kept {f['kept']} of {f['documents']}"
     )
-    print_errors(manifest["errors"], os.path.join(output_dir, "errors.jsonl"))
+    corpus_files.print_errors(manifest["errors"], os.path.join(output_dir, "errors.jsonl"))
     repeated = manifest["repeated_ids"]
     if repeated:
         print(

@@ -8,7 +8,7 @@ Lines that --json FILE already holds are not computed again.
 """
 
 from collections.abc import Sequence
-import json
+import functools
 import os
 from pathlib import Path
 import sys
@@ -84,9 +84,10 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         )
         made = programs.build(built, arguments.programs or programs.PROGRAMS)
         lines = estimates.facts_of(built, made)
-        _print_configuration(lines[0], built)
+        print(report.configuration_text(built, lines[0]))
         print(report.check_table(lines))
-        hlo = programs.Lowered(made)
+        by_name = {program.name: program for program in made}
+        hlo = functools.cache(lambda name: programs.lower(by_name[name]))
         if arguments.save_hlo:
             for line in lines:
                 report.keep(arguments.save_hlo, line, hlo(line["program"]))
@@ -102,7 +103,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     for line, read, advise in chosen:
         for topology in topologies:
             print(f"compiling {line['program']} for {topology.name} ...", file=sys.stderr)
-            found.append(_compiled(line, read, topology, known, path))
+            found.append(report.compiled_line(line, read, topology, known, path))
             if not found[-1]["fits"]:
                 print(f"{line['program']} does not fit {topology.name}: {found[-1]['reason']}")
                 for change in advise(found[-1]):
@@ -111,41 +112,3 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         print()
         print(report.compiled_table(found))
         print("per chip; arguments as the chip lays them out, FLOP by formula")
-
-
-def _compiled(line: dict, read, topology, known: list, path: Path | None) -> dict:
-    """The line of one program and topology: a known one, or compiled now and added to the file."""
-    from dr_keras.precompile import report
-
-    identity = ("program", "config", "features")
-    for other in known:
-        same = all(other.get(key) == line[key] for key in identity)
-        if same and other.get("topology") == topology.name:
-            return other
-    new = report.line_of(line, topology, topology.compile(read()))
-    if path:
-        report.append_line(path, json.loads(json.dumps(new)))
-    return new
-
-
-def _print_configuration(line: dict, built) -> None:
-    from dr_keras.precompile import report
-
-    member, rater = line["parameters"]["inner_model"], line["parameters"]["rater"]
-    state = report.state_bytes(built)
-    print(f"inner model: {member:,} parameters; state of a member {report.gib(state['member'])}")
-    print(
-        f"rater: {rater:,} parameters; {report.gib(state['rater'])}, and"
-        f" {report.gib(state['outer_adam'])} of slots for each member"
-    )
-    print(
-        f"population {line['population']}, T = {line['unroll_length']}, {line['estimator']},"
-        f" inner batch {built.trainer.inner_batch_size}, outer batch"
-        f" {built.trainer.outer_batch_size}"
-    )
-    total = line["population"] * (state["member"] + state["outer_adam"])
-    print(f"all members together: {report.gib(total)}")
-    payload = report.all_reduced_bytes(
-        rater, line["population"], line["unroll_length"], built.trainer.inner_batch_size
-    )
-    print(f"all-reduced a meta-step, where members are on several chips: {report.gib(payload)}\n")

@@ -11,44 +11,30 @@ are listed in <output>.errors.jsonl. A run that was stopped goes on when it is s
 
 from collections.abc import Sequence
 
-from dr_keras.commands import common
-from dr_keras.commands.corpus_files import (
-    add_corpus_and_rater,
-    given,
-    job_settings,
-    parse,
-    print_errors,
-    print_sources,
-    require,
-)  # fmt: skip
+from dr_keras.commands import common, corpus_files
+
+_FLAGS = {
+    "output": dict(
+        metavar="FILE",
+        help="the score file to write, .parquet or .jsonl (below _scores/ beside the input files if"
+        " not given)",
+    ),
+    "overwrite": dict(action="store_true", help="replace the scores of another rater or corpus"),
+}
+_REQUIRED = {"corpus": "--input", "rater": "--rater"}
 
 
 @common.verb("score-corpus", common.Task.FILTER, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Prints how many documents have a score, by source, and what could not be read."""
-    add_corpus_and_rater(parser)
-    parser.add_argument(
-        "--output",
-        metavar="FILE",
-        help="the score file to write, .parquet or .jsonl (below _scores/ beside the input files if"
-        " not given)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the scores of another rater or corpus"
-    )
-    arguments, beam_flags = parse(parser, argv)
+    settings = corpus_files.settings_of(parser, argv, "score_corpus", _FLAGS, _REQUIRED)
     from dr_keras.corpus_jobs.scoring import score_corpus
-    from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
 
-    common.parse_gin(arguments)
-    settings = {**job_settings(arguments, beam_flags), **given(arguments, "output")}
-    require(settings, "score_corpus", {"corpus": "--input", "rater": "--rater"})
-    manifest = score_corpus(**settings, overwrite=arguments.overwrite)
-    missing = f", {manifest['without_score']} without a score" if manifest["without_score"] else ""
-    print(f"{manifest['file']['name']}: {manifest['documents']} documents{missing}")
-    print_sources(manifest["by_source"], _source_line)
+    manifest = score_corpus(**settings)
+    corpus_files.print_scored(manifest)
+    corpus_files.print_sources(manifest["by_source"], _source_line)
     errors = manifest.get("errors") or {"records": {}, "file": ""}  # scores of an earlier version
-    print_errors(errors["records"], errors["file"])
+    corpus_files.print_errors(errors["records"], errors["file"])
     return 0
 
 

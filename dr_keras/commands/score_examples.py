@@ -8,9 +8,9 @@ returns a tf.data.Dataset of dicts. The score file holds id, source, score, perc
 """
 
 from collections.abc import Sequence
+import functools
 
-from dr_keras.commands import common
-from dr_keras.commands.corpus_files import add_trust
+from dr_keras.commands import common, corpus_files
 
 
 @common.verb("score-examples", common.Task.FILTER, __doc__, base_dir=False)
@@ -19,30 +19,20 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--rater", required=True, metavar="DIR", help="exported rater: <run>/export, or a version"
     )
-    add_trust(parser)
+    corpus_files.add_trust(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the score file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     arguments = parser.parse_args(argv)
     from dr_keras.corpus_jobs.scoring import score_examples
     from dr_keras.serving.loading import load_rater
-    from dr_keras.system.progress import Progress
 
     common.parse_gin(arguments)
     rater = load_rater(arguments.rater, trusted=arguments.trust_rater)
-    line = None
-
-    def progress(done: int, total: int) -> None:
-        nonlocal line
-        line = line or Progress("scoring", total, "examples", interval=5.0)
-        line.update(done)
-        if done == total:
-            line.close()
-
+    progress = functools.partial(corpus_files.JobProgress("examples"), "scoring")
     manifest = score_examples(
         rater, arguments.output, overwrite=arguments.overwrite, progress=progress
     )
-    missing = f", {manifest['without_score']} without a score" if manifest["without_score"] else ""
-    print(f"{manifest['file']['name']}: {manifest['documents']} examples{missing}")
+    corpus_files.print_scored(manifest, "examples")
     for source, facts in manifest["by_source"].items():
         print(f"  {source}: {facts['documents']} examples, mean score {facts['mean_score']:.4f}")
     return 0

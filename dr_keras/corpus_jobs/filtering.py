@@ -30,10 +30,9 @@ import tensorflow as tf
 
 from dr_keras.corpus_jobs import existing_scores, identity, scoring, summary
 from dr_keras.corpus_jobs.job import Job, Progress, new_job
-from dr_keras.corpus_jobs.plan import Shard
 from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.scoring import SHARD_BYTES
-from dr_keras.corpus_jobs.source import open_source
+from dr_keras.corpus_jobs.source import Shard, open_source
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS, KEPT, MANIFEST, WORK
 from dr_keras.data.formats.reading import names_in

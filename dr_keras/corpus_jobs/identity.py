@@ -8,7 +8,8 @@ copy, a digest of the bytes decides.
 No job writes over what it reads, and none writes to a place that nobody named.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -55,16 +56,23 @@ def input_files(paths: Sequence[str]) -> list[InputFile]:
 def _stat(path: str) -> tuple[int, int]:
     """Size and time. TensorFlow's time is in whole seconds: two writes may share one."""
     local = local_path(path)
-    try:
+    with _read(path):
         if local is not None:
-            stat = os.stat(local)
-            return stat.st_size, stat.st_mtime_ns
+            local_stat = os.stat(local)
+            return local_stat.st_size, local_stat.st_mtime_ns
         stat = tf.io.gfile.stat(path)
+    return int(stat.length), int(stat.mtime_nsec)
+
+
+@contextlib.contextmanager
+def _read(path: str) -> Iterator[None]:
+    """Raises DataError where what is done with a file in the block fails."""
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except tf.errors.OpError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from error
-    return int(stat.length), int(stat.mtime_nsec)
 
 
 def same_time(recorded: int, now: int) -> bool:
@@ -93,12 +101,8 @@ def digest(file: InputFile) -> str:
 @functools.lru_cache(maxsize=1 << 16)
 def _digest(path: str, size: int, modified: int) -> str:
     del size, modified  # they say which state of the file was read
-    try:
+    with _read(path):
         return sha256(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except tf.errors.OpError as error:
-        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
 
 
 def changes(recorded: Sequence[Mapping], now: Sequence[InputFile]) -> list[str]:

@@ -15,9 +15,8 @@ import os
 import tensorflow as tf
 
 from dr_keras.corpus_jobs.identity import InputFile, changes, digest
-from dr_keras.corpus_jobs.plan import Shard
 from dr_keras.corpus_jobs.runners import Runner, in_process
-from dr_keras.corpus_jobs.source import CorpusSource, Source
+from dr_keras.corpus_jobs.source import CorpusSource, Shard, Source
 from dr_keras.corpus_jobs.work import FILTERED, SCORED, Scorer, Work, scorer_for
 from dr_keras.data.formats.own_outputs import JOB
 from dr_keras.data.formats.records import identifying
@@ -131,7 +130,7 @@ class Job:
           DataError: no record of the input could be used.
         """
         work, runner = self.work, self.runner if scorer is None else in_process
-        if scorer is None and work.scoring:
+        if scorer is None and work.scoring and self.rater is not None:
             scorer = scorer_for(self.rater, work.windows_per_batch)
         work.make_folders()
         before = self.facts()

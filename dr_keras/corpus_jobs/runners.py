@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 
-from dr_keras.corpus_jobs.plan import Shard
+from dr_keras.corpus_jobs.source import Shard
 from dr_keras.corpus_jobs.work import Scorer, Work, loaded, run_shard, scorer_for
 from dr_keras.errors import ConfigurationError, DrKerasError
 

@@ -1,6 +1,6 @@
 """Scoring: a score file, from which any share can be filtered later."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 import os
 
@@ -200,7 +200,7 @@ def score_examples(
         raise DataError(
             f"The rater reads {missing[0]!r}, and the examples have {sorted(examples.features)}."
         )
-    sums: Counter[str] = Counter()
+    sums: defaultdict[str, float] = defaultdict(float)
     failed = 0
     with score_files.ScoreWriter(output) as writer:
         for start in range(0, len(examples), batch_size):

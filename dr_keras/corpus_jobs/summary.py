@@ -1,5 +1,6 @@
 """What the finished shards of a job say together: scores, errors, counts by source."""
 
+from collections import Counter
 from collections.abc import Sequence
 import json
 
@@ -31,11 +32,10 @@ def all_scores(job: Job) -> np.ndarray:
 def totals(facts: Sequence[dict]) -> dict:
     """Counts, malformed records by reason and the fingerprints of all shards together."""
     fingerprint = Fingerprint()
-    errors: dict[str, int] = {}
+    errors: Counter[str] = Counter()
     for shard in facts:
         fingerprint.merge(Fingerprint(shard["content"]))
-        for reason, count in shard["errors"].items():
-            errors[reason] = errors.get(reason, 0) + count
+        errors.update(shard["errors"])
     return {
         "counts": {name: sum(shard[name] for shard in facts) for name in TALLY},
         "errors": dict(sorted(errors.items())),
@@ -51,16 +51,14 @@ def output_files(facts: Sequence[dict]) -> dict[str, dict]:
 
 def by_source(job: Job, facts: Sequence[dict]) -> dict[str, dict]:
     """Source -> tally and distribution of its scores; the rarest ones together as `OTHERS`."""
-    tallies: dict[str, dict] = {}
-    for found in facts:
-        for source, tally in found["sources"].items():
-            entry = tallies.setdefault(source, dict.fromkeys(TALLY, 0))
-            for name in TALLY:
-                entry[name] += tally[name]
-    common = sorted(tallies, key=lambda source: (-tallies[source]["documents"], source))
+    tallies = [item for found in facts for item in found["sources"].items()]
+    documents: Counter[str] = Counter()
+    for source, tally in tallies:
+        documents[source] += tally["documents"]
+    common = sorted(documents, key=lambda source: (-documents[source], source))
     listed = set(common[:MAXIMUM_SOURCES])
     result: dict[str, dict] = {}
-    for source, tally in tallies.items():
+    for source, tally in tallies:
         entry = result.setdefault(source if source in listed else OTHERS, dict.fromkeys(TALLY, 0))
         for name in TALLY:
             entry[name] += tally[name]
@@ -132,8 +130,9 @@ def _repeated_ids(keys: list, contents: list, job: Job) -> dict | None:
     for shard in job.shards:
         ids = read_part(job.work.part_path(shard), ["id"]).column("id")
         if row < len(ids):
-            return {"documents": int(np.sum(differ)), "example": ids[row].as_py()}
+            break
         row -= len(ids)
+    return {"documents": int(np.sum(differ)), "example": ids[row].as_py()}
 
 
 def write_errors(path: str, job: Job, facts: Sequence[dict]) -> dict[str, int]:

@@ -5,12 +5,13 @@ after the shard's files were renamed into place, and name them. Whoever does a s
 writes the same bytes, so a retried or repeated task does no harm.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import itertools
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow
@@ -18,7 +19,7 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from dr_keras.corpus_jobs.identity import Fingerprint, digest
-from dr_keras.corpus_jobs.plan import Shard
+from dr_keras.corpus_jobs.source import Shard
 from dr_keras.data.corpora.base import Malformed
 from dr_keras.data.documents import Document, utf8_size
 from dr_keras.data.formats.base import Record
@@ -152,12 +153,10 @@ class _ShardRun:
         self._documents = [0] * len(shard.pieces)
         self._digests: dict[str, str | None] = {}
         self._row = self._windows = 0
-        self._reasons: dict[str, int] = {}
+        self._reasons: Counter[str] = Counter()
         self._sources: dict[str, dict[str, int]] = {}
         self._fingerprint = Fingerprint()
         self._outputs: list[Output] = []
-        self._part: _PartWriter | None = None
-        self._scores: pyarrow.Table | None = None
         try:
             self._errors = self._open(Lines(work.errors_path(shard), work.temporary))
             if work.scoring:
@@ -168,7 +167,7 @@ class _ShardRun:
                 path = os.path.join(work.folder, f"dropped-{shard.name}.jsonl")
                 self._dropped = self._open(Lines(path, work.temporary))
                 path = os.path.join(work.folder, f"kept-{shard.name}")
-                kept = shard.format.output(path, work.temporary, shard.path, work.fields)
+                kept: Any = shard.format.output(path, work.temporary, shard.path, work.fields)
                 self._kept = self._open(kept)
         except BaseException:
             self.abandon()
@@ -188,7 +187,7 @@ class _ShardRun:
                     self._documents[place] += 1
                     yield item
                 elif isinstance(item, Malformed):
-                    self._reasons[item.reason] = self._reasons.get(item.reason, 0) + 1
+                    self._reasons[item.reason] += 1
                     # becomes file and position in it when all shards are known
                     error = {"piece": place, "position": self._positions[place]}
                     what = {"reason": item.reason, "detail": item.detail}
@@ -198,6 +197,7 @@ class _ShardRun:
         documents = [record.document for record in records]
         ids = [document.id for document in documents]
         if self._work.scoring:
+            assert scorer is not None
             columns = scorer(documents)
             self._part.write_scores(documents, columns)
             score = columns["score"]
@@ -248,14 +248,14 @@ class _ShardRun:
 
     def _changed(self, row: int) -> str:
         ends = list(itertools.accumulate(self._documents))
-        piece = self._shard.pieces[min(np.searchsorted(ends, row, "right"), len(ends) - 1)]
+        piece = self._shard.pieces[min(int(np.searchsorted(ends, row, "right")), len(ends) - 1)]
         return (
             f"{piece.path} is not what it was when it was scored: leave it alone while it is"
             " filtered, and start over (--fresh)."
         )
 
     def finish(self) -> dict:
-        if self._scores is not None and self._row != self._scores.num_rows:
+        if not self._work.scoring and self._row != self._scores.num_rows:
             raise DataError(self._changed(self._row))
         for output in self._outputs:
             output.close()

@@ -96,11 +96,15 @@ def _described(batch: dict) -> str:
     )
 
 
+# What tracing or running a model or a loss on data that does not fit raises.
+_MISFIT = (ValueError, TypeError, KeyError, tf.errors.OpError)
+
+
 def _losses(per_example_loss, outputs, batch: dict, examples) -> tf.Tensor:
     try:
         with tf.device("CPU:0"):
             return tf.convert_to_tensor(per_example_loss(outputs, batch))
-    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+    except _MISFIT as error:
         name = getattr(per_example_loss, "__name__", per_example_loss)
         reason = f"there is no {error}" if isinstance(error, KeyError) else _reason(error)
         shapes = tf.nest.map_structure(lambda part: tuple(part.shape), outputs)
@@ -116,13 +120,11 @@ def _run(model: keras.Model, batch: dict, role: str, examples):
     try:
         with tf.device("CPU:0"):  # a look-up out of range raises on CPU, elsewhere it may not
             return model(model_inputs(model, batch), training=False)
-    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        shapes = _described(batch)
-        reason = _reason(error)
+    except _MISFIT as error:
         raise ConfigurationError(
             f"The {role} '{model.name}' does not take the examples of '{examples.name}'"
-            f" ({shapes}): {reason}. Make its inputs, vocabulary and sequence length those of the"
-            " data."
+            f" ({_described(batch)}): {_reason(error)}. Make its inputs, vocabulary and"
+            " sequence length those of the data."
         ) from error
 
 

@@ -5,71 +5,76 @@ inside compiled code a strategy can neither reduce nor assign.
 """
 
 from collections.abc import Callable
+import dataclasses
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
-from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.estimators import Estimator
 from dr_keras.meta.optimizers import OuterAdam
-from dr_keras.meta.population import Population
+from dr_keras.meta.population import Population, assign
 from dr_keras.meta.problem import InnerState, inner_losses, inner_update
 
 
+class Unrolled(NamedTuple):
+    """What the unroll of a member found.
+
+    Attributes:
+      outer_loss: scalar.
+      gradient: of the outer loss, a list like eta.
+      state: InnerState after the unroll.
+      metrics: as an estimator gives them.
+      inner_loss_after: mean loss of the first inner batch under that state.
+    """
+
+    outer_loss: tf.Tensor
+    gradient: list
+    state: InnerState
+    metrics: dict
+    inner_loss_after: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class MemberStep:
     """The meta-step of a member that one replica carries by itself. Tensors in, tensors out.
 
-    Args:
+    Attributes:
       problem_of: the rater's non-trainable values -> MetaProblem.
       estimator: of meta-gradients.
       outer_optimizer: whose Adam the member has.
       micro_batches: parts in which a batch goes through the models.
     """
 
-    def __init__(
-        self,
-        problem_of: Callable,
-        estimator: Estimator,
-        outer_optimizer: OuterAdam,
-        micro_batches: int,
-    ):
-        self._problem_of, self._estimator = problem_of, estimator
-        self._outer_optimizer, self._micro_batches = outer_optimizer, micro_batches
+    problem_of: Callable
+    estimator: Estimator
+    outer_optimizer: OuterAdam
+    micro_batches: int
 
     def advance(self, eta, rater_state, state, batch):
         """One inner update without meta-gradient: (state', finite); only a finite one is taken."""
-        problem = self._problem_of(rater_state)
-        weights, _ = problem.weights(eta, batch, self._micro_batches)
-        advanced, _ = inner_update(problem, state, weights, batch, self._micro_batches)
+        problem = self.problem_of(rater_state)
+        weights, _ = problem.weights(eta, batch, self.micro_batches)
+        advanced, _ = inner_update(problem, state, weights, batch, self.micro_batches)
         finite = pytrees.all_finite(advanced)
         return pytrees.where(finite, advanced, state), finite
 
     def step(self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch):
         """Unroll, meta-gradient, the member's outer Adam; what `finish` returns."""
-        problem = self._problem_of(rater_state)
-        outer_loss, gradient, new_state, metrics = self._estimator(
+        problem = self.problem_of(rater_state)
+        outer_loss, gradient, new_state, metrics = self.estimator(
             problem, state, eta, inner_batches, outer_batch
         )
         first = {name: value[0] for name, value in inner_batches.items()}
-        after = tf.reduce_mean(inner_losses(problem, new_state, first, self._micro_batches))
-        return self.finish(
-            gradient, outer_slots, contributions, state, new_state, outer_loss, metrics, after
-        )
+        after = tf.reduce_mean(inner_losses(problem, new_state, first, self.micro_batches))
+        found = Unrolled(outer_loss, gradient, new_state, metrics, after)
+        return self.finish(found, state, outer_slots, contributions)
 
-    def finish(
-        self,
-        gradient,
-        outer_slots,
-        contributions,
-        state,
-        new_state,
-        outer_loss,
-        metrics,
-        inner_loss_after,
-    ):
+    def finish(self, found: Unrolled, state, outer_slots, contributions):
         """What a member's meta-gradient does: (direction, state', outer slots', report)."""
+        outer_loss, gradient, new_state, metrics, inner_loss_after = found
         finite = pytrees.all_finite([outer_loss, gradient, metrics["inner_losses"], new_state])
-        direction, new_slots = self._outer_optimizer.member_update(
+        direction, new_slots = self.outer_optimizer.member_update(
             gradient, outer_slots, contributions
         )
         # A member that blew up changes nothing: neither itself nor its Adam nor the rater.
@@ -89,11 +94,11 @@ class MemberStep:
         return direction, new_state, new_slots, report
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class PopulationStep:
     """The meta-step of all members on all replicas, and the update of the rater.
 
-    Args:
-      placement: where members live.
+    Attributes:
       population: of members.
       replica_eta: the rater's variables as a replica sees them.
       outer_optimizer: moves the rater.
@@ -101,57 +106,49 @@ class PopulationStep:
       unroll_length: T; the population's further updates a step are made by `advance`.
     """
 
-    def __init__(
-        self,
-        placement: OneDevice,
-        population: Population,
-        replica_eta: list,
-        outer_optimizer: OuterAdam,
-        member_step: Callable,
-        advance: Callable,
-        unroll_length: int,
-    ):
-        self._placement, self._population = placement, population
-        self._replica_eta, self._outer_optimizer = replica_eta, outer_optimizer
-        self._member_step, self._advance = member_step, advance
-        self._length = unroll_length
-        self._group = placement.group(population.size)
+    population: Population
+    replica_eta: list
+    outer_optimizer: OuterAdam
+    member_step: Callable
+    advance: Callable
+    unroll_length: int
 
     def __call__(self, inner_batches: dict, outer_batches: dict, rater_state: list, meta_step):
         """(members that contributed, report of all members); see `MetaTrainer`'s train step."""
-        return self._placement.run(
+        return self.population.placement.run(
             self._replica_step, inner_batches, outer_batches, rater_state, meta_step
         )
 
     def _member(self, member, eta, rater_state, batches, outer_batch):
         """Moves one member on: (direction, whether it contributes, report)."""
-        length = self._length
-        direction, state, slots, report = self._member_step(
+        length = self.unroll_length
+        direction, state, slots, report = self.member_step(
             eta,
             rater_state,
-            tf.nest.map_structure(_read, member.state),
-            tf.nest.map_structure(_read, member.outer_slots),
-            _read(member.contributions),
+            _values(member.state),
+            _values(member.outer_slots),
+            _values(member.contributions),
             {name: value[:length] for name, value in batches.items()},
             outer_batch,
         )
         contributed = tf.cast(report["finite"], tf.int32)
         state = InnerState(*state)
-        for number in range(length, self._population.updates_per_step):
+        for number in range(length, self.population.updates_per_step):
             batch = {name: value[number] for name, value in batches.items()}
-            advanced, still_finite = self._advance(eta, rater_state, state, batch)
+            advanced, still_finite = self.advance(eta, rater_state, state, batch)
             state = InnerState(*advanced)
             report["finite"] = tf.logical_and(report["finite"], still_finite)
-        tf.nest.map_structure(_assign, member.state, state)
-        tf.nest.map_structure(_assign, member.outer_slots, slots)
-        member.contributions.assign(_read(member.contributions) + contributed)
+        assign(member.state, state)
+        assign(member.outer_slots, slots)
+        member.contributions.assign(_values(member.contributions) + contributed)
         return direction, contributed, report | {"age": state.age}
 
     def _replica_step(self, inner_batches, outer_batches, rater_state, meta_step):
         """The members of one replica, one after the other, and the update of its rater."""
-        eta = [_read(variable) for variable in self._replica_eta]
+        placement, eta = self.population.placement, _values(self.replica_eta)
+        group = placement.group(self.population.size)
         total, count, reports = None, tf.constant(0, tf.int32), []
-        for index, member in enumerate(self._population.slots):
+        for index, member in enumerate(self.population.slots):
             direction, contributed, report = self._member(
                 member,
                 eta,
@@ -162,28 +159,24 @@ class PopulationStep:
             count += contributed
             total = direction if total is None else [a + b for a, b in zip(total, direction)]
             reports.append(report)
-        if self._group is not None:
+        if group is not None:
             # Each replica of a group has its member's direction; one of them contributes it.
-            speaks = tf.equal(self._group.place(), 0)
+            speaks = tf.equal(group.place(), 0)
             *total, count = [
                 tf.where(speaks, leaf, tf.zeros_like(leaf)) for leaf in (*total, count)
             ]
-        *total, count = self._placement.sum([*total, count])
+        *total, count = placement.sum([*total, count])
         if_any = tf.maximum(count, 1)
         mean = [leaf / tf.cast(if_any, leaf.dtype) for leaf in total]
-        new_eta = self._outer_optimizer.apply(eta, mean, meta_step)
-        for variable, old, new in zip(self._replica_eta, eta, new_eta):
+        new_eta = self.outer_optimizer.apply(eta, mean, meta_step)
+        for variable, old, new in zip(self.replica_eta, eta, new_eta):
             variable.assign(tf.where(count > 0, new, old))
         stacked = {name: tf.stack([r[name] for r in reports]) for name in reports[0]}
-        gathered = self._placement.gather(stacked)
-        if self._group is not None:
-            gathered = {name: rows[:: self._group.parts] for name, rows in gathered.items()}
+        gathered = placement.gather(stacked)
+        if group is not None:
+            gathered = {name: rows[:: group.parts] for name, rows in gathered.items()}
         return count, gathered
 
 
-def _read(variable) -> tf.Tensor:
-    return variable.read_value()
-
-
-def _assign(variable, value: tf.Tensor) -> None:
-    variable.assign(value)
+def _values(variables):
+    return tf.nest.map_structure(lambda variable: variable.read_value(), variables)

@@ -91,16 +91,25 @@ class InnerOptimizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class _Optimizer:
-    """Fields and steps that all inner optimizers share."""
+    """Fields and steps that all inner optimizers share.
+
+    A subclass has `init` and `_direction`: (theta, slots, clipped gradient, age) -> (direction,
+    slots').
+    """
 
     learning_rate: float | Schedule = 1e-3
     clip_norm: float | None = None  # global norm of the inner gradient; None: not clipped
 
-    def _rate(self, theta, age):
-        return as_schedule(self.learning_rate)(age, theta[0].dtype)
+    def update(self, theta, slots, gradient, age):
+        rate = as_schedule(self.learning_rate)(age, theta[0].dtype)
+        gradient = pytrees.clip_by_global_norm(gradient, self.clip_norm)
+        direction, slots = self._direction(theta, slots, gradient, age)
+        return [p - rate * d for p, d in zip(theta, direction)], slots
 
-    def _clipped(self, gradient):
-        return pytrees.clip_by_global_norm(gradient, self.clip_norm)
+
+def adam_slots(parameters: list) -> dict:
+    """Slots of Adam before any update."""
+    return {"m": pytrees.zeros_like(parameters), "v": pytrees.zeros_like(parameters)}
 
 
 def adam_direction(gradient, slots, age, beta_1, beta_2, epsilon, epsilon_root):
@@ -130,10 +139,8 @@ class sgd(_Optimizer):
     def init(self, theta):
         return {}
 
-    def update(self, theta, slots, gradient, age):
-        rate = self._rate(theta, age)
-        gradient = self._clipped(gradient)
-        return [p - rate * g for p, g in zip(theta, gradient)], slots
+    def _direction(self, theta, slots, gradient, age):
+        return gradient, slots
 
 
 @gin.configurable
@@ -147,14 +154,11 @@ class momentum(_Optimizer):
     def init(self, theta):
         return {"velocity": pytrees.zeros_like(theta)}
 
-    def update(self, theta, slots, gradient, age):
-        rate = self._rate(theta, age)
-        gradient = self._clipped(gradient)
-        velocity = [self.beta * v + g for v, g in zip(slots["velocity"], gradient)]
-        step = velocity
+    def _direction(self, theta, slots, gradient, age):
+        step = velocity = [self.beta * v + g for v, g in zip(slots["velocity"], gradient)]
         if self.nesterov:
             step = [self.beta * v + g for v, g in zip(velocity, gradient)]
-        return [p - rate * s for p, s in zip(theta, step)], {"velocity": velocity}
+        return step, {"velocity": velocity}
 
 
 @gin.configurable
@@ -174,22 +178,15 @@ class adam(_Optimizer):
     weight_decay: float = 0.0  # decoupled: `adamw` is this class with another default
 
     def init(self, theta):
-        return {"m": pytrees.zeros_like(theta), "v": pytrees.zeros_like(theta)}
+        return adam_slots(theta)
 
-    def update(self, theta, slots, gradient, age):
-        rate = self._rate(theta, age)
+    def _direction(self, theta, slots, gradient, age):
         direction, slots = adam_direction(
-            self._clipped(gradient),
-            slots,
-            age,
-            self.beta_1,
-            self.beta_2,
-            self.epsilon,
-            self.epsilon_root,
+            gradient, slots, age, self.beta_1, self.beta_2, self.epsilon, self.epsilon_root
         )
         if self.weight_decay:
             direction = [d + self.weight_decay * p for p, d in zip(theta, direction)]
-        return [p - rate * d for p, d in zip(theta, direction)], slots
+        return direction, slots
 
 
 @gin.configurable
@@ -222,7 +219,7 @@ class OuterAdam:
 
     def init(self, eta: list) -> dict:
         """Slots of one member."""
-        return {"m": pytrees.zeros_like(eta), "v": pytrees.zeros_like(eta)}
+        return adam_slots(eta)
 
     def rate(self, meta_step: tf.Tensor, dtype=tf.float32) -> tf.Tensor:
         """Learning rate at `meta_step`, counted from 0."""

@@ -48,15 +48,13 @@ class Member:
 
     def variables(self) -> dict:
         """All variables by name, as a checkpoint holds them."""
-        return {
-            "theta": self.state.theta,
-            "non_trainable": self.state.non_trainable,
-            "slots": self.state.slots,
-            "age": self.state.age,
-            "outer_slots": self.outer_slots,
-            "contributions": self.contributions,
-            "generation": self.generation,
-        }
+        of_member = dict(vars(self))
+        return of_member.pop("state")._asdict() | of_member
+
+
+def assign(variables, values) -> None:
+    """Gives the variables of a tree the values of another of its form."""
+    tf.nest.map_structure(lambda variable, value: variable.assign(value), variables, values)
 
 
 def _by_member(trees: dict) -> dict:
@@ -64,21 +62,51 @@ def _by_member(trees: dict) -> dict:
     return {str(index): Member(**tree).variables() for index, tree in trees.items()}
 
 
-class Population:
-    """Members, their lifetimes and their seeds.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Beginnings:
+    """What members begin with, decided by the seed alone.
 
-    Args:
+    Attributes:
       constructor: builds an inner Keras model.
-      size: members; the paper's 8.
-      lifetime: inner updates after which a member starts again; None: never.
-      updates_per_step: inner updates per meta-step, T and those that only advance.
       optimizer: inner optimizer, for its slots.
       outer_optimizer: for the members' outer slots.
       eta: the rater's trainable variables, for the shapes of the outer slots.
       seed: of the run.
+    """
+
+    constructor: Callable[[], keras.Model]
+    optimizer: InnerOptimizer
+    outer_optimizer: OuterAdam
+    eta: list
+    seed: int
+
+    def state(self, index: int, generation: int) -> InnerState:
+        """Of member `index` after so many initialisations before this one."""
+        seed = derive_seed(self.seed, "member", index, generation)
+        theta, others = initial_values(self.constructor, seed)
+        return InnerState(theta, others, self.optimizer.init(theta), tf.constant(0, tf.int32))
+
+    def member(self, index: int) -> dict:
+        """The fields of a new `Member`, as tensors."""
+        zero = tf.constant(0, tf.int32)
+        slots = self.outer_optimizer.init(self.eta)
+        return dict(
+            state=self.state(index, 0), outer_slots=slots, contributions=zero, generation=zero
+        )
+
+
+class Population:
+    """Members, their lifetimes and their seeds.
+
+    Args:
+      beginnings: of members.
+      size: members; the paper's 8.
+      lifetime: inner updates after which a member starts again; None: never.
+      updates_per_step: inner updates per meta-step, T and those that only advance.
       placement: where members live; see `dr_keras.meta.devices.placement`.
 
     Attributes:
+      placement: that one.
       members: Members by index; None for one that another worker holds.
       slots: the members of a replica as its code sees them, inside `placement.run`.
 
@@ -88,17 +116,12 @@ class Population:
 
     def __init__(
         self,
-        constructor: Callable[[], keras.Model],
+        beginnings: Beginnings,
         size: int,
         lifetime: int | None,
         updates_per_step: int,
-        optimizer: InnerOptimizer,
-        outer_optimizer: OuterAdam,
-        eta: list,
-        seed: int,
-        placement: OneDevice | None = None,
+        placement: OneDevice,
     ):
-        placement = placement or OneDevice()
         at_least("population_size", size, 1)
         placement.check_population(size)
         if lifetime is not None:
@@ -108,33 +131,13 @@ class Population:
                 f"lifetime is {lifetime} inner updates, shorter than the {updates_per_step} of one"
                 " meta-step: raise lifetime or lower unroll_length."
             )
-        self._constructor = constructor
-        self._optimizer = optimizer
         self.size, self.lifetime, self.updates_per_step = size, lifetime, updates_per_step
-        self.seed = seed
-
-        def beginning(index: int) -> dict:
-            return {
-                "state": self._fresh_state(index, 0),
-                "outer_slots": outer_optimizer.init(eta),
-                "contributions": tf.constant(0, tf.int32),
-                "generation": tf.constant(0, tf.int32),
-            }
-
-        self._placement = placement
-        self._held, self._trees, self._settle = placement.hold(size, beginning)
+        self._beginnings, self.placement = beginnings, placement
+        self._held, self._trees, self._settle = placement.hold(size, beginnings.member)
         self.slots = [Member(**tree) for tree in self._held]
         self.members = [
             Member(**self._trees[index]) if index in self._trees else None for index in range(size)
         ]
-
-    def _fresh_state(self, index: int, generation: int) -> InnerState:
-        theta, non_trainable = initial_values(
-            self._constructor, derive_seed(self.seed, "member", index, generation)
-        )
-        return InnerState(
-            theta, non_trainable, self._optimizer.init(theta), tf.constant(0, tf.int32)
-        )
 
     def lifetime_ends(self, index: int, meta_step: int) -> bool:
         """Whether member `index` is to start again before `meta_step` (counted from 0)."""
@@ -158,8 +161,8 @@ class Population:
         if member is None:
             return  # another worker's
         member.generation.assign_add(1)
-        fresh = self._fresh_state(index, int(member.generation.numpy()))
-        tf.nest.map_structure(lambda variable, value: variable.assign(value), member.state, fresh)
+        fresh = self._beginnings.state(index, int(member.generation.numpy()))
+        assign(member.state, fresh)
         self._settle(index)
         gc.collect()  # the discarded Keras model is a cycle that holds its weights
 
@@ -174,7 +177,7 @@ class Population:
 
     def gathered_variables(self) -> dict:
         """As `variables`, on the chief with every worker's members; all workers must call."""
-        return _by_member(self._placement.member_values(self.size, self._held, self._trees))
+        return _by_member(self.placement.member_values(self.size, self._held, self._trees))
 
     def ages(self) -> list[int]:
         """Inner updates of each member here since its initialisation."""

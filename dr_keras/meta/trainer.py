@@ -24,8 +24,8 @@ from dr_keras.meta.estimators import Estimator, NestedTape
 from dr_keras.meta.meta_step import MemberStep, PopulationStep
 from dr_keras.meta.micro_batches import check_parts
 from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam
-from dr_keras.meta.population import Population
-from dr_keras.meta.problem import keras_problem
+from dr_keras.meta.population import Beginnings, Population
+from dr_keras.meta.problem import MetaProblem, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.system.progress import Interruption
 import gin
@@ -148,16 +148,11 @@ class MetaTrainer:
             check_parts(self.micro_batches, sizes, state, self.estimator)
         else:
             check_split(group, self.estimator, self.inner_model, sizes)
+        beginnings = Beginnings(
+            inner_model, self.inner_optimizer, self.outer_optimizer, self._eta, seed
+        )
         self.population = Population(
-            inner_model,
-            population_size,
-            lifetime,
-            self.updates_per_step,
-            self.inner_optimizer,
-            self.outer_optimizer,
-            self._eta,
-            seed,
-            self.placement,
+            beginnings, population_size, lifetime, self.updates_per_step, self.placement
         )
         # What replicas compute with; on one device these are the rater's own variables.
         self._replica_eta = self.placement.copies(self._eta)
@@ -165,15 +160,14 @@ class MetaTrainer:
         self.nonfinite_count = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.last_record: StepRecord | None = None
         self.train_set: ExampleSet | None = None
-        member = MemberStep(self._problem, self.estimator, self.outer_optimizer, self.micro_batches)
+        member = MemberStep(self.problem, self.estimator, self.outer_optimizer, self.micro_batches)
         if group is None:
             self._member_step = tf.function(member.step, jit_compile=jit_compile)
             self._advance = tf.function(member.advance, jit_compile=jit_compile)
         else:
-            split = SplitMember(group, self.estimator, self._problem, member.finish, jit_compile)
+            split = SplitMember(group, member, jit_compile)
             self._member_step, self._advance = split.step, split.advance
         self._population_step = PopulationStep(
-            self.placement,
             self.population,
             self._replica_eta,
             self.outer_optimizer,
@@ -185,7 +179,8 @@ class MetaTrainer:
 
     # --- the compiled step -----------------------------------------------------------------
 
-    def _problem(self, rater_state):
+    def problem(self, rater_state: list) -> MetaProblem:
+        """The problem whose rater has these non-trainable values."""
         return keras_problem(
             self.rater,
             self.inner_model,
@@ -345,11 +340,11 @@ class MetaTrainer:
         report = {name: value.numpy() for name, value in report.items()}
         self.placement.pull(self._eta, self._replica_eta)
         scores, ages = report.pop("scores"), report.pop("age")
-        self.last_record = StepRecord(
+        self.last_record = record = StepRecord(
             step + 1, report, scores, rows[:, : self.unroll_length], ages.tolist(), reinitialised
         )
         for index in np.flatnonzero(~report["finite"]):
-            self._nonfinite(int(index), report)
+            self._nonfinite(int(index), record)
         finite = report["finite"]
         return {
             name: float(np.mean(values[finite])) if finite.any() else float("nan")
@@ -377,15 +372,15 @@ class MetaTrainer:
                 f" meta-step {int(self.meta_step.numpy())} ({type(error).__name__})."
             ) from error
 
-    def _nonfinite(self, index: int, report: dict) -> None:
+    def _nonfinite(self, index: int, record: StepRecord) -> None:
         if self.on_nonfinite == "reinit":
             self.population.reinitialise(index)
             return
+        report = record.members
         raise NonFiniteError(
-            f"Meta-step {self.last_record.meta_step}, member {index}, age"
-            f" {self.last_record.ages[index]}: the loss or meta-gradient is not finite (outer loss"
-            f" {report['outer_loss'][index]}, meta-gradient norm"
-            f" {report['meta_gradient_norm'][index]}, inner loss"
+            f"Meta-step {record.meta_step}, member {index}, age {record.ages[index]}: the loss or"
+            f" meta-gradient is not finite (outer loss {report['outer_loss'][index]}, meta-gradient"
+            f" norm {report['meta_gradient_norm'][index]}, inner loss"
             f" {report['inner_loss_before'][index]}). Lower the inner learning rate, set"
             " clip_norm, or set on_nonfinite='reinit' to restart such members."
         )

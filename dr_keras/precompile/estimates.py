@@ -33,11 +33,10 @@ from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.estimators import HeldBytes, told, untold
 from dr_keras.meta.micro_batches import check_parts
-from dr_keras.meta.problem import keras_problem, model_inputs
+from dr_keras.meta.problem import model_inputs
 from dr_keras.meta.pytrees import tensor_bytes, tree_bytes
 from dr_keras.precompile.programs import PROGRAMS, Program, rater_specs, state_specs
-from dr_keras.precompile.setup import Setup, batch_specs, explained
-from dr_keras.precompile.weightless import specs
+from dr_keras.precompile.setup import Setup, batch_specs, explained, specs
 from dr_keras.training.flops import PRODUCTS, MetaTrainingSize, forward_flops, meta_training_flops
 
 # Operations that give what they were given another form, and usually no memory of its own.
@@ -136,24 +135,16 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
     parts = trainer.micro_batches
     batches = {"inner": trainer.inner_batch_size, "outer": trainer.outer_batch_size}
     check_parts(parts, batches, state.non_trainable, estimator)
-    problem = keras_problem(
-        setup.rater, trainer.inner_model, trainer.per_example_loss, None, 1.0, rater_state
-    )
 
     def losses(batch, theta, non_trainable):
-        found = problem.inner_loss(theta, non_trainable, batch)[0]
+        found = trainer.problem([]).inner_loss(theta, non_trainable, batch)[0]
         _one_each(found, batch, "The loss")
         return found
 
     def scores(batch, eta, rater_state):
-        with_state = keras_problem(
-            setup.rater, trainer.inner_model, trainer.per_example_loss, None, 1.0, rater_state
-        )
-        found = with_state.score(eta, batch)
+        found = trainer.problem(rater_state).score(eta, batch)
         _one_each(found, batch, "The rater")
         return found
-
-    sizes = trainer.inner_batch_size, trainer.outer_batch_size
 
     @functools.cache
     def inner(size: int) -> int:
@@ -161,7 +152,7 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
         return held_by(losses, batch, state.theta, state.non_trainable).bytes
 
     with explained(_UNFIT):
-        a, outer = (inner(size // parts) for size in sizes)
+        a, outer = (inner(size // parts) for size in batches.values())
         rows = batch_specs(setup.features, trainer.rows_at_once)
         rater = held_by(scores, rows, eta, rater_state)
     g = tree_bytes(state.theta)
@@ -238,11 +229,14 @@ def facts_of(setup: Setup, programs: Sequence[Program]) -> list[dict]:
     }
     saved = told(trainer.estimator, "saved_bytes", state_specs(setup), trainer.unroll_length)
     silent = untold(trainer.estimator, "forward_passes", "saved_bytes", "temporary_bytes")
+    sizes = {"score": trainer.rows_at_once}
+    if any(program.name == "train_step" for program in programs):
+        sizes["train_step"] = setup.train_step.batch_size
     return [
         {
             "program": program.name,
             **common,
-            "batch_size": _batch_size(setup, program.name),
+            "batch_size": sizes.get(program.name, trainer.inner_batch_size),
             "arguments": program.argument_bytes(),
             "saved_state_bytes": saved if program.name == "meta_step" else 0,
             "estimated_temp_bytes": estimated[program.name],
@@ -251,14 +245,6 @@ def facts_of(setup: Setup, programs: Sequence[Program]) -> list[dict]:
         | ({"unknown": silent} if silent and program.name == "meta_step" else {})
         for program in programs
     ]
-
-
-def _batch_size(setup: Setup, name: str) -> int:
-    if name == "train_step":
-        return setup.train_step.batch_size
-    if name == "score":
-        return setup.trainer.rows_at_once
-    return setup.trainer.inner_batch_size
 
 
 def _flops(setup: Setup, programs: Sequence[Program]) -> Mapping[str, int | None]:

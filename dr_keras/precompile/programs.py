@@ -19,10 +19,10 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta.problem import InnerState
 from dr_keras.meta.pytrees import tree_bytes
 from dr_keras.meta.scoring import Scorer
-from dr_keras.precompile.setup import Setup, batch_specs, explained
-from dr_keras.precompile.weightless import spec, specs
+from dr_keras.precompile.setup import Setup, batch_specs, explained, spec, specs
 
 PROGRAMS = ("meta_step", "advance", "score", "train_step")
+_COUNT = tf.TensorSpec((), tf.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +51,9 @@ def state_specs(setup: Setup) -> InnerState:
     """One member's state as specs."""
     trainer = setup.trainer
     theta = specs(trainer.inner_model.trainable_variables)
+    others = specs(trainer.inner_model.non_trainable_variables)
     slots = _slot_specs(trainer.inner_optimizer, theta)
-    return InnerState(
-        theta,
-        specs(trainer.inner_model.non_trainable_variables),
-        slots,
-        tf.TensorSpec((), tf.int32),
-    )
+    return InnerState(theta, others, slots, _COUNT)
 
 
 def _slot_specs(optimizer, parameters: list) -> Any:
@@ -83,12 +79,7 @@ def build(setup: Setup, names: Sequence[str] = PROGRAMS) -> list[Program]:
         raise ConfigurationError(
             f"There is no program {unknown[0]!r}: choose of {', '.join(PROGRAMS)}."
         )
-    makers = {
-        "meta_step": _meta_step,
-        "advance": _advance,
-        "score": _score,
-        "train_step": _train_step,
-    }
+    makers = dict(zip(PROGRAMS, (_meta_step, _advance, _score, _train_step), strict=True))
     made = [makers[name](setup) for name in PROGRAMS if name in names]
     return [program for program in made if program is not None]
 
@@ -107,7 +98,7 @@ def _meta_step(setup: Setup) -> Program:
             "rater": (eta, rater_state),
             "member": tuple(state_specs(setup)),
             "outer_adam": (
-                _slot_specs(trainer.outer_optimizer, eta), tf.TensorSpec((), tf.int32)
+                _slot_specs(trainer.outer_optimizer, eta), _COUNT
             ),
             "batches": (
                 batch_specs(setup.features, trainer.unroll_length, trainer.inner_batch_size),
@@ -195,16 +186,3 @@ def lower(program: Program) -> bytes:
     with explained(f"TensorFlow cannot lower {program.name}"):
         generate = compiled.experimental_get_compiler_ir(*tf.nest.flatten(trees))
         return _without_copies(generate(stage="hlo_serialized", platform_name=_platform()))
-
-
-class Lowered:
-    """Serialised programs by name, each lowered when it is first asked for."""
-
-    def __init__(self, programs: Sequence[Program]):
-        self._programs = {program.name: program for program in programs}
-        self._found: dict[str, bytes] = {}
-
-    def __call__(self, name: str) -> bytes:
-        if name not in self._found:
-            self._found[name] = lower(self._programs[name])
-        return self._found[name]

@@ -1,6 +1,6 @@
 """What is printed and written of a configuration's programs: facts, advice, tables, JSON lines."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import json
 from pathlib import Path
@@ -40,14 +40,9 @@ def all_reduced_bytes(parameters: int, population: int, length: int, batch: int)
     return 4 * parameters + 4 + population * (4 * (6 + length * batch) + 8)
 
 
-def line_of(
-    facts: Mapping, topology: Topology | None = None, compiled: Compiled | None = None
-) -> dict:
+def line_of(facts: Mapping, topology: Topology, compiled: Compiled) -> dict:
     """One program's facts, with what the compiler said of it, as a JSON-able dict."""
-    line = dict(facts)
-    if topology is None:
-        return line
-    line |= {"topology": topology.name, "chips": topology.chips, "chip": topology.kind}
+    line = {**facts, "topology": topology.name, "chips": topology.chips, "chip": topology.kind}
     line |= dataclasses.asdict(compiled) | {"peak_bytes": compiled.peak_bytes}
     members = members_per_chip(facts.get("population", 1), topology.chips)
     others = resident_bytes(facts["arguments"], members) if "member" in facts["arguments"] else 0
@@ -61,6 +56,33 @@ def line_of(
             f" the states of {members - 1} more members"
         )
     return line
+
+
+def compiled_line(
+    line: Mapping,
+    read: Callable[[], bytes],
+    topology: Topology,
+    known: Iterable[dict],
+    path: Path | None,
+) -> dict:
+    """The line of one program and topology: a known one, or compiled now and added to the file.
+
+    Args:
+      line: the program's facts.
+      read: gives its serialised HloModuleProto.
+      topology: to compile for.
+      known: lines of earlier calls.
+      path: of the file; None adds to none.
+    """
+    identity = {key: line[key] for key in ("program", "config", "features")}
+    identity["topology"] = topology.name
+    for other in known:
+        if other.items() >= identity.items():
+            return other
+    new = line_of(line, topology, topology.compile(read()))
+    if path:
+        append_line(path, new)
+    return new
 
 
 def advice(setup: Setup, line: Mapping) -> list[str]:
@@ -213,13 +235,32 @@ def append_line(path: Path, line: Mapping) -> None:
         file.write(json.dumps(line) + "\n")
 
 
+def configuration_text(setup: Setup, facts: Mapping) -> str:
+    """What models, states and what is summed over replicas come to; `facts` of any program."""
+    parameters, population = facts["parameters"], facts["population"]
+    trainer, state = setup.trainer, state_bytes(setup)
+    total = population * (state["member"] + state["outer_adam"])
+    payload = all_reduced_bytes(
+        parameters["rater"], population, facts["unroll_length"], trainer.inner_batch_size
+    )
+    return (
+        f"inner model: {parameters['inner_model']:,} parameters; state of a member"
+        f" {gib(state['member'])}\n"
+        f"rater: {parameters['rater']:,} parameters; {gib(state['rater'])}, and"
+        f" {gib(state['outer_adam'])} of slots for each member\n"
+        f"population {population}, T = {facts['unroll_length']}, {facts['estimator']}, inner batch"
+        f" {trainer.inner_batch_size}, outer batch {trainer.outer_batch_size}\n"
+        f"all members together: {gib(total)}\n"
+        f"all-reduced a meta-step, where members are on several chips: {gib(payload)}\n"
+    )
+
+
 def state_bytes(setup: Setup) -> dict[str, int]:
     """Bytes of one member's state, of the rater, and of a member's slots for the rater."""
-    rater = tree_bytes(rater_specs(setup))
-    trainable = tree_bytes(rater_specs(setup)[0])
+    trainable, others = map(tree_bytes, rater_specs(setup))
     return {
         "member": tree_bytes(state_specs(setup)),
-        "rater": rater,
+        "rater": trainable + others,
         "outer_adam": 2 * trainable + 4,
     }
 

@@ -3,15 +3,14 @@
 jax is imported in the functions that need it: everything else works without the extra `aot`.
 """
 
-import contextlib
 import dataclasses
 import os
 import re
-import sys
-import tempfile
 import time
+import types
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.system.progress import hidden_errors
 
 # Memory of a device in GiB, as the compiler names it where it refuses a program; a part of the
 # nominal memory is its own. A device of v4 is one of a chip's two cores.
@@ -77,7 +76,7 @@ class Topology:
         self.name = name
         self._jax = _import_jax()
         try:
-            with _quiet():
+            with hidden_errors():  # libtpu writes there
                 found = self._jax.topologies.get_topology_desc(topology_name=name, platform="tpu")
         except Exception as error:  # RuntimeError of jaxlib, whose types are not public
             reason = " ".join(str(error).split())[:300]
@@ -106,7 +105,7 @@ class Topology:
             module = jax.ir.Module.parse(module)
         started = time.process_time()
         try:
-            with _quiet():
+            with hidden_errors():  # libtpu writes there
                 executable = self._device.client.compile(
                     module,
                     executable_devices=jax.xla_client.DeviceList((self._device,)),
@@ -158,20 +157,6 @@ def refused(message: str, seconds: float = 0.0) -> Compiled:
     )
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Hides what libtpu writes to the file descriptor of standard error, unless Python fails."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
 def _import_jax():
     """The parts of jax that compile for a topology, under one name."""
     # libtpu asks the cloud's metadata server what machine this is, and waits for an answer.
@@ -191,19 +176,11 @@ def _import_jax():
             " leave out --topology: shapes, parameters and bytes are counted all the same."
         ) from error
 
-    @dataclasses.dataclass(frozen=True)
-    class Jax:
-        topologies: object
-        extend_mlir: object
-        ir: object
-        xla_client: object
-
-        @staticmethod
-        def make_ir_context():
-            return make_ir_context()
-
-        @staticmethod
-        def get_compile_options(replicas, partitions):
-            return get_compile_options(replicas, partitions)
-
-    return Jax(topologies, extend_mlir, ir, xla_client)
+    return types.SimpleNamespace(
+        topologies=topologies,
+        extend_mlir=extend_mlir,
+        ir=ir,
+        xla_client=xla_client,
+        make_ir_context=make_ir_context,
+        get_compile_options=get_compile_options,
+    )

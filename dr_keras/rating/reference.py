@@ -90,25 +90,8 @@ class ReferenceDistribution:
         """
         if tf.is_tensor(scores):
             return self._percentile_tensor(tf.cast(scores, tf.float32))
-        return self._percentile_array(np.asarray(scores, np.float32))
-
-    def _percentile_array(self, scores: np.ndarray) -> np.ndarray:
-        q = self.quantiles
-        flat = _flushed(scores.ravel())
-        left = np.searchsorted(q, flat, side="left")
-        right = np.searchsorted(q, flat, side="right")
-        below = q[np.clip(left - 1, 0, q.size - 1)]
-        above = q[np.clip(left, 0, q.size - 1)]
-        width = np.where(above - below >= _TINY, above - below, np.float32(1))
-        with np.errstate(invalid="ignore"):
-            share = _flushed(_flushed(flat - below) / width)
-            between = (left - 1).astype(np.float32) + share
-        middle = (left + right - 1).astype(np.float32) / np.float32(2)
-        rank = np.where(right > left, middle, between)
-        top = np.float32(q.size - 1)
-        rank = np.where(flat < q[0], np.float32(0), np.where(flat > q[-1], top, rank))
-        rank = np.where(np.isnan(flat), np.float32(0), rank)
-        return _flushed((rank / top).astype(np.float32)).reshape(scores.shape)
+        with tf.device("CPU:0"):
+            return self._percentile_tensor(tf.constant(np.asarray(scores, np.float32))).numpy()
 
     def _percentile_tensor(self, scores: tf.Tensor) -> tf.Tensor:
         q = tf.constant(self.quantiles)

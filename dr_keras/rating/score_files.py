@@ -287,30 +287,25 @@ def _parquet_chunks(path: str) -> Iterator[Scores]:
                 raise DataError(f"{path}: the column {sorted(missing)} is missing; score again.")
             present = [name for name in COLUMNS if name in file.schema_arrow.names]
             for batch in file.iter_batches(_ROWS, columns=present):
-                yield _from_batch(batch, present)
+                yield _from_table(pyarrow.Table.from_batches([batch]))
     except (pyarrow.ArrowException, OSError, tf.errors.OpError) as error:
         raise DataError(
             f"{path}: cut short, damaged, or not a Parquet file ({error}); copy it or score again."
         ) from error
 
 
-def _from_batch(batch: pyarrow.RecordBatch, present: list[str]) -> Scores:
-    absent = {"source": "", "percentile": math.nan, "windows": 1}
-
-    def column(name: str, kind: pyarrow.DataType) -> pyarrow.Array:
-        if name in present:
-            return batch.column(name).cast(kind)
-        return pyarrow.repeat(pyarrow.scalar(absent[name], kind), batch.num_rows)
-
-    def floats(name: str) -> np.ndarray:
-        return column(name, pyarrow.float32()).to_numpy(zero_copy_only=False).astype(np.float32)
-
+def _from_table(table: pyarrow.Table) -> Scores:
+    for name, value in {"source": "", "percentile": math.nan, "windows": 1}.items():
+        if name not in table.column_names:
+            absent = pyarrow.scalar(value, SCHEMA.field(name).type)
+            table = table.append_column(name, pyarrow.repeat(absent, table.num_rows))
+    ids, sources, score, percentile, windows = table.select(COLUMNS).cast(SCHEMA).columns
     return Scores(
-        column("id", pyarrow.string()).to_pylist(),
-        column("source", pyarrow.string()).to_pylist(),
-        floats("score"),
-        floats("percentile"),
-        column("windows", pyarrow.int32()).to_numpy(zero_copy_only=False),
+        ids.to_pylist(),
+        sources.to_pylist(),
+        score.to_numpy(),
+        percentile.to_numpy(),
+        windows.to_numpy(),
     )
 
 

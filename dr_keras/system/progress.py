@@ -1,8 +1,14 @@
-"""A long run at a terminal: one line that says how far it is, and Ctrl-C answered between steps."""
+"""A long run at a terminal: one line that says how far it is, and Ctrl-C answered between steps.
 
+What libraries print there by themselves can be hidden.
+"""
+
+from collections.abc import Iterator
 import contextlib
+import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from typing import TextIO
@@ -16,6 +22,29 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}m{seconds % 60:02d}s"
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+@contextlib.contextmanager
+def hidden_errors(shown_if_failed: bool = False) -> Iterator[None]:
+    """Hides what libraries write to the file descriptor of standard error, not to `sys.stderr`.
+
+    Args:
+      shown_if_failed: whether it is shown after all where an exception leaves the block.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            if failed and shown_if_failed:
+                hidden.seek(0)
+                sys.stderr.write(hidden.read().decode(errors="replace"))
 
 
 class Progress:

@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 import pytest
 import shard_corpora as corpora
 
-from dr_keras.corpus_jobs import plan
 from dr_keras.corpus_jobs.identity import input_files
-from dr_keras.corpus_jobs.source import open_source
+from dr_keras.corpus_jobs.source import open_source, plan
 from dr_keras.data.corpora.base import Malformed
 from dr_keras.data.formats import records
 from dr_keras.data.formats.base import FORMATS, Record
@@ -18,7 +17,7 @@ import gin
 
 
 def shards_of(path, kind, shard_bytes):
-    shards = plan.plan(kind, input_files([str(path)]), shard_bytes)
+    shards = plan(kind, input_files([str(path)]), shard_bytes)
     return [piece.part for shard in shards for piece in shard.pieces]
 
 

@@ -9,10 +9,10 @@ import pyarrow.parquet
 import pytest
 import shard_corpora as corpora
 
-from dr_keras.corpus_jobs import plan
 from dr_keras.corpus_jobs.filtering import filter_corpus
 from dr_keras.corpus_jobs.identity import input_files
 from dr_keras.corpus_jobs.scoring import score_corpus
+from dr_keras.corpus_jobs.source import plan
 
 SETTINGS = dict(discard_fraction=0.5, batch_size=16, seed=5)
 WRITERS = {
@@ -36,7 +36,7 @@ def files_of(tmp_path):
 
 
 def shape(kind, files, shard_bytes):
-    shards = plan.plan(kind, files, shard_bytes)
+    shards = plan(kind, files, shard_bytes)
     assert [piece.file for shard in shards for piece in shard.pieces][:1] == files[:1]
     assert sum(shard.size for shard in shards) == sum(file.size for file in files)
     return [len(shard.pieces) for shard in shards]
@@ -55,7 +55,7 @@ def test_only_files_of_one_form_are_gathered(tmp_path):
     for name in names:
         (tmp_path / name).touch()
     files = input_files([str(tmp_path / name) for name in names])
-    shards = plan.plan("jsonl", files, 1 << 20)
+    shards = plan("jsonl", files, 1 << 20)
     assert [[piece.name[0] for piece in shard.pieces] for shard in shards] == [
         ["a", "b"], ["c", "d"], ["e"]
     ]  # fmt: skip
@@ -73,7 +73,7 @@ def test_parquet_files_of_other_columns_codecs_or_notes_stay_apart(tmp_path):
     for n, (made, codec) in enumerate(forms):
         pyarrow.parquet.write_table(made, tmp_path / f"{n}.parquet", compression=codec)
     files = input_files(sorted(str(path) for path in tmp_path.iterdir()))
-    shards = plan.plan("parquet", files, 1 << 20)
+    shards = plan("parquet", files, 1 << 20)
     assert [[piece.name[0] for piece in shard.pieces] for shard in shards] == [
         ["0", "1"], ["2"], ["3"], ["4"], ["5", "6"]
     ]  # fmt: skip

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.optimizers import OuterAdam, adam
-from dr_keras.meta.population import Population, initial_values
+from dr_keras.meta.population import Beginnings, Population, initial_values
 
 ETA = [np.zeros(2, np.float32)]
 
@@ -20,7 +21,8 @@ def tiny_model() -> keras.Model:
 
 
 def population_of(size, lifetime, updates=2, seed=0, constructor=tiny_model) -> Population:
-    return Population(constructor, size, lifetime, updates, adam(), OuterAdam(), ETA, seed)
+    beginnings = Beginnings(constructor, adam(), OuterAdam(), ETA, seed)
+    return Population(beginnings, size, lifetime, updates, OneDevice())
 
 
 def weights_of(population, index) -> np.ndarray:

@@ -1,16 +1,19 @@
-"""The pieces of a configuration without data and weights, and what is wrong with some of them."""
+"""Setups: what a configuration asks for, built without data, without weights and at any size."""
+
+import re
+import resource
 
 import keras
 import pytest
 import tensorflow as tf
 import tiny_quickstart
 
-from dr_keras.config import configuration
+from dr_keras.config import configuration, gin_files
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.pytrees import tree_bytes
-from dr_keras.models.text_models import language_model
+from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.precompile import setup
-from dr_keras.precompile.weightless import SharedZeros, build_abstract
+from dr_keras.precompile.setup import SharedZeros, build_abstract
 from dr_keras.training.trainers import ExampleTrainer, LanguageModelTrainer
 
 
@@ -100,3 +103,45 @@ def test_a_configuration_without_a_rater_says_what_to_include():
     configuration.parse((), ["SEQUENCE_LENGTH = 8"], complete=False)
     with pytest.raises(ConfigurationError, match="binds no experiment.rater: include 'runs/meta"):
         setup.from_gin()
+
+
+SIZED = [name for name in gin_files.packaged_gin_files() if re.search(r"_\d+m\.gin$", name)]
+
+
+def test_there_are_sizes():
+    assert {"models/rater_50m.gin", "models/language_model_400m.gin"} <= set(SIZED)
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_size_is_what_its_name_says(name):
+    params = ["SEQUENCE_LENGTH = 2048", "VOCABULARY_SIZE = 32000"]
+    configuration.parse(name, params, complete=False)
+    build = text_rater if "rater" in name else language_model
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = build_abstract(build)
+    millions = model.count_params() / 1e6
+    assert millions == pytest.approx(int(re.search(r"_(\d+)m", name)[1]), rel=0.1)
+    # 1B parameters in float32 would be 4 GB; kilobytes here.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+@pytest.mark.parametrize("study", ["c4", "c4_noclean", "pile"])
+def test_paper_configurations_build_the_papers_models(study):
+    params = ["VOCABULARY_FILE = 'absent.model'"]
+    if study == "pile":
+        params.append("PILE_FILES = 'absent.jsonl'")
+    configuration.parse(f"experiments/paper_{study}.gin", params)
+    rater, inner = build_abstract(text_rater), build_abstract(language_model)
+    assert rater.count_params() / 1e6 == pytest.approx(50, rel=0.1)
+    assert inner.count_params() / 1e6 == pytest.approx(400, rel=0.1)
+    width = inner.get_layer("token_embedding").output_dim
+    assert inner.output_shape == [(None, 2048, width), (32000, width)]
+    assert rater.output_shape == (None,)
+    assert rater.get_layer("blocks")._template().sequence_length == 2048
+
+
+def test_abstract_and_real_model_agree():
+    def build():
+        return language_model(50, 16, width=12, layer_count=2, heads=3)
+
+    assert build_abstract(build).count_params() == build().count_params()

@@ -7,6 +7,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 PIP = "pip install"
 # tensorflow-tpu 2.20 imports with this libtpu; with newer ones the process ends.
 LIBTPU = "libtpu==0.0.17"
+_FOR_TPU = f"{PIP} --no-deps '{LIBTPU}'"
 _OPTIONAL = {
     "beam": ("apache-beam",),
     "serving": ("tensorflow-serving-api",),
@@ -126,11 +127,8 @@ def python(facts: dict) -> Iterator[Finding]:
     if _fits(version, wanted):
         yield _found(OK, text)
     else:
-        yield _found(
-            PROBLEM,
-            f"{text}, and dr_keras needs {wanted}",
-            "make a new environment: python3.12 -m venv .venv",
-        )
+        fix = "make a new environment: python3.12 -m venv .venv"
+        yield _found(PROBLEM, f"{text}, and dr_keras needs {wanted}", fix)
 
 
 @_check("packages")
@@ -177,49 +175,38 @@ def tensorflow(facts: dict) -> Iterator[Finding]:
     if len(files) == 1:
         (name,) = files
         if not whole and files[name][1]:
-            yield _found(
-                PROBLEM,
-                f"the files of {named} are not those that were installed",
-                f"{PIP} --no-deps --force-reinstall '{name}=={versions[name]}'",
-            )
+            text = f"the files of {named} are not those that were installed"
+            yield _found(PROBLEM, text, _reinstalled(facts, name))
     elif not whole:
-        yield _found(
-            PROBLEM,
-            f"{named} write the same folder, and what lies there is a mixture of them",
-            _choose(facts),
-        )
+        text = f"{named} write the same folder, and what lies there is a mixture of them"
+        yield _found(PROBLEM, text, _choose(facts))
     elif whole != ["tensorflow-tpu"] and "tensorflow-tpu" in files:
         # the documented way to a TPU installs both, tensorflow-tpu last
-        yield _found(
-            PROBLEM if _tpu_nodes(facts) else WARNING,
-            f"{named} write the same folder, and the files there are those of {whole[0]}",
-            _choose(facts),
-        )
+        text = f"{named} write the same folder, and the files there are those of {whole[0]}"
+        yield _found(PROBLEM if _tpu_nodes(facts) else WARNING, text, _choose(facts))
     name = (whole or list(files))[0]
     if _fits(versions[name], wanted):
         text = f"{versions[name]}, from the wheel {name}"
         kinds = _value(facts, "tensorflow", {}).get("build", [])
         yield _found(OK, f"{text}{f', built for {kinds[0]}' if kinds else ''}")
     else:
-        yield _found(
-            PROBLEM,
-            f"{name} {versions[name]}, and dr_keras needs {wanted}",
-            f"{PIP} '{name}{wanted}'",
-        )
+        text = f"{name} {versions[name]}, and dr_keras needs {wanted}"
+        yield _found(PROBLEM, text, f"{PIP} '{name}{wanted}'")
+
+
+def _reinstalled(facts: dict, name: str) -> str:
+    return f"{PIP} --no-deps --force-reinstall '{name}=={facts['versions'][name]}'"
 
 
 def _choose(facts: dict) -> str:
     versions = facts["versions"]
     if "tensorflow-tpu" in facts["tensorflow_files"]:
-        tpu = f"{PIP} --no-deps --force-reinstall 'tensorflow-tpu=={versions['tensorflow-tpu']}'"
+        tpu = _reinstalled(facts, "tensorflow-tpu")
         others = [name for name in facts["tensorflow_files"] if name != "tensorflow-tpu"]
         if _tpu_nodes(facts) or not others:
             return tpu
-        plain = f"{others[0]}=={versions[others[0]]}"
-        return (
-            f"for a TPU: {tpu}; without one: pip uninstall tensorflow-tpu, then {PIP} --no-deps"
-            f" --force-reinstall '{plain}'"
-        )
+        plain = _reinstalled(facts, others[0])
+        return f"for a TPU: {tpu}; without one: pip uninstall tensorflow-tpu, then {plain}"
     keep = next(iter(facts["tensorflow_files"]))
     names = " ".join(facts["tensorflow_files"])
     return f"pip uninstall {names}, then {PIP} '{keep}=={versions[keep]}'"
@@ -234,19 +221,15 @@ def imported(facts: dict) -> Iterator[Finding]:
         if during == "tensorflow" and ended == "SIGILL":
             fix = "this processor lacks instructions that the wheel needs (AVX): another machine"
         elif during in ("tensorflow", "libtpu") and facts["versions"].get("libtpu"):
-            fix = f"{PIP} --no-deps '{LIBTPU}'"
+            fix = _FOR_TPU
         elif ended == "SIGKILL":
             fix = "memory ran out: close other programs, or raise the limit of the container"
         about = f"trying {during}" if during else "trying it"
         yield _found(PROBLEM, f"ended the process ({ended}){_last(probe)}", fix, about)
     error = _step(facts, "tensorflow").get("error")
     if error and facts["tensorflow_files"]:
-        name = next(iter(facts["tensorflow_files"]))
-        yield _found(
-            PROBLEM,
-            f"cannot be imported: {error}",
-            f"{PIP} --no-deps --force-reinstall '{name}=={facts['versions'][name]}'",
-        )
+        fix = _reinstalled(facts, next(iter(facts["tensorflow_files"])))
+        yield _found(PROBLEM, f"cannot be imported: {error}", fix)
 
 
 def _last(probe: dict) -> str:
@@ -265,9 +248,8 @@ def tensorflow_text(facts: dict) -> Iterator[Finding]:
     if version is None:
         yield _found(PROBLEM, "is not installed", fix)
     elif of and _minor(version) != _minor(of):
-        yield _found(
-            PROBLEM, f"{version} beside TensorFlow {of}: both must have the same minor version", fix
-        )
+        text = f"{version} beside TensorFlow {of}: both must have the same minor version"
+        yield _found(PROBLEM, text, fix)
     elif "error" in step and not _imports_nothing(facts):
         yield _found(PROBLEM, f"{version} fails: {step['error']}", fix)
     else:
@@ -279,11 +261,8 @@ def keras_backend(facts: dict) -> Iterator[Finding]:
     asked = facts["environment"].get("KERAS_BACKEND", "tensorflow")
     step = _step(facts, "keras")
     if asked != "tensorflow":
-        yield _found(
-            PROBLEM,
-            f"KERAS_BACKEND is {asked!r}, and dr_keras runs on TensorFlow",
-            "unset KERAS_BACKEND",
-        )
+        text = f"KERAS_BACKEND is {asked!r}, and dr_keras runs on TensorFlow"
+        yield _found(PROBLEM, text, "unset KERAS_BACKEND")
     elif "error" in step and not _imports_nothing(facts):
         fix = f"{PIP} --force-reinstall 'keras{facts['requirements']['packages']['keras']}'"
         yield _found(PROBLEM, f"fails: {step['error']}", fix, "Keras")
@@ -304,18 +283,13 @@ def devices(facts: dict) -> Iterator[Finding]:
     nvidia = [node for node in facts["nodes"] if node.startswith("/dev/nvidia")]
     hidden = facts["environment"].get("CUDA_VISIBLE_DEVICES")
     if nvidia and "GPU" not in counts and hidden in ("", "-1"):
-        yield _found(
-            WARNING,
-            f"{text}; CUDA_VISIBLE_DEVICES hides {len(nvidia)} GPU",
-            "unset CUDA_VISIBLE_DEVICES",
-        )
+        text += f"; CUDA_VISIBLE_DEVICES hides {len(nvidia)} GPU"
+        yield _found(WARNING, text, "unset CUDA_VISIBLE_DEVICES")
     elif nvidia and "GPU" not in counts:
-        of = _tensorflow_version(facts)
-        yield _found(
-            WARNING,
-            f"{text}; TensorFlow does not see {', '.join(nvidia)}",
-            f"{PIP} 'tensorflow[and-cuda]=={of}', and a driver that it accepts (nvidia-smi)",
-        )
+        wanted = f"tensorflow[and-cuda]=={_tensorflow_version(facts)}"
+        text += f"; TensorFlow does not see {', '.join(nvidia)}"
+        fix = f"{PIP} '{wanted}', and a driver that it accepts (nvidia-smi)"
+        yield _found(WARNING, text, fix)
     else:
         yield _found(OK, text)
 
@@ -327,21 +301,13 @@ def tpu(facts: dict) -> Iterator[Finding]:
     nodes = _tpu_nodes(facts)
     here = f"{len(nodes)} device file{'s' * (len(nodes) != 1)}" if nodes else "no TPU here"
     if nodes and not wheel:
-        yield _found(
-            WARNING,
-            f"{here} ({nodes[0]}, ...), but no tensorflow-tpu",
-            "see docs/distributed.md: install tensorflow-tpu last, with its libtpu",
-        )
+        fix = "see docs/distributed.md: install tensorflow-tpu last, with its libtpu"
+        yield _found(WARNING, f"{here} ({nodes[0]}, ...), but no tensorflow-tpu", fix)
     elif wheel and not version:
-        yield _found(
-            PROBLEM, f"tensorflow-tpu {wheel} without libtpu", f"{PIP} --no-deps '{LIBTPU}'"
-        )
+        yield _found(PROBLEM, f"tensorflow-tpu {wheel} without libtpu", _FOR_TPU)
     elif version and "error" in step:
-        yield _found(
-            PROBLEM if wheel else WARNING,
-            f"libtpu {version} cannot be loaded: {step['error']}",
-            f"{PIP} --no-deps '{LIBTPU}'",
-        )
+        text = f"libtpu {version} cannot be loaded: {step['error']}"
+        yield _found(PROBLEM if wheel else WARNING, text, _FOR_TPU)
     elif version:
         yield _found(OK, f"libtpu {version} loads; {here}")
     else:
@@ -396,17 +362,11 @@ def memory(facts: dict) -> Iterator[Finding]:
     if "limit" in found:
         text += f"; this container may use {_gb(found['limit'])}"
     if bound < 2 * _GB:
-        yield _found(
-            PROBLEM,
-            text,
-            "TensorFlow alone takes 1 GB: use a machine or a container with 4 GB or more",
-        )
+        fix = "TensorFlow alone takes 1 GB: use a machine or a container with 4 GB or more"
+        yield _found(PROBLEM, text, fix)
     elif bound < 4 * _GB or found.get("available", bound) < 2 * _GB:
-        yield _found(
-            WARNING,
-            text,
-            "the quick start wants 4 GB: close other programs, or use one worker and small batches",
-        )
+        fix = "close other programs, or use one worker and small batches"
+        yield _found(WARNING, text, f"the quick start wants 4 GB: {fix}")
     else:
         yield _found(OK, text)
 
@@ -444,18 +404,14 @@ def threads(facts: dict) -> Iterator[Finding]:
     wrong = []
     for name, value in given.items():
         if not value.isdecimal():
-            said = f"{name} is {value!r}, no number"
-            wrong.append(_found(WARNING, said, f"unset {name}"))
+            wrong.append(_found(WARNING, f"{name} is {value!r}, no number", f"unset {name}"))
         elif int(value) > few:
             said = f"{name} is {value}, and there are {few} cores"
             wrong.append(_found(WARNING, said, f"export {name}={few}"))
     yield from wrong
     if few < cores["usable"] and "TF_NUM_INTRAOP_THREADS" not in given:
-        yield _found(
-            WARNING,
-            f"{text}: more threads than cores slow it down",
-            f"export TF_NUM_INTRAOP_THREADS={few} TF_NUM_INTEROP_THREADS={few}",
-        )
+        fix = f"export TF_NUM_INTRAOP_THREADS={few} TF_NUM_INTEROP_THREADS={few}"
+        yield _found(WARNING, f"{text}: more threads than cores slow it down", fix)
     elif not wrong:
         yield _found(OK, text)
 

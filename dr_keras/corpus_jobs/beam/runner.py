@@ -16,8 +16,8 @@ from apache_beam.utils.shared import Shared
 
 from dr_keras.corpus_jobs.beam.handler import RaterModelHandler
 from dr_keras.corpus_jobs.beam.transforms import NAMESPACE
-from dr_keras.corpus_jobs.plan import Shard
 from dr_keras.corpus_jobs.runners import Runner, ShardProgress
+from dr_keras.corpus_jobs.source import Shard
 from dr_keras.corpus_jobs.work import Scorer, Work, run_shard, scorer_for
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.system import system_errors

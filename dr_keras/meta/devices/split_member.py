@@ -11,8 +11,8 @@ the inner model, one of the rater's size, three of T batches' scores. All but th
 (softmax, both optimizers) every replica of the group computes for itself, from the same numbers.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -21,6 +21,7 @@ from dr_keras.meta import pytrees
 from dr_keras.meta.devices.placement import Group
 from dr_keras.meta.estimators import told
 from dr_keras.meta.estimators.unroll import outer_gradient
+from dr_keras.meta.meta_step import MemberStep, Unrolled
 from dr_keras.meta.problem import InnerState, inner_gradient, inner_losses, weight_metrics
 
 
@@ -78,27 +79,16 @@ class SplitMember:
 
     Args:
       group: of replicas.
-      estimator: says what the second derivatives of an update are, see `LoopedUnroll`; a NestedTape
-        stands for Recompute, whose numbers are the same.
-      problem_of: the rater's non-trainable values -> MetaProblem.
-      finish: as `MetaTrainer`'s.
+      member: what one replica would do. Its estimator says what the second derivatives of an update
+        are, see `LoopedUnroll`; a NestedTape stands for Recompute, whose numbers are the same.
       jit_compile: compile each piece with XLA.
     """
 
-    def __init__(
-        self,
-        group: Group,
-        estimator: Any,
-        problem_of: Callable,
-        finish: Callable,
-        jit_compile: bool,
-    ):
-        self._group, self._problem_of = group, problem_of
-        self._estimator = told(estimator, "over_devices")
+    def __init__(self, group: Group, member: MemberStep, jit_compile: bool):
+        self._group, self._problem_of = group, member.problem_of
+        self._estimator = told(member.estimator, "over_devices")
 
-        def piece(function):
-            return tf.function(function, jit_compile=jit_compile)
-
+        piece = functools.partial(tf.function, jit_compile=jit_compile)
         self._scores = piece(self._scores_function)
         self._by_scores = piece(self._by_scores_function)
         self._gradient = piece(self._gradient_function)
@@ -106,7 +96,7 @@ class SplitMember:
         self._outer = piece(self._outer_function)
         self._pull_back = piece(self._pull_back_function)
         self._losses = piece(self._losses_function)
-        self._finish = piece(finish)
+        self._finish = piece(member.finish)
 
     # --- pieces: tensors in, tensors out, no sums over replicas ------------------------------
 
@@ -256,9 +246,8 @@ class SplitMember:
         metrics = [weight_metrics(batch_weights) for batch_weights in tf.unstack(all_weights)]
         metrics = {name: tf.stack([m[name] for m in metrics]) for name in metrics[0]}
         metrics |= {"scores": scores, "inner_losses": found[:length]}
-        return self._finish(
-            by_eta, outer_slots, contributions, state, new, outer_loss, metrics, after
-        )
+        found = Unrolled(outer_loss, by_eta, new, metrics, after)
+        return self._finish(found, state, outer_slots, contributions)
 
 
 def _advanced(before, after, passes):
