@@ -94,7 +94,8 @@ class Study:
         scores = rater.scores_fingerprint(self._scores)
         grid = Grid(
             self._base_dir,
-            material,
+            given.sizes,
+            lambda: material,
             draws,
             lambda cell: [scores, str(cell.arm in given.online_arms)],
             sizes_binding=("evidence", "sizes"),
@@ -105,7 +106,7 @@ class Study:
             self._stages.shared("perplexity", lambda: self._perplexity(train))
         with grid:
             fraction = self._run_cells(grid)
-            return self._results(grid, material, fraction)
+            return self._results(grid, fraction)
 
     def _open_rater(self) -> None:
         """Meta-trains or loads the rater, and scores the train part."""
@@ -131,7 +132,6 @@ class Study:
         given, parts = self._given, self._parts
         length = parts.train.features["tokens"].shape[1]
         return Material(
-            given.sizes,
             parts.train,
             thinned(parts.test, given.test_size),
             thinned(parts.validation, given.validation_size),
@@ -225,7 +225,7 @@ class Study:
         }
         return dataclasses.replace(size, shorter_runs=shorter)
 
-    def _results(self, grid: Grid, material: Material, fraction: float) -> Results:
+    def _results(self, grid: Grid, fraction: float) -> Results:
         """All sections of results.json."""
         given, train = self._given, self._parts.train
         core = list(dict.fromkeys(given.core_arms))

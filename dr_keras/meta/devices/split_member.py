@@ -88,7 +88,9 @@ class SplitMember:
         self._group, self._problem_of = group, member.problem_of
         self._estimator = told(member.estimator, "over_devices")
 
-        piece = functools.partial(tf.function, jit_compile=jit_compile)
+        def piece(function):
+            return tf.function(function, jit_compile=jit_compile, autograph=False)
+
         self._scores = piece(self._scores_function)
         self._by_scores = piece(self._by_scores_function)
         self._gradient = piece(self._gradient_function)
