@@ -180,7 +180,7 @@ class _Scan:
         def specs(tensors, leading=0):
             return [tf.TensorSpec(t.shape[leading:], t.dtype) for t in tensors]
 
-        @tf.function
+        @tf.function(autograph=False)
         def trace(carry, x, shared):
             with exact_moments():
                 return self.step(carry, x, shared)[1]

@@ -75,7 +75,7 @@ def over_parts(
 
     # Shapes and dtypes of the results, from a trace whose operations nobody uses.
     sums, values, _ = (
-        tf.function(lambda: function(at(0), non_trainable))
+        tf.function(lambda: function(at(0), non_trainable), autograph=False)
         .get_concrete_function()
         .structured_outputs
     )

@@ -22,7 +22,7 @@ class Scorer:
         def score(batch):
             return tf.reshape(rater(model_inputs(rater, batch), training=False), [-1])
 
-        self._score = tf.function(score, jit_compile=jit_compile)
+        self._score = tf.function(score, jit_compile=jit_compile, autograph=False)
 
     def __call__(self, examples: ExampleSet) -> np.ndarray:
         """Scores, float32 [N], in the order of the set."""

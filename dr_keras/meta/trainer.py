@@ -167,8 +167,8 @@ class MetaTrainer:
         self.train_set: ExampleSet | None = None
         member = MemberStep(self._problem, self.estimator, self.outer_optimizer, self.micro_batches)
         if group is None:
-            self._member_step = tf.function(member.step, jit_compile=jit_compile)
-            self._advance = tf.function(member.advance, jit_compile=jit_compile)
+            self._member_step = tf.function(member.step, jit_compile=jit_compile, autograph=False)
+            self._advance = tf.function(member.advance, jit_compile=jit_compile, autograph=False)
         else:
             split = SplitMember(group, self.estimator, self._problem, member.finish, jit_compile)
             self._member_step, self._advance = split.step, split.advance
@@ -181,7 +181,7 @@ class MetaTrainer:
             self._advance,
             unroll_length,
         )
-        self.train_step = tf.function(self._train_step_function)
+        self.train_step = tf.function(self._train_step_function, autograph=False)
 
     # --- the compiled step -----------------------------------------------------------------
 

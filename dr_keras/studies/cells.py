@@ -72,7 +72,6 @@ class Material:
     """What all cells of a study are trained and measured on; it is sent to other processes.
 
     Attributes:
-      trainers: size -> builds its trainer, smallest size first.
       train: the train part.
       test: the curves are of it, thinned out.
       validation: measured at the end, where it is given.
@@ -80,7 +79,6 @@ class Material:
       tasks: asked at the end.
     """
 
-    trainers: Mapping[str, Callable[[], RepeatedTrainer]]
     train: ExampleSet
     test: ExampleSet
     validation: ExampleSet | None = None
@@ -95,10 +93,6 @@ class Material:
         facts += [*self.corpora, *(windows.task.fingerprint for windows in self.tasks)]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
-    def with_trainers(self, trainers: Mapping[str, Callable[[], RepeatedTrainer]]) -> "Material":
-        """The same data, other functions that build the trainers."""
-        return dataclasses.replace(self, trainers=trainers)
-
     def bare(self) -> "Material":
         """Without what only people read, which other processes need not have."""
 
@@ -111,17 +105,26 @@ class Material:
 
 
 class CellTrainer:
-    """Trains cells one after the other; one size's compiled step is kept at a time."""
+    """Trains cells one after the other; one size's compiled step is kept at a time.
 
-    def __init__(self, material: Material):
-        self._material = material
+    Args:
+      trainers: size -> builds its trainer, smallest size first.
+      material: what they are trained on; called where a cell is to be run.
+    """
+
+    def __init__(
+        self,
+        trainers: Mapping[str, Callable[[], RepeatedTrainer]],
+        material: Callable[[], Material],
+    ):
+        self._trainers, self._material = trainers, material
         self._size: str | None = None
 
     def trainer(self, size: str) -> RepeatedTrainer:
         """The trainer of a size; the one before it is let go."""
         if size != self._size:
             self._trainer = self._scorer = None
-            self._trainer, self._size = self._material.trainers[size](), size
+            self._trainer, self._size = self._trainers[size](), size
         return self._trainer
 
     def run(self, cell: Cell, draw: Draw, progress=None) -> dict:
@@ -132,7 +135,7 @@ class CellTrainer:
           draw: what its batches are drawn from.
           progress: as for `RepeatedTrainer.train`.
         """
-        given, trainer = self._material, self.trainer(cell.size)
+        given, trainer = self._material(), self.trainer(cell.size)
         batch, train = trainer.batch_size, given.train
         stream = draw.stream(train, cell.fraction, batch, cell.seed, cell.arm)
         record = trainer.train(
@@ -146,16 +149,16 @@ class CellTrainer:
             "budget": dataclasses.asdict(budget),
             "discard_fraction": float(draw.discard_fraction),
             "corpora": {name: mean_loss(trainer, s) for name, s in given.corpora.items()},
-            "tasks": self._ask(trainer),
+            "tasks": self._ask(trainer, given.tasks),
         }
         if given.validation is not None:
             found["validation_loss"] = mean_loss(trainer, given.validation)
         return found
 
-    def _ask(self, trainer: RepeatedTrainer) -> dict[str, dict]:
-        if self._material.tasks and self._scorer is None:
+    def _ask(self, trainer: RepeatedTrainer, tasks: Sequence[TaskWindows]) -> dict[str, dict]:
+        if tasks and self._scorer is None:
             self._scorer = TaskScorer(trainer.model, trainer.evaluation_batch_size)
-        return {windows.task.name: self._scorer(windows) for windows in self._material.tasks}
+        return {windows.task.name: self._scorer(windows) for windows in tasks}
 
 
 def mean_loss(trainer: RepeatedTrainer, examples: ExampleSet) -> float:

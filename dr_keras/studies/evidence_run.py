@@ -94,10 +94,11 @@ class Study:
             lambda size, fraction: batch_fraction(self._grid.trainer(size).batch_size, fraction),
             given.online_arms,
         )
-        scores = rater.scores_fingerprint(self._scores)
+        scores, material = rater.scores_fingerprint(self._scores), self._material()
         self._grid = Grid(
             self._base_dir,
-            self._material(),
+            given.sizes,
+            lambda: material,
             draws,
             lambda cell: [scores, str(cell.arm in given.online_arms)],
             sizes_binding=("evidence", "sizes"),
@@ -133,7 +134,6 @@ class Study:
         given, parts = self._given, self._parts
         length = parts.train.features["tokens"].shape[1]
         return Material(
-            given.sizes,
             parts.train,
             parts.test.thinned(given.test_size),
             parts.validation.thinned(given.validation_size),

@@ -11,6 +11,7 @@ and a compiled step of their own.
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -37,11 +38,12 @@ class Grid:
 
     Args:
       base_dir: of the study.
-      material: what its cells are trained and measured on.
+      trainers: size -> builds its trainer, smallest size first.
+      material: what its cells are trained and measured on; called when they are first read or run.
       draw: cell -> what its batches are drawn from; called where the cell is to be run.
       chosen_by: cell -> what the choice of its arm depends on, beside the data.
       workers: how many processes train.
-      sizes_binding: (configurable, argument) where gin may bind `material.trainers`.
+      sizes_binding: (configurable, argument) where gin may bind `trainers`.
       stale_after: see `Claims`.
       say: prints a line for the user.
     """
@@ -49,7 +51,8 @@ class Grid:
     def __init__(
         self,
         base_dir,
-        material: Material,
+        trainers: Mapping[str, Callable[[], RepeatedTrainer]],
+        material: Callable[[], Material],
         draw: Callable[[Cell], Draw],
         chosen_by: Callable[[Cell], Sequence[str]],
         workers: Workers | None = None,
@@ -57,11 +60,12 @@ class Grid:
         stale_after: float = 600.0,
         say: Callable[[str], None] = print,
     ):
-        self._material, self.draw, self._say = material, draw, say
+        self._trainers, self._material = trainers, functools.cache(material)
+        self.draw, self._say = draw, say
         self._chosen_by, self._workers = chosen_by, workers or Workers()
         self._sizes_binding = sizes_binding
         self._claims = Claims(os.path.join(base_dir, "claims"), stale_after)
-        self._here = CellTrainer(material)
+        self._here = CellTrainer(trainers, self._material)
         self._settings: dict[str, str] = {}
         self._pool: Pool | None = None
         self._beside: threading.Thread | None = None
@@ -87,7 +91,7 @@ class Grid:
         if cell.size not in self._settings:
             self._settings[cell.size] = self.trainer(cell.size).fingerprint
         chosen = [] if cell.arm == UNFILTERED else [*self._chosen_by(cell)]
-        return [self._material.fingerprint, self._settings[cell.size], *chosen]
+        return [self._material().fingerprint, self._settings[cell.size], *chosen]
 
     def trainer(self, size: str) -> RepeatedTrainer:
         """The trainer of a size, in this process."""
@@ -95,7 +99,7 @@ class Grid:
 
     def facts(self, size: str, count_flops: bool = False) -> SizeFacts:
         """What is known of a size apart from its runs."""
-        trainer, features = self.trainer(size), self._material.train.features
+        trainer, features = self.trainer(size), self._material().train.features
         length = int(features["tokens"].shape[1]) if "tokens" in features else 1
         known = {}
         if count_flops:
@@ -142,9 +146,18 @@ class Grid:
         found = {arm: self.found(of_arm) for arm, of_arm in cells.items()}
         budgets = [cell["budget"] for by_seed in found.values() for cell in by_seed.values()]
         pool = min(int(budget["pool_examples"]) for budget in budgets)
-        tokens = int(count_targets(self._material.test).sum())
+        tokens = int(count_targets(self._material().test).sum())
         too_small = too_small_for_verdict(pool, tokens, facts.steps, facts.batch_size)
         return size_section(facts, found, arms, protocol, too_small if may_be_too_small else None)
+
+    def start_workers(self, size: str, cells: int) -> None:
+        """Starts the processes that so many cells of a size will have, which takes them seconds.
+
+        It is for what this process does with one thread before there is any material.
+        """
+        pool = self._pool_for(size)
+        if pool is not None:
+            pool.fill(cells)  # here: the main thread alone can keep Ctrl-C from them
 
     def begin(self, wanted: Sequence[Cell]) -> None:
         """Has workers run cells of one size beside what the caller does meanwhile.
@@ -154,10 +167,13 @@ class Grid:
         process is to train, nothing is begun.
         """
         pending = self._pending(wanted)
-        pool = self._pool_for(pending) if pending else None
+        if not pending:
+            return
+        self.start_workers(wanted[0].size, len(pending))
+        pool = self._pool
         if pool is None:
             return
-        pool.fill(len(pending))  # here: the main thread alone can keep Ctrl-C from them
+        self._material()  # here: this thread needs it, too
 
         def work() -> None:
             try:
@@ -191,9 +207,9 @@ class Grid:
         pending = self._pending(wanted)
         if not pending:
             return
-        trainer = self.trainer(next(iter(pending.values())).size)
+        trainer = self.trainer(wanted[0].size)
         shown = _Shown(sum(trainer.steps_of(c.steps_share) for c in pending.values()))
-        pool = self._pool_for(pending)
+        pool = self._pool_for(wanted[0].size)
         if pool is not None:
             self._run_in_workers(pending, pool, shown)
         else:
@@ -208,21 +224,21 @@ class Grid:
     def _pending(self, wanted: Sequence[Cell]) -> dict[str, Cell]:
         return {c.name: c for c in wanted if self.files.read(c) is None}
 
-    def _pool_for(self, pending: Mapping[str, Cell]) -> Pool | None:
+    def _pool_for(self, size: str) -> Pool | None:
         """The workers for cells of one size; None where this process is to train."""
-        trainer = self.trainer(next(iter(pending.values())).size)
+        trainer = self.trainer(size)
         count, threads = self._workers.for_model(
             trainer.parameters, trainer.on_one_device and not _has_accelerator()
         )
-        trainers = sendable(self._material.trainers, self._sizes_binding) if count else {}
+        trainers = sendable(self._trainers, self._sizes_binding) if count else {}
         if trainers is None:
             self._say("  these models were not bound by gin: they are trained in this process")
         if not trainers:
             return None
         if self._pool is None or self._pool.threads != threads:
             self._end_pool()
-            material = self._material.with_trainers(trainers)
-            self._pool = Pool(material, run_configuration.parsed_config(), count, threads)
+            configuration = run_configuration.parsed_config()
+            self._pool = Pool(trainers, self._material, configuration, count, threads)
         return self._pool
 
     def _run_here(self, cell: Cell, shown: "_Shown") -> None:

@@ -28,7 +28,7 @@ from dr_keras.config import run_configuration
 from dr_keras.corpus_jobs.filtering import filter_corpus, kept_ids
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
-from dr_keras.data.examples import Parts, document_ids
+from dr_keras.data.examples import document_ids
 from dr_keras.data.prepare import split_documents, text_data
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.rating.score_files import read_scores
@@ -114,16 +114,18 @@ class QuickStart:
         run_configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
         stages = Stages(base_dir, self.say)
         text = _Text(self.corpus)
-        described = stages.run("corpus", text.describe)
-        train = described["parts"]["train"]
-        self.say(
-            f"  {train['documents']:,} documents and {train['unique_tokens']:,} tokens to train"
-            f" on; fingerprint {described['fingerprint'][:16]}"
-        )
         with contextlib.ExitStack() as stack:
             grid = None
             if not stages.is_done("compare"):
                 grid = stack.enter_context(self._grid(base_dir, text))
+                grid.start_workers(SIZE, len(self.seeds))
+            described = stages.run("corpus", text.describe)
+            train = described["parts"]["train"]
+            self.say(
+                f"  {train['documents']:,} documents and {train['unique_tokens']:,} tokens to train"
+                f" on; fingerprint {described['fingerprint'][:16]}"
+            )
+            if grid is not None:
                 grid.begin(self._cells(UNFILTERED))
             stages.run("meta_train", lambda: rater.trained(base_dir, text.setup))
             exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, text.setup))
@@ -182,11 +184,12 @@ class QuickStart:
         return [cell(SIZE, arm, self.discard_fraction, seed) for seed in self.seeds]
 
     def _grid(self, base_dir: pathlib.Path, text: "_Text") -> Grid:
-        parts = text.setup.parts
-        test = parts.test.thinned(self.test_size)
-        material = Material({SIZE: LanguageModelTrainer}, parts.train, test)
-        choice = _Choice(base_dir, parts)
-        return Grid(base_dir, material, choice.draws, choice.key, say=self.say)
+        def material() -> Material:
+            parts = text.setup.parts
+            return Material(parts.train, parts.test.thinned(self.test_size))
+
+        choice, trainers = _Choice(base_dir, text), {SIZE: LanguageModelTrainer}
+        return Grid(base_dir, trainers, material, choice.draws, choice.key, say=self.say)
 
     def _compare(self, grid: Grid, base_dir: pathlib.Path, text: "_Text") -> dict:
         """Trains every cell; {"size", "threads_a_model"}."""
@@ -207,11 +210,11 @@ class _Choice:
 
     Args:
       base_dir: of the study.
-      parts: of the corpus.
+      text: the corpus.
     """
 
-    def __init__(self, base_dir: pathlib.Path, parts: Parts):
-        self._base_dir, self._parts = base_dir, parts
+    def __init__(self, base_dir: pathlib.Path, text: "_Text"):
+        self._base_dir, self._text = base_dir, text
         self.draws = Draws(lambda: self._baselines, lambda size, fraction: self._share)
 
     def key(self, cell: Cell) -> list[str]:
@@ -224,7 +227,7 @@ class _Choice:
 
     @functools.cached_property
     def _candidates(self) -> Candidates:
-        return joined_candidates(self._parts.train)
+        return joined_candidates(self._text.setup.parts.train)
 
     @functools.cached_property
     def _is_kept(self) -> np.ndarray:
@@ -237,14 +240,15 @@ class _Choice:
 
     @functools.cached_property
     def _baselines(self) -> Baselines:
-        train = self._parts.train
+        parts = self._text.setup.parts
+        train = parts.train
         scores = read_scores(self._base_dir / "filtered" / "scores.parquet")
         rows = scores.rows()
         levels = train.labels.get("level", np.full(len(train), np.nan))
         is_clean = self._candidates.of_examples(levels) == 0
         return Baselines(
             self._candidates,
-            joined_candidates(self._parts.outer),
+            joined_candidates(parts.outer),
             scores.score[[rows[document] for document in document_ids(train)]],
             cache_dir=self._base_dir / "baselines",
             more_arms={

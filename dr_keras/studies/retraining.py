@@ -175,11 +175,11 @@ class Retraining:
             candidates, outer = window_candidates(parts.train), window_candidates(parts.outer)
             return Baselines(candidates, outer, scores())
 
-        material = Material({SIZE: ExampleTrainer}, parts.train, parts.test)
+        material = Material(parts.train, parts.test)
         draws = Draws(baselines, lambda size, fraction: fraction)
         grid = Grid(
-            base_dir, material, draws, lambda cell: [rater.scores_fingerprint(scores())],
-            say=self.say,
+            base_dir, {SIZE: ExampleTrainer}, lambda: material, draws,
+            lambda cell: [rater.scores_fingerprint(scores())], say=self.say,
         )  # fmt: skip
         if self.metric not in grid.trainer(SIZE).metrics:
             raise ConfigurationError(

@@ -133,6 +133,7 @@ def sendable(
 class _Worker:
     process: multiprocessing.Process
     pipe: connection.Connection
+    has_material: bool = False
     cell: object | None = None
     sender: threading.Thread | None = None
 
@@ -148,14 +149,22 @@ class Pool:
     """Worker processes for the cells of one study; a context manager that ends them.
 
     Args:
-      material: what they train on; see `cells.Material`.
+      trainers: see `sendable`.
+      material: what they train on; see `cells.Material`. Called when the first cell is handed out.
       configuration: gin bindings, which every worker parses.
       count: how many, begun as they are needed.
       threads: of each.
     """
 
-    def __init__(self, material, configuration: str, count: int, threads: int):
-        self._given = configuration, material.bare()
+    def __init__(
+        self,
+        trainers: Mapping[str, Callable],
+        material: Callable,
+        configuration: str,
+        count: int,
+        threads: int,
+    ):
+        self._given, self._material = (configuration, trainers), material
         self._count, self.threads = count, threads
         self._workers: list[_Worker] = []
 
@@ -185,10 +194,13 @@ class Pool:
         """Hands a cell to a worker that has none."""
         worker = self._idle() or self._start()
         worker.cell = cell
+        if not worker.has_material:
+            worker.has_material = True
+            worker.send(self._material().bare())
         worker.send((cell, draw))
 
     def fill(self, cells: int) -> None:
-        """Starts the workers that so many cells will have."""
+        """Starts the workers that so many cells will have; they get ready meanwhile."""
         while len(self._workers) < min(self._count, cells):
             self._start()
 
@@ -270,12 +282,9 @@ def _serve(pipe: connection.Connection, threads: int, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            configuration, material = _prepare(pipe, threads)
-            trainer = None
+            trainer = _prepared(pipe, threads)
             while True:
                 cell, draw = pipe.recv()
-                if trainer is None:
-                    trainer = _trainer(configuration, material)
                 found = trainer.run(cell, draw, _reporter(pipe))
                 pipe.send(("done", found))
         except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -284,20 +293,19 @@ def _serve(pipe: connection.Connection, threads: int, parent: int) -> None:
             pipe.send(("failed", _sendable_error(error)))
 
 
-def _prepare(pipe: connection.Connection, threads: int) -> tuple:
+def _prepared(pipe: connection.Connection, threads: int):
+    """What trains the cells: all that takes time comes before the material is waited for."""
     with _quiet_import():
         import tensorflow as tf
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    return pipe.recv()
-
-
-def _trainer(configuration: str, material):
-    from dr_keras.config import configuration as gin_configuration
+    from dr_keras.config import configuration
     from dr_keras.studies.cells import CellTrainer
 
-    gin_configuration.parse([], configuration)
-    return CellTrainer(material)
+    bindings, trainers = pipe.recv()
+    configuration.parse([], bindings)
+    material = pipe.recv()
+    return CellTrainer(trainers, lambda: material)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def forward_flops(model: keras.Model, features: Mapping[str, tuple[tuple, object
     def call(batch):
         return tf.nest.flatten(model(model_inputs(model, batch), training=False))
 
-    graph = tf.function(call).get_concrete_function(_specs(features)).graph
+    graph = tf.function(call, autograph=False).get_concrete_function(_specs(features)).graph
     total = graph_flops(graph)
     outputs = getattr(model, "output", None)  # a subclassed model has none
     if isinstance(outputs, Mapping) and {"hidden", "unembedding"} <= set(outputs):

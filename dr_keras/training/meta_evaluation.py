@@ -110,8 +110,8 @@ class MetaEvaluation:
         def validation_loss(state, batch):
             return problem.outer_loss(state.theta, state.non_trainable, batch)
 
-        self._update = tf.function(update, jit_compile=jit_compile)
-        self._loss = tf.function(validation_loss, jit_compile=jit_compile)
+        self._update = tf.function(update, jit_compile=jit_compile, autograph=False)
+        self._loss = tf.function(validation_loss, jit_compile=jit_compile, autograph=False)
 
     def __call__(self, use_scores: bool = True) -> dict[str, float]:
         """Trains and evaluates; `use_scores=False` gives random selection, the reference."""

@@ -343,7 +343,7 @@ class TaskScorer:
             counted = tf.cast(tf.roll(scored, -1, axis=1), tf.float32)
             return -tf.reduce_sum(surprise * counted, axis=1)
 
-        self._likelihood = tf.function(likelihood, jit_compile=jit_compile)
+        self._likelihood = tf.function(likelihood, jit_compile=jit_compile, autograph=False)
 
     def log_likelihoods(self, windows: TaskWindows) -> np.ndarray:
         """log p(continuation | prompt) in nats of every continuation, float64 [N]."""

@@ -245,7 +245,7 @@ class RepeatedTrainer:
             outputs = self.model(model_inputs(self.model, batch), training=False)
             return loss_sums(outputs, batch)
 
-        self._loss_of_batch = tf.function(loss_of_batch, jit_compile=jit_compile)
+        self._loss_of_batch = tf.function(loss_of_batch, jit_compile=jit_compile, autograph=False)
         self.metrics = dict(metrics or {})
 
         def metrics_of_batch(batch):
@@ -255,7 +255,9 @@ class RepeatedTrainer:
                 for name, metric in self.metrics.items()
             }
 
-        self._metrics_of_batch = tf.function(metrics_of_batch, jit_compile=jit_compile)
+        self._metrics_of_batch = tf.function(
+            metrics_of_batch, jit_compile=jit_compile, autograph=False
+        )
 
     def _build_optimizer(self, optimizer) -> None:
         """Makes the optimizer's slots; for those who only look at the compiled step."""
@@ -370,8 +372,10 @@ class RepeatedTrainer:
                 f"the stream has batches of {rows.shape[1]}, the trainer of {self.batch_size}"
             )
         test_batches = self._batches(test)
+        sums = counts = np.zeros(0)  # of the last evaluation
 
         def evaluate() -> float:
+            nonlocal sums, counts
             sums, counts = self._losses(test_batches, len(test))
             if not counts.sum():
                 raise DataError(f"the set {test.name!r} holds nothing to predict")
@@ -389,7 +393,8 @@ class RepeatedTrainer:
             shuffle=False,  # The stream has shuffled.
             verbose=0,
         )
-        sums, counts = self._losses(test_batches, len(test))
+        if callbacks:  # which may have changed the weights since
+            sums, counts = self._losses(test_batches, len(test))
         targets = count_targets(examples)
         return TrainingRecord(
             seed=seed,

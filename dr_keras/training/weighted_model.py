@@ -124,11 +124,11 @@ class ReplicatedModel(WeightedModel):
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
         )
-        self._local = tf.function(self._local_function, jit_compile=jit_compile)
+        self._local = tf.function(self._local_function, jit_compile=jit_compile, autograph=False)
         for copy in self._copies:
             with tf.device(copy.device):
                 copy.optimizer.build(copy.model.trainable_variables)
-            copy.apply = tf.function(copy.applied, jit_compile=jit_compile)
+            copy.apply = tf.function(copy.applied, jit_compile=jit_compile, autograph=False)
 
     def restart(self, fresh: keras.Model) -> None:
         for place, copy in enumerate(self._copies):

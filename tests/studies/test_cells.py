@@ -43,8 +43,11 @@ def half(cell) -> Draw:
 
 @contextlib.contextmanager
 def grid(base_dir, count, documents=10, build=BUILD, draw=half, chosen="scores"):
-    material = Material({"tiny": build}, windows(documents), windows(4, seed=1))
-    with Grid(base_dir, material, draw, lambda cell: [chosen], Workers(count, None)) as made:
+    material = Material(windows(documents), windows(4, seed=1))
+    with Grid(
+        base_dir, {"tiny": build}, lambda: material, draw, lambda cell: [chosen],
+        Workers(count, None),
+    ) as made:  # fmt: skip
         yield made
 
 
@@ -170,8 +173,8 @@ def test_models_that_cannot_be_sent_are_trained_here(tmp_path, capsys):
 
 
 def test_ending_a_pool_ends_its_processes():
-    material = Material({"tiny": BUILD}, windows(10), windows(4, seed=1))
-    with Pool(material, "", 2, 1) as pool:
+    material = Material(windows(10), windows(4, seed=1))
+    with Pool({"tiny": BUILD}, lambda: material, "", 2, 1) as pool:
         for wanted in cells()[:2]:
             pool.begin(wanted, half(wanted))
         assert not pool.has_room

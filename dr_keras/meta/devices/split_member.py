@@ -97,7 +97,7 @@ class SplitMember:
         self._estimator = told(estimator, "over_devices")
 
         def piece(function):
-            return tf.function(function, jit_compile=jit_compile)
+            return tf.function(function, jit_compile=jit_compile, autograph=False)
 
         self._scores = piece(self._scores_function)
         self._by_scores = piece(self._by_scores_function)
