@@ -4,7 +4,7 @@ All arms of one comparison drop exactly as many examples. Each is a pure functio
 
 candidates.py
     window_candidates(examples) -> Candidates              every window by itself
-    joined_candidates(examples, passages=False)            whole documents of a windowed set
+    joined_candidates(examples) -> Candidates              whole documents of a windowed set
 selection.py
     Selection: .arm .kept bool [N] .scores [N] .reasons [N] .rows .ids .achieved_fraction
         .examples() -> ExampleSet (corpus weights put right)   .budget() -> JSON-able dict

@@ -18,7 +18,7 @@ from dr_keras.config.gin_files import nearest
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal
 from dr_keras.system import whole_files
-from dr_keras.training.repeated_training import count_targets
+from dr_keras.training.trainers import count_targets
 import gin
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.training.repeated_training import count_targets
+from dr_keras.training.trainers import count_targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def window_candidates(examples: ExampleSet) -> Candidates:
     )
 
 
-def joined_candidates(examples: ExampleSet, passages: bool = False) -> Candidates:
+def joined_candidates(examples: ExampleSet) -> Candidates:
     """Every document of a set as a candidate: its windows stay or go together.
 
     The text of a candidate is that of its windows in order; what windows shorter than the minimum
@@ -124,7 +124,6 @@ def joined_candidates(examples: ExampleSet, passages: bool = False) -> Candidate
 
     Args:
       examples: windows of documents; with packing, a window counts for the document it begins in.
-      passages: whether these documents are themselves pieces of longer ones.
     """
     documents, first, inverse = np.unique(
         document_ids(examples).astype(str), return_index=True, return_inverse=True
@@ -149,7 +148,7 @@ def joined_candidates(examples: ExampleSet, passages: bool = False) -> Candidate
         ids,
         np.array([targets[rows].sum() for rows in members], np.int64),
         read,
-        passages,
+        passages=False,
         examples=examples,
         members=members,
     )

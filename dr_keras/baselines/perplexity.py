@@ -13,7 +13,6 @@ from dr_keras.baselines.selection import Selection, folds_of, select_by_score
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal
-from dr_keras.training.repeated_training import Progress
 from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
@@ -24,14 +23,13 @@ def nats_per_token(trainer: LanguageModelTrainer, examples: ExampleSet) -> np.nd
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-@gin.configurable(denylist=["examples", "seed", "progress"])
+@gin.configurable(denylist=["examples", "seed"])
 def cross_perplexity(
     examples: ExampleSet,
     trainer: Callable[[], LanguageModelTrainer] = LanguageModelTrainer,
     folds: int = 2,
     test_size: int = 64,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> np.ndarray:
     """Nats per token of every example under a model that never saw its document: float64 [N].
 
@@ -45,12 +43,13 @@ def cross_perplexity(
       test_size: at most so many examples of the scored fold make the trainer's test curve, which
         is not used.
       seed: of the folds, initial weights and batches.
-      progress: see `RepeatedTrainer.train`.
 
     Raises:
       ConfigurationError: a setting out of its range.
       DataError: too few documents or examples.
     """
+    if test_size < 1:
+        raise ConfigurationError(f"test_size is {test_size}: it must be at least 1.")
     fold = folds_of(document_ids(examples), folds, seed)
     learned = [
         _fold_to_learn(examples, np.flatnonzero(fold != number), number) for number in range(folds)
@@ -60,7 +59,7 @@ def cross_perplexity(
     for number in range(folds):
         rows = np.flatnonzero(fold == number)
         scored = examples.take(rows, f"scored fold {number}")
-        trainer.train(learned[number], _curve_sample(scored, test_size), seed, progress)
+        trainer.train(learned[number], scored.thinned(test_size), seed)
         scores[rows] = nats_per_token(trainer, scored)
     return scores
 
@@ -76,13 +75,6 @@ def _fold_to_learn(examples: ExampleSet, rows: np.ndarray, number: int) -> Examp
             " raise cross_perplexity.folds."
         )
     return part
-
-
-def _curve_sample(examples: ExampleSet, size: int) -> ExampleSet:
-    if size < 1:
-        raise ConfigurationError(f"test_size is {size}: it must be at least 1.")
-    rows = np.unique(np.linspace(0, len(examples) - 1, min(size, len(examples))).astype(int))
-    return examples.take(rows)
 
 
 def perplexity_arm(

@@ -56,10 +56,6 @@ class Text:
         """Characters that are not white space."""
         return sum(len(part) for part in self.text.split())
 
-    def words_are_few(self, number: int) -> bool:
-        """Whether this is a passage of fewer words than a rule presumes."""
-        return self.passage and len(self.words) < number
-
 
 def count_sentences(line: str) -> int:
     """Number of sentence ends in a line."""
@@ -135,7 +131,7 @@ class Rule:
 
     def applies(self, text: Text) -> bool:
         """Whether the rule says anything about this text."""
-        return not text.words_are_few(self.presumes)
+        return not text.passage or len(text.words) >= self.presumes
 
     def broken(self, text: Text, figure: float | None = None) -> bool:
         """Whether the text breaks the rule; `figure` is its own, where it is known already."""

@@ -81,6 +81,12 @@ class ExampleSet:
             name=self.name if name is None else name,
         )
 
+    def thinned(self, size: int | None) -> "ExampleSet":
+        """At most `size` examples, evenly spread; None takes all."""
+        if size is None or size >= len(self):
+            return self
+        return self.take(evenly_spread(len(self), size))
+
     def row(self, index: int) -> dict[str, np.ndarray]:
         """The features of one example, without the leading axis."""
         return {key: value[index] for key, value in self.features.items()}
@@ -141,6 +147,11 @@ class Parts:
 def objects(values: Iterable) -> np.ndarray:
     """An object array [N]; numpy's own texts would all be as wide as the longest of them."""
     return np.array(list(values), object)
+
+
+def evenly_spread(count: int, size: int) -> np.ndarray:
+    """At most `size` of the rows 0 to `count` - 1, evenly spread, ascending: int64."""
+    return np.linspace(0, count - 1, min(size, count)).astype(np.int64)
 
 
 def document_ids(examples: ExampleSet) -> np.ndarray:

@@ -140,8 +140,7 @@ class Summaries(TrainerCallback):
         self._extremes, self._interval = extremes, max(1, scalar_interval)
         self._sample = None
         if train is not None and len(train):
-            rows = np.unique(np.linspace(0, len(train) - 1, sample_size).astype(int))
-            self._sample = train.take(rows)
+            self._sample = train.thinned(sample_size)
         self._writer = self._scorer = self._clock = None
 
     def write_text(self, name: str, text: str) -> None:

@@ -25,8 +25,12 @@ from dr_keras.meta.pytrees import tensor_bytes
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.losses import next_token_loss
 from dr_keras.runs.experiment import experiment
-from dr_keras.training.repeated_training import RepeatedTrainer
-from dr_keras.training.trainers import ExampleTrainer, LanguageModelTrainer, example_sums
+from dr_keras.training.trainers import (
+    ExampleTrainer,
+    LanguageModelTrainer,
+    RepeatedTrainer,
+    example_sums,
+)
 import gin
 
 # name -> (shape of one example, dtype)

@@ -11,6 +11,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.examples import evenly_spread
 from dr_keras.data.images.parts import at_levels
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.callbacks import TrainerCallback
@@ -58,10 +59,7 @@ class ScoreAgainstCorruption(TrainerCallback):
         images.check_images(setup)
         self._folder = pathlib.Path(base_dir)
         self._probe = at_levels(setup.parts.test, levels, size, seed)
-        train = setup.parts.train
-        self._sample = train
-        if sample_size < len(train):
-            self._sample = train.take(np.linspace(0, len(train) - 1, sample_size).astype(int))
+        self._sample = setup.parts.train.thinned(sample_size)
         self._extremes = extremes
         self._writer = self._scorer = None
 
@@ -122,8 +120,7 @@ class DamageFound(TrainerCallback):
                 "DamageFound needs clean and damaged train examples of known level: take it out of"
                 " meta_train.callback_fns, or give the data a label 'level'."
             )
-        if sample_size < len(known):
-            known = known[np.linspace(0, len(known) - 1, sample_size).astype(int)]
+        known = known[evenly_spread(len(known), sample_size)]
         self._sample, self._clean = train.take(known), level[known] == 0
         self._scorer = None
 

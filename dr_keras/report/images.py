@@ -44,20 +44,11 @@ def score_against_fraction(scores, fractions, title: str = "") -> "Figure":
     line = regression(fractions, scores)
     shown = np.random.default_rng(0).permutation(len(scores))[:_DOTS]
     with plots.drawing(4.4, width=6.4) as (figure, axes):
-        axes.plot(
-            fractions[shown],
-            scores[shown],
-            ".",
-            color=plots.COLOURS[4],
-            markersize=3,
-            alpha=0.5,
-            rasterized=True,
-        )
+        axes.plot(fractions[shown], scores[shown], ".", **plots.DOTS)
         ends = np.array([0.0, 1.0])
         axes.plot(ends, line["intercept"] + line["slope"] * ends, color=plots.COLOURS[0], lw=2)
         axes.set_xlim(-0.02, 1.0)
-        axes.set_xlabel("fraction of corrupted pixels")
-        axes.set_ylabel("score (higher is better)")
+        axes.set(xlabel="fraction of corrupted pixels", ylabel="score (higher is better)")
         axes.set_title(
             (f"{title}\n" if title else "")
             + f"slope {line['slope']:.3g}, Pearson {line['pearson']:.3f},"

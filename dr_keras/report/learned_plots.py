@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dr_keras.report.plots import COLOURS, GREY, INK, as_is, drawing, panels, spread_labels
+from dr_keras.report.plots import (
+    COLOURS,
+    DOTS,
+    GREY,
+    INK,
+    as_is,
+    drawing,
+    note,
+    panels,
+    spread_labels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +45,7 @@ def score_histogram(found: Mapping) -> "Figure":
             axes.hist(middles, histtype="stepfilled", alpha=0.25, **bars)
             label = f"{name} ({sum(counts):,})"
             axes.hist(middles, histtype="step", linestyle=line, linewidth=1.6, label=label, **bars)
-        axes.set_xlabel("score (higher is better)")
-        axes.set_ylabel("% of the group")
+        axes.set(xlabel="score (higher is better)", ylabel="% of the group")
         axes.legend()
     return figure
 
@@ -50,15 +59,13 @@ def score_against_level(found: Mapping) -> "Figure":
     kinds = list(found["kinds"].items())
     with panels(kinds, 3, 2.3, 0.4, sharex=True, sharey=True) as (figure, shown):
         for axes, (name, kind) in shown:
-            dots = {"color": COLOURS[4], "markersize": 3, "alpha": 0.5, "rasterized": True}
-            axes.plot(*np.asarray(kind["dots"]).T, ".", **dots)
+            axes.plot(*np.asarray(kind["dots"]).T, ".", **DOTS)
             axes.plot(*np.asarray(kind["median"]).T, color=COLOURS[0], linewidth=2)
-            if found["clean_median"] is not None:
-                axes.axhline(
-                    found["clean_median"], color=INK, linewidth=1, linestyle="--", alpha=0.7
-                )
-            axes.set_title(f"{as_is(name.replace('_', ' '))} ({kind['examples']:,})")
-            axes.set_xlim(0, 1)
+            median = found["clean_median"]
+            if median is not None:
+                axes.axhline(median, color=INK, linewidth=1, linestyle="--", alpha=0.7)
+            title = f"{as_is(name.replace('_', ' '))} ({kind['examples']:,})"
+            axes.set(title=title, xlim=(0, 1))
             axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         figure.supxlabel("level of damage")
         figure.supylabel("score")
@@ -78,8 +85,7 @@ def meta_curves(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -
                     markersize=3.5,
                     label=label,
                 )
-            axes.set_title(title)
-            axes.set_xlabel("meta-steps")
+            axes.set(title=title, xlabel="meta-steps")
             if len(lines) > 1:
                 axes.legend(fontsize=8)
     return figure
@@ -91,11 +97,18 @@ def _height(rows: int) -> float:
 
 def _named_rows(axes: "Axes", names: list[str]) -> None:
     """Names at the left, the first at the top."""
-    axes.set_yticks(
-        range(len(names)), [as_is(name.replace("_", " ")) for name in names], fontsize=9
-    )
+    shown = [as_is(name.replace("_", " ")) for name in names]
+    axes.set_yticks(range(len(names)), shown, fontsize=9)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
+
+
+def _bars(axes: "Axes", values: Mapping[str, float]) -> None:
+    """A bar a name, to the right or to the left of 0."""
+    for row, value in enumerate(values.values()):
+        axes.barh(row, value, 0.7, color=COLOURS[0 if value > 0 else 4], alpha=0.6)
+    _named_rows(axes, list(values))
+    axes.axvline(0, color=INK, linewidth=0.8)
 
 
 def score_boxes(found: Mapping) -> "Figure":
@@ -145,11 +158,9 @@ def source_mixture(found: Mapping, most: int = 8) -> "Figure":
             first = 100 * float(areas[name][0])
             labels.append((below + last / 2, f"{name} {first:.0f}→{last:.0f}%", colour))
             below += last
-        axes.set_xlim(x[0], x[-1])
-        axes.set_ylim(0, 100)
+        axes.set(xlim=(x[0], x[-1]), ylim=(0, 100))
         spread_labels(axes, labels, x[-1])
-        axes.set_xlabel("% dropped")
-        axes.set_ylabel("% of what is kept")
+        axes.set(xlabel="% dropped", ylabel="% of what is kept")
     return figure
 
 
@@ -163,18 +174,14 @@ def correlation_bars(found: Mapping, most: int = 24) -> "Figure":
     shown = {n: f for n, f in found.items() if f["spearman"] is not None}
     shown = dict(list(shown.items())[:most])
     with drawing(_height(len(shown))) as (figure, axes):
+        _bars(axes, {name: figures["spearman"] for name, figures in shown.items()})
         for row, figures in enumerate(shown.values()):
-            value = figures["spearman"]
-            axes.barh(row, value, 0.7, color=COLOURS[0 if value > 0 else 4], alpha=0.6)
             within = figures.get("within_sources")
             if within is not None:
                 axes.plot(within, row, "o", color=INK, markersize=4)
-        _named_rows(axes, list(shown))
-        axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_xlim(-1, 1)
         within = any("within_sources" in f for f in shown.values())
         dots = "; dot: within sources" if within else ""
-        axes.set_xlabel(f"rank correlation with the score{dots}")
+        axes.set(xlim=(-1, 1), xlabel=f"rank correlation with the score{dots}")
     return figure
 
 
@@ -189,28 +196,19 @@ def lasso_bars(found: Mapping, most: int = 24) -> "Figure":
     height = _height(len(coefficients))
     with drawing(height, 1, 2, width_ratios=(3, 2)) as (figure, grid):
         axes, path = grid[0]
-        for row, value in enumerate(coefficients.values()):
-            axes.barh(row, value, 0.7, color=COLOURS[0 if value > 0 else 4], alpha=0.6)
-        _named_rows(axes, list(coefficients))
-        axes.axvline(0, color=INK, linewidth=0.8)
+        _bars(axes, coefficients)
         axes.set_xlabel("coefficient, standardised")
         penalties, r2, _ = np.asarray(found["path"], float).T
         path.plot(penalties, r2, color=COLOURS[0], linewidth=1.6, label="Lasso")
         path.axhline(found["r2_least_squares"], color=GREY, linestyle="--", label="least squares")
         path.plot(found["penalty"], found["r2"], "o", color=INK, markersize=5)
-        path.annotate(
-            f"{found['selected']} features\nR² {found['r2']:.2f}",
-            (found["penalty"], found["r2"]),
-            xytext=(6, -26),
-            textcoords="offset points",
-            fontsize=9,
-        )
+        chosen = f"{found['selected']} features\nR² {found['r2']:.2f}"
+        note(path, chosen, (found["penalty"], found["r2"]), (6, -26), fontsize=9)
         path.set_xscale("log")
         path.invert_xaxis()
         # Least squares on few rows can be far below 0, and would flatten the rest.
         path.set_ylim(bottom=max(min(r2.min(), found["r2_least_squares"]), -0.2))
-        path.set_xlabel("penalty")
-        path.set_ylabel("R² on held-out folds")
+        path.set(xlabel="penalty", ylabel="R² on held-out folds")
         path.legend(fontsize=8)
     return figure
 
@@ -229,18 +227,12 @@ def agreement_curves(found: Mapping) -> "Figure":
         )
         for label, x, values, colour, line in lines:
             known = [(a, b) for a, b in zip(x, values) if b is not None]
-            axes.plot(
-                *np.asarray(known, float).reshape(-1, 2).T,
-                color=colour,
-                linestyle=line,
-                marker="o",
-                markersize=4,
-                label=label,
-            )
+            points = np.asarray(known, float).reshape(-1, 2).T
+            look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4}
+            axes.plot(*points, label=label, **look)
         axes.axhline(0.95, color=INK, linewidth=0.8, alpha=0.6)
         axes.set_ylim(top=1.02)
-        axes.set_xlabel("meta-steps")
-        axes.set_ylabel("rank correlation of scores")
+        axes.set(xlabel="meta-steps", ylabel="rank correlation of scores")
         axes.legend()
     return figure
 
@@ -264,6 +256,5 @@ def meta_gradient_curve(found: Mapping) -> "Figure":
         if mean.size:
             axes.set_yscale("log")
             axes.legend()
-        axes.set_xlabel("meta-steps")
-        axes.set_ylabel("meta-gradient norm")
+        axes.set(xlabel="meta-steps", ylabel="meta-gradient norm")
     return figure

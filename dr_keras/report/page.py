@@ -22,7 +22,7 @@ import itertools
 import os
 import pathlib
 import pkgutil
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.report import sections as sections_folder
@@ -37,36 +37,42 @@ _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 DASH = "–"
 
 
+class Block:
+    """A part of a section; the page's template has a branch for each kind."""
+
+    @property
+    def kind(self) -> str:
+        """As the template calls it."""
+        return type(self).__name__.lower()
+
+
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class Answer(Block):
     """The verdict, stressed."""
 
     outcome: str
     text: str
     figures: str
     recommendation: str | None = None
-    kind: ClassVar[str] = "answer"
 
 
 @dataclasses.dataclass(frozen=True)
-class Paragraph:
+class Paragraph(Block):
     """Prose; a note is shown softer."""
 
     text: str
     note: bool = False
-    kind: ClassVar[str] = "paragraph"
 
 
 @dataclasses.dataclass(frozen=True)
-class Heading:
+class Heading(Block):
     """Of a part of a section."""
 
     text: str
-    kind: ClassVar[str] = "heading"
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class Table(Block):
     """Cells of text under a head, with a caption; None is shown as a dash.
 
     Attributes:
@@ -79,7 +85,6 @@ class Table:
     rows: Sequence[Sequence[str | None]]
     wide: Sequence[str] = ()
     candidate: str | None = None
-    kind: ClassVar[str] = "table"
 
     @classmethod
     def of(
@@ -107,7 +112,7 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Figure(Block):
     """A drawing.
 
     Attributes:
@@ -119,33 +124,29 @@ class Figure:
     draw: Callable[[], "matplotlib.figure.Figure"]
     description: str
     caption: str
-    kind: ClassVar[str] = "figure"
 
 
 @dataclasses.dataclass(frozen=True)
-class Photograph:
+class Photograph(Block):
     """A PNG that lies beside results.json."""
 
     picture: Picture
-    kind: ClassVar[str] = "photograph"
 
 
 @dataclasses.dataclass(frozen=True)
-class Example:
+class Example(Block):
     """A text of the corpus, with what is known of it above."""
 
     facts: str
     text: str
-    kind: ClassVar[str] = "example"
 
 
 @dataclasses.dataclass(frozen=True)
-class Folded:
+class Folded(Block):
     """Blocks that open on a click."""
 
     summary: str
-    blocks: Sequence["Block"]
-    kind: ClassVar[str] = "folded"
+    blocks: Sequence[Block]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,10 +154,9 @@ class Section:
     """A heading (or none) and what is below it."""
 
     title: str | None
-    blocks: Sequence["Block"]
+    blocks: Sequence[Block]
 
 
-Block = Answer | Paragraph | Heading | Table | Figure | Photograph | Example | Folded
 Maker = Callable[[Results], Section | None]
 _MAKERS: dict[str, tuple[float, Maker]] = {}
 
@@ -259,13 +259,8 @@ def write_report(
 # How figures are written.
 
 
-def count(value: float | None) -> str | None:
-    """A whole number with commas, None for None."""
-    return None if value is None else f"{value:,.0f}"
-
-
 def number(value: float | None, digits: int = 3) -> str | None:
-    """A number, None for None."""
+    """A number with commas, None for None."""
     return None if value is None else f"{value:,.{digits}f}"
 
 

@@ -22,6 +22,7 @@ from dr_keras.studies.sizes import Arm, Protocol, Size, Sweep
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 INK = "#010203"  # Replaced by currentColor; no figure uses it for anything else.
 GREY = "#808080"
@@ -48,6 +49,7 @@ _STYLE = {
 
 # Okabe and Ito's palette, told apart with any colour vision; blue lightened to show on black too.
 COLOURS = ("#1a85cc", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9")
+DOTS = {"color": COLOURS[4], "markersize": 3, "alpha": 0.5, "rasterized": True}  # many of them
 _ARM_STYLES = {"unfiltered": (GREY, "--"), "random": ("#e69f00", ":"), "rater": ("#1a85cc", "-")}
 
 
@@ -124,11 +126,9 @@ def to_png(figure: "Figure") -> bytes:
     """A figure as a PNG file on white."""
     import matplotlib
 
-    buffer = io.BytesIO()
+    buffer, meta = io.BytesIO(), {"Software": None}
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(
-            buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None}
-        )
+        figure.savefig(buffer, format="png", dpi=100, facecolor="white", metadata=meta)
     return buffer.getvalue()
 
 
@@ -141,6 +141,13 @@ def arm_style(name: str, position: int) -> dict:
 def as_is(text: str) -> str:
     """A name for a figure; matplotlib would take what is between two dollars for a formula."""
     return text.replace("$", r"\$")
+
+
+def note(
+    axes: "Axes", text: str, place: tuple[float, float], away: tuple[float, float], **look: Any
+) -> "Annotation":
+    """Writes at a place of the axes, or `away` from it by so many points right and up."""
+    return axes.annotate(as_is(text), place, xytext=away, textcoords="offset points", **look)
 
 
 def main_arms(size: Size, protocol: Protocol) -> dict[str, Arm]:
@@ -159,16 +166,8 @@ def spread_labels(axes: "Axes", labels: Sequence[tuple[float, str, str]], x: flo
         if places:
             y = max(y, places[-1] + gap)
         places.append(y)
-        axes.annotate(
-            as_is(text),
-            (x, y),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            annotation_clip=False,
-            fontweight="bold",
-        )
+        look = {"va": "center", "color": colour, "fontweight": "bold"}
+        note(axes, text, (x, y), (6, 0), annotation_clip=False, **look)
 
 
 def _mean_and_band(axes: "Axes", x: np.ndarray, arm: Arm, look: dict, label: str) -> None:
@@ -176,9 +175,8 @@ def _mean_and_band(axes: "Axes", x: np.ndarray, arm: Arm, look: dict, label: str
     axes.plot(x, mean, linewidth=2, label=as_is(label), **look)
     if arm.spread:
         spread = np.asarray(arm.spread, float)[:, 1]
-        axes.fill_between(
-            x, mean - spread, mean + spread, color=look["color"], alpha=0.2, linewidth=0
-        )
+        colour = look["color"]
+        axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
 
 
 def _frame(axes: "Axes", arms: Mapping[str, Arm], target: float, last: float) -> None:
@@ -216,25 +214,17 @@ def loss_curves(size: Size, protocol: Protocol, seeds: bool = False) -> "Figure"
         _frame(axes, size.arms, target, last)
         if match.steps is not None and not seeds:
             axes.plot([match.steps], [target], "o", color=INK, markersize=6, zorder=5)
-            axes.annotate(
-                f"{as_is(protocol.candidate)} gets there after\n"
-                f"{match.steps:.0f} of {last:.0f} steps ({100 * match.share:.0f}%)",
-                (match.steps, target),
-                xytext=(18, 34),
-                textcoords="offset points",
-                arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.6},
+            reached = (
+                f"{protocol.candidate} gets there after\n"
+                f"{match.steps:.0f} of {last:.0f} steps ({100 * match.share:.0f}%)"
             )
-        axes.annotate(
-            f"final loss of {as_is(protocol.reference)}",
-            (0, target),
-            xytext=(4, -11),
-            textcoords="offset points",
-            alpha=0.8,
-            fontsize=9,
-        )
+            line = {"arrowstyle": "-", "color": INK, "alpha": 0.6}
+            note(axes, reached, (match.steps, target), (18, 34), arrowprops=line)
+        named = f"final loss of {protocol.reference}"
+        note(axes, named, (0, target), (4, -11), alpha=0.8, fontsize=9)
         spread_labels(axes, labels, last)
-        axes.set_xlabel("training steps")
-        axes.set_ylabel(f"test loss{' (nats per token)' if size.sequence_length > 1 else ''}")
+        unit = " (nats per token)" if size.sequence_length > 1 else ""
+        axes.set(xlabel="training steps", ylabel=f"test loss{unit}")
     return figure
 
 
@@ -268,15 +258,10 @@ def _flops_panel(axes: "Axes", size: Size, protocol: Protocol) -> None:
         reached = account.flops_share * reference.account.run.total
         axes.plot([reached], [target], "o", color=INK, markersize=6, zorder=5)
         leftwards = reached > 0.5 * last
-        label = axes.annotate(
-            f"{100 * account.flops_share:.0f}% of the FLOPs",
-            (reached, target),
-            xytext=(-12 if leftwards else 12, -14),
-            textcoords="offset points",
-            ha="right" if leftwards else "left",
-            va="center",
-            annotation_clip=False,
-        )
+        text = f"{100 * account.flops_share:.0f}% of the FLOPs"
+        away, side = ((-12, -14), "right") if leftwards else ((12, -14), "left")
+        look = {"ha": side, "va": "center", "annotation_clip": False}
+        label = note(axes, text, (reached, target), away, **look)
         label.set_in_layout(False)  # the panel keeps its width
     axes.set_title(f"{as_is(size.name)} ({size.parameters:,} parameters)")
     axes.legend(fontsize=8)
@@ -308,8 +293,7 @@ def metric_against_share(size: Size, protocol: Protocol) -> "Figure":
                 **arm_style(kind, position),
             )
         axes.set_xlim(left=0)
-        axes.set_xlabel("% of the training examples dropped")
-        axes.set_ylabel(f"test {protocol.metric}")
+        axes.set(xlabel="% of the training examples dropped", ylabel=f"test {protocol.metric}")
         axes.legend()
     return figure
 
@@ -321,15 +305,9 @@ def final_losses(size: Size, protocol: Protocol) -> "Figure":
     with drawing(0.34 * len(arms) + 0.9) as (figure, axes):
         for row, (name, arm) in enumerate(arms):
             colour = arm_style(name, 0)["color"] if name in main else GREY
-            axes.errorbar(
-                [arm.final.mean],
-                [row],
-                xerr=[arm.final.spread or 0.0],
-                marker="o",
-                color=colour,
-                capsize=4,
-                linewidth=1.6,
-            )
+            spread = arm.final.spread or 0.0
+            look = {"marker": "o", "color": colour, "capsize": 4, "linewidth": 1.6}
+            axes.errorbar(arm.final.mean, row, xerr=spread, **look)
             seeds = list(arm.final.by_seed.values())
             axes.plot(seeds, [row] * len(seeds), "|", color=colour, markersize=9, alpha=0.8)
         axes.set_yticks(range(len(arms)), [as_is(name.replace("_", " ")) for name, _ in arms])
@@ -343,15 +321,13 @@ def sweep(sweeps: Mapping[str, Sweep]) -> "Figure":
     """Validation loss against the share dropped, one line a size, each relative to its best."""
     with drawing(3.2) as (figure, axes):
         for position, (size, found) in enumerate(sweeps.items()):
-            points = [
-                (float(f), found.fractions[f].validation)
-                for f in sorted(found.fractions, key=float)
-            ]
-            best = min(value.mean for _, value in points)
+            fractions = sorted(found.fractions, key=float)
+            losses = [found.fractions[fraction].validation for fraction in fractions]
+            best = min(loss.mean for loss in losses)
             axes.errorbar(
-                [100 * fraction for fraction, _ in points],
-                [value.mean - best for _, value in points],
-                [value.spread or 0.0 for _, value in points],
+                [100 * float(fraction) for fraction in fractions],
+                [loss.mean - best for loss in losses],
+                [loss.spread or 0.0 for loss in losses],
                 marker="o",
                 capsize=4,
                 label=as_is(size),
@@ -359,7 +335,7 @@ def sweep(sweeps: Mapping[str, Sweep]) -> "Figure":
             )
         chosen = next(iter(sweeps.values())).chosen
         axes.axvline(100 * chosen, color=INK, linewidth=0.8, linestyle="--", alpha=0.6)
-        axes.set_xlabel("% of the training windows dropped by the rater")
-        axes.set_ylabel("validation loss above the best")
+        dropped = "% of the training windows dropped by the rater"
+        axes.set(xlabel=dropped, ylabel="validation loss above the best")
         axes.legend()
     return figure

@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable
+import dataclasses
 import json
 import pathlib
 
@@ -23,8 +24,7 @@ from dr_keras.data.examples import Parts
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.system import locks, whole_files
 from dr_keras.system.progress import Progress
-from dr_keras.training.repeated_training import TrainingRecord
-from dr_keras.training.trainers import LanguageModelTrainer
+from dr_keras.training.trainers import LanguageModelTrainer, TrainingRecord
 import gin
 
 
@@ -117,5 +117,5 @@ def train_language_model(
     )
     shown.close(note)
     built.model.save_weights(base_dir / "final.weights.h5")
-    whole_files.write_text(done, json.dumps(record.to_dict(), indent=1) + "\n")
+    whole_files.write_text(done, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
     return record

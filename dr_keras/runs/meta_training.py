@@ -124,16 +124,14 @@ def _meta_train(
             [*writing, checkpoints, *([summaries] if strategy.is_chief else []), *callbacks],
             validate,
         )
-    except NonFiniteError as error:
+    except (NonFiniteError, WorkerLostError) as error:
         known = rater_steps(base_dir)
-        last = f"meta-step {known[-1]}" if known else "none yet"
-        raise NonFiniteError(f"{error} Last good checkpoint in {base_dir}: {last}.") from error
-    except WorkerLostError as error:
-        known = rater_steps(base_dir)
-        last = f"meta-step {known[-1]}" if known else "none yet"
+        last = f"checkpoint in {base_dir}: {f'meta-step {known[-1]}' if known else 'none yet'}"
+        if isinstance(error, NonFiniteError):
+            raise NonFiniteError(f"{error} Last good {last}.") from error
         raise WorkerLostError(
-            f"{error} Last checkpoint in {base_dir}: {last}; the same command on every worker"
-            " goes on from there, with as many workers or under another strategy."
+            f"{error} Last {last}; the same command on every worker goes on from there, with as"
+            " many workers or under another strategy."
         ) from error
     return trainer
 

@@ -17,9 +17,9 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal, oversized_batch
 from dr_keras.rating.rules import split_best
 from dr_keras.studies.sizes import Budget
-from dr_keras.training.repeated_training import count_targets
+from dr_keras.training.trainers import count_targets
 
-UNFILTERED = "unfiltered"
+UNFILTERED, CANDIDATE, RANDOM = "unfiltered", "rater", "random"
 # What chooses anew for every seed; the choice of the others depends on the data alone.
 _DRAWN = ("random", "random_as_rater")
 _REMEMBERED = 8

@@ -28,8 +28,8 @@ from dr_keras.studies.arm_streams import UNFILTERED, Draw, data_budget
 from dr_keras.studies.stages import LAYOUT
 from dr_keras.studies.summaries import metrics_of
 from dr_keras.system import whole_files
-from dr_keras.training.repeated_training import RepeatedTrainer, count_targets
-from dr_keras.training.task_scoring import TaskScorer, TaskWindows
+from dr_keras.training.tasks import TaskScorer, TaskWindows
+from dr_keras.training.trainers import RepeatedTrainer, count_targets
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -145,7 +145,7 @@ class CellTrainer:
         budget = data_budget(stream, trainer.steps_of(cell.steps_share), read, len(train))
         found = {
             "cell": dataclasses.asdict(cell),
-            "record": record.to_dict(),
+            "record": dataclasses.asdict(record),
             "budget": dataclasses.asdict(budget),
             "discard_fraction": float(draw.discard_fraction),
             "corpora": {name: mean_loss(trainer, s) for name, s in given.corpora.items()},
@@ -165,13 +165,6 @@ def mean_loss(trainer: RepeatedTrainer, examples: ExampleSet) -> float:
     """Loss per target of the trainer's present weights on a set."""
     sums, counts = trainer.losses(examples)
     return float(sums.sum() / max(counts.sum(), 1))
-
-
-def thinned(examples: ExampleSet, size: int | None) -> ExampleSet:
-    """At most `size` examples, evenly spread; None takes all."""
-    if size is None or size >= len(examples):
-        return examples
-    return examples.take(np.unique(np.linspace(0, len(examples) - 1, size).astype(int)))
 
 
 def counts(values) -> dict[str, int]:

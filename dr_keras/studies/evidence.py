@@ -25,13 +25,13 @@ from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.devices import strategies
 from dr_keras.rating.fractions import exact_fraction
-from dr_keras.studies.arm_streams import UNFILTERED
+from dr_keras.studies.arm_streams import CANDIDATE, RANDOM, UNFILTERED
+from dr_keras.studies.evidence_run import Study
 from dr_keras.studies.results import Results, WriteReport
 from dr_keras.training.tasks import Task
 from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
-CANDIDATE, RANDOM = "rater", "random"
 # What a later call in the same folder may change: cells that are there stay good.
 MAY_DIFFER = (
     "evidence.seeds",
@@ -175,8 +175,6 @@ class Evidence:
           DataError: the data cannot be used.
           CheckpointError: a file of the study is damaged, or of an earlier version.
         """
-        from dr_keras.studies.evidence_run import Study  # which needs these settings
-
         for size, build in self.sizes.items():  # settings that cannot work, before the work
             trainer = build()
             for share in self.shorter_runs:
@@ -186,5 +184,4 @@ class Evidence:
                     raise ConfigurationError(f"evidence.shorter_runs, {size}: {error}") from error
         base_dir = pathlib.Path(base_dir)
         configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
-        found = Study(self, base_dir).run()
-        return found.publish(base_dir, write_report)
+        return Study(self, base_dir).run().publish(base_dir, write_report)

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,25 +22,28 @@ from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.runs.experiment import experiment
 from dr_keras.studies import findings, rater, summaries, verdicts
 from dr_keras.studies.arm_streams import (
+    CANDIDATE,
     DESCRIPTIONS,
+    RANDOM,
     UNFILTERED,
     Draws,
     is_unfiltered,
     scored_examples,
 )
-from dr_keras.studies.cells import Cell, Material, cell, describe, thinned
+from dr_keras.studies.cells import Cell, Material, cell, describe
 from dr_keras.studies.costs import Cost
-from dr_keras.studies.evidence import CANDIDATE, RANDOM, Evidence
-from dr_keras.studies.evidence_findings import what_the_rater_learned
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.learned import FRACTIONS
-from dr_keras.studies.results import Compute, Rater, Results, Stage, TaskFacts, read, to_json
-from dr_keras.studies.sizes import Protocol, Size, SizeFacts, Sweep
+from dr_keras.studies.results import Compute, Results, Stage, TaskFacts, read, to_json
+from dr_keras.studies.sizes import Protocol, Size, SizeFacts
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
 from dr_keras.system.claims import Claims
 from dr_keras.training import flops
-from dr_keras.training.task_scoring import task_windows
+from dr_keras.training.tasks import task_windows
+
+if TYPE_CHECKING:
+    from dr_keras.studies.evidence import Evidence
 
 _FOLDS = 2
 _RATER = "rater"  # folder of its meta-training
@@ -58,7 +62,7 @@ class Study:
       ConfigurationError: an arm needs what the data does not have.
     """
 
-    def __init__(self, settings: Evidence, base_dir: pathlib.Path):
+    def __init__(self, settings: "Evidence", base_dir: pathlib.Path):
         self._given, self._base_dir, self._say = settings, base_dir, settings.say
         claims = Claims(os.path.join(base_dir, "claims"), settings.stale_after)
         self._stages = Stages(base_dir, self._say, claims)
@@ -85,14 +89,13 @@ class Study:
         facts = self._described["parts"]["train"]
         self._say(f"  {facts['examples']:,} windows, {facts['unique_tokens']:,} tokens to train on")
         self._open_rater()
-        material = self._material()
         draws = Draws(
             lambda: self._baselines,
-            lambda size, fraction: batch_fraction(grid.trainer(size).batch_size, fraction),
+            lambda size, fraction: batch_fraction(self._grid.trainer(size).batch_size, fraction),
             given.online_arms,
         )
-        scores = rater.scores_fingerprint(self._scores)
-        grid = Grid(
+        scores, material = rater.scores_fingerprint(self._scores), self._material()
+        self._grid = Grid(
             self._base_dir,
             given.sizes,
             lambda: material,
@@ -104,9 +107,8 @@ class Study:
         )
         if any(arm.startswith("perplexity_") for arm in given.arms(given.smallest)):
             self._stages.shared("perplexity", lambda: self._perplexity(train))
-        with grid:
-            fraction = self._run_cells(grid)
-            return self._results(grid, fraction)
+        with self._grid:
+            return self._results(self._run_cells())
 
     def _open_rater(self) -> None:
         """Meta-trains or loads the rater, and scores the train part."""
@@ -133,8 +135,8 @@ class Study:
         length = parts.train.features["tokens"].shape[1]
         return Material(
             parts.train,
-            thinned(parts.test, given.test_size),
-            thinned(parts.validation, given.validation_size),
+            parts.test.thinned(given.test_size),
+            parts.validation.thinned(given.validation_size),
             {
                 corpus.name: other_corpus(corpus, given.tokenizer, parts.train, given.test_size)
                 for corpus in given.corpora
@@ -158,19 +160,15 @@ class Study:
         assert self._baselines.nats_per_token is not None
         built = self._given.perplexity_trainer()
         forward = int(flops.forward_flops(built.model, flops.feature_shapes(train.features)))
-        return {
-            "forward_flops": forward,
-            "training_flops": _FOLDS
-            * flops.training_flops(forward, built.steps * built.batch_size),
-            "flops": forward * len(train),
-        }
+        spent = _FOLDS * flops.training_flops(forward, built.steps * built.batch_size)
+        return {"forward_flops": forward, "training_flops": spent, "flops": forward * len(train)}
 
     def _facts(self, size: str) -> SizeFacts:
         return read(SizeFacts, self._stages.result(f"size-{size}"), f"size-{size}")
 
-    def _run_cells(self, grid: Grid) -> float:
+    def _run_cells(self) -> float:
         """Runs every cell; returns the fraction that was chosen."""
-        given, chosen = self._given, self._given.discard_fraction
+        given, grid, chosen = self._given, self._grid, self._given.discard_fraction
         for size in given.sizes:
             self._stages.shared(
                 f"size-{size}", lambda size=size: to_json(grid.facts(size, count_flops=True))
@@ -180,7 +178,7 @@ class Study:
             if size == given.smallest:
                 grid.run(tried)
                 if chosen is None:
-                    chosen = summaries.best_fraction(self._found_sweep(grid, size))
+                    chosen = summaries.best_fraction(self._found_sweep(size))
                     self._say(f"  discard fraction by validation loss at {size}: {chosen:g}")
             arms = given.arms(size)
             if RANDOM in arms and RANDOM in given.online_arms:
@@ -205,10 +203,10 @@ class Study:
         seeds = given.sweep_seeds or given.seeds
         return {f: [cell(size, CANDIDATE, f, seed) for seed in seeds] for f in given.sweep}
 
-    def _found_sweep(self, grid: Grid, size: str) -> dict[float, dict]:
-        return {fraction: grid.found(cells) for fraction, cells in self._swept(size).items()}
+    def _found_sweep(self, size: str) -> dict[float, dict]:
+        return {fraction: self._grid.found(cells) for fraction, cells in self._swept(size).items()}
 
-    def _size(self, grid: Grid, name: str, fraction: float, protocol: Protocol) -> Size:
+    def _size(self, name: str, fraction: float, protocol: Protocol) -> Size:
         """One size of the results."""
         facts = self._facts(name)
         skipped = [arm for size, arm in self._same_as_unfiltered if size == name]
@@ -216,16 +214,19 @@ class Study:
         cells = {a: [cell(name, a, fraction, s) for s in self._given.seeds] for a in arms}
         cost = {arm: self._cost(arm, facts, fraction) for arm in arms}
         known = {arm: ArmFacts(self._description(arm), cost[arm]) for arm in arms}
-        size = grid.section(facts, cells, known, protocol)
+        size = self._grid.section(facts, cells, known, protocol)
         shorter = {
             f"{share:g}": summaries.shorter_run(
-                grid.found(self._shorter(name, fraction, share)), size, UNFILTERED, cost[CANDIDATE]
+                self._grid.found(self._shorter(name, fraction, share)),
+                size,
+                UNFILTERED,
+                cost[CANDIDATE],
             )
             for share in sorted(set(self._given.shorter_runs))
         }
         return dataclasses.replace(size, shorter_runs=shorter)
 
-    def _results(self, grid: Grid, fraction: float) -> Results:
+    def _results(self, fraction: float) -> Results:
         """All sections of results.json."""
         given, train = self._given, self._parts.train
         core = list(dict.fromkeys(given.core_arms))
@@ -241,8 +242,7 @@ class Study:
             chosen_by="the user" if given.discard_fraction else "the sweep, on the validation part",
             same_as_unfiltered=self._same_as_unfiltered,
         )
-        sizes = [self._size(grid, name, fraction, protocol) for name in given.sizes]
-        training = self._rater.metadata["training"]
+        sizes = [self._size(name, fraction, protocol) for name in given.sizes]
         own, perplexity = given.rater is None, self._perplexity_facts
         where = f"all {len(train):,} windows of the train part"
         return Results.assemble(
@@ -250,18 +250,19 @@ class Study:
             title=given.title,
             answer=verdicts.answer(sizes, protocol),
             corpus=self._described,
-            rater=Rater(
-                self._rater.metadata["parameters"],
-                self._rater.fingerprint,
+            rater=findings.of_rater(
+                self._rater.metadata,
                 findings.quality(self._scores, *findings.levels_and_kinds(train), where),
-                training.get("meta_step"),
-                training.get("chosen"),
-                None if own else self._made["path"],
+                source=None if own else self._made["path"],
             ),
             protocol=dataclasses.replace(
                 protocol, warnings=summaries.budget_warnings(sizes, UNFILTERED)
             ),
-            sweep=self._sweeps(grid, fraction),
+            sweep={
+                size: summaries.sweep_section(self._found_sweep(size), fraction)
+                for size in given.sizes
+                if given.is_swept(size)
+            },
             sizes=sizes,
             compute=Compute(
                 "matrix products of the networks, two operations a multiplication and addition; a"
@@ -276,7 +277,7 @@ class Study:
                 task.name: TaskFacts(len(task.questions), task.available, task.chance)
                 for task in given.tasks
             },
-            findings=what_the_rater_learned(
+            findings=findings.what_the_rater_learned(
                 self._base_dir / _RATER if own else None,
                 lambda: experiment(data=lambda: self._parts).rater,
                 self._parts,
@@ -287,17 +288,10 @@ class Study:
             ),
             stages=self._stages.timings() | _runs(sizes),
             settings={
-                "threads_a_model": {name: grid.threads(name) for name in given.sizes},
+                "threads_a_model": {name: self._grid.threads(name) for name in given.sizes},
                 "configuration": configuration.parsed_config(),
             },
         )
-
-    def _sweeps(self, grid: Grid, fraction: float) -> dict[str, Sweep]:
-        return {
-            size: summaries.sweep_section(self._found_sweep(grid, size), fraction)
-            for size in self._given.sizes
-            if self._given.is_swept(size)
-        }
 
     @property
     def _perplexity_facts(self) -> dict | None:
@@ -344,4 +338,4 @@ def other_corpus(
             f"evidence.corpora: every window of '{corpus.name}' is in the train part too: name a"
             " corpus that the models do not train on."
         )
-    return thinned(examples.take(np.array(fresh)), size)
+    return examples.take(np.array(fresh)).thinned(size)

@@ -9,21 +9,28 @@ A finding is a key with what JSON holds; the report draws those that are there.
                           of `learned` and `lasso`, with "sample", the examples they were taken on
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 import pathlib
 
+import keras
 import numpy as np
 
-from dr_keras.data.examples import ExampleSet
+from dr_keras.baselines.arms import Baselines
+from dr_keras.baselines.heuristics import heuristics
+from dr_keras.data.examples import ExampleSet, Parts, evenly_spread
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.studies import learned
-from dr_keras.studies.results import Quality, read
+from dr_keras.studies.lasso import explain_scores
+from dr_keras.studies.results import Quality, Rater, read
 from dr_keras.training.metrics import rater_quality
 
 _BINS = 50
 _DOTS = 400  # a kind of damage
 _MEDIANS = 8
 _POINTS = 400  # a curve
+# Heuristics read texts one by one, which takes minutes for all of a large corpus.
+_SAMPLE = 5000
+_CHECKPOINT_SAMPLE, _CHECKPOINTS = 1000, 12
 # Panel -> line -> (kind of record, name of the figure) in the metrics of a run of meta_train.
 _PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "outer loss": {"mean over members": ("step", "outer_loss")},
@@ -71,6 +78,19 @@ def levels_and_kinds(examples: ExampleSet) -> tuple[np.ndarray, np.ndarray]:
     return levels, examples.labels.get("damage", np.full(len(examples), "damaged", object))
 
 
+def of_rater(metadata: Mapping, quality: Quality, **more) -> Rater:
+    """The rater of a study, from the metadata of its artefact; `more` are fields of `Rater`."""
+    training = metadata["training"]
+    return Rater(
+        metadata["parameters"],
+        metadata["fingerprint"],
+        quality,
+        training.get("meta_step"),
+        training.get("chosen"),
+        **more,
+    )
+
+
 def quality(scores, levels, kinds, measured_on: str) -> Quality:
     """How scores follow damage of known level, or the reason why nothing is known.
 
@@ -99,8 +119,7 @@ def scores_by_damage(scores, levels, kinds) -> dict:
     """
     scores, levels = np.asarray(scores, float), np.asarray(levels, float)
     kinds = np.asarray(["" if kind is None else str(kind) for kind in kinds], dtype=object)
-    low, high = np.quantile(scores, (0.001, 0.999))
-    edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+    edges, counts = learned.histogram(scores, _BINS)
     groups = {"clean": levels == 0, "damaged": levels > 0, "level unknown": np.isnan(levels)}
     clean = scores[groups["clean"]]
     rng = np.random.default_rng(0)
@@ -117,11 +136,7 @@ def scores_by_damage(scores, levels, kinds) -> dict:
 
     return {
         "edges": edges.tolist(),
-        "groups": {
-            name: np.histogram(np.clip(scores[chosen], edges[0], edges[-1]), edges)[0].tolist()
-            for name, chosen in groups.items()
-            if chosen.any()
-        },
+        "groups": {n: counts(scores[chosen]) for n, chosen in groups.items() if chosen.any()},
         "clean_median": float(np.median(clean)) if clean.size else None,
         "kinds": {kind: of(kind) for kind in sorted(set(kinds[groups["damaged"]]))},
     }
@@ -148,3 +163,64 @@ def meta_curves(run: pathlib.Path) -> dict[str, dict[str, list]]:
     }
     shown = {title: {k: v for k, v in lines.items() if v} for title, lines in drawn.items()}
     return {title: lines for title, lines in shown.items() if lines}
+
+
+def what_the_rater_learned(
+    run: pathlib.Path | None,
+    build_rater: Callable[[], keras.Model],
+    parts: Parts,
+    scores,
+    baselines: Baselines,
+    perplexity: bool,
+    fractions: Sequence[float] = learned.FRACTIONS,
+) -> dict:
+    """The `findings` of an evidence study, JSON-able.
+
+    Args:
+      run: folder of the rater's meta-training; None for a rater that was given.
+      build_rater: builds its Keras model, for the scores of its checkpoints.
+      parts: of the corpus.
+      scores: of the train part, [N].
+      baselines: with the candidates and, if it was worked out, their perplexity.
+      perplexity: whether it was.
+      fractions: discard fractions at which shares of sources are given.
+    """
+    train, candidates = parts.train, baselines.candidates
+    sources = train.sources
+    rows = evenly_spread(len(train), _SAMPLE)
+    sample = candidates.take(rows)
+    features = heuristics().measure(sample, features=True)
+    features |= of_windows(train.take(rows))
+    # No example among a sample may break a rule, and what never differs explains nothing.
+    features = {name: values for name, values in features.items() if np.ptp(values) > 0}
+    if perplexity:
+        features["nats_per_token"] = baselines.nats_per_token[rows]
+    finite = {name: values for name, values in features.items() if np.isfinite(values).all()}
+    levels, kinds = levels_and_kinds(train)
+    known = None if not np.isfinite(levels).any() else levels[rows]
+    found = of_scores(scores, sources, levels, kinds, fractions) | {
+        "extremes": learned.extremes(candidates, scores, 8, labels=train.labels),
+        "sample": len(rows),
+        "correlations": learned.rank_correlations(scores[rows], features, known, sources[rows]),
+        "lasso": explain_scores(scores[rows], finite, candidates.documents[rows]),
+    }
+    if run is not None:
+        sample = train.take(rows[:_CHECKPOINT_SAMPLE])
+        checkpoints = learned.checkpoint_scores(run, build_rater(), sample, _CHECKPOINTS)
+        found |= of_run(run) | {"agreement": learned.checkpoint_agreement(checkpoints)}
+    return found
+
+
+def of_windows(examples: ExampleSet) -> dict[str, np.ndarray]:
+    """What is known of windows of tokens without their text, float64 [N] each.
+
+    `packing_density` is the share of a window that is no padding (its number of tokens, in other
+    units); where documents are packed, `documents_packed` says how many it holds a token of.
+    """
+    features = {}
+    tokens = examples.features.get("tokens")
+    if tokens is not None:
+        features["packing_density"] = np.count_nonzero(tokens, axis=1) / tokens.shape[1]
+    if "documents" in examples.labels:
+        features["documents_packed"] = np.asarray(examples.labels["documents"], float)
+    return features

@@ -11,7 +11,7 @@ from scipy import stats
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.selection import kept_count
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, evenly_spread
 from dr_keras.errors import CheckpointError, ConfigurationError, DataError
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.meta.checkpoints import load_rater_weights, rater_steps
@@ -42,6 +42,18 @@ def percentiles(scores) -> np.ndarray:
     return (stats.rankdata(scores) - 0.5) / len(scores)
 
 
+def histogram(
+    scores: np.ndarray, bins: int
+) -> tuple[np.ndarray, Callable[[np.ndarray], list[int]]]:
+    """Edges [bins + 1] from the 0.1% to the 99.9% quantile, and what counts scores between them.
+
+    Scores outside count in the outermost bins.
+    """
+    low, high = np.quantile(scores, (0.001, 0.999))
+    edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
+    return edges, lambda some: np.histogram(np.clip(some, low, edges[-1]), edges)[0].tolist()
+
+
 def score_distributions(scores, sources: Sequence[str], bins: int = 40) -> dict:
     """Distribution of scores, of all and by source.
 
@@ -52,8 +64,7 @@ def score_distributions(scores, sources: Sequence[str], bins: int = 40) -> dict:
     """
     scores = _scores(scores, {"sources": sources})
     sources = np.asarray(sources).astype(str)
-    low, high = np.quantile(scores, (0.001, 0.999))
-    edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
+    edges, counts = histogram(scores, bins)
     places = percentiles(scores)
 
     def of(chosen: np.ndarray) -> dict:
@@ -64,7 +75,7 @@ def score_distributions(scores, sources: Sequence[str], bins: int = 40) -> dict:
             "deviation": float(values.std()),
             "mean_percentile": float(places[chosen].mean()),
             "quantiles": [float(q) for q in np.quantile(values, QUANTILES)],
-            "counts": np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].tolist(),
+            "counts": counts(values),
         }
 
     by_source = {str(name): of(sources == name) for name in np.unique(sources)}
@@ -77,16 +88,13 @@ def score_distributions(scores, sources: Sequence[str], bins: int = 40) -> dict:
     }
 
 
-def source_shares(
-    scores, sources: Sequence[str], fractions: Sequence[float] = FRACTIONS, weights=None
-) -> dict:
+def source_shares(scores, sources: Sequence[str], fractions: Sequence[float] = FRACTIONS) -> dict:
     """Share of each source in what is kept, against the discard fraction.
 
     Args:
       scores: [N]; the lowest are dropped first, of equal ones the earlier.
       sources: [N].
       fractions: discard fractions in [0, 1).
-      weights: [N], such as tokens; None counts examples.
 
     Returns:
       `fractions`; `shares`: source -> share of what is kept at each; `kept_of_source`: source ->
@@ -94,18 +102,16 @@ def source_shares(
     """
     scores = _scores(scores, {"sources": sources})
     sources = np.asarray(sources).astype(str)
-    weights = np.ones(scores.size) if weights is None else np.asarray(weights, np.float64)
     names, inverse = np.unique(sources, return_inverse=True)
-    whole = np.bincount(inverse, weights, len(names))
+    whole = np.bincount(inverse)
     order = np.argsort(scores, kind="stable")
     kept = []
     for fraction in fractions:
         rows = order[scores.size - kept_count(scores.size, fraction) :]
-        kept.append(np.bincount(inverse[rows], weights[rows], len(names)))
+        kept.append(np.bincount(inverse[rows], minlength=len(names)))
     kept = np.array(kept).reshape(len(fractions), len(names))
-    totals = kept.sum(axis=1, keepdims=True)
-    shares = kept / np.where(totals > 0, totals, 1)
-    of_source = kept / np.where(whole > 0, whole, 1)
+    shares = kept / kept.sum(axis=1, keepdims=True)
+    of_source = kept / whole
     largest = np.argsort(-whole, kind="stable")
     return {
         "fractions": [float(f) for f in fractions],
@@ -171,12 +177,7 @@ def _within(scores: np.ndarray, values: np.ndarray, sources: np.ndarray) -> floa
 
 
 def extremes(
-    candidates: Candidates,
-    scores,
-    count: int = 8,
-    characters: int = 600,
-    labels=None,
-    by_source: bool = False,
+    candidates: Candidates, scores, count: int = 8, characters: int = 600, labels=None
 ) -> dict[str, list[dict]]:
     """The lowest- and highest-rated examples, as the report shows them.
 
@@ -187,7 +188,6 @@ def extremes(
       characters: of text shown.
       labels: what is known for evaluation, such as `ExampleSet.labels`; "level" and "damage" are
         shown.
-      by_source: take the lowest and highest of every source, `count` each.
 
     Returns:
       "Rated lowest" and "Rated highest" -> [{"text", "id", "source", "score", "percentile" (among
@@ -197,9 +197,6 @@ def extremes(
     places = percentiles(scores)
     order = np.argsort(scores, kind="stable")
     sources = candidates.sources.astype(str)
-    groups = [np.ones(scores.size, bool)]
-    if by_source:
-        groups = [sources == name for name in np.unique(sources)]
 
     def shown(row: int) -> dict:
         example = {
@@ -215,16 +212,14 @@ def extremes(
                 example[name] = float(value) if name == "level" else str(value)
         return example
 
-    ends = {"Rated lowest": [], "Rated highest": []}
-    for group in groups:
-        ranked = order[group[order]]
-        ends["Rated lowest"] += [shown(int(row)) for row in ranked[:count]]
-        ends["Rated highest"] += [shown(int(row)) for row in ranked[::-1][:count]]
-    return ends
+    return {
+        "Rated lowest": [shown(int(row)) for row in order[:count]],
+        "Rated highest": [shown(int(row)) for row in order[::-1][:count]],
+    }
 
 
 def checkpoint_scores(
-    base_dir, rater, sample: ExampleSet, at_most: int | None = 12, scorer: Callable | None = None
+    base_dir, rater, sample: ExampleSet, at_most: int = 12
 ) -> dict[int, np.ndarray]:
     """Scores of a sample by the rater of every checkpoint of a run: meta-step -> float [N].
 
@@ -234,8 +229,7 @@ def checkpoint_scores(
       base_dir: of the meta-training run.
       rater: a Keras model of the run's rater.
       sample: what to score.
-      at_most: so many checkpoints, evenly spread, first and last among them; None takes all.
-      scorer: from a rater to (examples -> scores); None for `meta.scoring.Scorer`.
+      at_most: so many checkpoints, evenly spread, first and last among them.
 
     Raises:
       CheckpointError: the run has no weights of a rater.
@@ -243,13 +237,11 @@ def checkpoint_scores(
     steps = rater_steps(base_dir)
     if not steps:
         raise CheckpointError(f"{base_dir} holds no weights of a rater: meta-train there first.")
-    if at_most is not None and len(steps) > at_most:
-        steps = [steps[k] for k in np.unique(np.linspace(0, len(steps) - 1, at_most).astype(int))]
-    score = (scorer or Scorer)(rater)
+    score = Scorer(rater)
     found = {}
-    for step in steps:
-        load_rater_weights(rater, base_dir, step)
-        found[int(step)] = np.asarray(score(sample), np.float64)
+    for k in evenly_spread(len(steps), at_most):
+        load_rater_weights(rater, base_dir, steps[k])
+        found[int(steps[k])] = np.asarray(score(sample), np.float64)
     return found
 
 

@@ -37,9 +37,9 @@ from dr_keras.runs.meta_training import MAY_DIFFER
 from dr_keras.serving.loading import load_rater
 from dr_keras.studies import findings, learned, rater, verdicts
 from dr_keras.studies.arm_streams import DESCRIPTIONS, UNFILTERED, Draws
-from dr_keras.studies.cells import Cell, Material, cell, counts, describe, thinned
+from dr_keras.studies.cells import Cell, Material, cell, counts, describe
 from dr_keras.studies.grid import Grid
-from dr_keras.studies.results import Rater, Results, WriteReport, read, to_json
+from dr_keras.studies.results import Results, WriteReport, read, to_json
 from dr_keras.studies.sizes import Protocol, Size
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
@@ -186,7 +186,7 @@ class QuickStart:
     def _grid(self, base_dir: pathlib.Path, text: "_Text") -> Grid:
         def material() -> Material:
             parts = text.setup.parts
-            return Material(parts.train, thinned(parts.test, self.test_size))
+            return Material(parts.train, parts.test.thinned(self.test_size))
 
         choice, trainers = _Choice(base_dir, text), {SIZE: LanguageModelTrainer}
         return Grid(base_dir, trainers, material, choice.draws, choice.key, say=self.say)
@@ -333,7 +333,6 @@ def _results(
     kinds = [d.damage for d in train]
     sources = [d.source for d in train]
     loaded = load_rater(str(base_dir / exported))
-    training = loaded.metadata["training"]
     where = f"all {len(train):,} documents of the train part"
     labels = {"level": levels, "damage": kinds}
     return Results.assemble(
@@ -341,13 +340,7 @@ def _results(
         answer=verdicts.answer([size], protocol),
         protocol=protocol,
         sizes=[size],
-        rater=Rater(
-            loaded.metadata["parameters"],
-            loaded.fingerprint,
-            findings.quality(scores, levels, kinds, where),
-            training["meta_step"],
-            training["chosen"],
-        ),
+        rater=findings.of_rater(loaded.metadata, findings.quality(scores, levels, kinds, where)),
         findings=findings.of_scores(scores, sources, levels, kinds)
         | findings.of_run(base_dir)
         | {"extremes": learned.extremes(_candidates(train), scores, labels=labels)},

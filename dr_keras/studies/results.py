@@ -31,14 +31,10 @@ from typing import Any
 
 from dr_keras import __version__
 from dr_keras.errors import DataError
-from dr_keras.studies.sizes import Protocol, Size, Sweep, Verdict
+from dr_keras.studies.sizes import Protocol, Size, Sweep, Verdict, empty
 from dr_keras.system import whole_files
 
 SCHEMA_VERSION = 2
-
-
-def _empty(kind: type):
-    return dataclasses.field(default_factory=kind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +44,8 @@ class Part:
     examples: int
     unique_tokens: int
     documents: int | None = None
-    by_source: dict[str, int] = _empty(dict)
-    by_damage: dict[str, int] = _empty(dict)
+    by_source: dict[str, int] = empty(dict)
+    by_damage: dict[str, int] = empty(dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +73,7 @@ class Quality:
     examples: int | None = None
     level_unknown: int | None = None
     clean: int | None = None
-    by_damage: dict[str, "Quality"] = _empty(dict)
+    by_damage: dict[str, "Quality"] = empty(dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,11 +191,11 @@ class Results:
     stages: dict[str, Stage]
     settings: dict[str, Any]
     versions: dict[str, str]
-    sweep: dict[str, Sweep] = _empty(dict)
+    sweep: dict[str, Sweep] = empty(dict)
     compute: Compute | None = None
-    tasks: dict[str, TaskFacts] = _empty(dict)
-    findings: dict[str, Any] = _empty(dict)
-    pictures: list[Picture] = _empty(list)
+    tasks: dict[str, TaskFacts] = empty(dict)
+    findings: dict[str, Any] = empty(dict)
+    pictures: list[Picture] = empty(list)
 
     @classmethod
     def assemble(cls, **sections) -> "Results":

@@ -35,7 +35,7 @@ from dr_keras.studies import findings, rater, verdicts
 from dr_keras.studies.arm_streams import UNFILTERED, Draws
 from dr_keras.studies.cells import Cell, Material, cell, describe
 from dr_keras.studies.grid import Grid
-from dr_keras.studies.results import Line, Picture, Rater, Results, WriteReport, read, to_json
+from dr_keras.studies.results import Line, Picture, Results, WriteReport, read, to_json
 from dr_keras.studies.sizes import Dropped, Protocol, Size
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
@@ -121,13 +121,8 @@ class Retraining:
             title=self.title,
             answer=verdicts.answer([size], self._protocol),
             corpus=described,
-            rater=Rater(
-                metadata["parameters"],
-                metadata["fingerprint"],
-                findings.quality(scores, levels, kinds, where),
-                exported["meta_step"],
-                exported["chosen"],
-                line=line,
+            rater=findings.of_rater(
+                metadata, findings.quality(scores, levels, kinds, where), line=line
             ),
             protocol=self._protocol,
             sizes=[size],

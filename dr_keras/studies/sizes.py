@@ -11,7 +11,8 @@ LOSS = "test loss"
 Curve = list[tuple[int, float]]
 
 
-def _empty(kind: type):
+def empty(kind: type):
+    """A field of a dataclass that is an empty one of its kind unless it is given."""
     return dataclasses.field(default_factory=kind)
 
 
@@ -48,7 +49,7 @@ class Summary:
     by_seed: dict[str, float]
     reason: str | None = None
     higher_is_better: bool | None = None
-    against: dict[str, Difference] = _empty(dict)
+    against: dict[str, Difference] = empty(dict)
 
     def shown(self, digits: int = 3, scale: float = 1.0) -> str:
         """ "mean ± spread", the mean alone where there is no spread."""
@@ -157,12 +158,12 @@ class Arm:
     budget: Budget
     discard_fraction: float
     seconds: float
-    metrics: dict[str, Summary] = _empty(dict)
-    by_source: dict[str, Summary] = _empty(dict)
+    metrics: dict[str, Summary] = empty(dict)
+    by_source: dict[str, Summary] = empty(dict)
     account: Account | None = None
     dropped: Dropped | None = None
-    pool_by_source: dict[str, int] = _empty(dict)
-    pool_by_damage: dict[str, int] = _empty(dict)
+    pool_by_source: dict[str, int] = empty(dict)
+    pool_by_damage: dict[str, int] = empty(dict)
 
     @property
     def steps(self) -> int:
@@ -234,7 +235,7 @@ class Size(SizeFacts):
     discard_fraction: float
     arms: dict[str, Arm]
     verdict: Verdict
-    shorter_runs: dict[str, ShorterRun] = _empty(dict)
+    shorter_runs: dict[str, ShorterRun] = empty(dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,13 +278,13 @@ class Protocol:
     seeds: list[int]
     metric: str = LOSS
     higher_is_better: bool = False
-    core_arms: list[str] = _empty(list)
-    more_arms: list[str] = _empty(list)
-    online_arms: list[str] = _empty(list)
+    core_arms: list[str] = empty(list)
+    more_arms: list[str] = empty(list)
+    online_arms: list[str] = empty(list)
     discard_fraction: float | None = None
     chosen_by: str | None = None
-    same_as_unfiltered: list[tuple[str, str]] = _empty(list)
-    warnings: list[str] = _empty(list)
+    same_as_unfiltered: list[tuple[str, str]] = empty(list)
+    warnings: list[str] = empty(list)
 
 
 def percent(share: float | None, digits: int = 0) -> str:

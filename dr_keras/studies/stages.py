@@ -89,19 +89,15 @@ class Stages:
         self._check_layout(base_dir)
 
     def _check_layout(self, base_dir) -> None:
-        path, record = self._folder / "layout.json", {"layout": LAYOUT}
-        before = [] if path.exists() else list(self._folder.glob("*.json"))
-        known = record if not before else {}
-        if path.exists():
-            known = json.loads(path.read_text(encoding="utf-8"))
-        if known != record:
+        record, named = {"layout": LAYOUT}, self.is_done("layout")
+        if not named and not any(self._folder.glob("*.json")):
+            self._write("layout", record)
+        elif not named or self._read("layout") != record:
             raise CheckpointError(
                 f"{base_dir} holds a study of another version of dr_keras, whose stages and cells"
                 " mean something else: go on with the version that began it, or name a new"
                 " base_dir."
             )
-        if not path.exists():
-            self._write(path, record)
 
     def shared(self, name: str, work: Callable[[], dict]) -> dict:
         """As `run`, done by one of the processes that share the study."""
@@ -117,60 +113,53 @@ class Stages:
           work: does the stage and returns what JSON can hold; called again whenever the stage has
             not been finished.
         """
-        path = self._folder / f"{name}.json"
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            self._say(f"[{name}] done before, in {duration(before['seconds'])}")
-            self.records[name] = before
-            return before["result"]
+        if self.is_done(name):
+            result = self.result(name)
+            self._say(f"[{name}] done before, in {duration(self.records[name]['seconds'])}")
+            return result
         self._say(f"[{name}]")
-        spent = self._spent(name)
+        interrupted = f"interrupted-{name}"
+        spent = self._read(interrupted)["seconds"] if self.is_done(interrupted) else 0.0
         begin = time.monotonic()
         with MemoryPeak() as peak:
             try:
                 result = work() or {}
             except BaseException:
-                self._note_interruption(name, spent + time.monotonic() - begin)
+                self._write(interrupted, {"seconds": spent + time.monotonic() - begin})
                 raise
         record = {
             "seconds": spent + time.monotonic() - begin,
             "peak_memory_bytes": peak.bytes,
             "result": result,
         }
-        self._write(path, record)
-        self._interrupted(name).unlink(missing_ok=True)
+        self._write(name, record)
+        self._path(interrupted).unlink(missing_ok=True)
         self.records[name] = record
         return result
 
     def is_done(self, name: str) -> bool:
         """Whether a stage's record is there, by this process or another."""
-        return (self._folder / f"{name}.json").exists()
+        return self._path(name).exists()
 
     def result(self, name: str) -> dict:
         """The result of a stage that is done."""
         if name not in self.records:
-            path = self._folder / f"{name}.json"
-            self.records[name] = json.loads(path.read_text(encoding="utf-8"))
+            self.records[name] = self._read(name)
         return self.records[name]["result"]
 
-    def _interrupted(self, name: str) -> pathlib.Path:
-        return self._folder / f"interrupted-{name}.json"
+    def _path(self, name: str) -> pathlib.Path:
+        return self._folder / f"{name}.json"
 
-    def _spent(self, name: str) -> float:
-        """Seconds that interrupted calls have already put into a stage."""
-        path = self._interrupted(name)
-        return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
+    def _read(self, name: str) -> dict:
+        return json.loads(self._path(name).read_text(encoding="utf-8"))
+
+    def _write(self, name: str, record: Mapping) -> None:
+        whole_files.write_text(self._path(name), json.dumps(record, indent=1) + "\n")
 
     @property
     def peak_memory_bytes(self) -> int:
         """The most of all stages, of all processes together."""
         return max((r["peak_memory_bytes"] for r in self.records.values()), default=0)
-
-    def _note_interruption(self, name: str, seconds: float) -> None:
-        self._write(self._interrupted(name), {"seconds": seconds})
-
-    def _write(self, path: pathlib.Path, record: Mapping) -> None:
-        whole_files.write_text(path, json.dumps(record, indent=1) + "\n")
 
     def timings(self) -> dict[str, dict]:
         """Stage -> {"seconds", "peak_memory_bytes"}, in the order they ran."""

@@ -2,8 +2,8 @@
 
 A *cell* is one training run of one arm from one seed. What came of it is a JSON object:
 
-    {"record": `TrainingRecord.to_dict()`, "discard_fraction": achieved,
-     "budget"?: `Budget` of that run, "validation_loss"?, "corpora"?: {name: loss},
+    {"record": a `TrainingRecord`, "discard_fraction": achieved,
+     "budget": `Budget` of that run, "validation_loss"?, "corpora"?: {name: loss},
      "tasks"?: {task: {"accuracy", "right_likelihood"}}}
 
 A *curve* is a list of (step, test loss) with rising steps; all arms of a size are evaluated at the
@@ -18,7 +18,7 @@ schedule of the full run. At an early crossing the learning rate is still high, 
 end there would have got lower: the count is, if anything, too large for the better arm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -201,16 +201,6 @@ def _curves(by_seed: Mapping[int, Curve], name: str) -> dict:
     }
 
 
-def _budget(cell: Mapping) -> Mapping[str, float]:
-    record = cell["record"]
-    return cell.get("budget") or {
-        "pool_examples": record["examples"],
-        "pool_tokens": record["unique_tokens"],
-        "tokens_seen": record["tokens_seen"],
-        "epochs": record["epochs"],
-    }
-
-
 def size_section(
     size: SizeFacts,
     cells: Mapping[str, Cells],
@@ -250,7 +240,7 @@ def size_section(
     metrics, by_source = _figures(cells, protocol)
     made: dict[str, Arm] = {}
     for name, found in cells.items():
-        budgets = [_budget(cell) for cell in found.values()]
+        budgets = [cell["budget"] for cell in found.values()]
         made[name] = Arm(
             **arms[name].shown(),
             **curves[name],
@@ -277,23 +267,31 @@ def _figures(
     """Metric -> arm -> summary, and source -> arm -> summary of the test loss."""
     first = next(iter(cells[protocol.reference].values()))
     rivals = [protocol.reference, *protocol.baselines]
+
+    def of_all(figure: Callable[[Mapping], float], higher=None, against=rivals):
+        figures = {arm: {seed: figure(c) for seed, c in f.items()} for arm, f in cells.items()}
+        return compared(figures, higher, against)
+
     metrics = {}
     for name, (_, higher) in metrics_of(first).items():
         judged = name == protocol.metric
-        by_arm = {a: {s: metrics_of(c)[name][0] for s, c in f.items()} for a, f in cells.items()}
         higher = protocol.higher_is_better if judged else higher
-        metrics[name] = compared(by_arm, higher, None if judged else rivals)
+        against = None if judged else rivals
+        metrics[name] = of_all(lambda cell: metrics_of(cell)[name][0], higher, against)
     by_source = {
-        source: compared(
-            {
-                arm: {seed: c["record"]["final_by_source"][source] for seed, c in found.items()}
-                for arm, found in cells.items()
-            },
-            rivals=rivals,
-        )
+        source: of_all(lambda cell: cell["record"]["final_by_source"][source])
         for source in first["record"].get("final_by_source", {})
     }
     return metrics, by_source
+
+
+def _ended(cells: Cells) -> Summary:
+    """Test loss at the end."""
+    return summary({seed: cell["record"]["curve"][-1][1] for seed, cell in cells.items()})
+
+
+def _validation(cells: Cells) -> Summary:
+    return summary({seed: cell["validation_loss"] for seed, cell in cells.items()})
 
 
 def shorter_run(cells: Cells, size: Size, reference: str, cost: costs.Cost) -> ShorterRun:
@@ -305,7 +303,7 @@ def shorter_run(cells: Cells, size: Size, reference: str, cost: costs.Cost) -> S
       reference: the arm.
       cost: of the candidate's choice.
     """
-    final = summary({seed: cell["record"]["curve"][-1][1] for seed, cell in cells.items()})
+    final = _ended(cells)
     steps = int(next(iter(cells.values()))["record"]["curve"][-1][0])
     whole = size.arms[reference]
     spent = costs.run_flops(steps, size, cost).total
@@ -319,10 +317,7 @@ def shorter_run(cells: Cells, size: Size, reference: str, cost: costs.Cost) -> S
 def sweep_section(by_fraction: Mapping[float, Cells], chosen: float) -> Sweep:
     """The sweep at one size: fraction -> seed -> what came of the cell; best by validation loss."""
     fractions = {
-        f"{fraction:g}": SweepPoint(
-            validation=summary({s: c["validation_loss"] for s, c in found.items()}),
-            test=summary({s: c["record"]["curve"][-1][1] for s, c in found.items()}),
-        )
+        f"{fraction:g}": SweepPoint(validation=_validation(found), test=_ended(found))
         for fraction, found in by_fraction.items()
     }
     return Sweep(fractions, best_fraction(by_fraction), float(chosen))
@@ -330,11 +325,7 @@ def sweep_section(by_fraction: Mapping[float, Cells], chosen: float) -> Sweep:
 
 def best_fraction(by_fraction: Mapping[float, Cells]) -> float:
     """The fraction with the lowest mean loss on the validation part; of equal ones the smaller."""
-    losses = {
-        fraction: summary({s: c["validation_loss"] for s, c in found.items()}).mean
-        for fraction, found in sorted(by_fraction.items())
-    }
-    return float(min(losses, key=losses.get))
+    return float(min(sorted(by_fraction), key=lambda f: _validation(by_fraction[f]).mean))
 
 
 def budget_warnings(sizes: Sequence[Size], reference: str, tolerance: float = 0.05) -> list[str]:

@@ -10,7 +10,6 @@ reference, a random choice from those batches. A rater that does no better is no
 from collections.abc import Callable
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
@@ -29,6 +28,10 @@ import gin
 @gin.configurable(denylist=["rater", "train", "validation"])
 class MetaEvaluation:
     """Callable that returns {"validation_loss": ...} for the rater's present weights.
+
+    Its trainings are no cells of a study's grid: the rater changes under them while meta-training
+    goes on, so nothing could be reused by a later call; scoring is part of the compiled update; and
+    they have the inner model, loss and optimizer of meta-training, not a trainer of an evaluation.
 
     Args:
       rater: Keras model under evaluation; read at each call.
@@ -78,15 +81,13 @@ class MetaEvaluation:
             )
             for each in seeds
         ]
-        count = min(len(validation), validation_size)
-        if count < 1:
+        if min(len(validation), validation_size) < 1:
             raise DataError(
                 f"The set '{validation.name}' has {len(validation)} examples and validation_size is"
                 f" {validation_size}: the meta-evaluation needs at least one. Add documents, raise"
                 " validation_size, or set meta_train.evaluate = False."
             )
-        rows = np.linspace(0, len(validation) - 1, count).astype(int)
-        self._validation = {n: v[np.unique(rows)] for n, v in validation.features.items()}
+        self._validation = validation.thinned(validation_size).features
         self._constructor = inner_model
         self._random: float | None = None
         optimizer = optimizer or adam()

@@ -112,13 +112,12 @@ def _quality(clean: np.ndarray, scores: np.ndarray, levels: np.ndarray, minimum:
         "damaged": int(scores.size),
         "damaged_from_minimum_level": int((levels >= minimum).sum()),
     }
-    missing = []
-    if figures["auc_all"] is None:
-        missing.append("auc_all: needs both clean and damaged examples")
-    if figures["auc"] is None:
-        missing.append(f"auc: needs clean examples and damaged ones of level {minimum:g} or more")
-    if figures["spearman"] is None:
-        missing.append("spearman: needs damaged examples of differing level and score")
+    needs = {
+        "auc_all": "both clean and damaged examples",
+        "auc": f"clean examples and damaged ones of level {minimum:g} or more",
+        "spearman": "damaged examples of differing level and score",
+    }
+    missing = [f"{name}: needs {what}" for name, what in needs.items() if figures[name] is None]
     if missing:
         figures["reason"] = "; ".join(missing)
     return figures

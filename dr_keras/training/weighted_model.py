@@ -22,6 +22,17 @@ from dr_keras.meta.problem import model_inputs
 LossSums = Callable[[Any, dict], tuple[tf.Tensor, tf.Tensor]]
 
 
+class Hastened(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule gone through `pace` times as fast; a variable, so that no step is traced anew."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule):
+        self.schedule = schedule
+        self.pace = tf.Variable(1.0, trainable=False, name="pace")
+
+    def __call__(self, step):
+        return self.schedule(tf.cast(step, tf.float32) * self.pace)
+
+
 class WeightedModel(keras.Model):
     """Wraps a model so that Keras' `fit` minimises a loss summed and counted per example."""
 

@@ -36,9 +36,9 @@ class Spy:
     def __init__(self, trainer):
         self.inner, self.trained_on = trainer, []
 
-    def train(self, data, test, seed, progress):
+    def train(self, data, test, seed):
         self.trained_on.append(set(document_ids(data)))
-        return self.inner.train(data, test, seed, progress)
+        return self.inner.train(data, test, seed)
 
     def losses(self, examples):
         assert not self.trained_on[-1] & set(document_ids(examples))

@@ -34,7 +34,13 @@ def cell(curve, **changes) -> dict:
     own = {"discard_fraction": 0.5}
     for key, value in changes.items():
         (record if key in record else own)[key] = value
-    return {"record": record, **own}
+    budget = {
+        "pool_examples": record["examples"],
+        "pool_tokens": record["unique_tokens"],
+        "tokens_seen": record["tokens_seen"],
+        "epochs": record["epochs"],
+    }
+    return {"record": record, "budget": budget, **own}
 
 
 def curves(final: dict[str, float], seeds=SEEDS, steps: int = 400) -> dict:

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import study
 
+from dr_keras.data.documents import make_document
+from dr_keras.data.tokenizers import byte_tokenizer
+from dr_keras.data.windows import window_documents
 from dr_keras.studies import findings
 
 
@@ -60,3 +63,14 @@ def test_curves_of_meta_training_are_those_that_were_recorded(tmp_path):
     points = found["outer loss"]["mean over members"]
     assert 300 < len(points) <= 400 and points[1] == [4, pytest.approx(0.25)]
     assert found["meta-evaluation: validation loss"] == {"with the rater": [[500, 2.0]]}
+
+
+def test_features_of_windows():
+    documents = [make_document(text, "s", f"d{k}") for k, text in enumerate(["abcdef", "g", "h"])]
+    plain = window_documents(documents, byte_tokenizer(), 4, minimum_tokens=1)
+    assert {name: values.tolist() for name, values in findings.of_windows(plain).items()} == {
+        "packing_density": [1, 0.5, 0.25, 0.25]
+    }
+    packed = findings.of_windows(window_documents(documents, byte_tokenizer(), 4, packing=True))
+    assert packed["packing_density"].tolist() == [1, 1, 0.75]
+    assert packed["documents_packed"].tolist() == [1, 2, 2]

@@ -9,8 +9,14 @@ import tensorflow as tf
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.training import tasks
-from dr_keras.training.task_scoring import TaskScorer, likelihood_rows, task_figures, task_windows
-from dr_keras.training.tasks import Question, Task
+from dr_keras.training.tasks import (
+    Question,
+    Task,
+    TaskScorer,
+    likelihood_rows,
+    task_figures,
+    task_windows,
+)
 
 PIQA = {"context": "ice box ", "choices": ["cools", "heats "], "gold": 1}
 

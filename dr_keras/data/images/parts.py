@@ -119,8 +119,7 @@ def at_levels(
     """
     if not len(levels) or min(levels) < 0 or max(levels) > 1:
         raise ConfigurationError(f"levels are {levels}: give fractions from 0 to 1.")
-    if size is not None and size < len(examples):
-        examples = examples.take(np.linspace(0, len(examples) - 1, size).astype(int))
+    examples = examples.thinned(size)
     asked = np.resize(np.asarray(levels, np.float32), len(examples))
     noisy, level = replace_pixels(
         examples.features["image"], asked, np.random.default_rng([seed, len(examples)])

@@ -11,7 +11,6 @@ the inner model, one of the rater's size, three of T batches' scores. All but th
 (softmax, both optimizers) every replica of the group computes for itself, from the same numbers.
 """
 
-import functools
 from typing import NamedTuple
 
 import tensorflow as tf

@@ -113,10 +113,10 @@ def _budgets(size: Size, protocol: Protocol) -> page.Table:
         [
             {
                 "arm": page.spaced(name),
-                "examples": page.count(arm.budget.pool_examples),
-                "unique tokens": page.count(arm.budget.pool_tokens) if text else None,
-                "tokens seen": page.count(arm.budget.tokens_seen) if text else None,
-                "unique of them": page.count(arm.budget.unique_tokens),
+                "examples": page.number(arm.budget.pool_examples, 0),
+                "unique tokens": page.number(arm.budget.pool_tokens, 0) if text else None,
+                "tokens seen": page.number(arm.budget.tokens_seen, 0) if text else None,
+                "unique of them": page.number(arm.budget.unique_tokens, 0),
                 "epochs": page.number(arm.budget.epochs, 2),
                 "what it trains on": arm.description,
             }

@@ -84,7 +84,7 @@ def damage(results: Results) -> page.Section:
                 [
                     {
                         "damage": page.spaced(name),
-                        "damaged": page.count(of_kind.damaged),
+                        "damaged": page.number(of_kind.damaged, 0),
                         f"AUC, level ≥ {quality.minimum_level or 0:g}": page.number(of_kind.auc),
                         "AUC, all levels": page.number(of_kind.auc_all),
                         "rank correlation": page.number(of_kind.spearman, 2),
@@ -184,9 +184,9 @@ def corpus(results: Results) -> page.Section:
     rows = [
         {
             "part": name,
-            "documents": page.count(part.documents),
-            "examples": page.count(part.examples),
-            "unique tokens": page.count(part.unique_tokens) if text else None,
+            "documents": page.number(part.documents, 0),
+            "examples": page.number(part.examples, 0),
+            "unique tokens": page.number(part.unique_tokens, 0) if text else None,
             "sources": page.shares(part.by_source),
             "damage": page.shares(part.by_damage),
         }

@@ -11,8 +11,7 @@ from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.models.losses import next_token_sums
 from dr_keras.models.text_models import language_model
-from dr_keras.training.repeated_training import count_targets
-from dr_keras.training.trainers import LanguageModelTrainer
+from dr_keras.training.trainers import LanguageModelTrainer, count_targets
 
 LENGTH, VOCABULARY = 12, 17
 
