@@ -47,7 +47,7 @@ def top_k(
         (with its scores, if they are emitted) and holds the other B_up - B examples.
       batched: whether the dataset's elements are batches already (of any size, from which the
         oversized ones are made anew) and not examples; None finds out
-        (`stages.scored_batches`).
+        (`pipelines.scored_batches`).
       drop_remainder: whether a last batch of fewer than B_up examples is left out. If it is kept,
         the same share of it is, rounded up, and shapes are no longer static.
       num_parallel_calls: batches scored at once. The order of the output does not depend on it.
