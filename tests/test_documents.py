@@ -9,6 +9,7 @@ import pytest
 from dr_keras.__main__ import verbs
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "savedmodels/README.md"]
 SHELL = [*PAGES, *sorted((ROOT / "gin").rglob("*.gin"))]
 
@@ -45,7 +46,9 @@ def imported(text: str):
         yield from (f"{module}.{name.strip()}" for name in names.split(","))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [*PAGES, CONTRIBUTING], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_modules_and_files_are_there(page):
     text = page.read_text(encoding="utf-8")
     dotted = {name.rstrip(".") for name in re.findall(r"(?<![\w.])dr_keras(?:\.\w+)+", text)}
@@ -55,6 +58,19 @@ def test_modules_and_files_are_there(page):
     links = re.findall(r"\]\(([\w./]+)\)", text)
     wrong += [link for link in links if not (page.parent / link).exists()]
     assert not wrong
+
+
+def test_what_recipes_and_pitfalls_name_is_there():
+    """Names and files there begin with their room."""
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    rooms = {path.name for path in (ROOT / "dr_keras").iterdir() if path.is_dir()}
+    quoted = set(re.findall(r"`@?([\w./]+)(?:\([^`]*\))?`", text))
+    dotted = [name for name in quoted if "." in name and "/" not in name]
+    names = [name for name in dotted if name.split(".")[0] in rooms]
+    files = [name for name in quoted if name.split("/")[0] in rooms and name.endswith(".py")]
+    assert len(names) > 10 and len(files) > 5
+    wrong = [name for name in names if not is_there(f"dr_keras.{name}")]
+    assert not wrong + [file for file in files if not (ROOT / "dr_keras" / file).exists()]
 
 
 @pytest.mark.parametrize("page", SHELL, ids=lambda path: str(path.relative_to(ROOT)))
@@ -74,6 +90,6 @@ def test_verbs_are_there_with_their_flags(page, capsys):
 
 
 def test_the_roles_of_gin_files_are_their_folders():
-    row = re.search(r"^\| `gin/` \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    row = re.search(r"^\| `gin/` \| (.*?) \|", CONTRIBUTING.read_text(), re.M)
     folders = {path.name for path in (ROOT / "gin").iterdir() if path.is_dir()}
     assert set(re.findall(r"`(\w+)`", row[1])) == folders - {"__pycache__"}

@@ -246,16 +246,18 @@ class _Choice:
         rows = scores.rows()
         levels = train.labels.get("level", np.full(len(train), np.nan))
         is_clean = self._candidates.of_examples(levels) == 0
-        return Baselines(
+        study = Baselines(
             self._candidates,
             joined_candidates(parts.outer),
             scores.score[[rows[document] for document in document_ids(train)]],
             cache_dir=self._base_dir / "baselines",
-            more_arms={
-                "rater": _known("rater", self._is_kept),
-                "ceiling": _known("ceiling", is_clean),
-            },
         )
+        # Beside what gin binds as more_arms, which an argument would replace.
+        study.arms |= {
+            "rater": _known("rater", self._is_kept),
+            "ceiling": _known("ceiling", is_clean),
+        }
+        return study
 
 
 class _Text:

@@ -52,7 +52,7 @@ class ArmFacts:
     Attributes:
       description: a few words.
       cost: of its choice; None where costs are not counted.
-      dropped, pool_by_source, pool_by_damage: see `results.Arm`.
+      dropped, pool_by_source, pool_by_damage: see `sizes.Arm`.
     """
 
     description: str

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from dr_keras.baselines.selection import select_by_score
 from dr_keras.commands import meta_evaluate
 from dr_keras.commands import quickstart as command
 from dr_keras.errors import CheckpointError
@@ -13,6 +14,7 @@ from dr_keras.meta.checkpoints import rater_path, rater_steps
 from dr_keras.runs import meta_training
 from dr_keras.serving.loading import load_rater
 from dr_keras.studies.results import Results
+import gin
 
 WORDS = [
     "the",
@@ -41,7 +43,17 @@ SMALL = """
     LanguageModelTrainer.steps = 4 | LanguageModelTrainer.evaluate_every = 2
     LanguageModelTrainer.batch_size = 4 | LanguageModelTrainer.jit_compile = False
     compare_filtered.seeds = (0, 1) | Workers.count = 0
+    Baselines.more_arms = {'longest': @longest} | compare_filtered.more_arms = ('longest',)
 """
+
+
+with gin.unlock_config():
+
+    @gin.configurable
+    def longest(study, discard_fraction, seed):
+        """An arm of the user's own."""
+        tokens = study.candidates.tokens
+        return select_by_score("longest", study.candidates, tokens, discard_fraction)
 
 
 def params(*more):
@@ -74,7 +86,9 @@ def test_a_run_leaves_results_report_rater_and_filtered_corpus(finished):
     results = Results.load(base_dir / "results.json")
     (size,) = results.sizes
     arms = size.arms
-    assert set(arms) == {"unfiltered", "random", "rater"}
+    assert set(arms) == {"unfiltered", "random", "rater", "longest"}
+    longest, rater = (arms[arm].budget.pool_tokens for arm in ("longest", "rater"))
+    assert longest > rater
     assert arms["random"].budget.pool_tokens < 0.7 * arms["unfiltered"].budget.pool_tokens
     kept = sum(1 for p in base_dir.glob("filtered/kept-*.jsonl") for _ in open(p))
     dropped = sum(1 for p in base_dir.glob("filtered/dropped-*.jsonl") for _ in open(p))
