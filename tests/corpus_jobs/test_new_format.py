@@ -3,10 +3,12 @@
 import gzip
 import importlib
 import json
+import pkgutil
 
 import pytest
 import shard_corpora as corpora
 
+from dr_keras.data import formats
 from dr_keras.data.formats import base, kinds
 from dr_keras.data.prepare import corpus_from_path, text_data
 from dr_keras.data.tokenizers import byte_tokenizer
@@ -97,3 +99,12 @@ def test_what_gin_says_about_it_holds(folder):
     gin.parse_config("toy_corpus.text_column = 2")
     with pytest.raises(DataError, match="a.toy, line 1: too few columns .2.; mend it, or leave"):
         list(corpus_from_path(folder).documents())
+
+
+def test_the_formats_of_the_folder_are_all_registered():
+    found = set()
+    for module in pkgutil.iter_modules(formats.__path__, formats.__name__ + "."):
+        for one in vars(importlib.import_module(module.name)).values():
+            if isinstance(one, type) and issubclass(one, base.Format) and hasattr(one, "name"):
+                found.add(one)
+    assert {type(one) for one in base.FORMATS.values()} == found and len(found) >= 4

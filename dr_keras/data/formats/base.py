@@ -1,7 +1,8 @@
 """What a file format is: one object that the whole project asks, found by its name in `FORMATS`.
 
 To add a format, write a module like `jsonl.py`: a gin-configurable `<name>_corpus` that ends in
-`records.file_corpus`, and a subclass of `Format`; and `register` an instance. Meta-training,
+`records.file_corpus`, and a subclass of `Format`; and `register` an instance. Here beside the
+others it is found by itself; elsewhere an `import` line in a gin file brings it. Meta-training,
 scoring and filtering (here, in workers and on Beam) then take files of it.
 """
 

@@ -7,7 +7,7 @@ import shlex
 
 from dr_keras.data.corpora.base import Corpus, Malformed, check_at_least, identity_text
 from dr_keras.data.documents import Document, decode, is_unicode, make_document
-from dr_keras.data.formats.base import LineFormat, Record, parsed
+from dr_keras.data.formats.base import LineFormat, Record, parsed, register
 from dr_keras.data.formats.kinds import bare
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import read_lines, stem
@@ -167,3 +167,6 @@ def _to_lines(path: str, reason: str, compression: str) -> str:
     jq = f"jq -c '{'.[]' if 'array' in reason else '.'}'"
     command = f"{_DECOMPRESS[compression]} {name} | {jq}" if compression else f"{jq} {name}"
     return f"write one object a line, as `{command} > lines.jsonl` does"
+
+
+register(Jsonl())

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dr_keras.data.corpora.base import Corpus, Malformed, decoded_document
 from dr_keras.data.documents import Document
-from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed
+from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import open_binary, stem
 from dr_keras.data.formats.records import file_corpus
@@ -297,3 +297,6 @@ def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
         if place == len(rows) or rows[place] != rows[place - 1] + 1:
             yield rows[first], place - first
             first = place
+
+
+register(Parquet())

@@ -5,7 +5,7 @@ import os
 
 from dr_keras.data.corpora.base import Corpus, Malformed, check_at_least
 from dr_keras.data.documents import Document, decode, make_document
-from dr_keras.data.formats.base import Format, Record, parsed
+from dr_keras.data.formats.base import Format, Record, parsed, register
 from dr_keras.data.formats.kinds import TEXT
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import read_lines, stem
@@ -102,3 +102,6 @@ def _without_last_newline(content: bytearray | None) -> bytearray | None:
     if content:
         del content[-1]
     return content
+
+
+register(Text())

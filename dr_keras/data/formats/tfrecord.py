@@ -12,7 +12,7 @@ import tensorflow as tf
 from dr_keras.data.corpora.base import Corpus, Malformed, check_choice, decoded_document
 from dr_keras.data.documents import Document
 from dr_keras.data.formats import reading
-from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed
+from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.records import file_corpus
 from dr_keras.data.formats.writing import Output
@@ -215,3 +215,6 @@ class _TFRecords(Output):
 
     def close(self) -> None:
         self._file.close()
+
+
+register(TFRecord())
