@@ -80,6 +80,7 @@ def main() -> None:
                 "many": write(folder / "many", suffix, documents, 1),
                 "one": write(folder / "one", suffix, documents, len(documents)),
             }
+            half = {"discard_fraction": 0.5}
             seconds: dict[str, dict[str, list[float]]] = {}
             for turn in range(arguments.repeats + 1):
                 for way, path in inputs.items():
@@ -88,10 +89,14 @@ def main() -> None:
                     jobs = {
                         "score": lambda: score_corpus(path, rater, scores),
                         "filter": lambda: filter_corpus(
-                            path, rater, output_dir=f"{out}-a", score_file=f"{out}.again.parquet"
+                            path,
+                            rater,
+                            score_file=f"{out}.again.parquet",
+                            output_dir=f"{out}-a",
+                            **half,
                         ),
                         "filter by scores": lambda: filter_corpus(
-                            path, scores=scores, output_dir=f"{out}-b"
+                            path, scores=scores, output_dir=f"{out}-b", **half
                         ),
                     }
                     for job, run in jobs.items():

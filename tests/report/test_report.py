@@ -1,3 +1,4 @@
+import dataclasses
 import ast
 from html.parser import HTMLParser
 import pathlib
@@ -260,12 +261,27 @@ def test_a_section_of_ones_own_is_shown_in_every_study(monkeypatch):
 def test_the_arms_for_a_terminal():
     text = arms.as_text(study.results())
     head, *lines = text.splitlines()
-    assert head.split()[:4] == ["arm", "dropped", "test", "loss"] and len(lines) == 3
+    assert head.split()[:4] == ["arm", "dropped", "test", "loss"] and len(lines) == 5
     assert lines[2].startswith("rater ") and lines[2].endswith("%")
     assert len({len(line) for line in (head, lines[2])}) == 1
     both = arms.as_text(study.evidence(protocol=study.protocol(same_as_unfiltered=[("9k", "x")])))
     assert both.count("FLOPs to match") == 2
     assert "9k, x: on a single pass this is the unfiltered arm; not run" in both
+
+
+def test_how_scores_follow_damage_is_told_on_the_terminal_where_it_is_known():
+    found = study.results()
+    quality = dataclasses.replace(
+        found.rater.quality, auc=0.75, auc_all=0.5, spearman=-0.25, minimum_level=0.2
+    )
+    known = dataclasses.replace(found, rater=dataclasses.replace(found.rater, quality=quality))
+    assert arms.as_text(known).endswith(
+        "AUC of clean against damaged 0.750 (level at least 0.2), 0.500 (all);"
+        " rank correlation with the level -0.25"
+    )
+    unknown = dataclasses.replace(quality, auc=None, reason="nothing is known to be damaged")
+    silent = dataclasses.replace(found, rater=dataclasses.replace(found.rater, quality=unknown))
+    assert "AUC" not in arms.as_text(silent)
 
 
 def test_groups_of_scores_are_named_with_their_numbers():

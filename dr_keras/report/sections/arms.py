@@ -20,7 +20,7 @@ def arms(results: Results) -> page.Section:
 
 
 def as_text(results: Results) -> str:
-    """The losses of all arms as a few lines of text for a terminal."""
+    """The losses of all arms, and how scores follow damage, as a few lines for a terminal."""
     tables = [losses(size, results.protocol) for size in results.sizes]
     parts = [
         (f"{size.name}\n" if len(tables) > 1 else "") + table.as_text()
@@ -30,6 +30,13 @@ def as_text(results: Results) -> str:
         f"{size}, {arm}: on a single pass this is the unfiltered arm; not run"
         for size, arm in results.protocol.same_as_unfiltered
     ]
+    quality = results.rater.quality
+    if quality.auc is not None:
+        parts.append(
+            f"AUC of clean against damaged {page.number(quality.auc)} (level at least"
+            f" {quality.minimum_level:g}), {page.number(quality.auc_all)} (all);"
+            f" rank correlation with the level {page.number(quality.spearman, 2)}"
+        )
     return "\n\n".join(parts)
 
 
