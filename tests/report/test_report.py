@@ -1,5 +1,5 @@
-import dataclasses
 import ast
+import dataclasses
 from html.parser import HTMLParser
 import pathlib
 import re
