@@ -58,8 +58,13 @@ class Cell:
         return f"{self.size} {self.arm}{share}, seed {self.seed}"
 
 
+def percent(share: float) -> str:
+    """A share of the examples or of the steps, exactly, without its sign: "12.5"."""
+    return f"{float(100 * exact_fraction(share)):g}"
+
+
 def _percent(share: float) -> str:
-    return f"{float(100 * exact_fraction(share)):g}".replace(".", "_")
+    return percent(share).replace(".", "_")
 
 
 def cell(size: str, arm: str, fraction: float, seed: int, steps_share: float = 1.0) -> Cell:

@@ -33,7 +33,7 @@ from dr_keras.runs.meta_training import MAY_DIFFER, choose_step
 from dr_keras.serving.folder import read as read_metadata
 from dr_keras.studies import findings, rater, verdicts
 from dr_keras.studies.arm_streams import UNFILTERED, Draws
-from dr_keras.studies.cells import Cell, Material, cell, describe
+from dr_keras.studies.cells import Cell, Material, cell, describe, percent
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.results import Line, Picture, Results, WriteReport, read, to_json
 from dr_keras.studies.sizes import Dropped, Protocol, Size
@@ -216,11 +216,11 @@ def _score(base_dir: pathlib.Path, setup: Experiment) -> dict:
 
 def arm_name(kind: str, fraction: float) -> str:
     """ "rater 25%": what an arm is called in the results."""
-    return f"{kind} {float(100 * exact_fraction(fraction)):g}%" if fraction else kind
+    return f"{kind} {percent(fraction)}%" if fraction else kind
 
 
 def _description(cell: Cell) -> str:
-    share = f"{float(100 * exact_fraction(cell.fraction)):g}%"
+    share = f"{percent(cell.fraction)}%"
     return {
         UNFILTERED: "all of the train part",
         "rater": f"without the lowest-rated {share}",

@@ -16,12 +16,12 @@ from multiprocessing import connection
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 import traceback
 
 from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.system.progress import hidden_errors
 import gin
 
 # Above so many parameters a second thread is worth having.
@@ -295,7 +295,7 @@ def _serve(pipe: connection.Connection, threads: int, parent: int) -> None:
 
 def _prepared(pipe: connection.Connection, threads: int):
     """What trains the cells: all that takes time comes before the material is waited for."""
-    with _quiet_import():
+    with hidden_errors():  # what libraries print before they read any setting
         import tensorflow as tf
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -306,20 +306,6 @@ def _prepared(pipe: connection.Connection, threads: int):
     configuration.parse([], bindings)
     material = pipe.recv()
     return CellTrainer(trainers, lambda: material)
-
-
-@contextlib.contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Keeps what libraries print before they read any setting off the user's terminal."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    sys.stderr.flush()
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
 
 
 def _end_with(parent: int) -> None:
