@@ -14,23 +14,23 @@ from dr_keras.differentiation.recomputing_scan import recomputing_scan
 from dr_keras.errors import ConfigurationError
 
 
-def check_parts(parts: int, sizes: Mapping[str, int], non_trainable: list, estimator) -> None:
+def check_parts(parts: int, sizes: Mapping[str, int], statistics: list, estimator) -> None:
     """Raises ConfigurationError where `parts` cannot divide a batch, or would change values.
 
     Args:
       parts: how many.
       sizes: kind of batch, "inner" or "outer" -> examples in it.
-      non_trainable: tensors or variables of the inner model; statistics over a batch are floating.
+      statistics: tensors or variables of the inner model; statistics over a batch are floating.
       estimator: whose setting it is, for the message.
     """
     if parts == 1:
         return
     name = f"{type(estimator).__name__}.micro_batches"
-    leaves = tf.nest.flatten(non_trainable)
-    statistics = sum(tf.as_dtype(leaf.dtype).is_floating for leaf in leaves)
-    if statistics:
+    leaves = tf.nest.flatten(statistics)
+    averages = sum(tf.as_dtype(leaf.dtype).is_floating for leaf in leaves)
+    if averages:
         raise ConfigurationError(
-            f"{name} is {parts}, but the inner model keeps {statistics} statistics over its"
+            f"{name} is {parts}, but the inner model keeps {averages} statistics over its"
             " batches (BatchNormalization does): in parts it would be another model. Leave"
             " micro_batches at 1, or use a normalisation within examples."
         )
@@ -53,53 +53,53 @@ def _nearest_divisors(size: int, parts: int) -> list[int]:
 
 
 def over_parts(
-    parts: int, function: Callable, examples, non_trainable: list
+    parts: int, function: Callable, examples, statistics: list
 ) -> tuple[list, list, list]:
     """Sums and per-example values of `function` over parts of a batch.
 
     Args:
       parts: number of parts, a divisor of B; 1 calls `function` once, without a loop.
-      function: (part of `examples`, non_trainable) -> (sums: list of tensors, values: list of
-        tensors [B / parts, ...], new non_trainable).
+      function: (part of `examples`, statistics) -> (sums: list of tensors, values: list of
+        tensors [B / parts, ...], new statistics).
       examples: pytree of tensors [B, ...].
-      non_trainable: handed from part to part: seeds of dropout move on.
+      statistics: handed from part to part: seeds of dropout move on.
 
     Returns:
-      (sums, values [B, ...], non_trainable after the last part)
+      (sums, values [B, ...], statistics after the last part)
     """
     if parts == 1:
-        return function(examples, non_trainable)
+        return function(examples, statistics)
 
     def at(index):
         return tf.nest.map_structure(lambda leaf: tf.gather(_split(leaf, parts), index), examples)
 
     # Shapes and dtypes of the results, from a trace whose operations nobody uses.
     sums, values, _ = (
-        tf.function(lambda: function(at(0), non_trainable), autograph=False)
+        tf.function(lambda: function(at(0), statistics), autograph=False)
         .get_concrete_function()
         .structured_outputs
     )
 
-    def body(index, total, arrays, non_trainable):
-        more, found, after = function(at(index), non_trainable)
+    def body(index, total, arrays, statistics):
+        more, found, after = function(at(index), statistics)
         total = [a + tf.cast(b, a.dtype) for a, b in zip(total, more, strict=True)]
         for leaf, like in zip(total, sums):
             leaf.set_shape(like.shape)
         arrays = [a.write(index, v) for a, v in zip(arrays, found, strict=True)]
         return index + 1, total, arrays, list(after)
 
-    _, total, arrays, non_trainable = tf.while_loop(
+    _, total, arrays, statistics = tf.while_loop(
         lambda index, *_: index < parts,
         body,
         (
             tf.constant(0),
             [tf.zeros(leaf.shape, leaf.dtype) for leaf in sums],
             [tf.TensorArray(v.dtype, parts, element_shape=v.shape) for v in values],
-            list(non_trainable),
+            list(statistics),
         ),
     )
     values = [tf.reshape(a.stack(), [-1, *v.shape[1:]]) for a, v in zip(arrays, values)]
-    return total, values, non_trainable
+    return total, values, statistics
 
 
 def recomputed_in_parts(parts: int, function: Callable, parameters: list, examples) -> tf.Tensor:

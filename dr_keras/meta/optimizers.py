@@ -18,6 +18,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from dr_keras.errors import ConfigurationError
 from dr_keras.meta import pytrees
 import gin
 
@@ -79,14 +80,36 @@ def as_schedule(value: float | Schedule, warmup: int = 0) -> Schedule:
     return constant_rate(float(value), warmup) if isinstance(value, (int, float)) else value
 
 
+def peak_rate(value: float | Schedule) -> float:
+    """The learning rate that a schedule is scaled to, so that members can have another.
+
+    Raises:
+      ConfigurationError: a schedule of somebody's own that has no `learning_rate`.
+    """
+    peak = value if isinstance(value, (int, float)) else getattr(value, "learning_rate", None)
+    if peak is None:
+        raise ConfigurationError(
+            f"The schedule {value!r} has no learning_rate, which rates of the members' own take the"
+            " place of: give it that attribute, the rate that it is scaled to."
+        )
+    return peak
+
+
 class InnerOptimizer(Protocol):
     """What an inner optimizer offers to the estimators."""
 
     def init(self, theta: list) -> dict:
         """Slots for `theta`: a dict of lists, empty where the optimizer has none."""
 
-    def update(self, theta: list, slots: dict, gradient: list, age: tf.Tensor) -> tuple:
-        """(theta', slots') after one update."""
+    def update(
+        self, theta: list, slots: dict, gradient: list, age: tf.Tensor, hyper: dict | None = None
+    ) -> tuple:
+        """(theta', slots') after one update.
+
+        Args:
+          hyper: scalars of the member's own by name, see `InnerState`; an optimizer is handed
+            them only where there are some.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +123,11 @@ class _Optimizer:
     learning_rate: float | Schedule = 1e-3
     clip_norm: float | None = None  # global norm of the inner gradient; None: not clipped
 
-    def update(self, theta, slots, gradient, age):
-        rate = as_schedule(self.learning_rate)(age, theta[0].dtype)
+    def update(self, theta, slots, gradient, age, hyper=None):
+        dtype = theta[0].dtype
+        rate = as_schedule(self.learning_rate)(age, dtype)
+        if hyper and "learning_rate" in hyper:  # its own rate, on the same schedule
+            rate *= tf.cast(hyper["learning_rate"] / peak_rate(self.learning_rate), dtype)
         gradient = pytrees.clip_by_global_norm(gradient, self.clip_norm)
         direction, slots = self._direction(theta, slots, gradient, age)
         return [p - rate * d for p, d in zip(theta, direction)], slots

@@ -47,9 +47,14 @@ class Member:
     generation: tf.Variable
 
     def variables(self) -> dict:
-        """All variables by name, as a checkpoint holds them."""
+        """All variables by name, as a checkpoint holds them; nothing by an empty name."""
         of_member = dict(vars(self))
-        return of_member.pop("state")._asdict() | of_member
+        state = of_member.pop("state")._asdict()
+        # The name that checkpoints have for it.
+        state = {"non_trainable": state.pop("statistics"), **state}
+        return {name: tree for name, tree in (state | of_member).items() if tree != {}} | {
+            "slots": state["slots"]
+        }
 
 
 def assign(variables, values) -> None:

@@ -17,12 +17,28 @@ from dr_keras.meta.optimizers import InnerOptimizer
 
 
 class InnerState(NamedTuple):
-    """All that one inner model is: tensors only."""
+    """All that one inner model is of its own: tensors only.
 
-    theta: list  # trainable variables' values
-    non_trainable: list  # seeds of dropout, statistics of normalisation
-    slots: dict  # of the inner optimizer
-    age: tf.Tensor  # int32 scalar: inner updates since initialisation
+    Weights that nothing changes are in no state: the functions of a problem close over them, so
+    that they exist once for all members; see `dr_keras.meta.model_parts`.
+
+    Attributes:
+      theta: trained values.
+      statistics: what a training call changes by itself: seeds of dropout, averages of
+        normalisation.
+      slots: of the inner optimizer.
+      age: int32 scalar, inner updates since initialisation.
+      hyper: name -> scalar, what this member's optimizer is told beyond its own settings;
+        "learning_rate" takes the place of the optimizer's own.
+      memory: of the estimator, as its `init` gives it; empty for one that keeps none.
+    """
+
+    theta: list
+    statistics: list
+    slots: dict
+    age: tf.Tensor
+    hyper: dict = {}
+    memory: dict = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +47,8 @@ class MetaProblem:
 
     Attributes:
       score: (eta, batch) -> scores [B], each of its own example alone; phi_eta of the paper.
-      inner_loss: (theta, non_trainable, batch) -> (per-example losses [B], new non_trainable).
-      outer_loss: (theta, non_trainable, batch) -> scalar.
+      inner_loss: (theta, statistics, batch) -> (per-example losses [B], new statistics).
+      outer_loss: (theta, statistics, batch) -> scalar.
       optimizer: the inner optimizer.
       temperature: scores are divided by it before the softmax; 1 in the paper.
     """
@@ -120,16 +136,16 @@ def keras_problem(
         )
         return tf.reshape(scores, [-1])
 
-    def inner_loss(theta, non_trainable, batch):
+    def inner_loss(theta, statistics, batch):
         with exact_moments():  # the one place whose gradient is differentiated again
-            outputs, non_trainable = inner_model.stateless_call(
-                theta, non_trainable, model_inputs(inner_model, batch), training=True
+            outputs, statistics = inner_model.stateless_call(
+                theta, statistics, model_inputs(inner_model, batch), training=True
             )
-        return per_example_loss(outputs, batch), list(non_trainable)
+        return per_example_loss(outputs, batch), list(statistics)
 
-    def outer_loss(theta, non_trainable, batch):
+    def outer_loss(theta, statistics, batch):
         outputs, _ = inner_model.stateless_call(
-            theta, non_trainable, model_inputs(inner_model, batch), training=False
+            theta, statistics, model_inputs(inner_model, batch), training=False
         )
         return tf.reduce_mean(per_example_loss(outputs, batch))
 
@@ -146,32 +162,32 @@ def inner_gradient(
         `dr_keras.meta.micro_batches`. No tape outside sees through more than one.
 
     Returns:
-      (g, a list like theta, dense; losses [B]; new non_trainable)
+      (g, a list like theta, dense; losses [B]; new statistics)
     """
 
-    def gradient_of(examples, non_trainable):
+    def gradient_of(examples, statistics):
         weights, batch = examples
         with tf.GradientTape() as tape:
             tape.watch(state.theta)
-            losses, non_trainable = problem.inner_loss(state.theta, non_trainable, batch)
+            losses, statistics = problem.inner_loss(state.theta, statistics, batch)
             weighted = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
         gradient = tape.gradient(weighted, state.theta, unconnected_gradients="zero")
-        return pytrees.dense(gradient), [losses], non_trainable
+        return pytrees.dense(gradient), [losses], statistics
 
-    gradient, (losses,), non_trainable = over_parts(
-        parts, gradient_of, (weights, batch), state.non_trainable
+    gradient, (losses,), statistics = over_parts(
+        parts, gradient_of, (weights, batch), state.statistics
     )
-    return gradient, losses, non_trainable
+    return gradient, losses, statistics
 
 
 def inner_losses(problem: MetaProblem, state: InnerState, batch: dict, parts: int = 1):
     """Losses [B] of a batch in training mode, in parts as `inner_gradient`."""
 
-    def of_part(batch, non_trainable):
-        losses, non_trainable = problem.inner_loss(state.theta, non_trainable, batch)
-        return [], [losses], non_trainable
+    def of_part(batch, statistics):
+        losses, statistics = problem.inner_loss(state.theta, statistics, batch)
+        return [], [losses], statistics
 
-    _, (losses,), _ = over_parts(parts, of_part, batch, state.non_trainable)
+    _, (losses,), _ = over_parts(parts, of_part, batch, state.statistics)
     return losses
 
 
@@ -186,16 +202,28 @@ def inner_update(
     Returns:
       (state', losses [B]): the per-example losses are those before the update.
     """
-    gradient, losses, non_trainable = inner_gradient(problem, state, weights, batch, parts)
-    theta, slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
-    return InnerState(theta, non_trainable, slots, state.age + 1), losses
+    gradient, losses, statistics = inner_gradient(problem, state, weights, batch, parts)
+    return moved(problem, state, gradient, statistics), losses
+
+
+def moved(problem: MetaProblem, state: InnerState, gradient: list, statistics: list) -> InnerState:
+    """The state after the optimizer's update by an inner gradient."""
+    theta, slots = optimizer_update(problem, state, gradient)
+    return state._replace(theta=theta, statistics=statistics, slots=slots, age=state.age + 1)
+
+
+def optimizer_update(problem: MetaProblem, state: InnerState, gradient: list) -> tuple[list, dict]:
+    """(theta', slots') = U(theta, slots, gradient)."""
+    # Optimizers of somebody's own need not know what members may differ in.
+    hyper = (state.hyper,) if state.hyper else ()
+    return problem.optimizer.update(state.theta, state.slots, gradient, state.age, *hyper)
 
 
 class Cotangent(NamedTuple):
     """d outer_loss / d state: one list of tensors a part, leaves of floating type only."""
 
     theta: list
-    non_trainable: list
+    statistics: list
     slots: list
 
 
@@ -215,7 +243,7 @@ def pull_back_optimizer(
     slots = floating(state.slots)
     with tf.GradientTape() as tape:
         tape.watch(gradient if first else [state.theta, slots, gradient])
-        theta, new_slots = problem.optimizer.update(state.theta, state.slots, gradient, state.age)
+        theta, new_slots = optimizer_update(problem, state, gradient)
         targets = [*theta, *floating(new_slots)]
     sources = ([], [], gradient) if first else (state.theta, slots, gradient)
     return tape.gradient(
@@ -235,8 +263,8 @@ def along(
     sum_i w_i grad l_i, so that <u, dg/dw_i> = <u, grad l_i>. Forward mode.
 
     Returns:
-      (derivatives [B], new non_trainable)
+      (derivatives [B], new statistics)
     """
     with tf.autodiff.ForwardAccumulator(state.theta, direction) as accumulator:
-        losses, non_trainable = problem.inner_loss(state.theta, state.non_trainable, batch)
-    return accumulator.jvp(losses, unconnected_gradients="zero"), non_trainable
+        losses, statistics = problem.inner_loss(state.theta, state.statistics, batch)
+    return accumulator.jvp(losses, unconnected_gradients="zero"), statistics

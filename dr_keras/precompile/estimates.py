@@ -134,7 +134,7 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
     estimator, length = trainer.estimator, trainer.unroll_length
     parts = trainer.micro_batches
     batches = {"inner": trainer.inner_batch_size, "outer": trainer.outer_batch_size}
-    check_parts(parts, batches, state.non_trainable, estimator)
+    check_parts(parts, batches, state.statistics, estimator)
 
     def losses(batch, theta, non_trainable):
         found = trainer.problem([]).inner_loss(theta, non_trainable, batch)[0]
@@ -149,7 +149,7 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
     @functools.cache
     def inner(size: int) -> int:
         batch = batch_specs(setup.features, size)
-        return held_by(losses, batch, state.theta, state.non_trainable).bytes
+        return held_by(losses, batch, state.theta, state.statistics).bytes
 
     with explained(_UNFIT):
         a, outer = (inner(size // parts) for size in batches.values())

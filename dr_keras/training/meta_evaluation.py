@@ -108,7 +108,7 @@ class MetaEvaluation:
             return state, tf.reduce_mean(losses)
 
         def validation_loss(state, batch):
-            return problem.outer_loss(state.theta, state.non_trainable, batch)
+            return problem.outer_loss(state.theta, state.statistics, batch)
 
         self._update = tf.function(update, jit_compile=jit_compile, autograph=False)
         self._loss = tf.function(validation_loss, jit_compile=jit_compile, autograph=False)

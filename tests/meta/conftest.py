@@ -52,7 +52,7 @@ class ToyProblem:
             batch = {name: value[index] for name, value in self.inner_batches.items()}
             weights, _ = self.problem.weights(eta, batch)
             state, _ = inner_update(self.problem, state, weights, batch)
-        return self.problem.outer_loss(state.theta, state.non_trainable, self.outer_batch)
+        return self.problem.outer_loss(state.theta, state.statistics, self.outer_batch)
 
 
 def _slots_after(optimizer, theta: list, rng) -> dict:
@@ -72,12 +72,12 @@ def _keras_toy(rater, model, loss, optimizer, inner_batches, outer_batch, age, r
     eta = [
         tf.constant(rng.normal(scale=0.3, size=v.shape)) for v in rater.trainable_variables
     ]  # a rater that starts at zero would have gradients in its last layer only
-    theta, non_trainable = initial_values(model, 5)
+    theta, statistics = initial_values(model, 5)
     theta = [leaf + 0.1 * rng.normal(size=leaf.shape) for leaf in theta]
     slots = _slots_after(optimizer, theta, rng) if age else optimizer.init(theta)
     return ToyProblem(
         keras_problem(rater, structure, loss, optimizer),
-        InnerState(theta, non_trainable, slots, tf.constant(age, tf.int32)),
+        InnerState(theta, statistics, slots, tf.constant(age, tf.int32)),
         eta,
         {name: tf.constant(value) for name, value in inner_batches.items()},
         {name: tf.constant(value) for name, value in outer_batch.items()},
@@ -91,10 +91,10 @@ def _two_parameters(optimizer, unroll_length, age, rng):
     def score(eta, batch):
         return eta[0] * tf.ones_like(batch["centre"])
 
-    def inner_loss(theta, non_trainable, batch):
-        return tf.square(theta[0] - batch["centre"]) / 2, non_trainable
+    def inner_loss(theta, statistics, batch):
+        return tf.square(theta[0] - batch["centre"]) / 2, statistics
 
-    def outer_loss(theta, non_trainable, batch):
+    def outer_loss(theta, statistics, batch):
         return tf.square(theta[0] - batch["centre"]) / 2
 
     theta = [tf.constant(rng.normal(), tf.float64)]

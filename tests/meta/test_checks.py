@@ -300,11 +300,11 @@ def test_seeds_and_moving_statistics_are_part_of_the_state(
     build = model_of(lambda: keras.layers.Dense(4), layer)
     trainer = regression_trainer(inner_model=build, jit_compile=False)
     member = trainer.population.members[0]
-    before = [np.array(value) for value in member.state.non_trainable]
+    before = [np.array(value) for value in member.state.statistics]
     trainer.fit(*regression_sets, 2)
-    after = [np.array(value) for value in member.state.non_trainable]
+    after = [np.array(value) for value in member.state.statistics]
     assert any((a != b).any() for a, b in zip(before, after))
-    other = [np.array(value) for value in trainer.population.members[1].state.non_trainable]
+    other = [np.array(value) for value in trainer.population.members[1].state.statistics]
     assert any((a != b).any() for a, b in zip(after, other))  # each member has its own
 
 

@@ -18,14 +18,14 @@ FORWARD = LAYERS * 2 * BATCH * WIDTH * WIDTH
 def toy_problem():
     """A chain of equal products; a weight before the first, so that none lacks a derivative."""
 
-    def inner_loss(theta, non_trainable, batch):
+    def inner_loss(theta, statistics, batch):
         hidden = batch["x"] * theta[0]
         for weights in theta[1:]:
             hidden = tf.tanh(tf.matmul(hidden, weights))
-        return tf.reduce_sum(tf.square(hidden - 0.3), 1), non_trainable
+        return tf.reduce_sum(tf.square(hidden - 0.3), 1), statistics
 
-    def outer_loss(theta, non_trainable, batch):
-        return tf.reduce_mean(inner_loss(theta, non_trainable, batch)[0])
+    def outer_loss(theta, statistics, batch):
+        return tf.reduce_mean(inner_loss(theta, statistics, batch)[0])
 
     def score(eta, batch):
         return tf.tanh(eta[0] * tf.reduce_sum(batch["x"], 1))

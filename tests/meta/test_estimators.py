@@ -162,8 +162,8 @@ def test_dropout_draws_for_every_part_and_draws_the_same_when_run_again(toy_prob
         assert_agree(other, found[0], "in parts")
     whole = toy.estimate(MixedMode())
     assert relative_error(whole[1], found[0][1]) > 1e-3  # other masks
-    seeds = [np.ravel(leaf) for leaf in whole[2].non_trainable]
-    later = [np.ravel(leaf) for leaf in found[0][2].non_trainable]
+    seeds = [np.ravel(leaf) for leaf in whole[2].statistics]
+    later = [np.ravel(leaf) for leaf in found[0][2].statistics]
     assert any((a != b).any() for a, b in zip(seeds, later))
 
 
@@ -293,11 +293,11 @@ def test_the_meta_gradient_favours_clean_examples(estimator, optimizer, float64)
     def score(eta, batch):
         return tf.gather(eta[0], batch["index"])
 
-    def inner_loss(theta, non_trainable, batch):
-        return tf.square(tf.linalg.matvec(batch["x"], theta[0]) - batch["y"]), non_trainable
+    def inner_loss(theta, statistics, batch):
+        return tf.square(tf.linalg.matvec(batch["x"], theta[0]) - batch["y"]), statistics
 
-    def outer_loss(theta, non_trainable, batch):
-        return tf.reduce_mean(inner_loss(theta, non_trainable, batch)[0])
+    def outer_loss(theta, statistics, batch):
+        return tf.reduce_mean(inner_loss(theta, statistics, batch)[0])
 
     theta = [tf.zeros(3, tf.float64)]
     slots = optimizer.init(theta)
@@ -422,10 +422,10 @@ def test_a_loss_that_is_not_finite_shows(estimator, at, toy_problem):
 def test_zero_gradients_give_a_finite_meta_gradient(estimator, optimizer, float64):
     """One parameter is never used, another's gradient is exactly 0 at the first update."""
 
-    def inner_loss(theta, non_trainable, batch):
-        return tf.square(theta[0] * batch["x"]) + 0 * theta[1], non_trainable
+    def inner_loss(theta, statistics, batch):
+        return tf.square(theta[0] * batch["x"]) + 0 * theta[1], statistics
 
-    def outer_loss(theta, non_trainable, batch):
+    def outer_loss(theta, statistics, batch):
         return tf.reduce_mean(tf.square(theta[0] - 1) + tf.square(theta[1] - 1))
 
     theta = [tf.constant(0.0, tf.float64), tf.constant(0.5, tf.float64)]
@@ -470,8 +470,8 @@ def test_random_state_moves_on_through_the_unroll(estimator, toy_problem):
     """Dropout draws anew at each update, and the new state carries where it stands."""
     toy = toy_problem("mlp_with_dropout", SGD, 2)
     _, _, state, _ = toy.estimate(estimator)
-    before = np.concatenate([np.ravel(leaf) for leaf in toy.state.non_trainable])
-    after = np.concatenate([np.ravel(leaf) for leaf in state.non_trainable])
+    before = np.concatenate([np.ravel(leaf) for leaf in toy.state.statistics])
+    after = np.concatenate([np.ravel(leaf) for leaf in state.statistics])
     assert (before != after).any()
 
 

@@ -128,7 +128,7 @@ def test_the_seed_decides_everything():
         np.testing.assert_array_equal(weights_of(first, index), weights_of(same, index))
         assert np.abs(weights_of(first, index) - weights_of(other, index)).max() > 1e-3
         for a, b in zip(
-            first.members[index].state.non_trainable, same.members[index].state.non_trainable
+            first.members[index].state.statistics, same.members[index].state.statistics
         ):
             np.testing.assert_array_equal(a, b)  # seeds of dropout
 

@@ -21,7 +21,7 @@ from dr_keras.meta.devices.placement import Group
 from dr_keras.meta.estimators import told
 from dr_keras.meta.estimators.unroll import outer_gradient
 from dr_keras.meta.meta_step import MemberStep, Unrolled
-from dr_keras.meta.problem import InnerState, inner_gradient, inner_losses, weight_metrics
+from dr_keras.meta.problem import InnerState, inner_gradient, inner_losses, moved, weight_metrics
 
 
 class _Update(NamedTuple):
@@ -123,23 +123,20 @@ class SplitMember:
         draw. Parts draw one after the other, as they do on one device.
         """
         problem, micro = self._problem_of(rater_state), self._estimator.micro_batches
-        begin = after = state.non_trainable
+        begin = after = state.statistics
         if any(leaf.dtype.is_integer for leaf in tf.nest.flatten(begin)):
             small = {name: value[: value.shape[0] // micro] for name, value in batch.items()}
             # Only the seeds of this pass are used, and compilers leave the rest of it out.
-            _, moved = problem.inner_loss(state.theta, state.non_trainable, small)
-            begin = _advanced(state.non_trainable, moved, place * micro)
-            after = _advanced(state.non_trainable, moved, self._group.parts * micro)
+            _, moved = problem.inner_loss(state.theta, state.statistics, small)
+            begin = _advanced(state.statistics, moved, place * micro)
+            after = _advanced(state.statistics, moved, self._group.parts * micro)
         gradient, losses, _ = inner_gradient(
-            problem, state._replace(non_trainable=begin), weights, batch, micro
+            problem, state._replace(statistics=begin), weights, batch, micro
         )
         return gradient, losses, begin, after
 
-    def _update_function(self, rater_state, state, gradient, non_trainable):
-        theta, slots = self._problem_of(rater_state).optimizer.update(
-            state.theta, state.slots, gradient, state.age
-        )
-        return InnerState(theta, non_trainable, slots, state.age + 1)
+    def _update_function(self, rater_state, state, gradient, statistics):
+        return moved(self._problem_of(rater_state), state, gradient, statistics)
 
     def _outer_function(self, rater_state, final, batch):
         problem, micro = self._problem_of(rater_state), self._estimator.micro_batches
@@ -177,7 +174,7 @@ class SplitMember:
         part, losses, begin, after = self._gradient(
             rater_state, state, weights, batch, self._group.place()
         )
-        entered = _Update(state._replace(non_trainable=begin), self._group.sum(part))
+        entered = _Update(state._replace(statistics=begin), self._group.sum(part))
         new = self._update(rater_state, state, entered.gradient, after)
         return InnerState(*new), entered, losses
 

@@ -33,7 +33,7 @@ class FirstOrder(LoopedUnroll):
     shared_passes = 1
     second_activations = 1
 
-    def second_order(self, problem, state, weights, batch, direction, statistics):
-        by_weights, non_trainable = along(problem, state, direction, batch)
-        nothing = pytrees.zeros_like(list(state.theta)), pytrees.zeros_like(statistics)
-        return *nothing, by_weights, non_trainable
+    def second_order(self, problem, state, weights, batch, direction, onward):
+        by_weights, statistics = along(problem, state, direction, batch)
+        nothing = pytrees.zeros_like(list(state.theta)), pytrees.zeros_like(onward)
+        return *nothing, by_weights, statistics

@@ -34,15 +34,15 @@ class MixedMode(LoopedUnroll):
 
     name = "mixed_mode"
 
-    def second_order(self, problem, state, weights, batch, direction, statistics):
-        old = floating(state.non_trainable)
+    def second_order(self, problem, state, weights, batch, direction, onward):
+        old = floating(state.statistics)
         sources = [*state.theta, *old]
         with tf.autodiff.ForwardAccumulator(state.theta, direction) as accumulator:
             with tf.GradientTape(persistent=bool(old)) as tape:
                 tape.watch(sources)
-                losses, non_trainable = problem.inner_loss(state.theta, state.non_trainable, batch)
+                losses, statistics = problem.inner_loss(state.theta, state.statistics, batch)
                 weighted = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
-                new = floating(non_trainable)
+                new = floating(statistics)
             first_order = tape.gradient(weighted, sources, unconnected_gradients="zero")
             # By the symmetry of second derivatives, what <u, g> owes to theta and to the
             # statistics is the change of their gradients along u.
@@ -50,8 +50,8 @@ class MixedMode(LoopedUnroll):
             by_weights = accumulator.jvp(losses, unconnected_gradients="zero")
         if old:
             through = tape.gradient(
-                new, sources, output_gradients=statistics, unconnected_gradients="zero"
+                new, sources, output_gradients=onward, unconnected_gradients="zero"
             )
             found = [a + b for a, b in zip(found, pytrees.dense(through), strict=True)]
         count = len(state.theta)
-        return found[:count], found[count:], by_weights, non_trainable
+        return found[:count], found[count:], by_weights, statistics

@@ -50,7 +50,7 @@ class NestedTape(Facts):
                 records.append(
                     {"scores": scores, "inner_losses": losses, **weight_metrics(weights)}
                 )
-            outer_loss = problem.outer_loss(state.theta, state.non_trainable, outer_batch)
+            outer_loss = problem.outer_loss(state.theta, state.statistics, outer_batch)
         gradient = outer_tape.gradient(outer_loss, eta, unconnected_gradients="zero")
         metrics = {name: tf.stack([record[name] for record in records]) for name in records[0]}
         return outer_loss, pytrees.dense(gradient), state, metrics

@@ -38,16 +38,16 @@ class Recompute(LoopedUnroll):
     ):
         super().__init__(save_gradients, checkpoint_every, micro_batches)
 
-    def second_order(self, problem, state, weights, batch, direction, statistics):
-        old = floating(state.non_trainable)
+    def second_order(self, problem, state, weights, batch, direction, onward):
+        old = floating(state.statistics)
         with tf.GradientTape() as tape:
             tape.watch([weights, *state.theta, *old])
-            gradient, _, non_trainable = inner_gradient(problem, state, weights, batch)
-            targets = [*gradient, *floating(non_trainable)]
+            gradient, _, statistics = inner_gradient(problem, state, weights, batch)
+            targets = [*gradient, *floating(statistics)]
         by_theta, by_statistics, by_weights = tape.gradient(
             targets,
             (state.theta, old, weights),
-            output_gradients=[*direction, *statistics],
+            output_gradients=[*direction, *onward],
             unconnected_gradients="zero",
         )
-        return (pytrees.dense(by_theta), pytrees.dense(by_statistics), by_weights, non_trainable)
+        return (pytrees.dense(by_theta), pytrees.dense(by_statistics), by_weights, statistics)

@@ -23,6 +23,7 @@ from dr_keras.meta.problem import (
     along,
     floating,
     inner_gradient,
+    moved,
     pull_back_optimizer,
     weight_metrics,
 )
@@ -109,7 +110,7 @@ class LoopedUnroll(Facts):
 
     def saved_bytes(self, state: InnerState, length: int) -> int:
         """As `Facts`: one state is 12 bytes a parameter under Adam, a gradient 4."""
-        one = tree_bytes((state.theta, state.non_trainable, state.slots))
+        one = tree_bytes((state.theta, state.statistics, state.slots))
         gradient = tree_bytes(state.theta) if self.save_gradients else 0
         segment = self.segment_length(length)
         if segment == length:
@@ -134,9 +135,9 @@ class LoopedUnroll(Facts):
         weights: tf.Tensor,
         batch: dict,
         direction: list,
-        statistics: list,
+        onward: list,
     ) -> tuple[list, list, tf.Tensor, list]:
-        """Derivatives of <direction, g> + <statistics, new statistics> for one update.
+        """Derivatives of <direction, g> + <onward, new statistics> for one update.
 
         g is the gradient of the weighted loss, and the new statistics are the floating leaves of
         the non-trainable values after it.
@@ -145,11 +146,11 @@ class LoopedUnroll(Facts):
           state: before the update.
           weights: [B].
           direction: u, the cotangent of g, a list like theta.
-          statistics: their cotangents.
+          onward: the cotangents of the new statistics.
 
         Returns:
           (by theta: H u and what the statistics add; by the old statistics; by the weights [B],
-          <u, grad l_i>; new non_trainable)
+          <u, grad l_i>; new statistics)
         """
         raise NotImplementedError
 
@@ -198,18 +199,18 @@ class LoopedUnroll(Facts):
             problem, state, gradient, cotangent, first
         )
 
-        def of_part(examples, non_trainable):
-            before = state._replace(non_trainable=non_trainable)
+        def of_part(examples, statistics):
+            before = state._replace(statistics=statistics)
             if first:
                 by_weights, after = along(problem, before, direction, examples[1])
                 return [], [by_weights], after
             by_theta, by_statistics, by_weights, after = self.second_order(
-                problem, before, *examples, direction, cotangent.non_trainable
+                problem, before, *examples, direction, cotangent.statistics
             )
             return [*by_theta, *by_statistics], [by_weights], after
 
         sums, (by_weights,), _ = over_parts(
-            self.micro_batches, of_part, (weights, batch), state.non_trainable
+            self.micro_batches, of_part, (weights, batch), state.statistics
         )
         return (direct, by_slots), sums, by_weights
 
@@ -250,17 +251,17 @@ def outer_gradient(
       shares: the batch is one of so many equal ones, whose losses and cotangents add up to those
         of all.
     """
-    sources = [*final.theta, *floating(final.non_trainable)]
+    sources = [*final.theta, *floating(final.statistics)]
 
-    def of_part(batch, non_trainable):
+    def of_part(batch, statistics):
         with tf.GradientTape() as tape:
             tape.watch(sources)
             # The outer loss is a mean over examples: that of parts is a mean of means.
-            loss = problem.outer_loss(final.theta, non_trainable, batch) / (parts * shares)
+            loss = problem.outer_loss(final.theta, statistics, batch) / (parts * shares)
         found = tape.gradient(loss, sources, unconnected_gradients="zero")
-        return [loss, *pytrees.dense(found)], [], non_trainable
+        return [loss, *pytrees.dense(found)], [], statistics
 
-    (loss, *found), _, _ = over_parts(parts, of_part, outer_batch, final.non_trainable)
+    (loss, *found), _, _ = over_parts(parts, of_part, outer_batch, final.statistics)
     count = len(final.theta)
     slots = pytrees.zeros_like(floating(final.slots))
     return loss, Cotangent(found[:count], found[count:], slots)
@@ -282,16 +283,19 @@ class _Run:
 
     def flat(self, state):
         """Leaves of `state` without its age, which is known from the number of the update."""
-        leaves = tf.nest.flatten((state.theta, state.non_trainable, state.slots))
-        shapes = tf.nest.flatten((self.state.theta, self.state.non_trainable, self.state.slots))
+        leaves = tf.nest.flatten((state.theta, state.statistics, state.slots))
+        shapes = tf.nest.flatten((self.state.theta, self.state.statistics, self.state.slots))
         leaves = [tf.convert_to_tensor(leaf) for leaf in leaves]
         for leaf, like in zip(leaves, shapes):
             leaf.set_shape(like.shape)  # some gradients forget it, and the loops need it
         return leaves
 
     def unflat(self, leaves, index):
-        like = (list(self.state.theta), self.state.non_trainable, self.state.slots)
-        return InnerState(*tf.nest.pack_sequence_as(like, leaves), self.state.age + index)
+        like = (list(self.state.theta), self.state.statistics, self.state.slots)
+        theta, statistics, slots = tf.nest.pack_sequence_as(like, leaves)
+        return self.state._replace(
+            theta=theta, statistics=statistics, slots=slots, age=self.state.age + index
+        )
 
     def batch(self, index):
         return {name: tf.gather(value, index) for name, value in self.inner_batches.items()}
@@ -340,7 +344,7 @@ class _Run:
         def body(index, leaves, saved, records, first_gradient):
             state, batch = self.unflat(leaves, index), self.batch(index)
             weights, scores = self.problem.weights(self.eta, batch, self.parts)
-            gradient, losses, non_trainable = inner_gradient(
+            gradient, losses, statistics = inner_gradient(
                 self.problem, state, weights, batch, self.parts
             )
             if saved:
@@ -358,10 +362,7 @@ class _Run:
                     name: array.write(index, tf.cast(values[name], array.dtype))
                     for name, array in records.items()
                 }
-            theta, slots = self.problem.optimizer.update(
-                state.theta, state.slots, gradient, state.age
-            )
-            new = InnerState(theta, non_trainable, slots, state.age + 1)
+            new = moved(self.problem, state, gradient, statistics)
             return index + 1, self.flat(new), saved, records, first_gradient
 
         return tf.while_loop(
@@ -452,7 +453,7 @@ class _Run:
     def __call__(self, outer_batch):
         if self.parts > 1:  # else nothing need have a batch, which a toy problem lacks
             sizes = {"inner": self.batch_size, "outer": tf.nest.flatten(outer_batch)[0].shape[0]}
-            check_parts(self.parts, sizes, self.state.non_trainable, self.estimator)
+            check_parts(self.parts, sizes, self.state.statistics, self.estimator)
         leaves, saved, records, first_gradient = self.forward()
         final = self.unflat(leaves, self.length)
         outer_loss, cotangent = outer_gradient(self.problem, final, outer_batch, self.parts)
