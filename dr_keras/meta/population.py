@@ -52,9 +52,8 @@ class Member:
         state = of_member.pop("state")._asdict()
         # The name that checkpoints have for it.
         state = {"non_trainable": state.pop("statistics"), **state}
-        return {name: tree for name, tree in (state | of_member).items() if tree != {}} | {
-            "slots": state["slots"]
-        }
+        optional = [name for name in ("hyper", "memory") if not state[name]]
+        return {n: tree for n, tree in (state | of_member).items() if n not in optional}
 
 
 def assign(variables, values) -> None:
