@@ -31,9 +31,10 @@ import tensorflow as tf
 from dr_keras.data.images.parts import image_data, pixel_noise
 from dr_keras.data.images.sources import Images, table
 from dr_keras.data.streams import BatchStream
+from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import adam
 from dr_keras.meta.population import initial_values
-from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.problem import InnerState, inner_update
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.image_models import image_classifier, image_rater
 from dr_keras.models.losses import classification_loss
@@ -55,7 +56,7 @@ def random_images(count: int = 6000) -> Images:
 def plain_stepper(train, model, optimizer, batch_size):
     """A function that does plain training step number n, input pipeline included."""
     rater = image_rater(SHAPE)
-    problem = keras_problem(rater, model(), classification_loss, optimizer)
+    problem = KerasProblem(rater, model(), classification_loss, optimizer)()
     theta, non_trainable = initial_values(model, 0)
     state = InnerState(theta, non_trainable, optimizer.init(theta), tf.constant(0))
     state = tf.nest.map_structure(lambda value: tf.Variable(value, trainable=False), state)

@@ -51,9 +51,10 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.meta import estimators
+from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import adam
 from dr_keras.meta.population import initial_values
-from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.problem import InnerState, inner_update
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.losses import classification_loss, next_token_loss
 from dr_keras.models.text_models import language_model, text_rater
@@ -183,13 +184,13 @@ def prepared(options, model, rater, loss, dtype=None):
     constructor = functools.partial(model, **settings)
     structure, network = constructor(), rater() if options["rater"] != "none" else None
     if network is None:
-        problem = keras_problem(keras.Sequential(), structure, loss, optimizer)
+        problem = KerasProblem(keras.Sequential(), structure, loss, optimizer)()
         problem = dataclasses.replace(
             problem, score=lambda eta, batch: tf.gather(eta[0], batch["row"])
         )
         eta = [tf.random.stateless_normal([options["batch_size"]], seed=(0, 0))]
     else:
-        problem = keras_problem(network, structure, loss, optimizer)
+        problem = KerasProblem(network, structure, loss, optimizer)()
         eta = [tf.identity(v.value) for v in network.trainable_variables]
     theta, non_trainable = initial_values(constructor, 0)
     return problem, eta, InnerState(theta, non_trainable, optimizer.init(theta), tf.constant(0))
@@ -224,7 +225,7 @@ def meta_steps(options, common: dict) -> None:
         problem, eta, state = prepared(vars(options) | {"rater": share}, model, rater, loss)
 
         def meta_step(state, eta, inner, outer, estimator=estimator, problem=problem):
-            return estimator(problem, InnerState(*state), eta, inner, outer)
+            return estimator(problem, InnerState(*state), eta, inner, {"outer": outer})
 
         case = Case(meta_step, (tuple(state), eta, batches(length), batches()))
         saved = estimator.saved_bytes(state, length)
@@ -325,7 +326,7 @@ def precision(options, common: dict) -> None:
             @tf.function(jit_compile=True)
             def run(state, eta, problem=problem):
                 estimator = ESTIMATORS[options.estimator[0]]()
-                return estimator(problem, InnerState(*state), eta, inner, outer)
+                return estimator(problem, InnerState(*state), eta, inner, {"outer": outer})
 
             outer_loss, gradient, *_ = run(tuple(state), eta)
             found[dtype] = float(outer_loss), gradient[0].numpy()

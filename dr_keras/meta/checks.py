@@ -5,7 +5,7 @@ statistics): members hold these and re-run them. What keeps state anywhere else 
 the members and lost by checkpoints; what has no derivative would silently cut the gradient off.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import numbers
 import re
 
@@ -14,7 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.problem import model_inputs
+from dr_keras.meta.keras_problem import state_features
+from dr_keras.models.losses import checked_counts, loss_name, says_counts
+from dr_keras.models.model_inputs import model_inputs
+from dr_keras.models.objectives import Terms
 
 
 def at_least(name: str, value: int, minimum: int) -> None:
@@ -26,47 +29,142 @@ def at_least(name: str, value: int, minimum: int) -> None:
         )
 
 
-def models_fit(trainer, train, outer) -> None:
+def models_fit(trainer, train, outer: Mapping) -> None:
     """Runs both models on a few real rows, eagerly, and checks what comes out.
 
     The rows are chosen to hold the largest and smallest whole numbers of every feature, so that a
     token id beyond the vocabulary shows here: compiled code would clamp it without a word.
 
+    Args:
+      trainer: a MetaTrainer.
+      train: ExampleSet of the inner updates.
+      outer: name of a held-out set -> ExampleSet.
+
     Raises:
-      ConfigurationError: a model or the loss fails on the data, a score or loss is not one number
-        an example, a layer keeps state of its own or has no derivative.
+      ConfigurationError: a model, the loss or an objective fails on the data; scores and losses are
+        neither one number an example nor both one a token, or the weighting is for the other; a
+        loss is not finite; a layer keeps state of its own or has no derivative; the rater reads a
+        reference's loss and there is no reference.
     """
+    problem = trainer.problem
     for model, role in ((trainer.rater, "rater"), (trainer.inner_model, "inner model")):
         _state_is_known(model, role)
-    for examples in (train, outer):
-        if not len(examples):
-            continue  # the streams say that a set is too small
-        batch = probe_batch(examples.features)
-        rows = len(next(iter(batch.values())))
-        scores = _run(trainer.rater, batch, "rater", examples)
-        if int(tf.size(scores)) != rows:
-            raise ConfigurationError(
-                f"The rater '{trainer.rater.name}' gave an output of shape {tuple(scores.shape)}"
-                f" for {rows} examples: it must give one score an example, [B] or [B, 1]."
+    _reference_is_there(problem, train)
+    if len(train):  # the streams say that a set is too small
+        _inner_level_fits(trainer, train)
+    for name, examples in outer.items():
+        if len(examples):
+            _objective_fits(problem, name, examples)
+
+
+def _reference_is_there(problem, train) -> None:
+    read = state_features(problem.rater, train.features)
+    if "reference_loss" in read and problem.reference is None:
+        raise ConfigurationError(
+            f"The rater '{problem.rater.name}' reads reference_loss, and there is neither a"
+            " reference model nor a column of that name in the data: set"
+            " experiment.reference_model, or take reference_loss from the rater's features."
+        )
+
+
+def _inner_level_fits(trainer, train) -> None:
+    problem, loss, rater = trainer.problem, trainer.per_example_loss, trainer.rater
+    batch = probe_batch(train.features)
+    rows = len(next(iter(batch.values())))
+    read = state_features(rater, train.features)
+    scores = None if read else _run(rater, batch, "rater", train)
+    outputs = _run(trainer.inner_model, batch, "inner model", train)
+    losses = _losses(loss, outputs, batch, train)
+    if read:
+        stand_ins = {name: tf.zeros_like(losses) for name in read} | (
+            {"age": tf.zeros(rows)} if "age" in read else {}
+        )
+        batch |= stand_ins
+        scores = _run(rater, batch, "rater", train)
+    name = loss_name(loss)
+    by_token = losses.shape.rank == 2 and says_counts(loss) is not None
+    if losses.shape[:1] != (rows,) or losses.shape.rank != (2 if by_token else 1):
+        raise ConfigurationError(
+            f"The loss {name} gave shape {tuple(losses.shape)} for {rows} examples: it must"
+            f" give one loss an example, ({rows},), so that examples can be weighed, or one a token"
+            " and their counts (dr_keras.models.losses.counted_by). A Keras loss does so with"
+            " reduction='none', and sequences need a mean over positions."
+        )
+    checked_counts(loss, losses, batch)
+    _finite(losses, f"The loss {name}", batch, train)
+    if tuple(scores.shape) not in (tuple(losses.shape), () if by_token else (rows, 1)):
+        if by_token:
+            wanted = (
+                f"one score a token, {tuple(losses.shape)}, as the loss {name} does: use a rater of"
+                " tokens (text_rater.per_token = True), or a loss by example (@next_token_loss)"
             )
-        outputs = _run(trainer.inner_model, batch, "inner model", examples)
-        losses = _losses(trainer.per_example_loss, outputs, batch, examples)
-        if tuple(losses.shape) != (rows,):
-            name = getattr(trainer.per_example_loss, "__name__", trainer.per_example_loss)
-            raise ConfigurationError(
-                f"The loss {name} gave shape {tuple(losses.shape)} for {rows} examples: it must"
-                f" give one loss an example, ({rows},), so that examples can be weighed. A Keras"
-                " loss does so with reduction='none', and sequences need a mean over positions."
-            )
-        if examples is train:  # derivatives do not depend on the values
-            with tf.device("CPU:0"):
-                _gradient_reaches_weights(trainer.rater, "rater", batch, lambda scores: scores)
-                _gradient_reaches_weights(
-                    trainer.inner_model,
-                    "inner model",
-                    batch,
-                    lambda outputs, batch=batch: trainer.per_example_loss(outputs, batch),
-                )
+        else:
+            wanted = "one score an example, [B] or [B, 1]"
+            if scores.shape.rank == 2:
+                wanted += f"; the loss {name} is by example: to weigh tokens use @token_loss"
+        raise ConfigurationError(
+            f"The rater '{rater.name}' gave an output of shape {tuple(scores.shape)}"
+            f" for {rows} examples: it must give {wanted}."
+        )
+    _weighting_fits(problem.weighting, losses.shape.rank, name)
+    with tf.device("CPU:0"):  # derivatives do not depend on the values
+        _gradient_reaches_weights(rater, "rater", batch, lambda found: found)
+        _gradient_reaches_weights(
+            trainer.inner_model, "inner model", batch, lambda found: loss(found, batch)
+        )
+
+
+def _weighting_fits(weighting, rank: int, loss: str) -> None:
+    wanted = getattr(weighting, "rank", rank)
+    if wanted == rank:
+        return
+    name = type(weighting).__name__
+    kinds = {1: "by example", 2: "by token"}
+    remedy = {
+        1: "set MetaTrainer.weighting = @example_softmax(), or use @token_loss with a rater of"
+        " tokens (text_rater.per_token = True)",
+        2: "set MetaTrainer.weighting = @token_softmax()",
+    }[rank]
+    raise ConfigurationError(
+        f"The weighting {name} is {kinds[wanted]} and the loss {loss} is {kinds[rank]}: {remedy}."
+    )
+
+
+def _objective_fits(problem, name: str, examples) -> None:
+    objective = problem.objective_of(name)
+    called = loss_name(objective)
+    batch = probe_batch(examples.features)
+
+    def model(batch):
+        return _run(problem.inner_model, batch, "inner model", examples)
+
+    try:
+        with tf.device("CPU:0"):
+            found = objective(model, batch)
+    except ConfigurationError:  # which says what is wrong
+        raise
+    except _MISFIT as error:
+        raise ConfigurationError(
+            f"The objective {called} fails on the examples of '{examples.name}' (held-out set"
+            f" {name}; {_described(batch)}): {_reason(error)}. Name another objective for this set"
+            " (MetaTrainer.objective), or correct its examples."
+        ) from error
+    if not isinstance(found, Terms) and tf.convert_to_tensor(found).shape.rank != 0:
+        raise ConfigurationError(
+            f"The objective {called} gave shape {tuple(found.shape)}: it must give Terms(sums,"
+            " counts) or one number (dr_keras.models.objectives)."
+        )
+    _finite(tf.nest.flatten(found)[0], f"The objective {called}", batch, examples)
+
+
+def _finite(values: tf.Tensor, what: str, batch: dict, examples) -> None:
+    bad = np.asarray(values)[~np.isfinite(values)]
+    if bad.size:
+        raise ConfigurationError(
+            f"{what} is not finite on examples of '{examples.name}' before any training"
+            f" ({bad[0]}; {_described(batch)}): look for a logarithm or"
+            " root of 0, a division by 0, or values that are not finite in the data."
+        )
 
 
 def probe_batch(features: dict[str, np.ndarray], rows: int = 2) -> dict[str, tf.Tensor]:

@@ -15,6 +15,7 @@ from dr_keras.meta.estimators import Estimator
 from dr_keras.meta.optimizers import OuterAdam
 from dr_keras.meta.population import Population, assign
 from dr_keras.meta.problem import InnerState, inner_losses, inner_update
+from dr_keras.meta.weighting import example_scores, masked_mean
 
 
 class Unrolled(NamedTuple):
@@ -25,14 +26,16 @@ class Unrolled(NamedTuple):
       gradient: of the outer loss, a list like eta.
       state: InnerState after the unroll.
       metrics: as an estimator gives them.
-      inner_loss_after: mean loss of the first inner batch under that state.
+      after: losses of the first inner batch under that state.
+      counts: of each inner batch the tokens that its losses stand for, see `MetaProblem`.
     """
 
     outer_loss: tf.Tensor
     gradient: list
     state: InnerState
     metrics: dict
-    inner_loss_after: tf.Tensor
+    after: tf.Tensor
+    counts: list
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +43,7 @@ class MemberStep:
     """The meta-step of a member that one replica carries by itself. Tensors in, tensors out.
 
     Attributes:
-      problem_of: the rater's non-trainable values -> MetaProblem.
+      problem_of: what no update changes, see `KerasProblem.constants` -> MetaProblem.
       estimator: of meta-gradients.
       outer_optimizer: whose Adam the member has.
       micro_batches: parts in which a batch goes through the models.
@@ -51,28 +54,32 @@ class MemberStep:
     outer_optimizer: OuterAdam
     micro_batches: int
 
-    def advance(self, eta, rater_state, state, batch):
+    def advance(self, eta, constants, state, batch):
         """One inner update without meta-gradient: (state', finite); only a finite one is taken."""
-        problem = self.problem_of(rater_state)
-        weights, _ = problem.weights(eta, batch, self.micro_batches)
+        problem = self.problem_of(constants)
+        weights, _ = problem.weigh(eta, state, batch, self.micro_batches)
         advanced, _ = inner_update(problem, state, weights, batch, self.micro_batches)
         finite = pytrees.all_finite(advanced)
         return pytrees.where(finite, advanced, state), finite
 
-    def step(self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch):
+    def step(
+        self, eta, constants, state, outer_slots, contributions, inner_batches, outer_batches, key
+    ):
         """Unroll, meta-gradient, the member's outer Adam; what `finish` returns."""
-        problem = self.problem_of(rater_state)
+        problem = self.problem_of(constants)
         outer_loss, gradient, new_state, metrics = self.estimator(
-            problem, state, eta, inner_batches, outer_batch
+            problem, state, eta, inner_batches, outer_batches, key=key
         )
         first = {name: value[0] for name, value in inner_batches.items()}
-        after = tf.reduce_mean(inner_losses(problem, new_state, first, self.micro_batches))
-        found = Unrolled(outer_loss, gradient, new_state, metrics, after)
+        after = inner_losses(problem, new_state, first, self.micro_batches)
+        batches = pytrees.unstack_batches(inner_batches, metrics["scores"].shape[0])
+        counts = [problem.counts(batch) for batch in batches]
+        found = Unrolled(outer_loss, gradient, new_state, metrics, after, counts)
         return self.finish(found, state, outer_slots, contributions)
 
     def finish(self, found: Unrolled, state, outer_slots, contributions):
         """What a member's meta-gradient does: (direction, state', outer slots', report)."""
-        outer_loss, gradient, new_state, metrics, inner_loss_after = found
+        outer_loss, gradient, new_state, metrics, after, counts = found
         finite = pytrees.all_finite([outer_loss, gradient, metrics["inner_losses"], new_state])
         direction, new_slots = self.outer_optimizer.member_update(
             gradient, outer_slots, contributions
@@ -85,12 +92,16 @@ class MemberStep:
             "finite": finite,
             "outer_loss": outer_loss,
             "meta_gradient_norm": pytrees.global_norm(gradient),
-            "inner_loss_before": tf.reduce_mean(metrics["inner_losses"][0]),
-            "inner_loss_after": inner_loss_after,
+            "inner_loss_before": masked_mean(metrics["inner_losses"][0], counts[0]),
+            "inner_loss_after": masked_mean(after, counts[0]),
             "weight_entropy": tf.reduce_mean(metrics["weight_entropy"]),
             "effective_sample_size": tf.reduce_mean(metrics["effective_sample_size"]),
-            "scores": metrics["scores"],
+            "scores": tf.stack(
+                [example_scores(metrics["scores"][t], each) for t, each in enumerate(counts)]
+            ),
         }
+        if len(metrics["outer_losses"]) > 1:
+            report |= {f"outer_loss/{n}": loss for n, loss in metrics["outer_losses"].items()}
         return direction, new_state, new_slots, report
 
 
@@ -101,6 +112,8 @@ class PopulationStep:
     Attributes:
       population: of members.
       replica_eta: the rater's variables as a replica sees them.
+      replica_kept: the variables that no update changes, likewise; see
+        `KerasProblem.kept_variables`.
       outer_optimizer: moves the rater.
       member_step, advance: compiled, of `MemberStep` or `SplitMember`.
       unroll_length: T; the population's further updates a step are made by `advance`.
@@ -108,34 +121,42 @@ class PopulationStep:
 
     population: Population
     replica_eta: list
+    replica_kept: dict
     outer_optimizer: OuterAdam
     member_step: Callable
     advance: Callable
     unroll_length: int
 
-    def __call__(self, inner_batches: dict, outer_batches: dict, rater_state: list, meta_step):
-        """(members that contributed, report of all members); see `MetaTrainer`'s train step."""
+    def __call__(
+        self, inner_batches: dict, outer_batches: dict, keys, rater_state: list, meta_step
+    ):
+        """(members that contributed, report of all members); see `MetaTrainer`'s train step.
+
+        Args:
+          rater_state: values of the rater's non-trainable variables.
+        """
         return self.population.placement.run(
-            self._replica_step, inner_batches, outer_batches, rater_state, meta_step
+            self._replica_step, inner_batches, outer_batches, keys, rater_state, meta_step
         )
 
-    def _member(self, member, eta, rater_state, batches, outer_batch):
+    def _member(self, member, eta, constants, batches, outer_batches, key):
         """Moves one member on: (direction, whether it contributes, report)."""
         length = self.unroll_length
         direction, state, slots, report = self.member_step(
             eta,
-            rater_state,
+            constants,
             _values(member.state),
             _values(member.outer_slots),
             _values(member.contributions),
             {name: value[:length] for name, value in batches.items()},
-            outer_batch,
+            outer_batches,
+            key,
         )
         contributed = tf.cast(report["finite"], tf.int32)
         state = InnerState(*state)
         for number in range(length, self.population.updates_per_step):
             batch = {name: value[number] for name, value in batches.items()}
-            advanced, still_finite = self.advance(eta, rater_state, state, batch)
+            advanced, still_finite = self.advance(eta, constants, state, batch)
             state = InnerState(*advanced)
             report["finite"] = tf.logical_and(report["finite"], still_finite)
         assign(member.state, state)
@@ -143,18 +164,18 @@ class PopulationStep:
         member.contributions.assign(_values(member.contributions) + contributed)
         return direction, contributed, report | {"age": state.age}
 
-    def _replica_step(self, inner_batches, outer_batches, rater_state, meta_step):
+    def _replica_step(self, inner_batches, outer_batches, keys, rater_state, meta_step):
         """The members of one replica, one after the other, and the update of its rater."""
         placement, eta = self.population.placement, _values(self.replica_eta)
+        constants = {"rater": rater_state, **_values(self.replica_kept)}
         group = placement.group(self.population.size)
         total, count, reports = None, tf.constant(0, tf.int32), []
         for index, member in enumerate(self.population.slots):
+            own, held_out, key = tf.nest.map_structure(
+                lambda value, index=index: value[index], (inner_batches, outer_batches, keys)
+            )
             direction, contributed, report = self._member(
-                member,
-                eta,
-                rater_state,
-                {name: value[index] for name, value in inner_batches.items()},
-                {name: value[index] for name, value in outer_batches.items()},
+                member, eta, constants, own, held_out, key
             )
             count += contributed
             total = direction if total is None else [a + b for a, b in zip(total, direction)]

@@ -103,12 +103,12 @@ def over_parts(
 
 
 def recomputed_in_parts(parts: int, function: Callable, parameters: list, examples) -> tf.Tensor:
-    """`function(parameters, examples)` [B], in parts that every derivative runs again.
+    """`function(parameters, examples)` [B, ...], in parts that every derivative runs again.
 
     Args:
       parts: number of parts, a divisor of B; 1 calls `function` once, without a loop.
-      function: (parameters, pytree of tensors [B / parts, ...]) -> [B / parts], each of which
-        depends on its own example only.
+      function: (parameters, pytree of tensors [B / parts, ...]) -> [B / parts, ...], each row of
+        which depends on its own example only.
       parameters: list of floating tensors; what has derivatives.
       examples: pytree of tensors [B, ...].
     """
@@ -120,7 +120,7 @@ def recomputed_in_parts(parts: int, function: Callable, parameters: list, exampl
 
     leaves = [_split(leaf, parts) for leaf in tf.nest.flatten(examples)]
     _, (values,) = recomputing_scan(step, [], leaves, list(parameters), parts)
-    return tf.reshape(values, [-1])
+    return tf.reshape(values, [-1, *values.shape[2:]])
 
 
 def _split(leaf: tf.Tensor, parts: int) -> tf.Tensor:

@@ -18,6 +18,7 @@ from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam
 from dr_keras.meta.problem import InnerState
 from dr_keras.meta.seeds import derive_seed, seeded
+from dr_keras.models.model_parts import ModelParts
 
 
 def initial_values(constructor: Callable[[], keras.Model], seed: int) -> tuple[list, list]:
@@ -28,6 +29,18 @@ def initial_values(constructor: Callable[[], keras.Model], seed: int) -> tuple[l
         [tf.identity(v.value) for v in model.trainable_variables],
         [tf.identity(v.value) for v in model.non_trainable_variables],
     )
+
+
+def initial_state(
+    constructor: Callable[[], keras.Model],
+    optimizer: InnerOptimizer,
+    parts: ModelParts | None,
+    seed: int,
+) -> InnerState:
+    """An inner model before any update, decided by `seed` alone."""
+    theta, others = initial_values(constructor, seed)
+    statistics = others if parts is None else parts.statistics(others)
+    return InnerState(theta, statistics, optimizer.init(theta), tf.constant(0, tf.int32))
 
 
 @dataclasses.dataclass
@@ -76,6 +89,8 @@ class Beginnings:
       outer_optimizer: for the members' outer slots.
       eta: the rater's trainable variables, for the shapes of the outer slots.
       seed: of the run.
+      parts: of an inner model: which of its values a member has of its own; None: all.
+      remember: (state, eta) -> the estimator's memory of a member that begins; None: it has none.
     """
 
     constructor: Callable[[], keras.Model]
@@ -83,12 +98,14 @@ class Beginnings:
     outer_optimizer: OuterAdam
     eta: list
     seed: int
+    parts: ModelParts | None = None
+    remember: Callable | None = None
 
     def state(self, index: int, generation: int) -> InnerState:
         """Of member `index` after so many initialisations before this one."""
         seed = derive_seed(self.seed, "member", index, generation)
-        theta, others = initial_values(self.constructor, seed)
-        return InnerState(theta, others, self.optimizer.init(theta), tf.constant(0, tf.int32))
+        state = initial_state(self.constructor, self.optimizer, self.parts, seed)
+        return state._replace(memory=self.remember(state, self.eta)) if self.remember else state
 
     def member(self, index: int) -> dict:
         """The fields of a new `Member`, as tensors."""

@@ -7,20 +7,21 @@ from collections.abc import Callable
 import dataclasses
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
-from dr_keras.differentiation.second_order import exact_moments
 from dr_keras.meta import pytrees
+from dr_keras.meta.combinations import Combination, weighted_mean
 from dr_keras.meta.micro_batches import over_parts, recomputed_in_parts
 from dr_keras.meta.optimizers import InnerOptimizer
+from dr_keras.meta.weighting import Weighting, example_softmax
+from dr_keras.models.objectives import Terms
 
 
 class InnerState(NamedTuple):
     """All that one inner model is of its own: tensors only.
 
     Weights that nothing changes are in no state: the functions of a problem close over them, so
-    that they exist once for all members; see `dr_keras.meta.model_parts`.
+    that they exist once for all members; see `dr_keras.models.model_parts`.
 
     Attributes:
       theta: trained values.
@@ -41,115 +42,107 @@ class InnerState(NamedTuple):
     memory: dict = {}
 
 
+def one_each(batch: dict) -> tf.Tensor:
+    """A count of 1 for each example, [B]."""
+    return tf.ones([next(iter(batch.values())).shape[0]])
+
+
 @dataclasses.dataclass(frozen=True)
 class MetaProblem:
     """The pure functions that a meta-gradient is made of.
 
+    Losses, scores and weights have one shape: [B] where examples are weighed, [B, S] where tokens
+    are.
+
     Attributes:
-      score: (eta, batch) -> scores [B], each of its own example alone; phi_eta of the paper.
-      inner_loss: (theta, statistics, batch) -> (per-example losses [B], new statistics).
-      outer_loss: (theta, statistics, batch) -> scalar.
+      score: (eta, batch) -> scores, those of an example of that example alone; phi_eta of the
+        paper.
+      inner_loss: (theta, statistics, batch) -> (losses, new statistics).
+      objective: (name of a held-out set, theta, statistics, batch) -> `Terms`, or a scalar for a
+        batch that cannot be taken in parts.
       optimizer: the inner optimizer.
-      temperature: scores are divided by it before the softmax; 1 in the paper.
+      weighting: see `dr_keras.meta.weighting`.
+      counts: batch -> tokens that each loss stands for, of their shape; 0 where there is nothing.
+      features: (state, batch) -> further features of the batch for `score`, what the member makes
+        of its examples; None: the rater sees the examples alone, as in the paper.
+      through_features: whether the meta-gradient follows these features to the state before the
+        update; it is not exact without.
+      combination: of several held-out sets; see `dr_keras.meta.combinations`.
     """
 
     score: Callable
     inner_loss: Callable
-    outer_loss: Callable
+    objective: Callable
     optimizer: InnerOptimizer
-    temperature: float = 1.0
+    weighting: Weighting = example_softmax()
+    counts: Callable = one_each
+    features: Callable | None = None
+    through_features: bool = True
+    combination: Combination = weighted_mean()
 
-    def weights(self, eta, batch, parts: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
-        """Weights w = softmax over the batch of the scores (paper, equation 2), and scores.
+    @property
+    def sees_state(self) -> bool:
+        """Whether weights depend on the member's state in the meta-gradient."""
+        return self.features is not None and self.through_features
+
+    def weigh(
+        self, eta: list, state: InnerState, batch: dict, parts: int = 1
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """(weights, scores) of a batch under a member before its update (paper, equation 2).
 
         Args:
           parts: as of `scores`.
         """
-        scores = self.scores(eta, batch, parts)
-        return self.softmax(scores), scores
+        scores = self.scores(eta, state, batch, parts)
+        return self.weighting(scores, self.counts(batch)), scores
 
-    def scores(self, eta, batch, parts: int = 1) -> tf.Tensor:
-        """Scores [B], of so many parts of the batch one after the other.
+    def scores(self, eta: list, state: InnerState, batch: dict, parts: int = 1) -> tf.Tensor:
+        """Scores, of so many parts of the batch one after the other.
 
         A derivative runs the rater on each part again: it holds the activations of one.
         """
-        return recomputed_in_parts(parts, self.score, eta, batch)
+        if self.features is None:
+            return recomputed_in_parts(parts, self.score, list(eta), batch)
+        seen = seen_of(state)
 
-    def softmax(self, scores: tf.Tensor) -> tf.Tensor:
-        """Weights of a whole batch's scores [..., B]."""
-        return tf.nn.softmax(scores / tf.constant(self.temperature, scores.dtype))
+        def of_part(parameters, batch):
+            state_here = with_seen(state, parameters[len(eta) :])
+            return self.score(parameters[: len(eta)], batch | self.features(state_here, batch))
 
+        return recomputed_in_parts(parts, of_part, [*eta, *seen], batch)
 
-def weight_metrics(weights: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Entropy in nats (log B when uniform) and effective sample size 1 / sum w^2 in examples."""
-    safe = tf.maximum(weights, tf.constant(1e-30, weights.dtype))
-    return {
-        "weight_entropy": -tf.reduce_sum(weights * tf.math.log(safe)),
-        "effective_sample_size": 1 / tf.reduce_sum(tf.square(weights)),
-    }
+    def outer_sum(self, name: str, theta: list, statistics: list, batch: dict) -> tuple:
+        """(sum, count) of a held-out batch, or part of one; its loss is their quotient."""
+        terms = self.objective(name, theta, statistics, batch)
+        if isinstance(terms, Terms):
+            return tf.reduce_sum(terms.sums), tf.reduce_sum(terms.counts)
+        return terms, tf.ones_like(terms)
 
+    def outer_losses(self, theta: list, statistics: list, batches: dict) -> dict:
+        """Name of a held-out set -> its loss, a scalar.
 
-def model_inputs(model: keras.Model, batch: dict):
-    """The features of `batch` that `model` reads, by the names of its inputs.
+        Args:
+          batches: name -> batch.
+        """
+        sums = {n: self.outer_sum(n, theta, statistics, batch) for n, batch in batches.items()}
+        return {name: tf.math.divide_no_nan(*pair) for name, pair in sums.items()}
 
-    A model without named inputs (a subclassed one), or with an input that the batch does not
-    have, is handed the whole batch, and says itself what it misses.
-    """
-    if isinstance(model, keras.Sequential):
-        names = [tensor.name for tensor in model.inputs or []]
-        return batch[names[0]] if names and names[0] in batch else batch
-    structure = getattr(model, "input", None) if hasattr(model, "inputs") else None
-    if keras.backend.is_keras_tensor(structure):
-        return batch[structure.name] if structure.name in batch else batch
-    if isinstance(structure, dict) and all(name in batch for name in structure):
-        return {name: batch[name] for name in structure}
-    return batch
+    def outer_loss(self, theta: list, statistics: list, batches: dict) -> tf.Tensor:
+        """The combination of `outer_losses`."""
+        return self.combination(self.outer_losses(theta, statistics, batches))
 
 
-def keras_problem(
-    rater: keras.Model,
-    inner_model: keras.Model,
-    per_example_loss: Callable,
-    optimizer: InnerOptimizer,
-    temperature: float = 1.0,
-    rater_non_trainable: list | None = None,
-) -> MetaProblem:
-    """A MetaProblem of two Keras models through `stateless_call`.
+def seen_of(state: InnerState) -> list:
+    """What features of the state can have derivatives by: theta and floating statistics."""
+    return [*state.theta, *floating(state.statistics)]
 
-    Args:
-      rater: Keras model from a batch's features to scores [B] or [B, 1].
-      inner_model: Keras model; only its structure is used, its variables are not read.
-      per_example_loss: (model_outputs, batch) -> [B].
-      optimizer: inner optimizer.
-      temperature: of the softmax that makes weights of scores.
-      rater_non_trainable: values of the rater's non-trainable variables; constants of the unroll.
-    """
-    rater_state = (
-        rater_non_trainable
-        if rater_non_trainable is not None
-        else [v.value for v in rater.non_trainable_variables]
-    )
 
-    def score(eta, batch):
-        scores, _ = rater.stateless_call(
-            eta, rater_state, model_inputs(rater, batch), training=False
-        )
-        return tf.reshape(scores, [-1])
-
-    def inner_loss(theta, statistics, batch):
-        with exact_moments():  # the one place whose gradient is differentiated again
-            outputs, statistics = inner_model.stateless_call(
-                theta, statistics, model_inputs(inner_model, batch), training=True
-            )
-        return per_example_loss(outputs, batch), list(statistics)
-
-    def outer_loss(theta, statistics, batch):
-        outputs, _ = inner_model.stateless_call(
-            theta, statistics, model_inputs(inner_model, batch), training=False
-        )
-        return tf.reduce_mean(per_example_loss(outputs, batch))
-
-    return MetaProblem(score, inner_loss, outer_loss, optimizer, temperature)
+def with_seen(state: InnerState, values: list) -> InnerState:
+    """The state with these values in the place of `seen_of`."""
+    values = list(values)
+    theta, rest = values[: len(state.theta)], iter(values[len(state.theta) :])
+    statistics = [next(rest) if leaf.dtype.is_floating else leaf for leaf in state.statistics]
+    return state._replace(theta=theta, statistics=statistics)
 
 
 def inner_gradient(
@@ -162,7 +155,7 @@ def inner_gradient(
         `dr_keras.meta.micro_batches`. No tape outside sees through more than one.
 
     Returns:
-      (g, a list like theta, dense; losses [B]; new statistics)
+      (g, a list like theta, dense; losses, of the weights' shape; new statistics)
     """
 
     def gradient_of(examples, statistics):
@@ -181,7 +174,7 @@ def inner_gradient(
 
 
 def inner_losses(problem: MetaProblem, state: InnerState, batch: dict, parts: int = 1):
-    """Losses [B] of a batch in training mode, in parts as `inner_gradient`."""
+    """Losses of a batch in training mode, in parts as `inner_gradient`."""
 
     def of_part(batch, statistics):
         losses, statistics = problem.inner_loss(state.theta, statistics, batch)
@@ -200,7 +193,7 @@ def inner_update(
       parts: as of `inner_gradient`.
 
     Returns:
-      (state', losses [B]): the per-example losses are those before the update.
+      (state', losses): the losses are those before the update, of the weights' shape.
     """
     gradient, losses, statistics = inner_gradient(problem, state, weights, batch, parts)
     return moved(problem, state, gradient, statistics), losses
@@ -225,6 +218,13 @@ class Cotangent(NamedTuple):
     theta: list
     statistics: list
     slots: list
+
+    def plus(self, seen: list) -> "Cotangent":
+        """With derivatives by what `seen_of` names added."""
+        count = len(self.theta)
+        theta = [a + b for a, b in zip(self.theta, seen[:count], strict=True)]
+        statistics = [a + b for a, b in zip(self.statistics, seen[count:], strict=True)]
+        return self._replace(theta=theta, statistics=statistics)
 
 
 def floating(tree) -> list:
@@ -257,13 +257,13 @@ def pull_back_optimizer(
 def along(
     problem: MetaProblem, state: InnerState, direction: list, batch: dict
 ) -> tuple[tf.Tensor, list]:
-    """Directional derivatives of the losses [B] along `direction`, a list like theta.
+    """Directional derivatives of the losses along `direction`, a list like theta.
 
     With u the cotangent of the inner gradient, this is the cotangent of the weights: g is
     sum_i w_i grad l_i, so that <u, dg/dw_i> = <u, grad l_i>. Forward mode.
 
     Returns:
-      (derivatives [B], new statistics)
+      (derivatives, of the losses' shape; new statistics)
     """
     with tf.autodiff.ForwardAccumulator(state.theta, direction) as accumulator:
         losses, statistics = problem.inner_loss(state.theta, state.statistics, batch)

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
-from dr_keras.meta.problem import model_inputs
+from dr_keras.models.model_inputs import model_inputs
 
 
 class Scorer:

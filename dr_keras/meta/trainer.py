@@ -5,7 +5,7 @@ drives the usual `keras.callbacks`, one "batch" a meta-step and one "epoch" ever
 `steps_per_epoch` meta-steps, and `train_step` is a custom training step as in a `keras.Model`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 
@@ -17,16 +17,19 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError, as_raised
 from dr_keras.meta import checks
+from dr_keras.meta.combinations import Combination, weighted_mean
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.split_member import SplitMember, check_split
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.estimators import Estimator, NestedTape
+from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.meta_step import MemberStep, PopulationStep
 from dr_keras.meta.micro_batches import check_parts
 from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam
 from dr_keras.meta.population import Beginnings, Population
-from dr_keras.meta.problem import MetaProblem, keras_problem
 from dr_keras.meta.seeds import derive_seed, seeded
+from dr_keras.meta.weighting import Weighting, example_softmax
+from dr_keras.models.objectives import mean_loss
 from dr_keras.system.progress import Interruption
 import gin
 
@@ -82,8 +85,17 @@ class MetaTrainer:
         older for a given budget. Not in the paper, which has 0.
       population_size: inner models (the paper: 8).
       lifetime: inner updates until a member starts again; None: never. Not published.
-      inner_batch_size, outer_batch_size: examples (the paper: 128 and 128).
-      temperature: of the softmax over scores (the paper: 1).
+      inner_batch_size, outer_batch_size: examples (the paper: 128 and 128); of several held-out
+        sets, from each.
+      weighting: from the scores of a batch to its weights, see `dr_keras.meta.weighting`; by
+        default the paper's softmax over examples.
+      objective: what the updated model is judged by on a held-out batch, or one by name of the
+        set; see `dr_keras.models.objectives`. By default the mean of the inner loss.
+      combination: of the losses of several held-out sets, see `dr_keras.meta.combinations`; by
+        default their mean.
+      reference: model with weights that stay, for a rater that reads "reference_loss".
+      through_features: whether the meta-gradient goes through what the rater reads of a member's
+        state; see `MetaProblem`.
       seed: decides initialisation and every batch.
       on_nonfinite: "stop" raises NonFiniteError; "reinit" restarts the member and counts it.
       jit_compile: compile the meta-step of a member with XLA.
@@ -109,7 +121,11 @@ class MetaTrainer:
         lifetime: int | None = 1000,
         inner_batch_size: int = 128,
         outer_batch_size: int = 128,
-        temperature: float = 1.0,
+        weighting: Weighting | None = None,
+        objective: Callable | Mapping[str, Callable] | None = None,
+        combination: Combination | None = None,
+        reference: keras.Model | None = None,
+        through_features: bool = True,
         seed: int = 0,
         on_nonfinite: str = "stop",
         jit_compile: bool = True,
@@ -120,8 +136,6 @@ class MetaTrainer:
         checks.at_least("advance_updates", advance_updates, 0)
         for kind, size in sizes.items():
             checks.at_least(f"{kind}_batch_size", size, 1)
-        if temperature <= 0:
-            raise ConfigurationError(f"temperature is {temperature}: it must be positive.")
         if on_nonfinite not in ON_NONFINITE:
             raise ConfigurationError(
                 f"on_nonfinite is {on_nonfinite!r}: it must be one of {', '.join(ON_NONFINITE)}."
@@ -134,28 +148,47 @@ class MetaTrainer:
         self.unroll_length = unroll_length
         self.updates_per_step = unroll_length + advance_updates
         self.inner_batch_size, self.outer_batch_size = inner_batch_size, outer_batch_size
-        self.temperature, self.seed, self.on_nonfinite = temperature, seed, on_nonfinite
+        self.seed, self.on_nonfinite = seed, on_nonfinite
         self.placement = placement_of(strategy)
 
         with seeded(derive_seed(seed, "structure")):
             self.inner_model = inner_model()  # its structure only; members hold the values
+        self.problem = KerasProblem(
+            rater,
+            self.inner_model,
+            per_example_loss,
+            self.inner_optimizer,
+            weighting or example_softmax(),
+            objective or mean_loss(),
+            combination or weighted_mean(),
+            reference,
+            through_features,
+        )
         self._eta = [v.value for v in rater.trainable_variables]
         checks.at_least("population_size", population_size, 1)
         self.placement.check_population(population_size)
         group = self.placement.group(population_size)
+        statistics = self.problem.parts.statistics(self.inner_model.non_trainable_variables)
         if group is None:
-            state = self.inner_model.non_trainable_variables
-            check_parts(self.micro_batches, sizes, state, self.estimator)
+            check_parts(self.micro_batches, sizes, statistics, self.estimator)
         else:
-            check_split(group, self.estimator, self.inner_model, sizes)
+            check_split(group, self.estimator, statistics, sizes)
         beginnings = Beginnings(
-            inner_model, self.inner_optimizer, self.outer_optimizer, self._eta, seed
+            inner_model,
+            self.inner_optimizer,
+            self.outer_optimizer,
+            self._eta,
+            seed,
+            self.problem.parts,
+            getattr(self.estimator, "init", None),
         )
         self.population = Population(
             beginnings, population_size, lifetime, self.updates_per_step, self.placement
         )
         # What replicas compute with; on one device these are the rater's own variables.
         self._replica_eta = self.placement.copies(self._eta)
+        self._kept = self.problem.kept_variables()
+        replica_kept = {n: self.placement.copies(kept) for n, kept in self._kept.items()}
         self.meta_step = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.nonfinite_count = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.last_record: StepRecord | None = None
@@ -170,6 +203,7 @@ class MetaTrainer:
         self._population_step = PopulationStep(
             self.population,
             self._replica_eta,
+            replica_kept,
             self.outer_optimizer,
             self._member_step,
             self._advance,
@@ -178,17 +212,6 @@ class MetaTrainer:
         self.train_step = tf.function(self._train_step_function, autograph=False)
 
     # --- the compiled step -----------------------------------------------------------------
-
-    def problem(self, rater_state: list) -> MetaProblem:
-        """The problem whose rater has these non-trainable values."""
-        return keras_problem(
-            self.rater,
-            self.inner_model,
-            self.per_example_loss,
-            self.inner_optimizer,
-            self.temperature,
-            rater_state,
-        )
 
     @property
     def micro_batches(self) -> int:
@@ -200,20 +223,21 @@ class MetaTrainer:
         """Examples of an inner batch that go through the rater at once: scoring's memory."""
         return max(self.inner_batch_size // self.micro_batches, 1)
 
-    def _train_step_function(self, inner_batches: dict, outer_batches: dict) -> dict:
+    def _train_step_function(self, inner_batches: dict, outer_batches: dict, keys) -> dict:
         """One meta-step of all members on all replicas.
 
         Args:
           inner_batches: features [P, T + advance_updates, B, ...], of each replica's members, or
             its part of their batches.
-          outer_batches: features [P, B_outer, ...], likewise.
+          outer_batches: name of a held-out set -> features [P, B_outer, ...], likewise.
+          keys: int32 [P, 2], the members' for this step.
 
         Returns:
           name -> [P] (and "scores" [P, T, B]) as in StepRecord, and "age" after the step.
         """
         rater_state = [tf.identity(v.value) for v in self.rater.non_trainable_variables]
         count, report = self._population_step(
-            inner_batches, outer_batches, rater_state, tf.identity(self.meta_step)
+            inner_batches, outer_batches, keys, rater_state, tf.identity(self.meta_step)
         )
         self.meta_step.assign_add(1)
         self.nonfinite_count.assign_add(self.population.size - count)
@@ -224,7 +248,7 @@ class MetaTrainer:
     def fit(
         self,
         train: ExampleSet,
-        outer: ExampleSet,
+        outer: ExampleSet | Mapping[str, ExampleSet],
         meta_steps: int,
         steps_per_epoch: int = 50,
         callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -242,7 +266,7 @@ class MetaTrainer:
 
         Args:
           train: examples of the inner updates.
-          outer: held-out examples of the outer loss.
+          outer: held-out examples of the outer loss, or several such sets by name.
           meta_steps: total to reach.
           steps_per_epoch: meta-steps per epoch.
           callbacks: Keras callbacks.
@@ -258,16 +282,18 @@ class MetaTrainer:
           KeyboardInterrupt, SystemExit: after a signal, once callbacks have had `on_train_end`.
         """
         checks.at_least("steps_per_epoch", steps_per_epoch, 1)
+        outer = {"outer": outer} if isinstance(outer, ExampleSet) else dict(outer)
+        self.problem.combination.check(outer)
         checks.models_fit(self, train, outer)
         self.train_set = train
-        members = range(self.population.size)
-        inner_streams, outer_streams = (
-            [BatchStream(examples, size, derive_seed(self.seed, kind, m)) for m in members]
-            for kind, examples, size in (
-                ("inner", train, self.inner_batch_size),
-                ("outer", outer, self.outer_batch_size),
+        inner_streams = self._streams(train, self.inner_batch_size, "inner")
+        outer_streams = {
+            # Of one set, whatever its name, the batches are those that it always had.
+            name: self._streams(
+                examples, self.outer_batch_size, "outer", *([name] if len(outer) > 1 else [])
             )
-        )
+            for name, examples in outer.items()
+        }
         callback_list = keras.callbacks.CallbackList(
             list(callbacks), add_history=True, model=self.rater
         )
@@ -317,11 +343,23 @@ class MetaTrainer:
             interruption.leave()
         return self.rater.history
 
+    def _streams(self, examples: ExampleSet, size: int, *names: str) -> list[BatchStream]:
+        """Each member's batches."""
+        members = range(self.population.size)
+        return [BatchStream(examples, size, derive_seed(self.seed, *names, m)) for m in members]
+
+    def _keys(self, step: int):
+        """For each replica the keys of its own members."""
+        seeds = [derive_seed(self.seed, "key", m, step) for m in range(self.population.size)]
+        return self.placement.inputs(
+            self.population.size,
+            lambda members, place, parts: tf.constant([[seeds[m], step] for m in members]),
+        )
+
     def _one_step(self, step, train, inner_streams, outer_streams) -> dict[str, float]:
         reinitialised = self.population.begin_step(step)
         unroll = range(step * self.updates_per_step, (step + 1) * self.updates_per_step)
         rows = np.stack([[stream.indices(number) for number in unroll] for stream in inner_streams])
-        outer_rows = np.stack([stream.indices(step) for stream in outer_streams])
 
         def batches(examples, numbers):
             """For each replica its part of the batches of its own members."""
@@ -334,9 +372,11 @@ class MetaTrainer:
 
             return self.placement.inputs(self.population.size, build)
 
-        report = self.train_step(
-            batches(train, rows), batches(outer_streams[0].examples, outer_rows)
-        )
+        outer_batches = {
+            name: batches(streams[0].examples, np.stack([s.indices(step) for s in streams]))
+            for name, streams in outer_streams.items()
+        }
+        report = self.train_step(batches(train, rows), outer_batches, self._keys(step))
         report = {name: value.numpy() for name, value in report.items()}
         self.placement.pull(self._eta, self._replica_eta)
         scores, ages = report.pop("scores"), report.pop("age")
@@ -403,6 +443,7 @@ class MetaTrainer:
             "rater": self._eta,
             "rater_non_trainable": [v.value for v in self.rater.non_trainable_variables],
             "members": members,
+            **{name: kept for name, kept in self._kept.items() if kept},
             "meta_step": self.meta_step,
             "nonfinite_count": self.nonfinite_count,
         }

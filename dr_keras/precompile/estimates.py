@@ -33,8 +33,9 @@ from dr_keras.config import configuration
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.estimators import HeldBytes, told, untold
 from dr_keras.meta.micro_batches import check_parts
-from dr_keras.meta.problem import model_inputs
+from dr_keras.meta.problem import InnerState
 from dr_keras.meta.pytrees import tensor_bytes, tree_bytes
+from dr_keras.models.model_inputs import model_inputs
 from dr_keras.precompile.programs import PROGRAMS, Program, rater_specs, state_specs
 from dr_keras.precompile.setup import Setup, batch_specs, explained, specs
 from dr_keras.training.flops import PRODUCTS, MetaTrainingSize, forward_flops, meta_training_flops
@@ -130,31 +131,31 @@ def temporaries(setup: Setup, programs: Sequence[str] = PROGRAMS) -> dict[str, i
         number an example, or the batch is not divided by `micro_batches`.
     """
     trainer, state = setup.trainer, state_specs(setup)
-    eta, rater_state = rater_specs(setup)
+    eta, constants = rater_specs(setup)
     estimator, length = trainer.estimator, trainer.unroll_length
     parts = trainer.micro_batches
     batches = {"inner": trainer.inner_batch_size, "outer": trainer.outer_batch_size}
     check_parts(parts, batches, state.statistics, estimator)
 
-    def losses(batch, theta, non_trainable):
-        found = trainer.problem([]).inner_loss(theta, non_trainable, batch)[0]
+    def losses(batch, theta, statistics, constants):
+        found = trainer.problem(constants).inner_loss(theta, statistics, batch)[0]
         _one_each(found, batch, "The loss")
         return found
 
-    def scores(batch, eta, rater_state):
-        found = trainer.problem(rater_state).score(eta, batch)
+    def scores(batch, eta, state, constants):
+        found = trainer.problem(constants).scores(eta, InnerState(*state), batch)
         _one_each(found, batch, "The rater")
         return found
 
     @functools.cache
     def inner(size: int) -> int:
         batch = batch_specs(setup.features, size)
-        return held_by(losses, batch, state.theta, state.statistics).bytes
+        return held_by(losses, batch, state.theta, state.statistics, constants).bytes
 
     with explained(_UNFIT):
         a, outer = (inner(size // parts) for size in batches.values())
         rows = batch_specs(setup.features, trainer.rows_at_once)
-        rater = held_by(scores, rows, eta, rater_state)
+        rater = held_by(scores, rows, eta, tuple(state), constants)
     g = tree_bytes(state.theta)
     held = HeldBytes(a, outer, rater.bytes, g, tree_bytes((state.theta, state.slots)))
     found = {
@@ -191,10 +192,10 @@ def _train_step(setup: Setup) -> int:
 
 def _one_each(found, batch: Mapping, what: str) -> None:
     size = tf.nest.flatten(batch)[0].shape[0]
-    if tuple(found.shape) != (size,):
+    if found.shape.rank not in (1, 2) or found.shape[0] != size:
         raise ConfigurationError(
             f"{what} gives shape {tuple(found.shape)} for {size} examples: it must give one number"
-            f" an example, ({size},)."
+            f" an example, ({size},), or one a token."
         )
 
 

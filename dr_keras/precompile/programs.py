@@ -53,7 +53,7 @@ def state_specs(setup: Setup) -> InnerState:
     theta = specs(trainer.inner_model.trainable_variables)
     others = specs(trainer.inner_model.non_trainable_variables)
     slots = _slot_specs(trainer.inner_optimizer, theta)
-    return InnerState(theta, others, slots, _COUNT)
+    return InnerState(theta, trainer.problem.parts.statistics(others), slots, _COUNT)
 
 
 def _slot_specs(optimizer, parameters: list) -> Any:
@@ -62,10 +62,12 @@ def _slot_specs(optimizer, parameters: list) -> Any:
     return tf.nest.map_structure(spec, traced.structured_outputs)
 
 
-def rater_specs(setup: Setup) -> tuple[list, list]:
-    """Trainable and non-trainable values of the rater as specs."""
+def rater_specs(setup: Setup) -> tuple[list, dict]:
+    """Values of the rater that are trained, and all that no update changes, as specs."""
     rater = setup.rater
-    return specs(rater.trainable_variables), specs(rater.non_trainable_variables)
+    kept = tf.nest.map_structure(spec, setup.trainer.problem.kept_variables())
+    constants = {"rater": specs(rater.non_trainable_variables), **kept}
+    return specs(rater.trainable_variables), constants
 
 
 def build(setup: Setup, names: Sequence[str] = PROGRAMS) -> list[Program]:
@@ -86,16 +88,19 @@ def build(setup: Setup, names: Sequence[str] = PROGRAMS) -> list[Program]:
 
 def _meta_step(setup: Setup) -> Program:
     trainer = setup.trainer
-    eta, rater_state = rater_specs(setup)
+    eta, constants = rater_specs(setup)
 
-    def function(rater, state, outer, batches):
-        return trainer._member_step(*rater, InnerState(*state), *outer, *batches)
+    def function(rater, state, outer, batches, key):
+        inner, held_out = batches
+        return trainer._member_step(
+            *rater, InnerState(*state), *outer, inner, {"outer": held_out}, key
+        )
 
     return Program(
         "meta_step",
         function,
         {
-            "rater": (eta, rater_state),
+            "rater": (eta, constants),
             "member": tuple(state_specs(setup)),
             "outer_adam": (
                 _slot_specs(trainer.outer_optimizer, eta), _COUNT
@@ -104,6 +109,7 @@ def _meta_step(setup: Setup) -> Program:
                 batch_specs(setup.features, trainer.unroll_length, trainer.inner_batch_size),
                 batch_specs(setup.features, trainer.outer_batch_size),
             ),
+            "key": tf.TensorSpec([2], tf.int32),
         },
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ from tensorflow.python.framework.convert_to_constants import (
 )
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.problem import model_inputs
+from dr_keras.models.model_inputs import model_inputs
 
 # Calls and control flow count as stateful by name once they read a variable, whatever is left of
 # that after freezing.

@@ -24,8 +24,8 @@ from tensorflow.python.framework.function_def_to_graph import function_def_to_gr
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.estimators import ForwardPasses
-from dr_keras.meta.problem import model_inputs
 from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.models.model_inputs import model_inputs
 from dr_keras.serving.frozen import freeze
 
 _LOOPS = ("While", "StatelessWhile")

@@ -16,10 +16,12 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import DataError
 from dr_keras.meta.checks import at_least
+from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import InnerOptimizer, adam
-from dr_keras.meta.population import initial_values
-from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.population import initial_state
+from dr_keras.meta.problem import inner_update
 from dr_keras.meta.seeds import derive_seed, seeded
+from dr_keras.meta.weighting import example_scores, masked_mean
 from dr_keras.rating.fractions import oversized_batch
 from dr_keras.rating.rules import split_best
 import gin
@@ -46,6 +48,7 @@ class MetaEvaluation:
       discard_fraction: of batch top-K (B_up = B / (1 - discard_fraction), exactly).
       validation_size: at most so many validation examples, evenly spread.
       seed: of initialisations and batches.
+      reference: as of `MetaTrainer`, for a rater that reads its loss.
 
     Raises:
       ConfigurationError: a setting out of its range.
@@ -67,6 +70,7 @@ class MetaEvaluation:
         validation_size: int = 256,
         seed: int = 0,
         jit_compile: bool = True,
+        reference: keras.Model | None = None,
     ):
         at_least("MetaEvaluation.updates", updates, 1)
         at_least("MetaEvaluation.repeats", repeats, 1)
@@ -94,21 +98,26 @@ class MetaEvaluation:
         with seeded(self._trainings[0][0]):
             structure = inner_model()
         self._optimizer = optimizer
-        problem = keras_problem(rater, structure, per_example_loss, optimizer)
+        self._problem = KerasProblem(
+            rater, structure, per_example_loss, optimizer, reference=reference
+        )
+        problem = self._problem(self._problem.constants())
 
         def update(eta, state, batch, use_scores):
-            scores = problem.score(eta, batch)
+            scores = example_scores(problem.scores(eta, state, batch), problem.counts(batch))
             # Without a rater the first B of the oversized batch are a random choice.
             order = -tf.cast(tf.range(oversized), scores.dtype)
             ranked = tf.where(use_scores, scores, order)
             kept, _ = split_best(ranked, batch_size, oversized)
             kept_batch = {name: tf.gather(value, kept) for name, value in batch.items()}
-            weights = tf.fill([batch_size], tf.cast(1 / batch_size, scores.dtype))
+            counts = problem.counts(kept_batch)
+            real = tf.cast(counts > 0, scores.dtype) if counts.shape.rank > 1 else counts * 0 + 1
+            weights = real / tf.maximum(tf.reduce_sum(real), 1)
             state, losses = inner_update(problem, state, weights, kept_batch)
-            return state, tf.reduce_mean(losses)
+            return state, masked_mean(losses, counts)
 
         def validation_loss(state, batch):
-            return problem.outer_loss(state.theta, state.statistics, batch)
+            return problem.outer_loss(state.theta, state.statistics, {"validation": batch})
 
         self._update = tf.function(update, jit_compile=jit_compile, autograph=False)
         self._loss = tf.function(validation_loss, jit_compile=jit_compile, autograph=False)
@@ -129,10 +138,7 @@ class MetaEvaluation:
         return self() | {"random_validation_loss": self._random}
 
     def _once(self, seed: int, stream: BatchStream, use_scores: bool) -> float:
-        theta, non_trainable = initial_values(self._constructor, seed)
-        state = InnerState(
-            theta, non_trainable, self._optimizer.init(theta), tf.constant(0, tf.int32)
-        )
+        state = initial_state(self._constructor, self._optimizer, self._problem.parts, seed)
         eta = [tf.identity(v.value) for v in self._rater.trainable_variables]
         choose = tf.constant(use_scores)
         for step in range(self._updates):

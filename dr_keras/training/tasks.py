@@ -32,7 +32,7 @@ from dr_keras.data.formats.reading import read_lines, stem
 from dr_keras.data.splits import unit_hash
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.meta.problem import model_inputs
+from dr_keras.models.model_inputs import model_inputs
 import gin
 
 _LONGEST_LINE = 1 << 20

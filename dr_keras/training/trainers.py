@@ -31,9 +31,9 @@ from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
-from dr_keras.meta.problem import model_inputs
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import next_token_sums
+from dr_keras.models.model_inputs import model_inputs
 from dr_keras.training.weighted_model import Hastened, LossSums, ReplicatedModel, WeightedModel
 import gin
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import pytrees
 from dr_keras.meta.devices.replicas import Replicas
-from dr_keras.meta.problem import model_inputs
+from dr_keras.models.model_inputs import model_inputs
 
 # (model outputs, batch) -> (summed loss [B], what it is summed over [B]).
 LossSums = Callable[[Any, dict], tuple[tf.Tensor, tf.Tensor]]

@@ -14,9 +14,10 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
+from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import OuterAdam, adam, sgd
 from dr_keras.meta.population import initial_values
-from dr_keras.meta.problem import InnerState, MetaProblem, inner_update, keras_problem
+from dr_keras.meta.problem import InnerState, MetaProblem, inner_update
 from dr_keras.meta.seeds import seeded
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.losses import classification_loss, next_token_loss, squared_error
@@ -39,20 +40,20 @@ class ToyProblem:
     state: InnerState
     eta: list
     inner_batches: dict
-    outer_batch: dict
+    outer_batches: dict
 
     def estimate(self, estimator: Callable):
         """What `estimator` returns for this problem."""
-        return estimator(self.problem, self.state, self.eta, self.inner_batches, self.outer_batch)
+        return estimator(self.problem, self.state, self.eta, self.inner_batches, self.outer_batches)
 
     def outer_loss(self, eta: list) -> tf.Tensor:
         """Outer loss after the unroll, by plain updates one after the other: no estimator."""
         state = self.state
         for index in range(next(iter(self.inner_batches.values())).shape[0]):
             batch = {name: value[index] for name, value in self.inner_batches.items()}
-            weights, _ = self.problem.weights(eta, batch)
+            weights, _ = self.problem.weigh(eta, state, batch)
             state, _ = inner_update(self.problem, state, weights, batch)
-        return self.problem.outer_loss(state.theta, state.statistics, self.outer_batch)
+        return self.problem.outer_loss(state.theta, state.statistics, self.outer_batches)
 
 
 def _slots_after(optimizer, theta: list, rng) -> dict:
@@ -66,7 +67,7 @@ def _slots_after(optimizer, theta: list, rng) -> dict:
     return {name: [draw(name, leaf.shape) for leaf in leaves] for name, leaves in slots.items()}
 
 
-def _keras_toy(rater, model, loss, optimizer, inner_batches, outer_batch, age, rng):
+def _keras_toy(rater, model, loss, optimizer, inner_batches, outer_batch, age, rng, **options):
     with seeded(7):
         rater, structure = rater(), model()
     eta = [
@@ -76,11 +77,11 @@ def _keras_toy(rater, model, loss, optimizer, inner_batches, outer_batch, age, r
     theta = [leaf + 0.1 * rng.normal(size=leaf.shape) for leaf in theta]
     slots = _slots_after(optimizer, theta, rng) if age else optimizer.init(theta)
     return ToyProblem(
-        keras_problem(rater, structure, loss, optimizer),
+        KerasProblem(rater, structure, loss, optimizer, **options)(),
         InnerState(theta, statistics, slots, tf.constant(age, tf.int32)),
         eta,
         {name: tf.constant(value) for name, value in inner_batches.items()},
-        {name: tf.constant(value) for name, value in outer_batch.items()},
+        {"outer": {name: tf.constant(value) for name, value in outer_batch.items()}},
     )
 
 
@@ -94,17 +95,17 @@ def _two_parameters(optimizer, unroll_length, age, rng):
     def inner_loss(theta, statistics, batch):
         return tf.square(theta[0] - batch["centre"]) / 2, statistics
 
-    def outer_loss(theta, statistics, batch):
+    def objective(name, theta, statistics, batch):
         return tf.square(theta[0] - batch["centre"]) / 2
 
     theta = [tf.constant(rng.normal(), tf.float64)]
     slots = _slots_after(optimizer, theta, rng) if age else optimizer.init(theta)
     return ToyProblem(
-        MetaProblem(score, inner_loss, outer_loss, optimizer),
+        MetaProblem(score, inner_loss, objective, optimizer),
         InnerState(theta, [], slots, tf.constant(age, tf.int32)),
         [tf.constant(rng.normal(size=2))],
         {"centre": tf.constant(centres)},
-        {"centre": tf.constant(rng.normal(), tf.float64)},
+        {"outer": {"centre": tf.constant(rng.normal(), tf.float64)}},
     )
 
 

@@ -32,9 +32,10 @@ def test_a_token_beyond_the_vocabulary_is_found_wherever_it_is(
 ):
     sets = dict(zip(("train", "outer"), text_sets))
     sets[part] = tokens_with(example_set, part, largest=9)
+    model = {"train": "rater 'text_rater'", "outer": "inner model 'language_model'"}[part]
     with pytest.raises(
         ConfigurationError,
-        match=rf"The rater 'text_rater' does not take the examples of '{part}' \(tokens: int32"
+        match=rf"The {model} does not take the examples of '{part}' \(tokens: int32"
         r" \(6,\), values 1 to 9\): .*indices.* = 9 is not in \[0, 9\).*vocabulary",
     ):
         text_trainer().fit(sets["train"], sets["outer"], 1)
@@ -247,11 +248,12 @@ def test_a_rater_without_derivative_is_found(regression_trainer, regression_sets
 def test_weights_that_nothing_depends_on_are_fine(regression_trainer, regression_sets):
     trainer = regression_trainer(inner_model=model_of(HasUnusedWeight))
     assert sum("spare" in v.path for v in trainer.inner_model.trainable_variables) == 1
-    models_fit(trainer, *regression_sets)
+    train, outer = regression_sets
+    models_fit(trainer, train, {"outer": outer})
     # the same weight, once the result depends on it
     trainer = regression_trainer(inner_model=model_of(UsesItRounded))
     with pytest.raises(ConfigurationError, match="spare' of the inner model 'mine' changes the"):
-        models_fit(trainer, *regression_sets)
+        models_fit(trainer, train, {"outer": outer})
 
 
 def test_a_missing_second_derivative_is_explained(regression_trainer, regression_sets):

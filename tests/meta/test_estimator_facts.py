@@ -24,13 +24,13 @@ def toy_problem():
             hidden = tf.tanh(tf.matmul(hidden, weights))
         return tf.reduce_sum(tf.square(hidden - 0.3), 1), statistics
 
-    def outer_loss(theta, statistics, batch):
+    def objective(name, theta, statistics, batch):
         return tf.reduce_mean(inner_loss(theta, statistics, batch)[0])
 
     def score(eta, batch):
         return tf.tanh(eta[0] * tf.reduce_sum(batch["x"], 1))
 
-    return MetaProblem(score, inner_loss, outer_loss, adam(1e-2))
+    return MetaProblem(score, inner_loss, objective, adam(1e-2))
 
 
 def products(module: hlo_pb2.HloModuleProto) -> int:
@@ -64,7 +64,9 @@ def counted_passes(estimator, length: int) -> float:
 
     @tf.function(jit_compile=True, autograph=False)
     def step(state, eta, inner, outer):
-        loss, gradient, new, _ = estimator(problem, InnerState(*state), eta, inner, outer)
+        loss, gradient, new, _ = estimator(
+            problem, InnerState(*state), eta, inner, {"outer": outer}
+        )
         return loss, gradient, tuple(new)
 
     batches = {"x": tf.ones([length, BATCH, WIDTH])}, {"x": tf.ones([BATCH, WIDTH])}

@@ -115,7 +115,7 @@ def test_two_parameters_by_hand(estimator, unroll_length, toy_problem):
         mean = weights @ centre
         theta = (1 - rate) * theta + rate * mean
         slope = (1 - rate) * slope + rate * weights * (centre - mean)
-    miss = theta - float(toy.outer_batch["centre"])
+    miss = theta - float(toy.outer_batches["outer"]["centre"])
     outer_loss, gradient, state, metrics = toy.estimate(estimator)
     np.testing.assert_allclose(outer_loss, miss**2 / 2, rtol=1e-10)
     np.testing.assert_allclose(gradient[0], miss * slope, rtol=1e-10)
@@ -271,7 +271,7 @@ def test_first_order_by_hand(toy_problem):
     weights = np.exp(toy.eta[0]) / np.exp(toy.eta[0]).sum()
     slope = sum(rate * weights * (c - weights @ c) for c in toy.inner_batches["centre"].numpy())
     _, gradient, state, _ = toy.estimate(FirstOrder())
-    miss = float(state.theta[0]) - float(toy.outer_batch["centre"])
+    miss = float(state.theta[0]) - float(toy.outer_batches["outer"]["centre"])
     np.testing.assert_allclose(gradient[0], miss * slope, rtol=1e-10)
 
 
@@ -296,7 +296,7 @@ def test_the_meta_gradient_favours_clean_examples(estimator, optimizer, float64)
     def inner_loss(theta, statistics, batch):
         return tf.square(tf.linalg.matvec(batch["x"], theta[0]) - batch["y"]), statistics
 
-    def outer_loss(theta, statistics, batch):
+    def objective(name, theta, statistics, batch):
         return tf.reduce_mean(inner_loss(theta, statistics, batch)[0])
 
     theta = [tf.zeros(3, tf.float64)]
@@ -304,7 +304,7 @@ def test_the_meta_gradient_favours_clean_examples(estimator, optimizer, float64)
     if "v" in slots:  # from zero, Adam's first updates are signs, which scores hardly move
         slots["v"] = [tf.ones(3, tf.float64)]
     _, gradient, _, _ = estimator(
-        MetaProblem(score, inner_loss, outer_loss, optimizer),
+        MetaProblem(score, inner_loss, objective, optimizer),
         InnerState(theta, [], slots, tf.constant(5000)),
         [tf.zeros(32, tf.float64)],
         {
@@ -312,7 +312,7 @@ def test_the_meta_gradient_favours_clean_examples(estimator, optimizer, float64)
             "y": tf.constant(targets),
             "index": tf.reshape(tf.range(32), (2, 16)),
         },
-        {"x": tf.constant(outer), "y": tf.constant(outer @ truth)},
+        {"outer": {"x": tf.constant(outer), "y": tf.constant(outer @ truth)}},
     )
     rise = -gradient[0].numpy().reshape(2, 16)
     assert rise[:, clean].mean() > 0 > rise[:, ~clean].mean()
@@ -331,7 +331,7 @@ def test_the_meta_gradient_favours_clean_text(estimator, toy_problem):
     problem = MetaProblem(
         lambda eta, batch: tf.gather(eta[0], batch["index"]),
         toy.problem.inner_loss,
-        toy.problem.outer_loss,
+        toy.problem.objective,
         toy.problem.optimizer,
     )
     _, gradient, _, _ = estimator(
@@ -339,7 +339,7 @@ def test_the_meta_gradient_favours_clean_text(estimator, toy_problem):
         toy.state,
         [tf.zeros(32, tf.float64)],
         {"tokens": tf.constant(batches, tf.int32), "index": tf.reshape(tf.range(32), (2, 16))},
-        {"tokens": tf.constant(counting[0], tf.int32)},
+        {"outer": {"tokens": tf.constant(counting[0], tf.int32)}},
     )
     rise = -gradient[0].numpy().reshape(2, 16)
     assert rise[:, :8].mean() > 0 > rise[:, 8:].mean()
@@ -351,14 +351,14 @@ def compiled(toy, estimators):
     """name -> what each estimator returns for the toy, from one program under `jit_compile`."""
 
     @tf.function(jit_compile=True)
-    def run(state, eta, inner_batches, outer_batch):
+    def run(state, eta, inner_batches, outer_batches):
         state = InnerState(*state)
         return {
-            name: estimator(toy.problem, state, eta, inner_batches, outer_batch)
+            name: estimator(toy.problem, state, eta, inner_batches, outer_batches)
             for name, estimator in estimators.items()
         }
 
-    return run(tuple(toy.state), toy.eta, toy.inner_batches, toy.outer_batch)
+    return run(tuple(toy.state), toy.eta, toy.inner_batches, toy.outer_batches)
 
 
 def test_compiled_equals_uncompiled(toy_problem):
@@ -425,16 +425,16 @@ def test_zero_gradients_give_a_finite_meta_gradient(estimator, optimizer, float6
     def inner_loss(theta, statistics, batch):
         return tf.square(theta[0] * batch["x"]) + 0 * theta[1], statistics
 
-    def outer_loss(theta, statistics, batch):
+    def objective(name, theta, statistics, batch):
         return tf.reduce_mean(tf.square(theta[0] - 1) + tf.square(theta[1] - 1))
 
     theta = [tf.constant(0.0, tf.float64), tf.constant(0.5, tf.float64)]
     _, gradient, state, _ = estimator(
-        MetaProblem(lambda eta, batch: eta[0] * batch["x"], inner_loss, outer_loss, optimizer),
+        MetaProblem(lambda eta, batch: eta[0] * batch["x"], inner_loss, objective, optimizer),
         InnerState(theta, [], optimizer.init(theta), tf.constant(0)),
         [tf.constant(0.3, tf.float64)],
         {"x": tf.constant([[1.0, 2.0], [3.0, 4.0]], tf.float64)},
-        {"x": tf.constant([1.0], tf.float64)},
+        {"outer": {"x": tf.constant([1.0], tf.float64)}},
     )
     assert float(gradient[0]) == 0.0
     assert all(np.isfinite(leaf).all() for leaf in state.theta)
@@ -454,7 +454,7 @@ def test_a_batch_of_one_has_no_meta_gradient(estimator, toy, toy_problem):
 
 def test_rows_of_padding_are_harmless(toy_problem, assert_matches_central_differences):
     toy = toy_problem("language_model", ADAM, 2)
-    for batch in (toy.inner_batches, toy.outer_batch):
+    for batch in (toy.inner_batches, toy.outer_batches["outer"]):
         tokens = batch["tokens"].numpy()
         tokens[..., 0, :] = 0
         batch["tokens"] = tf.constant(tokens)

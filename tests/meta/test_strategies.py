@@ -144,11 +144,11 @@ def test_a_member_split_over_two_replicas_is_the_undivided_one(compared):
     found = read(compared / "split" / "split.json")
     undivided(found, 1)
     # docs/distributed.md, with T updates more for checkpoint_every: T = 3, B = 8, R = 2.
-    inner, rater, scores = 21, 25, 3 * 8
-    member = (2 * 3 + 3) * inner + rater + 3 * scores + 2
-    report = 2 * (8 * (6 + scores) + 8)
+    inner, rater, batch = 21, 25, 8
+    member = (2 * 3 + 3) * inner + rater + (4 * 3 + 1) * batch + 2
+    report = 2 * (8 * (6 + 3 * batch) + 8)
     assert found["inner_parameters"] == inner
-    assert found["bytes"] == 8 * member + 8 * rater + 4 + report == 3004
+    assert found["bytes"] == 8 * member + 8 * rater + 4 + report == 3260
 
 
 @pytest.mark.long

@@ -14,7 +14,7 @@ from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.estimators import MixedMode, NestedTape
 from dr_keras.meta.optimizers import OuterAdam, adam, sgd
-from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.problem import InnerState, inner_update
 from dr_keras.meta.seeds import derive_seed
 
 
@@ -157,22 +157,22 @@ def test_one_meta_step_is_the_estimator_on_the_streams_rows(regression_trainer, 
     ]
     trainer.fit(train, outer, 1)
     record = trainer.last_record
-    problem = keras_problem(
-        trainer.rater, trainer.inner_model, trainer.per_example_loss, trainer.inner_optimizer
-    )
+    problem = trainer.problem()
     for index, state in enumerate(states):
         inner = BatchStream(train, 8, derive_seed(5, "inner", index))
         held_out = BatchStream(outer, 8, derive_seed(5, "outer", index)).batch(0)
         batches = [inner.batch(number) for number in range(3)]
         np.testing.assert_array_equal(record.rows[index], [inner.indices(0), inner.indices(1)])
         stacked = {n: tf.stack([batch[n] for batch in batches[:2]]) for n in batches[0]}
-        loss, gradient, state, metrics = NestedTape()(problem, state, eta, stacked, held_out)
+        loss, gradient, state, metrics = NestedTape()(
+            problem, state, eta, stacked, {"outer": held_out}
+        )
         assert record.members["outer_loss"][index] == pytest.approx(float(loss), rel=1e-5)
         np.testing.assert_allclose(record.scores[index], metrics["scores"], rtol=1e-5)
         norm = np.sqrt(sum((leaf.numpy() ** 2).sum() for leaf in gradient))
         assert record.members["meta_gradient_norm"][index] == pytest.approx(norm, rel=1e-4)
         # The update without meta-gradient is weighed by the rater as it was.
-        weights, _ = problem.weights(eta, batches[2])
+        weights, _ = problem.weigh(eta, state, batches[2])
         state, _ = inner_update(problem, state, weights, batches[2])
         for variable, value in zip(trainer.population.members[index].state.theta, state.theta):
             np.testing.assert_allclose(variable, value, rtol=1e-5, atol=1e-6)
@@ -371,7 +371,6 @@ def test_a_second_ctrl_c_does_not_wait(regression_trainer, regression_sets):
         ({"population_size": 0}, "population_size is 0"),
         ({"population_size": 1.5}, "population_size is 1.5"),
         ({"lifetime": 1}, "lifetime is 1 inner updates, shorter than the 2 of one meta-step"),
-        ({"temperature": 0.0}, "temperature is 0.0: it must be positive"),
         ({"on_nonfinite": "ignore"}, "on_nonfinite is 'ignore': it must be one of stop, reinit"),
     ],
 )

@@ -131,10 +131,10 @@ def test_an_interrupted_comparison_goes_on_at_the_cell(finished, capsys):
 
 def test_another_configuration_is_refused(finished, capsys):
     base_dir, arguments = finished
-    assert command.main([*arguments, "--gin_param=MetaTrainer.temperature = 2.0"]) == 2
+    assert command.main([*arguments, "--gin_param=example_softmax.temperature = 2.0"]) == 2
     error = capsys.readouterr().err
     assert "holds a run with another configuration" in error
-    assert "MetaTrainer.temperature" in error
+    assert "example_softmax.temperature" in error
 
 
 def test_fresh_removes_runs_only(tmp_path, capsys):

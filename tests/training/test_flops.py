@@ -4,9 +4,10 @@ import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.estimators import NestedTape
+from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import adam
 from dr_keras.meta.population import initial_values
-from dr_keras.meta.problem import InnerState, keras_problem
+from dr_keras.meta.problem import InnerState
 from dr_keras.models.losses import next_token_loss
 from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.training import flops
@@ -80,14 +81,14 @@ def test_meta_step_agrees_with_the_traced_one():
     def constructor():
         return language_model(V, S, D, 1, 2)
 
-    problem = keras_problem(rater, constructor(), next_token_loss, optimizer)
+    problem = KerasProblem(rater, constructor(), next_token_loss, optimizer)()
     theta, non_trainable = initial_values(constructor, 0)
     inner, outer, length = 4, 6, 2
 
     def step(eta, batches, outer_batch):
         state = InnerState(theta, non_trainable, optimizer.init(theta), tf.constant(0, tf.int32))
         loss, gradient, state, _ = NestedTape()(
-            problem, state, eta, {"tokens": batches}, {"tokens": outer_batch}
+            problem, state, eta, {"tokens": batches}, {"outer": {"tokens": outer_batch}}
         )
         return loss, gradient, state.theta
 

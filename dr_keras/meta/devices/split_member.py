@@ -7,8 +7,9 @@ as many micro-batches, masks of dropout included.
 
 A strategy cannot reduce within compiled code. So the unroll stands here update by update, in pieces
 that are compiled by themselves with the sums between them: for T updates 2 T sums of the size of
-the inner model, one of the rater's size, three of T batches' scores. All but the sums over examples
-(softmax, both optimizers) every replica of the group computes for itself, from the same numbers.
+the inner model, one of the rater's size, 2 T of a batch's scores, one of its losses. All but the
+sums over examples (weighting, both optimizers) every replica of the group computes for itself, from
+the same numbers.
 """
 
 from typing import NamedTuple
@@ -19,9 +20,17 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta import pytrees
 from dr_keras.meta.devices.placement import Group
 from dr_keras.meta.estimators import told
-from dr_keras.meta.estimators.unroll import outer_gradient
+from dr_keras.meta.estimators.outer_level import outer_gradient, outer_sums
 from dr_keras.meta.meta_step import MemberStep, Unrolled
-from dr_keras.meta.problem import InnerState, inner_gradient, inner_losses, moved, weight_metrics
+from dr_keras.meta.problem import (
+    Cotangent,
+    InnerState,
+    inner_gradient,
+    inner_losses,
+    moved,
+    seen_of,
+)
+from dr_keras.meta.weighting import weight_metrics
 
 
 class _Update(NamedTuple):
@@ -31,13 +40,13 @@ class _Update(NamedTuple):
     gradient: list
 
 
-def check_split(group: Group, estimator, inner_model, sizes: dict[str, int]) -> None:
+def check_split(group: Group, estimator, statistics: list, sizes: dict[str, int]) -> None:
     """Raises ConfigurationError where a member cannot be split over the group's replicas.
 
     Args:
       group: of the placement.
       estimator: of meta-gradients.
-      inner_model: Keras model.
+      statistics: Keras variables of the inner model that training changes by itself.
       sizes: kind of batch, "inner" or "outer" -> examples in it.
     """
     parts = group.parts
@@ -56,17 +65,13 @@ def check_split(group: Group, estimator, inner_model, sizes: dict[str, int]) -> 
                 f"{kind}_batch_size is {size}, which {parts} replicas{each} cannot share equally:"
                 f" make it a multiple of {parts * micro}, or {remedy}."
             )
-    statistics = [v.path for v in inner_model.non_trainable_variables if _is_float(v)]
-    if statistics:
+    averages = [v.path for v in statistics if tf.as_dtype(v.dtype).is_floating]
+    if averages:
         raise ConfigurationError(
-            f"The inner model keeps statistics over its batches ({', '.join(statistics[:3])};"
+            f"The inner model keeps statistics over its batches ({', '.join(averages[:3])};"
             " BatchNormalization does), which would differ where replicas share a batch: use a"
             f" normalisation within examples, or {remedy}."
         )
-
-
-def _is_float(variable) -> bool:
-    return tf.as_dtype(variable.dtype).is_floating
 
 
 class SplitMember:
@@ -92,37 +97,61 @@ class SplitMember:
 
         self._scores = piece(self._scores_function)
         self._by_scores = piece(self._by_scores_function)
+        self._weights = piece(self._weights_function)
+        self._by_weights = piece(self._by_weights_function)
         self._gradient = piece(self._gradient_function)
         self._update = piece(self._update_function)
         self._outer = piece(self._outer_function)
+        self._outer_gradient = piece(self._outer_gradient_function)
         self._pull_back = piece(self._pull_back_function)
         self._losses = piece(self._losses_function)
         self._finish = piece(member.finish)
 
     # --- pieces: tensors in, tensors out, no sums over replicas ------------------------------
 
-    def _scores_function(self, eta, rater_state, batch):
-        """Scores of this replica's part of a batch."""
-        micro = self._estimator.micro_batches
-        return self._problem_of(rater_state).scores(eta, batch, micro)
+    def _scores_function(self, eta, constants, state, batch):
+        """(scores, counts) of this replica's part of a batch."""
+        problem = self._problem_of(constants)
+        scores = problem.scores(eta, state, batch, self._estimator.micro_batches)
+        return scores, tf.cast(problem.counts(batch), scores.dtype)
 
-    def _by_scores_function(self, eta, rater_state, batch, cotangent):
-        """<cotangent, d scores / d eta> of this replica's part of a batch."""
+    def _by_scores_function(self, eta, constants, state, batch, cotangent, first):
+        """<cotangent, d scores> of this replica's part of a batch: (by eta, by the state).
+
+        The latter by what `seen_of` names; empty where scores do not depend on it, or for the
+        first update.
+        """
+        problem = self._problem_of(constants)
+        seen = seen_of(state) if problem.sees_state and not first else []
         with tf.GradientTape() as tape:
-            tape.watch(eta)
-            micro = self._estimator.micro_batches
-            scores = self._problem_of(rater_state).scores(eta, batch, micro)
-        return pytrees.dense(
-            tape.gradient(scores, eta, output_gradients=cotangent, unconnected_gradients="zero")
+            tape.watch([*eta, *seen])
+            scores = problem.scores(eta, state, batch, self._estimator.micro_batches)
+        found = pytrees.dense(
+            tape.gradient(
+                scores, [*eta, *seen], output_gradients=cotangent, unconnected_gradients="zero"
+            )
+        )
+        return found[: len(eta)], found[len(eta) :]
+
+    def _weights_function(self, constants, scores, counts):
+        return self._problem_of(constants).weighting(scores, counts)
+
+    def _by_weights_function(self, constants, scores, counts, cotangent):
+        """Cotangent of a whole batch's scores, given that of its weights."""
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            weights = self._problem_of(constants).weighting(scores, counts)
+        return tape.gradient(
+            weights, scores, output_gradients=cotangent, unconnected_gradients="zero"
         )
 
-    def _gradient_function(self, rater_state, state, weights, batch, place):
+    def _gradient_function(self, constants, state, weights, batch, place):
         """(this part's share of the inner gradient, its losses, seeds to begin with, seeds after).
 
         Whole numbers among the non-trainable values are seeds of dropout, which move on with every
         draw. Parts draw one after the other, as they do on one device.
         """
-        problem, micro = self._problem_of(rater_state), self._estimator.micro_batches
+        problem, micro = self._problem_of(constants), self._estimator.micro_batches
         begin = after = state.statistics
         if any(leaf.dtype.is_integer for leaf in tf.nest.flatten(begin)):
             small = {name: value[: value.shape[0] // micro] for name, value in batch.items()}
@@ -135,82 +164,95 @@ class SplitMember:
         )
         return gradient, losses, begin, after
 
-    def _update_function(self, rater_state, state, gradient, statistics):
-        return moved(self._problem_of(rater_state), state, gradient, statistics)
+    def _update_function(self, constants, state, gradient, statistics):
+        return moved(self._problem_of(constants), state, gradient, statistics)
 
-    def _outer_function(self, rater_state, final, batch):
-        problem, micro = self._problem_of(rater_state), self._estimator.micro_batches
-        return outer_gradient(problem, final, batch, micro, self._group.parts)
+    def _outer_function(self, constants, final, batches):
+        """This part's `outer_sums`."""
+        problem, micro = self._problem_of(constants), self._estimator.micro_batches
+        return outer_sums(problem, final, batches, micro)
 
-    def _pull_back_function(self, rater_state, state, gradient, weights, batch, cotangent, first):
+    def _outer_gradient_function(self, constants, final, sums):
+        return outer_gradient(self._problem_of(constants), final, sums)
+
+    def _pull_back_function(self, constants, state, gradient, weights, batch, cotangent, first):
         return self._estimator.pull_back_parts(
-            self._problem_of(rater_state), state, gradient, weights, batch, cotangent, first
+            self._problem_of(constants), state, gradient, weights, batch, cotangent, first
         )
 
-    def _losses_function(self, rater_state, state, batch):
-        """This replica's share of the mean loss."""
-        problem = self._problem_of(rater_state)
-        losses = inner_losses(problem, state, batch, self._estimator.micro_batches)
-        return tf.reduce_mean(losses) / self._group.parts
+    def _losses_function(self, constants, state, batch):
+        """This part's losses."""
+        problem = self._problem_of(constants)
+        return inner_losses(problem, state, batch, self._estimator.micro_batches)
 
     # --- between the pieces ------------------------------------------------------------------
 
-    def _gathered(self, parts: list) -> tf.Tensor:
-        """[N, B] of N tensors [B / parts], this replica's parts of N batches."""
-        part = tf.stack(parts)
+    def _gathered(self, parts: list) -> list:
+        """Tensors [B, ...], of which this replica has the parts [B / parts, ...]."""
         place = tf.reshape(self._group.place(), [1, 1])
-        (rows,) = self._group.sum(
-            [tf.scatter_nd(place, part[None], [self._group.parts, *part.shape])]
+        rows = self._group.sum(
+            [tf.scatter_nd(place, part[None], [self._group.parts, *part.shape]) for part in parts]
         )
-        return tf.reshape(tf.transpose(rows, [1, 0, 2]), [len(parts), -1])
+        return [tf.reshape(row, [-1, *row.shape[2:]]) for row in rows]
 
     def _own(self, values: tf.Tensor) -> tf.Tensor:
-        """This replica's part [N, B / parts] of [N, B]."""
-        parts = tf.reshape(values, [values.shape[0], self._group.parts, -1])
-        return tf.gather(parts, self._group.place(), axis=1)
+        """This replica's part [B / parts, ...] of [B, ...]."""
+        parts = tf.reshape(values, [self._group.parts, -1, *values.shape[1:]])
+        return tf.gather(parts, self._group.place())
 
-    def _updated(self, rater_state, state, weights, batch):
-        """One update of the whole batch: (state', what entered it, this part's losses)."""
+    def _scored(self, eta, constants, state, batch):
+        """(scores, counts) of the whole batch."""
+        return self._gathered(list(self._scores(eta, constants, state, batch)))
+
+    def _updated(self, constants, state, weights, batch):
+        """One update: (state', what entered it, this part's losses).
+
+        Args:
+          weights: of this part.
+        """
         part, losses, begin, after = self._gradient(
-            rater_state, state, weights, batch, self._group.place()
+            constants, state, weights, batch, self._group.place()
         )
         entered = _Update(state._replace(statistics=begin), self._group.sum(part))
-        new = self._update(rater_state, state, entered.gradient, after)
+        new = self._update(constants, state, entered.gradient, after)
         return InnerState(*new), entered, losses
 
-    def advance(self, eta, rater_state, state, batch):
+    def advance(self, eta, constants, state, batch):
         """One update without meta-gradient: (state', whether it is finite; else state)."""
-        scores = self._gathered([self._scores(eta, rater_state, batch)])
-        weights = self._own(self._problem_of(rater_state).softmax(scores))[0]
-        new, _, _ = self._updated(rater_state, state, weights, batch)
+        weights = self._weights(constants, *self._scored(eta, constants, state, batch))
+        new, _, _ = self._updated(constants, state, self._own(weights), batch)
         finite = pytrees.all_finite(new)
         return pytrees.where(finite, new, state), finite
 
-    def step(self, eta, rater_state, state, outer_slots, contributions, inner_batches, outer_batch):
-        """As the trainer's step of a member: (direction, state', outer slots', report)."""
+    def step(
+        self, eta, constants, state, outer_slots, contributions, inner_batches, outer_batches, key
+    ):
+        """As the trainer's step of a member: (direction, state', outer slots', report).
+
+        `key` is for estimators of somebody's own, which cannot be split.
+        """
         length = next(iter(inner_batches.values())).shape[0]
         batches = pytrees.unstack_batches(inner_batches, length)
-        problem, state = self._problem_of(rater_state), InnerState(*state)
-        scores = self._gathered([self._scores(eta, rater_state, batch) for batch in batches])
-        with tf.GradientTape() as tape:
-            tape.watch(scores)
-            all_weights = problem.softmax(scores)
-        weights = self._own(all_weights)
-
+        state = InnerState(*state)
         segment = self._estimator.segment_length(length)
         first_of_segment, saved, losses, new = {}, {}, [], state
+        scored, weights = [], []
         for number in range(length):
             if number % segment == 0:
                 first_of_segment[number] = new
-            new, entered, loss = self._updated(rater_state, new, weights[number], batches[number])
+            scored.append(self._scored(eta, constants, new, batches[number]))
+            weights.append(self._weights(constants, *scored[-1]))
+            own = self._own(weights[-1])
+            new, entered, loss = self._updated(constants, new, own, batches[number])
             losses.append(loss)
             if segment == length:
                 saved[number] = entered
-        outer_loss, cotangent = self._outer(rater_state, new, outer_batch)
-        outer_loss, *theta = self._group.sum([outer_loss, *cotangent.theta])
-        cotangent = cotangent._replace(theta=theta)
+        sums = self._outer(constants, new, outer_batches)
+        sums = tf.nest.pack_sequence_as(sums, self._group.sum(tf.nest.flatten(sums)))
+        outer_loss, outer_losses, cotangent = self._outer_gradient(constants, new, sums)
+        cotangent = Cotangent(*cotangent)
 
-        by_weights = {}
+        by_eta = None
         for start in reversed(first_of_segment):
             numbers = range(start, min(start + segment, length))
             if segment != length:
@@ -218,33 +260,37 @@ class SplitMember:
                 with tf.control_dependencies(tf.nest.flatten(cotangent)):
                     again = tf.nest.map_structure(tf.identity, first_of_segment[start])
                 for number in numbers:
-                    again, saved[number], _ = self._updated(
-                        rater_state, again, weights[number], batches[number]
-                    )
+                    own = self._own(weights[number])
+                    again, saved[number], _ = self._updated(constants, again, own, batches[number])
             for number in reversed(numbers):
-                entered = saved.pop(number)
-                own, sums, by_weights[number] = self._pull_back(
-                    rater_state, *entered, weights[number], batches[number], cotangent,
-                    number == 0,
+                entered, first = saved.pop(number), number == 0
+                own, sums, by_weights = self._pull_back(
+                    constants, *entered, self._own(weights[number]), batches[number], cotangent,
+                    first,
                 )  # fmt: skip
-                if number:
+                scores, counts = scored[number]
+                (by_weights,) = self._gathered([tf.cast(by_weights, scores.dtype)])
+                by_scores = self._by_weights(constants, scores, counts, by_weights)
+                share, through = self._by_scores(
+                    eta, constants, entered.state, batches[number], self._own(by_scores), first
+                )
+                by_eta = share if by_eta is None else [a + b for a, b in zip(by_eta, share)]
+                if not first:
+                    # Shares of both kinds are by theta first, floating statistics after it.
+                    sums = [a + b for a, b in zip(sums, through)] if through else sums
                     cotangent = self._estimator.joined(own, self._group.sum(sums))
 
-        ordered = [by_weights[number] for number in range(length)]
-        found = self._gathered([*losses, *ordered])
-        by_scores = tape.gradient(
-            all_weights, scores, output_gradients=tf.cast(found[length:], scores.dtype)
-        )
-        by_eta = None
-        for batch, part in zip(batches, tf.unstack(self._own(by_scores)), strict=True):
-            share = self._by_scores(eta, rater_state, batch, part)
-            by_eta = share if by_eta is None else [a + b for a, b in zip(by_eta, share)]
-        after = self._losses(rater_state, new, batches[0])
-        *by_eta, after = self._group.sum([*by_eta, after])
-        metrics = [weight_metrics(batch_weights) for batch_weights in tf.unstack(all_weights)]
+        after = self._losses(constants, new, batches[0])
+        *losses, after = self._gathered([*losses, after])
+        metrics = [weight_metrics(batch_weights) for batch_weights in weights]
         metrics = {name: tf.stack([m[name] for m in metrics]) for name in metrics[0]}
-        metrics |= {"scores": scores, "inner_losses": found[:length]}
-        found = Unrolled(outer_loss, by_eta, new, metrics, after)
+        metrics |= {
+            "scores": tf.stack([scores for scores, _ in scored]),
+            "inner_losses": tf.stack(losses),
+            "outer_losses": outer_losses,
+        }
+        counts = [counts for _, counts in scored]
+        found = Unrolled(outer_loss, self._group.sum(by_eta), new, metrics, after, counts)
         return self._finish(found, state, outer_slots, contributions)
 
 

@@ -5,7 +5,8 @@ import tensorflow as tf
 from dr_keras.meta import pytrees
 from dr_keras.meta.estimators.facts import Facts, ForwardPasses
 from dr_keras.meta.estimators.recompute import Recompute
-from dr_keras.meta.problem import InnerState, MetaProblem, inner_update, weight_metrics
+from dr_keras.meta.problem import InnerState, MetaProblem, inner_update
+from dr_keras.meta.weighting import weight_metrics
 import gin
 
 
@@ -37,7 +38,8 @@ class NestedTape(Facts):
         state: InnerState,
         eta: list,
         inner_batches: dict,
-        outer_batch: dict,
+        outer_batches: dict,
+        key: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, list, InnerState, dict]:
         """See `dr_keras.meta.estimators` for the interface."""
         length = next(iter(inner_batches.values())).shape[0]
@@ -45,12 +47,14 @@ class NestedTape(Facts):
         with tf.GradientTape() as outer_tape:
             outer_tape.watch(eta)
             for batch in pytrees.unstack_batches(inner_batches, length):
-                weights, scores = problem.weights(eta, batch)
+                weights, scores = problem.weigh(eta, state, batch)
                 state, losses = inner_update(problem, state, weights, batch)
                 records.append(
                     {"scores": scores, "inner_losses": losses, **weight_metrics(weights)}
                 )
-            outer_loss = problem.outer_loss(state.theta, state.statistics, outer_batch)
+            outer_losses = problem.outer_losses(state.theta, state.statistics, outer_batches)
+            outer_loss = problem.combination(outer_losses)
         gradient = outer_tape.gradient(outer_loss, eta, unconnected_gradients="zero")
         metrics = {name: tf.stack([record[name] for record in records]) for name in records[0]}
+        metrics["outer_losses"] = outer_losses
         return outer_loss, pytrees.dense(gradient), state, metrics

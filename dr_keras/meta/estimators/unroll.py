@@ -15,19 +15,20 @@ import tensorflow as tf
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import checks, pytrees
 from dr_keras.meta.estimators.facts import Facts, ForwardPasses, HeldBytes
+from dr_keras.meta.estimators.outer_level import outer_gradient, outer_sums
 from dr_keras.meta.micro_batches import check_parts, over_parts
 from dr_keras.meta.problem import (
     Cotangent,
     InnerState,
     MetaProblem,
     along,
-    floating,
     inner_gradient,
     moved,
     pull_back_optimizer,
-    weight_metrics,
+    seen_of,
 )
 from dr_keras.meta.pytrees import tree_bytes
+from dr_keras.meta.weighting import weight_metrics
 
 
 def square_root_interval(length: int) -> int:
@@ -144,12 +145,12 @@ class LoopedUnroll(Facts):
 
         Args:
           state: before the update.
-          weights: [B].
+          weights: of the losses' shape.
           direction: u, the cotangent of g, a list like theta.
           onward: the cotangents of the new statistics.
 
         Returns:
-          (by theta: H u and what the statistics add; by the old statistics; by the weights [B],
+          (by theta: H u and what the statistics add; by the old statistics; by the weights,
           <u, grad l_i>; new statistics)
         """
         raise NotImplementedError
@@ -169,12 +170,12 @@ class LoopedUnroll(Facts):
         Args:
           state: before the update.
           gradient: the inner gradient, where it was saved.
-          weights: [B].
+          weights: of the losses' shape.
           cotangent: of the state after the update.
           first: of the unroll; nobody needs the state's cotangent, and it is not computed.
 
         Returns:
-          (cotangent of the state or None, cotangent of the weights [B])
+          (cotangent of the state or None, cotangent of the weights)
         """
         if gradient is None:
             gradient, _, _ = inner_gradient(problem, state, weights, batch, self.micro_batches)
@@ -193,7 +194,7 @@ class LoopedUnroll(Facts):
 
         Returns:
           (what passes through the optimizer alone, sums over examples: a list that is empty for the
-          first update, cotangent of the weights [B])
+          first update, cotangent of the weights)
         """
         direct, by_slots, direction = pull_back_optimizer(
             problem, state, gradient, cotangent, first
@@ -235,36 +236,11 @@ class LoopedUnroll(Facts):
         state: InnerState,
         eta: list,
         inner_batches: dict,
-        outer_batch: dict,
+        outer_batches: dict,
+        key: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, list, InnerState, dict]:
         """See `dr_keras.meta.estimators` for the interface."""
-        return _Run(self, problem, state, eta, inner_batches)(outer_batch)
-
-
-def outer_gradient(
-    problem: MetaProblem, final: InnerState, outer_batch: dict, parts: int, shares: int = 1
-) -> tuple[tf.Tensor, Cotangent]:
-    """(outer loss, its cotangent of the last state).
-
-    Args:
-      parts: the batch goes through the model in so many parts.
-      shares: the batch is one of so many equal ones, whose losses and cotangents add up to those
-        of all.
-    """
-    sources = [*final.theta, *floating(final.statistics)]
-
-    def of_part(batch, statistics):
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            # The outer loss is a mean over examples: that of parts is a mean of means.
-            loss = problem.outer_loss(final.theta, statistics, batch) / (parts * shares)
-        found = tape.gradient(loss, sources, unconnected_gradients="zero")
-        return [loss, *pytrees.dense(found)], [], statistics
-
-    (loss, *found), _, _ = over_parts(parts, of_part, outer_batch, final.statistics)
-    count = len(final.theta)
-    slots = pytrees.zeros_like(floating(final.slots))
-    return loss, Cotangent(found[:count], found[count:], slots)
+        return _Run(self, problem, state, eta, inner_batches)(outer_batches)
 
 
 class _Run:
@@ -274,7 +250,7 @@ class _Run:
         self.estimator, self.problem, self.eta = estimator, problem, list(eta)
         self.inner_batches = inner_batches
         self.state = state
-        self.length, self.batch_size = next(iter(inner_batches.values())).shape[:2]
+        self.length = next(iter(inner_batches.values())).shape[0]
         self.segment = estimator.segment_length(self.length)
         self.saves_gradients = estimator.save_gradients
         self.parts = estimator.micro_batches
@@ -319,9 +295,10 @@ class _Run:
             return tf.TensorArray(dtype, self.length, element_shape=shape)
 
         rater, inner = self.eta[0].dtype, self.state.theta[0].dtype
+        shape = self.problem.counts(self.batch(0)).shape
         return {
-            "scores": array(rater, self.batch_size),
-            "inner_losses": array(inner, self.batch_size),
+            "scores": array(rater, *shape),
+            "inner_losses": array(inner, *shape),
             "weight_entropy": array(rater),
             "effective_sample_size": array(rater),
         }
@@ -343,7 +320,7 @@ class _Run:
 
         def body(index, leaves, saved, records, first_gradient):
             state, batch = self.unflat(leaves, index), self.batch(index)
-            weights, scores = self.problem.weights(self.eta, batch, self.parts)
+            weights, scores = self.problem.weigh(self.eta, state, batch, self.parts)
             gradient, losses, statistics = inner_gradient(
                 self.problem, state, weights, batch, self.parts
             )
@@ -414,19 +391,22 @@ class _Run:
     def pull_back(self, leaves, gradient, index, cotangent, first):
         """(cotangent before update `index`, what it adds to the meta-gradient)."""
         state, batch = self.unflat(leaves, index), self.batch(index)
+        seen = seen_of(state) if self.problem.sees_state and not first else []
         with tf.GradientTape() as tape:
-            tape.watch(self.eta)
-            weights, _ = self.problem.weights(self.eta, batch, self.parts)
+            tape.watch([*self.eta, *seen])
+            weights, _ = self.problem.weigh(self.eta, state, batch, self.parts)
         before, weights_cotangent = self.estimator.pull_back(
             self.problem, state, gradient, weights, batch, cotangent, first
         )
-        share = tape.gradient(
+        found = tape.gradient(
             weights,
-            self.eta,
+            [*self.eta, *seen],
             output_gradients=tf.cast(weights_cotangent, weights.dtype),
             unconnected_gradients="zero",
         )
-        return before, pytrees.dense(share)
+        found = pytrees.dense(found)
+        share, through = found[: len(self.eta)], found[len(self.eta) :]
+        return before.plus(through) if through else before, share
 
     def read(self, saved, index):
         """(leaves, gradient or None) that were saved at `index`."""
@@ -450,13 +430,17 @@ class _Run:
         )
         return cotangent, total
 
-    def __call__(self, outer_batch):
+    def __call__(self, outer_batches):
         if self.parts > 1:  # else nothing need have a batch, which a toy problem lacks
-            sizes = {"inner": self.batch_size, "outer": tf.nest.flatten(outer_batch)[0].shape[0]}
+            sizes = {
+                "inner": tf.nest.flatten(self.inner_batches)[0].shape[1],
+                "outer": tf.nest.flatten(outer_batches)[0].shape[0],
+            }
             check_parts(self.parts, sizes, self.state.statistics, self.estimator)
         leaves, saved, records, first_gradient = self.forward()
         final = self.unflat(leaves, self.length)
-        outer_loss, cotangent = outer_gradient(self.problem, final, outer_batch, self.parts)
+        sums = outer_sums(self.problem, final, outer_batches, self.parts)
+        outer_loss, outer_losses, cotangent = outer_gradient(self.problem, final, sums)
         total = pytrees.zeros_like(self.eta)
 
         if self.segment == self.length:
@@ -483,4 +467,5 @@ class _Run:
         )
         total = [a + b for a, b in zip(total, share)]
         metrics = {name: array.stack() for name, array in records.items()}
+        metrics["outer_losses"] = outer_losses
         return outer_loss, total, final, metrics

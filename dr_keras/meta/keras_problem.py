@@ -1,0 +1,175 @@
+"""The bilevel problem of two Keras models, through `stateless_call`."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+
+import keras
+import tensorflow as tf
+
+from dr_keras.differentiation.second_order import exact_moments
+from dr_keras.errors import ConfigurationError
+from dr_keras.meta.combinations import Combination, weighted_mean
+from dr_keras.meta.optimizers import InnerOptimizer
+from dr_keras.meta.problem import MetaProblem
+from dr_keras.meta.weighting import Weighting, example_softmax
+from dr_keras.models.losses import counts_of
+from dr_keras.models.model_inputs import model_inputs
+from dr_keras.models.model_parts import ModelParts, parts_of
+from dr_keras.models.objectives import bind, mean_loss
+
+# What a rater may read of the member, by the name of its Keras input.
+STATE_FEATURES = ("inner_loss", "reference_loss", "age")
+
+
+def state_features(rater: keras.Model, columns=()) -> tuple[str, ...]:
+    """Which of STATE_FEATURES a rater reads that are no columns of the data."""
+    names = {tensor.name for tensor in getattr(rater, "inputs", None) or []}
+    return tuple(name for name in STATE_FEATURES if name in names and name not in columns)
+
+
+@dataclasses.dataclass(eq=False)
+class KerasProblem:
+    """Builds a `MetaProblem` of tensors that are handed in: nothing in it reads a variable.
+
+    Attributes:
+      rater: Keras model from a batch's features to scores [B], [B, 1] or [B, S]. Inputs named as
+        in STATE_FEATURES, where the data has no such column, are the loss of each example (of each
+        token, where losses are by token) under the member before its update, the same under
+        `reference`, and log(1 + age) [B]. The first two as in inference.
+      inner_model: Keras model; only its structure is used, and its frozen values.
+      per_example_loss: (model's outputs, batch) -> losses [B], or [B, S] by token.
+      optimizer: inner optimizer.
+      weighting: of scores.
+      objective: of the outer level, `(model, batch)`; or one for each held-out set by name; see
+        `dr_keras.models.objectives`.
+      combination: of held-out sets.
+      reference: Keras model with weights that stay, for "reference_loss".
+      through_features: see `MetaProblem`.
+
+    Raises:
+      ConfigurationError: the inner model has no weight left to train.
+    """
+
+    rater: keras.Model
+    inner_model: keras.Model
+    per_example_loss: Callable
+    optimizer: InnerOptimizer
+    weighting: Weighting = example_softmax()
+    objective: Callable | Mapping[str, Callable] = mean_loss()
+    combination: Combination = weighted_mean()
+    reference: keras.Model | None = None
+    through_features: bool = True
+
+    def __post_init__(self):
+        if not self.inner_model.trainable_variables:
+            raise ConfigurationError(
+                f"The inner model '{self.inner_model.name}' has no weight to train: all of its"
+                f" {len(self.inner_model.variables)} are frozen. Set trainable = True on a layer,"
+                " or enable_lora after freezing."
+            )
+
+    @functools.cached_property
+    def parts(self) -> ModelParts:
+        """Of the inner model."""
+        return parts_of(self.inner_model)
+
+    def kept_variables(self) -> dict[str, list]:
+        """The variables that no update changes, by what they belong to."""
+        kept = {"frozen": self.parts.frozen(self.inner_model.non_trainable_variables)}
+        if self.reference is not None:
+            kept["reference"] = self.reference.variables
+        return {name: [v.value for v in variables] for name, variables in kept.items()}
+
+    def constants(self) -> dict[str, list]:
+        """What calling this takes, read from the models' variables."""
+        return {
+            "rater": [tf.identity(v.value) for v in self.rater.non_trainable_variables],
+            **tf.nest.map_structure(lambda v: v.read_value(), self.kept_variables()),
+        }
+
+    def __call__(self, constants: Mapping[str, list] | None = None) -> MetaProblem:
+        """The problem with these constants; `constants()` when None."""
+        constants = self.constants() if constants is None else constants
+
+        def outputs(theta, statistics, batch, training):
+            return self.inner_model.stateless_call(
+                theta,
+                self.parts.joined(statistics, constants["frozen"]),
+                model_inputs(self.inner_model, batch),
+                training=training,
+            )
+
+        def score(eta, batch):
+            scores, _ = self.rater.stateless_call(
+                eta, constants["rater"], model_inputs(self.rater, batch), training=False
+            )
+            return tf.reshape(scores, self._counts(batch).shape)
+
+        def inner_loss(theta, statistics, batch):
+            with exact_moments():  # the one place whose gradient is differentiated again
+                found, others = outputs(theta, statistics, batch, training=True)
+            return self.per_example_loss(found, batch), self.parts.statistics(others)
+
+        def objective(name, theta, statistics, batch):
+            def model(batch):
+                return outputs(theta, statistics, batch, training=False)[0]
+
+            return self.objective_of(name)(model, batch)
+
+        def features(state, batch):
+            def member_loss():
+                found, _ = outputs(state.theta, state.statistics, batch, training=False)
+                return self.per_example_loss(found, batch)
+
+            def age():
+                first = next(iter(batch.values()))
+                logarithm = tf.math.log1p(tf.cast(state.age, state.theta[0].dtype))
+                return tf.fill([first.shape[0]], logarithm)
+
+            makers = {
+                "inner_loss": member_loss,
+                "reference_loss": lambda: self.reference_loss(constants["reference"], batch),
+                "age": age,
+            }
+            found = {name: makers[name]() for name in state_features(self.rater, batch)}
+            return (
+                found if self.through_features else tf.nest.map_structure(tf.stop_gradient, found)
+            )
+
+        return MetaProblem(
+            score,
+            inner_loss,
+            objective,
+            self.optimizer,
+            weighting=self.weighting,
+            counts=self._counts,
+            features=features if state_features(self.rater) else None,
+            through_features=self.through_features,
+            combination=self.combination,
+        )
+
+    def _counts(self, batch: dict) -> tf.Tensor:
+        return counts_of(self.per_example_loss, batch)
+
+    def objective_of(self, name: str) -> Callable:
+        """The objective of a held-out set."""
+        objective = self.objective
+        if isinstance(objective, Mapping):
+            objective = objective.get(name, mean_loss())
+        return bind(objective, self.per_example_loss)
+
+    def reference_loss(self, values: list, batch: dict) -> tf.Tensor:
+        """Losses of a batch under the reference model with these values."""
+        by_variable = dict(zip(map(id, self.reference.variables), values, strict=True))
+        trainable, others = (
+            [by_variable[id(variable)] for variable in variables]
+            for variables in (
+                self.reference.trainable_variables,
+                self.reference.non_trainable_variables,
+            )
+        )
+        outputs, _ = self.reference.stateless_call(
+            trainable, others, model_inputs(self.reference, batch), training=False
+        )
+        return tf.stop_gradient(self.per_example_loss(outputs, batch))
