@@ -14,6 +14,14 @@ def dense(tree):
     return [tf.convert_to_tensor(leaf) for leaf in tree]
 
 
+def shaped(tree: list, like: list) -> list:
+    """`dense` leaves, said to have the shapes of `like`: derivatives of look-ups forget theirs."""
+    leaves = dense(tree)
+    for leaf, other in zip(leaves, like, strict=True):
+        leaf.set_shape(other.shape)
+    return leaves
+
+
 def global_norm(tree) -> tf.Tensor:
     """Root of the sum of squares of all leaves; differentiable at zero."""
     leaves = tf.nest.flatten(tree)

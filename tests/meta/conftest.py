@@ -14,13 +14,15 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
+from dr_keras.meta.combinations import worst
 from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import OuterAdam, adam, sgd
 from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, MetaProblem, inner_update
 from dr_keras.meta.seeds import seeded
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.models.losses import classification_loss, next_token_loss, squared_error
+from dr_keras.meta.weighting import token_softmax
+from dr_keras.models.losses import classification_loss, next_token_loss, squared_error, token_loss
 from dr_keras.models.text_models import language_model, text_rater
 
 VOCABULARY, LENGTH = 9, 6
@@ -73,11 +75,13 @@ def _keras_toy(rater, model, loss, optimizer, inner_batches, outer_batch, age, r
     eta = [
         tf.constant(rng.normal(scale=0.3, size=v.shape)) for v in rater.trainable_variables
     ]  # a rater that starts at zero would have gradients in its last layer only
-    theta, statistics = initial_values(model, 5)
+    theta, others = initial_values(model, 5)
+    problem = KerasProblem(rater, structure, loss, optimizer, **options)
+    statistics = problem.parts.statistics(others)
     theta = [leaf + 0.1 * rng.normal(size=leaf.shape) for leaf in theta]
     slots = _slots_after(optimizer, theta, rng) if age else optimizer.init(theta)
     return ToyProblem(
-        KerasProblem(rater, structure, loss, optimizer, **options)(),
+        problem(),
         InnerState(theta, statistics, slots, tf.constant(age, tf.int32)),
         eta,
         {name: tf.constant(value) for name, value in inner_batches.items()},
@@ -219,6 +223,79 @@ def _recomputed_language_model(optimizer, unroll_length, age, rng):
     )
 
 
+@dataclasses.dataclass
+class Opened:
+    """What the opened core leaves open; `toy_problem(Opened(...))` is a bigram language model.
+
+    Attributes:
+      by_token: weigh tokens instead of windows.
+      features: of the member's state that the rater reads.
+      lora: the inner model's base is frozen, low-rank updates are trained.
+      sets: held-out sets, the worst of which counts (softly) where there are several.
+      rows: windows in a batch.
+      options: further arguments of KerasProblem.
+    """
+
+    by_token: bool = False
+    features: tuple = ()
+    lora: bool = False
+    sets: int = 1
+    rows: int = 4
+    options: dict = dataclasses.field(default_factory=dict)
+
+    def model(self) -> keras.Model:
+        tokens = keras.Input((LENGTH,), dtype="int32", name="tokens")
+        base = dict(trainable=not self.lora)
+
+        def dense(size, inputs):
+            outputs = keras.layers.Dense(size, **base)(inputs)
+            if not self.lora:
+                return outputs
+            # As enable_lora adds, whose weights are float32 whatever the policy.
+            low = keras.layers.Dense(1, use_bias=False)(inputs)
+            return outputs + keras.layers.Dense(size, use_bias=False)(low)
+
+        hidden = keras.ops.tanh(dense(3, keras.layers.Embedding(VOCABULARY, 2, **base)(tokens)))
+        return keras.Model({"tokens": tokens}, dense(VOCABULARY, hidden))
+
+    def rater(self) -> keras.Model:
+        shapes = {"inner_loss": (LENGTH,) * self.by_token, "age": ()}
+        shapes["reference_loss"] = shapes["inner_loss"]
+        tokens = keras.Input((LENGTH,), dtype="int32", name="tokens")
+        hidden = keras.layers.Embedding(VOCABULARY, 2)(tokens)
+        if not self.by_token:
+            hidden = keras.ops.mean(hidden, axis=1)
+        inputs, columns = {"tokens": tokens}, [hidden]
+        for name in self.features:
+            inputs[name] = keras.Input(shapes[name], name=name)
+            column = keras.ops.expand_dims(inputs[name], -1)
+            if self.by_token and name == "age":
+                column = keras.ops.repeat(keras.ops.expand_dims(column, 1), LENGTH, axis=1)
+            columns.append(column)
+        joined = keras.layers.Concatenate()(columns) if self.features else hidden
+        hidden = keras.layers.Dense(2, activation="tanh")(joined)
+        return keras.Model(inputs, keras.ops.squeeze(keras.layers.Dense(1)(hidden), -1))
+
+    def __call__(self, optimizer, unroll_length, age, rng) -> ToyProblem:
+        with seeded(11):
+            reference = self.model() if "reference_loss" in self.features else None
+        options = {"reference": reference, **self.options}
+        if self.by_token:
+            options.setdefault("weighting", token_softmax())
+        if self.sets > 1:
+            options.setdefault("combination", worst(temperature=0.5))
+        toy = _keras_toy(
+            self.rater, self.model, token_loss if self.by_token else next_token_loss, optimizer,
+            {"tokens": random_tokens(rng, unroll_length, self.rows)},
+            {"tokens": random_tokens(rng, self.rows)}, age, rng, **options,
+        )  # fmt: skip
+        for number in range(1, self.sets):
+            toy.outer_batches[f"set_{number}"] = {
+                "tokens": tf.constant(random_tokens(rng, self.rows))
+            }
+        return toy
+
+
 TOYS = {
     "two_parameters": _two_parameters,
     "mlp": _mlp,
@@ -233,12 +310,18 @@ TOYS = {
 
 @pytest.fixture
 def toy_problem(float64):
-    """`toy_problem(name, optimizer, unroll_length, age=0, seed=0)` builds a ToyProblem."""
+    """`toy_problem(name, optimizer, unroll_length, age=0, seed=0)` builds a ToyProblem.
 
-    def build(name: str, optimizer=None, unroll_length: int = 2, age: int = 0, seed: int = 0):
-        return TOYS[name](
+    Of the name of a toy, or of what the opened core leaves open (`toy_problem.opened`).
+    """
+
+    def build(name, optimizer=None, unroll_length: int = 2, age: int = 0, seed: int = 0):
+        make = name if isinstance(name, Opened) else TOYS[name]
+        return make(
             optimizer or sgd(learning_rate=0.1), unroll_length, age, np.random.default_rng(seed)
         )
+
+    build.opened = Opened
 
     return build
 

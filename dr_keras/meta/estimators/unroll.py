@@ -208,7 +208,7 @@ class LoopedUnroll(Facts):
             by_theta, by_statistics, by_weights, after = self.second_order(
                 problem, before, *examples, direction, cotangent.statistics
             )
-            return [*by_theta, *by_statistics], [by_weights], after
+            return pytrees.shaped([*by_theta, *by_statistics], seen_of(before)), [by_weights], after
 
         sums, (by_weights,), _ = over_parts(
             self.micro_batches, of_part, (weights, batch), state.statistics
