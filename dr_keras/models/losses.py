@@ -110,7 +110,11 @@ def target_counts(batch: Mapping) -> tf.Tensor:
 
 def _is_predicted(tokens) -> tf.Tensor:
     tokens = tf.convert_to_tensor(tokens)
-    return tf.logical_and(tf.range(tokens.shape[1])[None, :] > 0, tf.not_equal(tokens, 0))
+    return tf.logical_and(tf.range(_width(tokens))[None, :] > 0, tf.not_equal(tokens, 0))
+
+
+def _width(tokens: tf.Tensor) -> int | tf.Tensor:
+    return tokens.shape[1] or tf.shape(tokens)[1]
 
 
 @gin.configurable
@@ -164,7 +168,7 @@ def token_loss(outputs, batch: dict, chunk: int = 256) -> tf.Tensor:
 def _next_surprise(outputs, batch: dict, chunk: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Negative log-likelihood of the token after each, and whether there is one: [B, S] each."""
     tokens = batch["tokens"]
-    length = tokens.shape[1]
+    length = _width(tokens)
     targets = tf.roll(tokens, shift=-1, axis=1)
     # A target counts where it is a real token and not the first one come round again.
     real = tf.logical_and(tf.range(length)[None, :] < length - 1, tf.not_equal(targets, 0))
