@@ -82,6 +82,12 @@ class ReferenceLoss:
             return losses
         return mean_of_tokens(losses, counts)
 
+    def reads(self, features: Mapping[str, np.ndarray]) -> list[str]:
+        """Which features model and loss read, of some that are there; rows [N, ...], N >= 1."""
+        rows = _Recording({name: tf.constant(values[:1]) for name, values in features.items()})
+        self(rows)
+        return [name for name in features if name in rows.read]
+
     def joined(self, rater: keras.Model, batch: Mapping) -> dict:
         """The batch, and the loss in it where the rater reads it and the batch has none."""
         if "reference_loss" not in state_read(rater, batch):
@@ -89,6 +95,18 @@ class ReferenceLoss:
         wanted = next(tensor for tensor in rater.inputs if tensor.name == "reference_loss")
         losses = self(batch, per_token=len(wanted.shape) == 2)
         return {**batch, "reference_loss": tf.cast(losses, wanted.dtype)}
+
+
+class _Recording(dict):
+    """A batch that keeps the names of the features that were read."""
+
+    def __init__(self, features):
+        super().__init__(features)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return super().__getitem__(name)
 
 
 def real_tokens(batch: Mapping) -> tf.Tensor:
