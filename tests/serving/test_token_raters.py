@@ -16,6 +16,7 @@ from dr_keras.models.image_models import image_classifier, image_rater
 from dr_keras.models.losses import classification_loss, next_token_loss, token_loss
 from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.pipelines.transformations import top_k
+from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.export import export_images, export_rater, export_text
 from dr_keras.serving.folder import check_facts
 from dr_keras.serving.frozen import freeze
@@ -23,6 +24,12 @@ from dr_keras.serving.loading import load_rater
 
 S = 16
 TEXTS = ["short", "a text of more than sixteen bytes, with several windows", "", "another one"]
+MANY = [f"{'word ' * (i % 5)} {i}" for i in range(16)]
+
+
+def example_set(features):
+    names = np.array([f"e{row}" for row in range(len(next(iter(features.values()))))], object)
+    return ExampleSet(features, names, names, names)
 
 
 def rater_of(seed=0, **options):
@@ -60,7 +67,7 @@ def scores_by_definition(rater, text, losses=None):
 
 
 @pytest.fixture(scope="module", params=["tokens alone", "with a reference model"])
-def exported_both(request, references, language, tmp_path_factory):
+def exported_both(request, language, tmp_path_factory):
     """(loaded rater, the live one, its reference model's losses of windows or None)."""
     losses = reference = None
     options = {}
@@ -74,7 +81,10 @@ def exported_both(request, references, language, tmp_path_factory):
 
     rater = rater_of(per_token=True, **options)
     root = str(tmp_path_factory.mktemp("export"))
-    export_rater(rater, byte_tokenizer(), S, root, references[0], chunk=2, reference_loss=reference)
+    windows = example_set({"tokens": np.concatenate([windows_of(text) for text in MANY])})
+    scores = Scorer(rater, jit_compile=False, reference=reference)(windows)
+    units = ReferenceDistribution.from_scores(scores)
+    export_rater(rater, byte_tokenizer(), S, root, units, chunk=2, reference_loss=reference)
     return load_rater(root), rater, losses
 
 
@@ -121,12 +131,11 @@ def test_what_the_metadata_says(exported_both):
 
 def test_filters_take_the_scores_of_windows(exported_both):
     loaded, rater, losses = exported_both
-    texts = [f"{'word ' * (i % 5)} {i}" for i in range(16)]
-    scores = loaded(texts)["score"]
-    dataset = tf.data.Dataset.from_tensor_slices(texts).apply(top_k(loaded, 0.5, 4))
+    scores = loaded(MANY)["score"]
+    dataset = tf.data.Dataset.from_tensor_slices(MANY).apply(top_k(loaded, 0.5, 4))
     first = [text.decode() for text in next(dataset.as_numpy_iterator())]
-    assert first == [texts[k] for k in np.sort(np.argsort(-scores[:8], kind="stable")[:4])]
-    chances = loaded.keep_probability(texts, 0.5, 4)["keep_probability"]
+    assert first == [MANY[k] for k in np.sort(np.argsort(-scores[:8], kind="stable")[:4])]
+    chances = loaded.keep_probability(MANY, 0.5, 4)["keep_probability"]
     assert (np.diff(chances[np.argsort(scores)]) >= 0).all() and np.ptp(chances) > 0.5
 
 
@@ -201,11 +210,6 @@ def test_a_reference_model_of_other_windows_is_refused(references, tmp_path):
 
 
 # ------------------------------------------------------------- the loss as an input; images; live
-
-
-def example_set(features):
-    names = np.array([f"e{row}" for row in range(len(next(iter(features.values()))))], object)
-    return ExampleSet(features, names, names, names)
 
 
 def test_the_loss_may_be_an_input_of_the_signature(language, tmp_path):
