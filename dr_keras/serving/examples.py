@@ -22,8 +22,8 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.meta.scoring import ReferenceLoss, check_can_score, example_scores, state_read
 from dr_keras.models.model_inputs import model_inputs
+from dr_keras.models.rater_scores import ReferenceLoss, check_can_score, example_scores, state_read
 from dr_keras.serving import schema
 from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of
 from dr_keras.serving.signatures import RaterKind, References, Signature, outputs

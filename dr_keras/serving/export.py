@@ -49,7 +49,7 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import ArtefactError, ConfigurationError
-from dr_keras.meta.scoring import ReferenceLoss, state_read
+from dr_keras.models.rater_scores import ReferenceLoss, state_read
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving import folder, operations, windows
 from dr_keras.serving.examples import ExampleKind

@@ -25,7 +25,7 @@ from tensorflow.python.framework.convert_to_constants import (
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.models.model_inputs import model_inputs
-from dr_keras.meta.scoring import check_can_score, example_scores
+from dr_keras.models.rater_scores import check_can_score, example_scores
 
 # Calls and control flow count as stateful by name once they read a variable, whatever is left of
 # that after freezing.
@@ -125,8 +125,8 @@ def _call(rater: Callable, features):
 
 def _of_examples(given, features: dict):
     """Scores of tokens as scores of their windows; what is none of these stays what it is."""
-    both = (given, features.get("tokens"))
-    by_token = all(tf.is_tensor(values) and values.shape.rank == 2 for values in both)
+    both = [given, features.get("tokens")]
+    by_token = all(isinstance(values, tf.Tensor) and values.shape.rank == 2 for values in both)
     return example_scores(given, features) if by_token else given
 
 

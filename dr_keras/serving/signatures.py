@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.scoring import ReferenceLoss
+from dr_keras.models.rater_scores import ReferenceLoss
 from dr_keras.rating.reference import ReferenceDistribution
 
 # Names that `served` and the artefact give.

@@ -38,8 +38,8 @@ import tensorflow as tf
 
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.problem import model_inputs
-from dr_keras.meta.scoring import (
+from dr_keras.models.model_inputs import model_inputs
+from dr_keras.models.rater_scores import (
     ReferenceLoss,
     check_can_score,
     example_scores,

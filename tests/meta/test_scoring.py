@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.scoring import ReferenceLoss, Scorer, check_can_score, state_read
+from dr_keras.meta.scoring import Scorer
 from dr_keras.models.losses import next_token_loss, squared_error, token_loss
+from dr_keras.models.rater_scores import ReferenceLoss, check_can_score, state_read
 from dr_keras.models.text_models import language_model, text_rater
 
 S, VOCABULARY = 6, 9

@@ -11,9 +11,10 @@ import dr_keras
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
-from dr_keras.meta.scoring import ReferenceLoss, Scorer
+from dr_keras.meta.scoring import Scorer
 from dr_keras.models.image_models import image_classifier, image_rater
 from dr_keras.models.losses import classification_loss, next_token_loss, token_loss
+from dr_keras.models.rater_scores import ReferenceLoss
 from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.pipelines.transformations import top_k
 from dr_keras.rating.reference import ReferenceDistribution
