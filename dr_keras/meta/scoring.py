@@ -79,7 +79,7 @@ class Scorer:
 
 
 def scorer_of(problem, examples: ExampleSet, batch_size: int = 128) -> Scorer | None:
-    """Scores sets with the rater of a `KerasProblem`; None where members alone know what it reads."""
+    """Scores sets with the rater of a `KerasProblem`; None where it reads what members know."""
     reads = state_read(problem.rater, examples.features)
     if any(name in OF_MEMBER for name in reads):
         return None
