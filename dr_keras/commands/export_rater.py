@@ -23,8 +23,15 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     from dr_keras.config.configuration import PARSED_CONFIG
     from dr_keras.runs.export import export_run
     from dr_keras.runs.meta_training import choose_step
+    from dr_keras.serving import folder
 
     step, reason = choose_step(arguments.base_dir, arguments.checkpoint)
     common.parse_gin(arguments, os.path.join(arguments.base_dir, PARSED_CONFIG))
     print(f"exporting the rater of meta-step {step}: {reason}")
-    print(export_run(arguments.base_dir, arguments.checkpoint))
+    path = export_run(arguments.base_dir, arguments.checkpoint)
+    if beside := folder.read(path)["training"].get("reference_loss"):
+        print(
+            f"its reference model loses {beside['mean']:.4f} on the reference sample; rank"
+            f" correlation of that loss with the score: {beside['rank_correlation']}"
+        )
+    print(path)

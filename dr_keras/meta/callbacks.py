@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
-from dr_keras.meta.scoring import Scorer
+from dr_keras.meta.scoring import scorer_of
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
 import gin
@@ -152,7 +152,7 @@ class Summaries(TrainerCallback):
         self._writer = tf.summary.create_file_writer(str(self._folder))
         self._clock = (time.monotonic(), int(self.trainer.meta_step.numpy()))
         if self._sample is not None:
-            self._scorer = Scorer(self.trainer.rater, self.trainer.rows_at_once)
+            self._scorer = scorer_of(self.trainer.problem, self._sample, self.trainer.rows_at_once)
 
     def on_train_batch_end(self, batch, logs=None):
         record = self.trainer.last_record

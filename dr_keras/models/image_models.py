@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 
 from dr_keras.models import layers
+from dr_keras.models.inner_state import score_of, state_inputs
 import gin
 
 
@@ -81,6 +82,7 @@ def image_rater(
     dense: int = 32,
     activation: str = "silu",
     image_dtype: str = "uint8",
+    features: Sequence[str] = (),
 ) -> keras.Model:
     """phi_eta(x): convolutions, a dense layer, one linear score.
 
@@ -91,10 +93,14 @@ def image_rater(
       classes: None rates the image alone; the number of classes makes the rater read the label
         too, which it needs to see that a label is wrong.
       channels, dense, activation, image_dtype: as for `image_classifier`.
+      features: what it reads of the inner model; see `dr_keras.models.inner_state`.
 
     Returns:
-      A Keras model from {"image": [B, H, W, channels]}, and "label" int32 [B] where `classes` is
-      given, to scores [B], float32 (float64 under that policy).
+      A Keras model from {"image": [B, H, W, channels]}, "label" int32 [B] where `classes` is given,
+      and [B] for each of `features`, to scores [B], float32 (float64 under that policy).
+
+    Raises:
+      ConfigurationError: there is no such feature.
     """
     image = keras.Input(tuple(image_shape), name="image", dtype=image_dtype)
     inputs = {"image": image}
@@ -107,7 +113,5 @@ def image_rater(
         guess = keras.layers.Dense(classes, name="guess")(hidden)
         hidden = keras.layers.Concatenate(name="image_and_label")([hidden, guess * label, label])
     hidden = keras.layers.Dense(dense, activation=activation, name="dense")(hidden)
-    score = keras.layers.Dense(
-        1, kernel_initializer="zeros", name="score", dtype=layers.output_dtype()
-    )(hidden)
-    return keras.Model(inputs, keras.ops.squeeze(score, axis=-1), name="image_rater")
+    state = state_inputs("image_rater", features)
+    return keras.Model({**inputs, **state}, score_of(hidden, state), name="image_rater")

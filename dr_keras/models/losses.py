@@ -110,7 +110,11 @@ def target_counts(batch: Mapping) -> tf.Tensor:
 
 def _is_predicted(tokens) -> tf.Tensor:
     tokens = tf.convert_to_tensor(tokens)
-    return tf.logical_and(tf.range(tokens.shape[1])[None, :] > 0, tf.not_equal(tokens, 0))
+    return tf.logical_and(tf.range(_width(tokens))[None, :] > 0, tf.not_equal(tokens, 0))
+
+
+def _width(tokens: tf.Tensor) -> int | tf.Tensor:
+    return tokens.shape[1] or tf.shape(tokens)[1]
 
 
 @gin.configurable
@@ -128,7 +132,8 @@ def next_token_loss(outputs, batch: dict, chunk: int = 256) -> tf.Tensor:
         time, so that [B, S, V] is never held.
       batch: {"tokens": int32 [B, S]}, 0 is padding.
       chunk: positions of the batch at a time, for outputs of the second kind; of the divisors of
-        B x S the largest that is not above it is taken.
+        B x S the largest that is not above it is taken. All at once where B or S is not known while
+        tracing.
 
     Returns:
       [B], the dtype of the logits. A row without any target (padding only, or one token) has
@@ -164,7 +169,7 @@ def token_loss(outputs, batch: dict, chunk: int = 256) -> tf.Tensor:
 def _next_surprise(outputs, batch: dict, chunk: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Negative log-likelihood of the token after each, and whether there is one: [B, S] each."""
     tokens = batch["tokens"]
-    length = tokens.shape[1]
+    length = _width(tokens)
     targets = tf.roll(tokens, shift=-1, axis=1)
     # A target counts where it is a real token and not the first one come round again.
     real = tf.logical_and(tf.range(length)[None, :] < length - 1, tf.not_equal(targets, 0))
@@ -190,17 +195,15 @@ def _chunked_surprise(hidden, unembedding, targets, chunk: int) -> tf.Tensor:
         raise ValueError(f"The loss's chunk is {chunk}: it must be at least 1 position")
     shape = targets.shape
     positions = shape.num_elements()
-    if positions is None:
-        raise ValueError(
-            "Chunked logits need batches of a fixed size: the number of rows or"
-            f" tokens of {shape} is not known while tracing"
-        )
-    size = next(n for n in range(min(chunk, positions), 0, -1) if positions % n == 0)
 
     def step(carry, x, shared):
         logits = tf.matmul(x[0], shared[0], transpose_b=True)
         logits = tf.cast(logits, tf.float64 if logits.dtype == tf.float64 else tf.float32)
         return [], [_surprise(logits, x[1])]
+
+    if positions is None:  # a graph that is given sizes later, such as a server's: no such loop
+        return step([], [hidden, targets], [unembedding])[1][0]
+    size = next(n for n in range(min(chunk, positions), 0, -1) if positions % n == 0)
 
     count = positions // size
     _, (surprise,) = recomputing_scan(

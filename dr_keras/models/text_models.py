@@ -1,12 +1,15 @@
 """Transformers of text: a causal language model and a rater.
 
 Language models are the inner models of meta-training and the models of evaluation; a rater is not
-causal and gives one score to a window of tokens.
+causal and gives one score to a window of tokens, or to each of them.
 """
+
+from collections.abc import Sequence
 
 import keras
 
 from dr_keras.models import layers
+from dr_keras.models.inner_state import score_of, state_inputs
 import gin
 
 
@@ -89,6 +92,8 @@ def text_rater(
     dropout: float = 0.0,
     positions: str = "rotary",
     recompute_blocks: bool = False,
+    per_token: bool = False,
+    features: Sequence[str] = (),
 ) -> keras.Model:
     """phi_eta(x): a bidirectional transformer, mean over real tokens, one linear score.
 
@@ -101,13 +106,19 @@ def text_rater(
       sequence_length: S, the most tokens in a window.
       width, layer_count, heads, feedforward, dropout, positions, recompute_blocks: as for
         `language_model`.
+      per_token: a score for each token, without the mean; what is weighed are then losses by token
+        (`token_loss`).
+      features: what it reads of the inner model: "inner_loss", "reference_loss", "age"; see
+        `dr_keras.models.inner_state`.
 
     Returns:
-      A Keras model from {"tokens": int32 [B, S']}, S' <= S, to scores [B], float32 (float64 under
-      that policy). Padding after the last token changes nothing but the cost. A row that is nothing
-      but padding scores the last layer's bias.
+      A Keras model from {"tokens": int32 [B, S']}, S' <= S, and an input for each of `features`, to
+      scores [B], or [B, S'] by token, float32 (float64 under that policy). Padding after the last
+      token changes nothing but the cost. A row that is nothing but padding scores the last layer's
+      bias; a token of padding scores 0.
 
     Raises:
+      ConfigurationError: there is no such feature.
       ValueError: `heads` does not divide `width`, or leaves an odd part where positions are
         rotary.
     """
@@ -128,10 +139,13 @@ def text_rater(
         recompute_blocks=recompute_blocks,
         padding_mask=mask,
     )
+    state = state_inputs("text_rater", features, per_token)
+    inputs = {"tokens": tokens, **state}
+    if per_token:
+        scores = score_of(hidden, state)
+        scores = scores * keras.ops.cast(mask, scores.dtype)
+        return keras.Model(inputs, scores, name="text_rater")
     real = keras.ops.expand_dims(keras.ops.cast(mask, hidden.dtype), -1)
     total = keras.ops.maximum(keras.ops.sum(real, axis=1), keras.ops.ones_like(real[:, 0]))
     pooled = keras.ops.sum(hidden * real, axis=1) / total
-    score = keras.layers.Dense(
-        1, kernel_initializer="zeros", name="score", dtype=layers.output_dtype()
-    )(pooled)
-    return keras.Model({"tokens": tokens}, keras.ops.squeeze(score, axis=-1), name="text_rater")
+    return keras.Model(inputs, score_of(pooled, state), name="text_rater")

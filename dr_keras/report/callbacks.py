@@ -15,7 +15,7 @@ from dr_keras.data.examples import evenly_spread
 from dr_keras.data.images.parts import at_levels
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.callbacks import TrainerCallback
-from dr_keras.meta.scoring import Scorer
+from dr_keras.meta.scoring import scorer_of
 from dr_keras.report import images, plots
 from dr_keras.report.images import LEVELS
 from dr_keras.runs.experiment import Experiment
@@ -65,9 +65,11 @@ class ScoreAgainstCorruption(TrainerCallback):
 
     def on_train_begin(self, logs=None):
         self._writer = tf.summary.create_file_writer(str(self._folder / "summaries" / "images"))
-        self._scorer = Scorer(self.trainer.rater)
+        self._scorer = scorer_of(self.trainer.problem, self._probe)
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._scorer is None:  # nobody but members knows what the rater reads
+            return
         step = int(self.trainer.meta_step.numpy())
         scores = self._scorer(self._probe)
         line = regression(self._probe.labels["level"], scores)
@@ -125,8 +127,8 @@ class DamageFound(TrainerCallback):
         self._scorer = None
 
     def on_train_begin(self, logs=None):
-        self._scorer = Scorer(self.trainer.rater)
+        self._scorer = scorer_of(self.trainer.problem, self._sample)
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
+        if logs is not None and self._scorer is not None:
             logs["damage_auc"] = area_under_curve(self._scorer(self._sample), self._clean)

@@ -8,7 +8,6 @@ import numpy as np
 
 from dr_keras.data.images.parts import at_levels
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.scoring import Scorer
 from dr_keras.report import plots
 from dr_keras.runs.experiment import Experiment
 from dr_keras.studies.results import Line, Picture
@@ -145,7 +144,7 @@ def image_pictures(
     """
     check_images(setup)
     probe = at_levels(setup.parts.test, levels, size, seed)
-    probe_scores = Scorer(setup.rater)(probe)
+    probe_scores = setup.scorer()(probe)
     line = regression(probe.labels["level"], probe_scores)
     known = {key: None if np.isnan(value) else value for key, value in line.items()}
     reason = "all scores or all levels are alike" if None in known.values() else None

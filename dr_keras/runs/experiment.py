@@ -13,8 +13,10 @@ import keras
 from dr_keras.data.examples import Parts
 from dr_keras.errors import CheckpointError
 from dr_keras.meta.checkpoints import load_rater_weights, rater_steps
+from dr_keras.meta.scoring import Scorer
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import next_token_loss
+from dr_keras.models.rater_scores import ReferenceLoss
 from dr_keras.serving.export import export_examples
 import gin
 
@@ -30,6 +32,7 @@ class Experiment:
       per_example_loss: (outputs, batch) -> [B].
       exporter: writes the rater as an artefact; see `dr_keras.serving.export`.
       seed: of the run.
+      reference: the frozen model of a rater that reads "reference_loss"; None without.
     """
 
     parts: Parts
@@ -38,6 +41,16 @@ class Experiment:
     per_example_loss: Callable
     exporter: Callable
     seed: int
+    reference: keras.Model | None = None
+
+    @property
+    def reference_loss(self) -> ReferenceLoss | None:
+        """What the frozen model loses on examples."""
+        return ReferenceLoss(self.reference, self.per_example_loss) if self.reference else None
+
+    def scorer(self) -> Scorer:
+        """Scores sets with the rater, whatever it reads."""
+        return Scorer(self.rater, reference=self.reference_loss)
 
 
 @gin.configurable
@@ -49,6 +62,7 @@ def experiment(
     exporter: Callable = export_examples,
     initial_rater: str | None = None,
     seed: int = 0,
+    reference_model: Callable[[], keras.Model] | None = None,
 ) -> Experiment:
     """Builds an experiment.
 
@@ -62,6 +76,8 @@ def experiment(
       initial_rater: base_dir of an earlier run whose newest rater is the starting point, or
         `<base_dir>@<step>`; None starts from random weights.
       seed: decides the rater's initial weights; the trainer has a seed of its own.
+      reference_model: builds the frozen model of a rater that reads "reference_loss", such as
+        @reference_model.
 
     Raises:
       CheckpointError: `initial_rater` has no rater, or one of another architecture.
@@ -75,6 +91,7 @@ def experiment(
         per_example_loss,
         exporter,
         seed,
+        reference_model() if reference_model else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Exports the rater of a run: the chosen checkpoint, its reference distribution, its metadata."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -7,11 +8,17 @@ import numpy as np
 from dr_keras.config import configuration
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.data.splits import unit_hash
+from dr_keras.errors import ConfigurationError
 from dr_keras.meta.checkpoints import load_rater_weights
-from dr_keras.meta.scoring import Scorer
+from dr_keras.meta.scoring import reference_losses
+from dr_keras.models.rater_scores import reads_by_token, state_read
 from dr_keras.runs.experiment import Experiment, experiment
 from dr_keras.runs.meta_training import choose_step, evaluated_steps
+from dr_keras.training.metrics import spearman
 import gin
+
+# Where an artefact has the losses from that its rater reads.
+REFERENCE_LOSS = ("carried", "input")
 
 
 @gin.configurable(denylist=["base_dir", "checkpoint", "setup", "directory"])
@@ -21,6 +28,7 @@ def export_run(
     setup: Experiment | None = None,
     directory=None,
     reference_size: int = 20_000,
+    reference_loss: str = "carried",
 ) -> str:
     """Writes <base_dir>/export/<version>/ and returns its path.
 
@@ -31,29 +39,48 @@ def export_run(
         its exporter says what kind of artefact it becomes.
       directory: where to export; <base_dir>/export when None.
       reference_size: about so many examples of the train part make the reference distribution.
+      reference_loss: of a rater that reads it: "carried", the artefact has the run's reference
+        model in it; or "input", it takes the losses as one more feature.
 
     Raises:
       CheckpointError: no such checkpoint, or a damaged one.
-      ConfigurationError: the exporter does not fit the rater.
+      ConfigurationError: the exporter does not fit the rater, or the rater reads what only
+        meta-training knows.
     """
+    if reference_loss not in REFERENCE_LOSS:
+        raise ConfigurationError(
+            f"export_run.reference_loss is {reference_loss!r}: it must be one of"
+            f" {', '.join(REFERENCE_LOSS)}."
+        )
     step, reason = choose_step(base_dir, checkpoint)
     setup = setup or experiment()
     load_rater_weights(setup.rater, base_dir, step)
     sample = reference_sample(setup.parts.train, reference_size)
-    return setup.exporter(
-        setup.rater,
-        sample,
-        Scorer(setup.rater)(sample),
-        str(directory or pathlib.Path(base_dir) / "export"),
-        {
-            "meta_step": step,
-            "chosen": reason,
-            "meta_evaluations": evaluated_steps(base_dir),
-            "gin_config": configuration.parsed_config(),
-            "operative_config": recorded_operative_config(base_dir, step),
-            "data_fingerprint": setup.parts.fingerprint,
-        },
-    )
+    further: dict = {}
+    known = {
+        "meta_step": step,
+        "chosen": reason,
+        "meta_evaluations": evaluated_steps(base_dir),
+        "gin_config": configuration.parsed_config(),
+        "operative_config": recorded_operative_config(base_dir, step),
+        "data_fingerprint": setup.parts.fingerprint,
+    }
+    scores = setup.scorer()(sample)
+    if setup.reference_loss and state_read(setup.rater, sample.features):
+        losses = reference_losses(setup.reference_loss, sample)
+        correlation = spearman(losses, scores)
+        known["reference_loss"] = {
+            "mean": float(losses.mean()),
+            "rank_correlation": None if np.isnan(correlation) else round(correlation, 4),
+        }
+        if reference_loss == "carried":
+            further = {"reference_loss": setup.reference_loss}
+        else:
+            column = reference_losses(setup.reference_loss, sample, reads_by_token(setup.rater))
+            features = {**sample.features, "reference_loss": column}
+            sample = dataclasses.replace(sample, features=features)
+    directory = str(directory or pathlib.Path(base_dir) / "export")
+    return setup.exporter(setup.rater, sample, scores, directory, known, **further)
 
 
 def recorded_operative_config(base_dir, step: int) -> str:

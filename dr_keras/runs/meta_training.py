@@ -101,7 +101,13 @@ def _meta_train(
     setup = setup or experiment()
     if strategy.is_chief:
         check_same_data(base_dir, setup.parts.fingerprint)
-    trainer = MetaTrainer(setup.rater, setup.inner_model, setup.per_example_loss, strategy=strategy)
+    trainer = MetaTrainer(
+        setup.rater,
+        setup.inner_model,
+        setup.per_example_loss,
+        reference=setup.reference,
+        strategy=strategy,
+    )
     checkpoints = Checkpoints(base_dir)
     checkpoints.set_trainer(trainer)
     if strategy.is_chief:
@@ -143,6 +149,7 @@ def _meta_evaluation(setup: Experiment) -> MetaEvaluation:
         setup.parts.validation,
         setup.inner_model,
         setup.per_example_loss,
+        reference=setup.reference,
     )
 
 

@@ -6,11 +6,14 @@ it is loaded. Its signatures:
     keep_probability   <feature> ..., discard_fraction float64 [], batch_size int32 []
                                                              -> score, percentile, keep_probability
 
-Scores, percentiles and probabilities are float32 [B], B >= 0. Features have the names, types and
-shapes that the rater was meta-trained with; of a tf.train.Example, whole numbers are an int64_list
-and others a float_list.
+Scores, percentiles and probabilities are float32 [B], B >= 0. A rater of tokens gives the mean of
+their scores. Where it reads "reference_loss", the artefact carries the reference model, whose
+features are inputs as well, and has the signature `reference_loss`; or it takes the loss as one
+more feature. Features have the names, types and shapes that the rater was meta-trained with; of a
+tf.train.Example, whole numbers are an int64_list and others a float_list.
 """
 
+from collections.abc import Callable
 import functools
 
 import keras
@@ -20,6 +23,7 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.models.model_inputs import model_inputs
+from dr_keras.models.rater_scores import ReferenceLoss, check_can_score, example_scores, state_read
 from dr_keras.serving import schema
 from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of
 from dr_keras.serving.signatures import RaterKind, References, Signature, outputs
@@ -28,6 +32,8 @@ TYPE = schema.one_of(
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",
     "bfloat16", "float32", "float64",
 )  # fmt: skip
+# What a rater reads of an inner model, where the artefact has the model that it takes.
+STATE = schema.optional(schema.list_of(schema.one_of("reference_loss")))
 FEATURE = schema.record({"dtype": TYPE, "shape": schema.list_of(schema.or_null(schema.whole()))})
 
 
@@ -37,19 +43,26 @@ class ExampleKind(RaterKind):
     Args:
       rater: Keras model from features to scores [B] or [B, 1].
       examples: a set it was meta-trained with, for the types and shapes of its features.
+      reference: of a rater that reads "reference_loss", which the examples do not have.
 
     Raises:
-      ConfigurationError: the rater reads a feature that the examples do not have.
+      ConfigurationError: the rater reads a feature that the examples do not have, or what only
+        meta-training knows.
     """
 
     kind = "examples"
 
-    def __init__(self, rater: keras.Model, examples: ExampleSet):
-        super().__init__(rater)
-        self.inputs = rater_inputs(rater, examples)
+    def __init__(
+        self, rater: keras.Model, examples: ExampleSet, reference: ReferenceLoss | None = None
+    ):
+        check_can_score(rater, examples.features, reference is not None)
+        self._state = state_read(rater, examples.features)
+        super().__init__(rater, reference if self._state else None)
+        self.inputs = rater_inputs(rater, examples, self.reference)
 
     def facts(self) -> dict:
-        return {
+        read = {"features": list(self._state)} if self._state else {}
+        return read | {
             "inputs": {
                 name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()[1:]}
                 for name, spec in self.inputs.items()
@@ -71,14 +84,21 @@ class ExampleKind(RaterKind):
         parsed = tf.io.parse_example(examples, forms)
         return [self._read(name, parsed[name]) for name in self.inputs]
 
-    def _score(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
-        def score():
-            scores = self.rater(model_inputs(self.rater, features), training=False)
-            return tf.reshape(tf.cast(scores, tf.float32), [-1])
+    def reference_losses(self, *values: tf.Tensor) -> tf.Tensor:
+        assert self.reference is not None
+        return _unless_empty(self.reference, self._prepared(dict(zip(self.inputs, values))))
 
-        # Some kernels, fused convolutions among them, fail on a batch of no examples.
-        count = tf.shape(next(iter(features.values())))[0]
-        return tf.cond(count > 0, score, lambda: tf.zeros([0], tf.float32))
+    def _score(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        def score(features):
+            read = self.reference.joined(self.rater, features) if self.reference else features
+            scores = self.rater(model_inputs(self.rater, read), training=False)
+            return example_scores(scores, features)
+
+        return _unless_empty(score, self._prepared(features))
+
+    def _prepared(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Features as the rater reads them, of what the signatures are given."""
+        return features
 
     def _stored_as(self, name: str) -> tf.io.FixedLenFeature:
         """How a tf.train.Example has a feature."""
@@ -91,8 +111,22 @@ class ExampleKind(RaterKind):
         return tf.cast(stored, self.inputs[name].dtype)
 
 
-def rater_inputs(rater: keras.Model, examples: ExampleSet) -> dict[str, tf.TensorSpec]:
+def _unless_empty(function: Callable, features: dict[str, tf.Tensor]) -> tf.Tensor:
+    """float32 [B] of features [B, ...]; fused convolutions and others fail where B is 0."""
+    count = tf.shape(next(iter(features.values())))[0]
+    return tf.cond(
+        count > 0,
+        lambda: tf.cast(function(features), tf.float32),
+        lambda: tf.zeros([0], tf.float32),
+    )
+
+
+def rater_inputs(
+    rater: keras.Model, examples: ExampleSet, reference: ReferenceLoss | None = None
+) -> dict[str, tf.TensorSpec]:
     """The features that a rater reads, batches of any size; all of them where it does not say.
+
+    Those that its reference model and loss read come after them.
 
     Raises:
       ConfigurationError: it reads one that the examples do not have.
@@ -101,6 +135,9 @@ def rater_inputs(rater: keras.Model, examples: ExampleSet) -> dict[str, tf.Tenso
     if isinstance(rater, keras.Sequential) and names and names[0] not in examples.features:
         names = []
     names = names or list(examples.features)
+    if reference:
+        also = [name for name in reference.reads(examples.features) if name not in names]
+        names = [name for name in names if name != "reference_loss"] + also
     missing = [name for name in names if name not in examples.features]
     if missing:
         raise ConfigurationError(
@@ -124,7 +161,7 @@ class LoadedExampleRater(LoadedRater):
       inputs: name -> {"dtype", "shape"} of the features it reads, shapes without the batch.
     """
 
-    facts = {"inputs": schema.mapping(FEATURE, keys=schema.NAME, least=1)}
+    facts = {"inputs": schema.mapping(FEATURE, keys=schema.NAME, least=1), "features": STATE}
 
     def __init__(self, path: str, saved_model, metadata: dict):
         super().__init__(path, saved_model, metadata)

@@ -31,6 +31,7 @@ Each kind of data has an exporter here. That of a run is bound by gin as EXPORTE
     scores: float32 [N], the rater's scores of it.
     directory: root of the versions.
     metadata: JSON-able, joins `rater.json`.
+    reference_loss: a ReferenceLoss, by keyword, where the rater reads "reference_loss".
 
 To export another kind of data, write one with a `RaterKind` of its own (`serving.signatures`).
 """
@@ -48,6 +49,7 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import ArtefactError, ConfigurationError
+from dr_keras.models.rater_scores import ReferenceLoss, state_read
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving import folder, operations, windows
 from dr_keras.serving.examples import ExampleKind
@@ -64,6 +66,9 @@ WARMUP = os.path.join(folder.ASSETS, "tf_serving_warmup_requests")
 # Seconds that another export may take to rename its version.
 _WAIT = 60.0
 
+# What a run hands its exporter.
+_NOT_BOUND = ["rater", "examples", "scores", "directory", "metadata", "reference_loss"]
+
 _logger = logging.getLogger(__name__)
 
 
@@ -79,12 +84,13 @@ def export_rater(
     document_reference: ReferenceDistribution | None = None,
     chunk: int = 256,
     example_feature: str = "text",
+    reference_loss: ReferenceLoss | None = None,
 ) -> str:
     """Writes `<directory>/<version>/`, with the signatures that `serving.text` lists.
 
     Args:
-      rater: {"tokens": int32 [B, S]} -> scores [B]. One that takes any number of tokens up to S
-        (`text_rater` does) spares the cost of padding.
+      rater: {"tokens": int32 [B, S]} -> scores [B] or, by token, [B, S]. One that takes any number
+        of tokens up to S (`text_rater` does) spares the cost of padding.
       tokenizer: the one it was meta-trained with.
       sequence_length: S, the most tokens in a window.
       directory: root of the versions, made where it is missing.
@@ -96,15 +102,18 @@ def export_rater(
       chunk: windows scored at once inside a graph; bounds its memory.
       example_feature: the feature of a tf.train.Example that holds the text, for
         `serve_tf_examples`.
+      reference_loss: of a rater that reads "reference_loss": the frozen language model, which goes
+        into the artefact, and its loss. Its logits, [chunk, S, vocabulary], are held at once.
 
     Returns:
       The path of the version.
 
     Raises:
-      ConfigurationError: rater, tokenizer and sequence length do not fit together.
+      ConfigurationError: rater, tokenizer and sequence length do not fit together, or the rater
+        reads what only meta-training knows.
       ArtefactError: the version exists already.
     """
-    kind = TextKind(rater, tokenizer, sequence_length, example_feature, chunk)
+    kind = TextKind(rater, tokenizer, sequence_length, example_feature, chunk, reference_loss)
     return write_artefact(kind, directory, reference, document_reference, metadata, version)
 
 
@@ -116,8 +125,15 @@ def export_text(
     directory: str,
     metadata: dict,
     tokenizer: Tokenizer = gin.REQUIRED,
+    reference_loss: ReferenceLoss | None = None,
 ) -> str:
-    """Exports a rater of token windows; `tokenizer` is the one that made the tokens."""
+    """Exports a rater of token windows; `tokenizer` is the one that made the tokens.
+
+    A rater that reads "reference_loss" where the examples have such a column is exported as one of
+    `tokens` and `reference_loss`, without text.
+    """
+    if "reference_loss" in examples.features and "reference_loss" in state_read(rater):
+        return export_examples(rater, examples, scores, directory, metadata)
     return export_rater(
         rater,
         tokenizer,
@@ -126,6 +142,7 @@ def export_text(
         ReferenceDistribution.from_scores(scores),
         metadata,
         document_reference=ReferenceDistribution.from_scores(document_scores(examples, scores)),
+        reference_loss=reference_loss,
     )
 
 
@@ -137,22 +154,34 @@ def document_scores(examples: ExampleSet, scores: np.ndarray) -> np.ndarray:
     return means
 
 
-@gin.configurable(denylist=["rater", "examples", "scores", "directory", "metadata"])
+@gin.configurable(denylist=_NOT_BOUND)
 def export_examples(
-    rater: keras.Model, examples: ExampleSet, scores: np.ndarray, directory: str, metadata: dict
+    rater: keras.Model,
+    examples: ExampleSet,
+    scores: np.ndarray,
+    directory: str,
+    metadata: dict,
+    reference_loss: ReferenceLoss | None = None,
 ) -> str:
     """Exports a rater of named features: tables, or whatever has no kind of its own."""
+    kind = ExampleKind(rater, examples, reference_loss)
     reference = ReferenceDistribution.from_scores(scores)
-    return write_artefact(ExampleKind(rater, examples), directory, reference, metadata=metadata)
+    return write_artefact(kind, directory, reference, metadata=metadata)
 
 
-@gin.configurable(denylist=["rater", "examples", "scores", "directory", "metadata"])
+@gin.configurable(denylist=_NOT_BOUND)
 def export_images(
-    rater: keras.Model, examples: ExampleSet, scores: np.ndarray, directory: str, metadata: dict
+    rater: keras.Model,
+    examples: ExampleSet,
+    scores: np.ndarray,
+    directory: str,
+    metadata: dict,
+    reference_loss: ReferenceLoss | None = None,
 ) -> str:
     """Exports a rater of images, for uint8 and for floats."""
+    kind = ImageKind(rater, examples, reference_loss)
     reference = ReferenceDistribution.from_scores(scores)
-    return write_artefact(ImageKind(rater, examples), directory, reference, metadata=metadata)
+    return write_artefact(kind, directory, reference, metadata=metadata)
 
 
 # ------------------------------------------------------------------------------ of every kind

@@ -78,7 +78,8 @@ def describe(
     the latter None where there is no difference), `versions`, and `training`: what the exporter
     knows, such as meta-step, gin config and data fingerprint. A kind adds its own; text has
     `tokenizer` (its config), `sequence_length`, `variable_length` (whether windows may be shorter
-    than that) and `example_feature`.
+    than that) and `example_feature`; `per_token` is true where it scores tokens, and left out
+    elsewhere, as `features` is where a rater reads nothing of an inner model.
 
     Args:
       rater_kind: see `signatures.RaterKind`.
@@ -122,7 +123,7 @@ def _fingerprint(rater_kind, facts: dict) -> str:
     facts = {key: value for key, value in facts.items() if key not in _NOT_IDENTITY}
     described = json.dumps([rater_kind.kind, facts], sort_keys=True)
     digest.update(f"{described}\n".encode())
-    for weight in rater_kind.rater.get_weights():
+    for weight in (weight for model in rater_kind.models for weight in model.get_weights()):
         digest.update(f"{weight.dtype} {weight.shape}\n".encode())
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()

@@ -25,6 +25,7 @@ from tensorflow.python.framework.convert_to_constants import (
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.models.model_inputs import model_inputs
+from dr_keras.models.rater_scores import check_can_score, example_scores
 
 # Calls and control flow count as stateful by name once they read a variable, whatever is left of
 # that after freezing.
@@ -116,7 +117,17 @@ def freeze(
 def _call(rater: Callable, features):
     features = matched(rater, features)
     check_features(rater, features)
-    return rater(features, training=False) if isinstance(rater, keras.Model) else rater(features)
+    if not isinstance(rater, keras.Model):
+        return rater(features)
+    given = rater(features, training=False)
+    return _of_examples(given, features) if isinstance(features, dict) else given
+
+
+def _of_examples(given, features: dict):
+    """Scores of tokens as scores of their windows; what is none of these stays what it is."""
+    both = [given, features.get("tokens")]
+    by_token = all(isinstance(values, tf.Tensor) and values.shape.rank == 2 for values in both)
+    return example_scores(given, features) if by_token else given
 
 
 def _one_each(name: str, values) -> tf.Tensor:
@@ -183,12 +194,14 @@ def matched(rater: Callable, features):
     """The part of `features` that a Keras model's inputs are named after; for others, all of it.
 
     Raises:
-      ConfigurationError: there are more or fewer parts than inputs.
+      ConfigurationError: there are more or fewer parts than inputs, or a part is missing that only
+        the training of a model can add.
     """
     # a subclassed model knows itself what it reads
     if not isinstance(rater, keras.Model) or not getattr(rater, "inputs", None):
         return features
     if isinstance(features, dict):
+        check_can_score(rater, features, with_reference=False)
         features = model_inputs(rater, features)
     elif isinstance(rater.input, dict) and len(rater.input) == 1 and tf.is_tensor(features):
         features = dict.fromkeys(rater.input, features)

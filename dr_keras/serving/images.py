@@ -7,7 +7,8 @@ and how it is loaded. Its signatures:
     keep_probability    image uint8, discard_fraction float64 [], batch_size int32 []
                                                               -> score, percentile, keep_probability
 
-A rater that reads the label takes `label` int32 [B] after the image everywhere. Floats are brought
+A rater that reads the label, or whose reference model's loss does, takes `label` int32 [B] after
+the image everywhere. Floats are brought
 to the type that the rater was meta-trained with: of a rater of uint8, to the nearest of its 256
 values, beyond 0 and 1 to these. The `image` of a tf.train.Example is a PNG, JPEG, GIF or BMP file
 in a bytes_list.
@@ -19,8 +20,9 @@ import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.models.rater_scores import ReferenceLoss
 from dr_keras.serving import schema
-from dr_keras.serving.examples import FEATURE, TYPE, ExampleKind, LoadedExampleRater
+from dr_keras.serving.examples import FEATURE, STATE, TYPE, ExampleKind, LoadedExampleRater
 from dr_keras.serving.loading import LoadedRater
 from dr_keras.serving.signatures import References, Signature
 
@@ -32,8 +34,10 @@ class ImageKind(ExampleKind):
 
     kind = "images"
 
-    def __init__(self, rater: keras.Model, examples: ExampleSet):
-        super().__init__(rater, examples)
+    def __init__(
+        self, rater: keras.Model, examples: ExampleSet, reference: ReferenceLoss | None = None
+    ):
+        super().__init__(rater, examples, reference)
         found = self.inputs.get(IMAGE)
         if found is None or found.shape.rank != 4:
             raise ConfigurationError(
@@ -50,14 +54,14 @@ class ImageKind(ExampleKind):
     def image_spec(self, dtype) -> tf.TensorSpec:
         return tf.TensorSpec(self.inputs[IMAGE].shape, dtype, IMAGE)
 
-    def _score(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _prepared(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         # Not tf.image.convert_image_dtype: it cuts floats off instead of rounding them.
         image = features[IMAGE]
         if image.dtype == tf.uint8 and self._stored != tf.uint8:
             image = tf.cast(image, self._stored) / 255
         elif image.dtype != tf.uint8 and self._stored == tf.uint8:
             image = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 1.0) * 255), tf.uint8)
-        return super()._score({**features, IMAGE: image})
+        return {**features, IMAGE: image}
 
     def _stored_as(self, name: str) -> tf.io.FixedLenFeature:
         is_image = name == IMAGE
@@ -88,7 +92,11 @@ class LoadedImageRater(LoadedExampleRater):
     """A `LoadedExampleRater` of images: uint8 in 0 to 255, or floats in 0 to 1."""
 
     needed = (*LoadedRater.needed, "serve_float_images")
-    facts = {"inputs": schema.record({IMAGE: FEATURE}, others=FEATURE), "image_dtype": TYPE}
+    facts = {
+        "inputs": schema.record({IMAGE: FEATURE}, others=FEATURE),
+        "image_dtype": TYPE,
+        "features": STATE,
+    }
 
     def _check_values(self, name: str, dtype: tf.DType, values: np.ndarray | None) -> None:
         if name != IMAGE:

@@ -18,7 +18,7 @@ from dr_keras.serving import folder, operations, schema
 _EXAMPLES_AT_ONCE = 64
 # By the `kind` in rater.json: module and class that a rater of the kind is loaded as.
 LOADED_KINDS = {
-    "text": ("dr_keras.serving.text", "LoadedTextRater"),
+    "text": ("dr_keras.serving.loaded_text", "LoadedTextRater"),
     "examples": ("dr_keras.serving.examples", "LoadedExampleRater"),
     "images": ("dr_keras.serving.images", "LoadedImageRater"),
 }

@@ -130,6 +130,15 @@ def or_null(form: Form) -> Form:
     )
 
 
+def optional(form: Form) -> Form:
+    """Of a key that may be left out."""
+    return Form(
+        f"{form.expected}, or left out",
+        lambda value: value is _MISSING or form.accepts(value),
+        lambda value: () if value is _MISSING else form.parts(value),
+    )
+
+
 def list_of(item: Form, least: int = 0) -> Form:
     some = f"of {least} or more, each " if least else "of which each is "
     return Form(

@@ -16,8 +16,10 @@ own module does the same, imported by a line of their gin file. Registered with 
     keep_probability   <inputs of serving_default>, discard_fraction float64 [], batch_size int32 []
                                                              -> score, percentile, keep_probability
 
-and each kind says itself what `serving_default` is. All outputs are dicts; what scores returns
-`score` and `percentile`, float32 [B], B >= 0.
+    reference_loss    <inputs of serving_default>            -> score, percentile, reference_loss
+
+the last where the rater carries a reference model; and each kind says itself what `serving_default`
+is. All outputs are dicts; what scores returns `score` and `percentile`, float32 [B], B >= 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.models.rater_scores import ReferenceLoss
 from dr_keras.rating.reference import ReferenceDistribution
 
 # Names that `served` and the artefact give.
@@ -77,6 +80,8 @@ class RaterKind:
     Attributes:
       kind: its name in `rater.json` and in `loading.LOADED_KINDS`.
       rater: the Keras model.
+      reference: the frozen model, with its loss, of a rater that reads "reference_loss"; None of
+        any other. It becomes part of the artefact.
       requires: modules that must be imported before the SavedModel loads.
       trackables: objects whose resources must be saved with the graph.
       assets: files to copy, by their path below `assets.extra/`.
@@ -89,8 +94,8 @@ class RaterKind:
         super().__init_subclass__(**options)
         cls._makers = {}
 
-    def __init__(self, rater: keras.Model):
-        self.rater = rater
+    def __init__(self, rater: keras.Model, reference: ReferenceLoss | None = None):
+        self.rater, self.reference = rater, reference
         self.requires: list[str] = []
         self.trackables: list = []
         self.assets: dict[str, str] = {}
@@ -99,7 +104,8 @@ class RaterKind:
     def signature(cls, name: str) -> Callable:
         """Decorator: `make(rater, served, references)` gives the Signature `name` of this kind.
 
-        `rater` is the RaterKind to be exported, `served` its `serving_default`.
+        `rater` is the RaterKind to be exported, `served` its `serving_default`. Where `make` gives
+        None, this rater has no such signature.
 
         Raises:
           ConfigurationError: the kind has a signature of this name.
@@ -122,7 +128,12 @@ class RaterKind:
         for base in reversed(type(self).__mro__):
             makers |= vars(base).get("_makers", {})
         made = {name: make(self, served, references) for name, make in makers.items()}
-        return {"serving_default": served, **made}
+        return {"serving_default": served, **{name: one for name, one in made.items() if one}}
+
+    @property
+    def models(self) -> list[keras.Model]:
+        """All whose weights decide the scores."""
+        return [self.rater, *([self.reference.model] if self.reference else [])]
 
     def facts(self) -> dict:
         """What `rater.json` says of this kind beside what it says of all; JSON-able.
@@ -133,6 +144,10 @@ class RaterKind:
 
     def served(self, references: References) -> Signature:
         """`serving_default`: what the rater scores."""
+        raise NotImplementedError
+
+    def reference_losses(self, *values: tf.Tensor) -> tf.Tensor:
+        """The reference model's losses, float32 [B], of the inputs of `serving_default`."""
         raise NotImplementedError
 
     def parse(self, examples: tf.Tensor) -> Sequence[tf.Tensor]:
@@ -167,6 +182,19 @@ def _keep_probability(rater: RaterKind, served: Signature, references: Reference
     }
     warmup |= {**(served.warmup or {})}
     return Signature(keep_probability, [*served.inputs, fraction, size], warmup)
+
+
+@RaterKind.signature("reference_loss")
+def _reference_loss(
+    rater: RaterKind, served: Signature, references: References
+) -> Signature | None:
+    if rater.reference is None:
+        return None
+
+    def reference_loss(*values):
+        return {**served.function(*values), "reference_loss": rater.reference_losses(*values)}
+
+    return Signature(reference_loss, served.inputs)
 
 
 def outputs(

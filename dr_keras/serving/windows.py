@@ -82,23 +82,28 @@ def _flat_tokens(tokenizer: Tokenizer, text: tf.Tensor) -> tuple[tf.Tensor, tf.T
 
 
 def score_in_chunks(
-    score: Callable, tokens: tf.Tensor, chunk: int, cut_padding: bool = False
+    score: Callable,
+    tokens: tf.Tensor,
+    chunk: int,
+    cut_padding: bool = False,
+    shape: tuple[int, ...] = (),
 ) -> tf.Tensor:
     """Scores of any number of windows, at most `chunk` at a time, which bounds the memory.
 
     Args:
-      score: int32 [n, S] -> float32 [n].
+      score: int32 [n, S] -> float32 [n, *shape].
       tokens: int32 [N, S], N >= 0, padded at the end.
       chunk: rows in one call.
       cut_padding: whether `score` takes narrower windows too: it then gets the width that the
         longest window of the chunk needs.
+      shape: of what is scored in a window: () for the window, (S,) for its tokens.
 
     Returns:
-      float32 [N].
+      float32 [N, *shape].
     """
     total = tf.shape(tokens)[0]
     steps = -(-total // chunk)
-    scores = tf.TensorArray(tf.float32, size=steps, infer_shape=False, element_shape=[None])
+    scores = tf.TensorArray(tf.float32, size=steps, infer_shape=False, element_shape=[None, *shape])
 
     def body(step, scores):
         rows = tokens[step * chunk : (step + 1) * chunk]
@@ -111,7 +116,7 @@ def score_in_chunks(
         lambda step, _: step < steps, body, (tf.constant(0), scores), parallel_iterations=1
     )
     # a TensorArray of no elements cannot be joined
-    return tf.cond(total > 0, scores.concat, lambda: tf.zeros([0], tf.float32))
+    return tf.cond(total > 0, scores.concat, lambda: tf.zeros([0, *shape], tf.float32))
 
 
 def is_empty(tokens: tf.Tensor) -> tf.Tensor:

@@ -26,7 +26,6 @@ from dr_keras.config import configuration
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.checkpoints import load_rater_weights
-from dr_keras.meta.scoring import Scorer
 from dr_keras.rating.fractions import exact_fraction
 from dr_keras.runs.experiment import Experiment, experiment
 from dr_keras.runs.meta_training import MAY_DIFFER, choose_step
@@ -210,7 +209,7 @@ def _score(base_dir: pathlib.Path, setup: Experiment) -> dict:
     step, _ = choose_step(base_dir)
     load_rater_weights(setup.rater, base_dir, step)
     train = setup.parts.train
-    rater.write_scores(base_dir, train, Scorer(setup.rater)(train))
+    rater.write_scores(base_dir, train, setup.scorer()(train))
     return {"examples": len(train)}
 
 

@@ -46,6 +46,17 @@ def test_a_rater_begins_with_equal_scores_and_may_read_the_label():
     assert scores.shape == (4,) and (scores[:3] == other[:3]).all() and scores[3] != other[3]
 
 
+def test_a_rater_may_read_losses_of_the_inner_model():
+    rater = image_rater(SHAPE, features=("inner_loss", "reference_loss"))
+    assert set(rater.input) == {"image", "inner_loss", "reference_loss"}
+    losses = {"inner_loss": np.arange(4.0), "reference_loss": np.ones(4)}
+    assert not np.array(rater({"image": pixels(), **losses})).any()
+    score = rater.get_layer("score")
+    score.kernel.assign(np.random.default_rng(0).normal(size=score.kernel.shape))
+    scores = np.array(rater({"image": pixels()[[0, 0, 0, 0]], **losses}))
+    assert len(set(scores.tolist())) == 4
+
+
 @pytest.mark.parametrize("build", [image_classifier, image_rater])
 def test_saved_and_loaded(build, tmp_path):
     model = build(SHAPE, 3)

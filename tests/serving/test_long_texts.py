@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from dr_keras.data.tokenizers import byte_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
-from dr_keras.serving import text as text_rater
-from dr_keras.serving import windows
+from dr_keras.serving import loaded_text, windows
 
 S = 7
 PROSE = "the cats sat at the bat.  a cat and a rat,\nat a mat! \u00e9, the rats\tthe bats. "
@@ -104,7 +103,7 @@ def test_a_text_that_cannot_be_taken_apart_is_cut_as_a_whole(tokenizers):
 def test_a_long_text_scores_as_a_short_one(loaded, monkeypatch):
     texts = [PROSE * 40, "", "a", PROSE * 13]
     whole = loaded.score_texts(texts, windows_per_batch=8)
-    monkeypatch.setattr(text_rater, "_BYTES_A_STEP", 100)
+    monkeypatch.setattr(loaded_text, "_BYTES_A_STEP", 100)
     monkeypatch.setattr(windows, "STEP_BYTES", 100)
     seen = []
     parts = loaded.score_texts(texts, windows_per_batch=8, progress=seen.append)
