@@ -1,8 +1,8 @@
 """Settings that differ by member: one number for all, one for each, or drawn.
 
-    MetaTrainer.learning_rates = 3e-3                 # all members
+    MetaTrainer.learning_rates = 3e-3                 # for all members
     MetaTrainer.learning_rates = [1e-3, 3e-3, 1e-2]   # one for each member
-    MetaTrainer.learning_rates = @log_uniform()       # drawn for each, and anew in each of its lives
+    MetaTrainer.learning_rates = @log_uniform()       # drawn for each, anew in each of its lives
     log_uniform.low = 1e-3
     log_uniform.high = 1e-2
 

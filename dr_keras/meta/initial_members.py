@@ -119,7 +119,8 @@ def load_weights(model: keras.Model, path: str) -> None:
             else " ".join(str(error).split())[:300]
         )
         raise ConfigurationError(
-            f"initial_members: {path} does not fit the inner model '{model.name}': {what}; {remedy}."
+            f"initial_members: {path} does not fit the inner model '{model.name}': {what};"
+            f" {remedy}."
         ) from error
     size = sum(variable.value.shape.num_elements() for variable in _saved(model))
     if found != size:  # of layers that the model does not have Keras says nothing

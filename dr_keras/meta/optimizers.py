@@ -102,13 +102,13 @@ def check_own_rates(optimizer: "InnerOptimizer") -> None:
         inspect.signature(optimizer.update).bind([], {}, [], 0, {})
     except TypeError as error:
         raise ConfigurationError(
-            f"learning_rates: the optimizer {type(optimizer).__name__} has one rate for all members:"
-            " let its update take a further argument hyper, whose 'learning_rate' it uses."
+            f"learning_rates: the optimizer {type(optimizer).__name__} has one rate for all"
+            " members: let its update take a further argument hyper, whose 'learning_rate' it uses."
         ) from error
     if hasattr(optimizer, "learning_rate") and not peak_rate(optimizer.learning_rate) > 0:
         raise ConfigurationError(
-            f"learning_rates take the place of a rate on its schedule, and that of"
-            f" {type(optimizer).__name__} is {peak_rate(optimizer.learning_rate)}: make it positive."
+            f"learning_rates take the place of the optimizer's rate on its schedule, and that of"
+            f" {type(optimizer).__name__} is {optimizer.learning_rate}: make it positive."
         )
 
 

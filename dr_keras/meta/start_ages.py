@@ -72,7 +72,7 @@ class Ageing:
         if self.population.start_age is None:
             return True
         placement, members = self.population.placement, self.population.members
-        done, failures = 0, collections.Counter()
+        done, failures, streams = 0, collections.Counter(), {}
         while True:
             lacking = self.population.lacking()
             left = sum(lacking.values())
@@ -83,7 +83,14 @@ class Ageing:
             if done and stop():
                 return False
             ages = {index: int(members[index].state.age.numpy()) for index in lacking}
-            self._update(self._inputs(train, ages))
+            rows = {}
+            for index, age in ages.items():
+                life = index, int(members[index].generation.numpy())
+                if life not in streams:
+                    own_seed = derive_seed(self.seed, "start_age", *life)
+                    streams[life] = BatchStream(train, self.batch_size, own_seed)
+                rows[index] = streams[life].indices(age)
+            self._update(self._inputs(train, rows))
             done += len(lacking)
             failed = [i for i in lacking if int(members[i].state.age.numpy()) == ages[i]]
             if not placement.agree(len(failed)):
@@ -98,13 +105,8 @@ class Ageing:
                         )
                     blown_up(index)
 
-    def _inputs(self, train: ExampleSet, ages: dict[int, int]):
-        """What `_update` is to be handed: each member's next batch; idle ones have any batch."""
-        rows = {}
-        for index, age in ages.items():
-            generation = int(self.population.members[index].generation.numpy())
-            seed = derive_seed(self.seed, "start_age", index, generation)
-            rows[index] = BatchStream(train, self.batch_size, seed).indices(age)
+    def _inputs(self, train: ExampleSet, rows: dict[int, np.ndarray]):
+        """What `_update` is to be handed: members' next batches; idle ones have any batch."""
         idle = np.zeros(self.batch_size, np.int64)
 
         def build(members, place, parts):
