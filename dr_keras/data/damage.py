@@ -29,6 +29,7 @@ def damaged_corpus(
     passage_bytes: int = 128,
     min_passage_bytes: int | None = None,
     typeset: float = 0.25,
+    max_strength: float = 1.0,
     seed: int = 0,
     fractions: Mapping[str, float] | None = None,
     name: str | None = None,
@@ -38,7 +39,7 @@ def damaged_corpus(
     Passages have the id "<document id>/<k>" and the key of their document, so they lie in its
     part. What happens to a passage is decided by hash of the seed, the document's content and k:
     it depends neither on the order of the corpus nor on the other documents. The strength is
-    uniform in (0, 1), the kind drawn evenly from those that can change the passage; only mojibake,
+    uniform in (0, max_strength], the kind drawn evenly from those that can change the passage; only mojibake,
     which few passages admit, is preferred (one time in two) where it is possible.
 
     Passages that repeat are merged with a count. One that occurs in several parts stays in the
@@ -53,6 +54,8 @@ def damaged_corpus(
       typeset: share of the documents, in all parts and damaged or not, whose quotes, dashes and
         ellipses become typographic ones, as publishing does. Text in ASCII alone has nothing that
         a wrong decoding could turn into mojibake.
+      max_strength: below 1 for damage as fine as scanners leave, which only models that have learned
+        to spell can see.
       seed: another seed damages other passages, in other ways.
       fractions: shares of the parts, the same as the split's; None for `split_fractions()`.
       name: None for the name of `corpus`.
@@ -60,9 +63,12 @@ def damaged_corpus(
     Raises:
       ConfigurationError: a setting is out of its range.
     """
-    for setting, share in (("fraction", fraction), ("typeset", typeset)):
+    shares = {"fraction": fraction, "typeset": typeset, "max_strength": max_strength}
+    for setting, share in shares.items():
         if not 0 <= share <= 1:
             raise ConfigurationError(f"damaged_corpus.{setting} must lie in [0, 1], not {share}")
+    if max_strength == 0:
+        raise ConfigurationError("damaged_corpus.max_strength must be above 0; fraction may be 0")
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ConfigurationError(
@@ -84,6 +90,7 @@ def damaged_corpus(
         passage_bytes=passage_bytes,
         min_passage_bytes=min_passage_bytes,
         typeset=typeset,
+        max_strength=max_strength,
         seed=seed,
         fractions=dict(split_fractions() if fractions is None else fractions),
     )
@@ -122,7 +129,11 @@ class DamagedCorpus(Corpus):
             name = (seed, passage.key, k)
             if part == "train" and unit_hash("damage", *name) < options["fraction"]:
                 outcome = damage_passage(
-                    passage.text, options["kinds"], name, options["passage_bytes"]
+                    passage.text,
+                    options["kinds"],
+                    name,
+                    options["passage_bytes"],
+                    options["max_strength"],
                 )
                 if outcome is None:
                     skipped["left clean: no kind of damage applies"] += 1
@@ -182,7 +193,7 @@ def _distinct(
 
 
 def damage_passage(
-    text: str, kinds: Sequence[str], name: tuple, max_bytes: int
+    text: str, kinds: Sequence[str], name: tuple, max_bytes: int, max_strength: float = 1.0
 ) -> tuple[str, str, float] | None:
     """Damages a passage in a way that depends on its name alone.
 
@@ -197,7 +208,7 @@ def damage_passage(
     if "mojibake" in order and not text.isascii():
         order.remove("mojibake")
         order.insert(0 if rng.random() < 0.5 else len(order), "mojibake")
-    strength = 1 - rng.random()  # in (0, 1]
+    strength = max_strength * (1 - rng.random())  # in (0, max_strength]
     for kind in order:
         start = text
         while start:

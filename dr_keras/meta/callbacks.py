@@ -16,7 +16,7 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet
 from dr_keras.meta.scoring import scorer_of
 from dr_keras.system import whole_files
-from dr_keras.system.progress import Progress
+from dr_keras.system.progress import Progress, duration
 import gin
 
 
@@ -27,6 +27,13 @@ class TrainerCallback(keras.callbacks.Callback):
 
     def set_trainer(self, trainer) -> None:
         self.trainer = trainer
+
+    def on_members_age(self, done: int, total: int) -> None:
+        """After each round of inner updates by which members reach their start ages.
+
+        Args:
+          done, total: updates of all members here, since meta-steps were last made.
+        """
 
 
 def _jsonable(value):
@@ -89,12 +96,26 @@ class ShowProgress(TrainerCallback):
     def __init__(self, label: str = "meta-training"):
         super().__init__()
         self._label, self._progress, self._note, self._validated = label, None, "", ""
+        self._ageing: tuple[float, int] | None = None
 
     def on_train_begin(self, logs=None):
         done = int(self.trainer.meta_step.numpy())
         self._progress = Progress(self._label, self.params["meta_steps"], "meta-steps", done)
         if done < self.params["meta_steps"]:
             self._progress.update(done, "compiling the meta-step")
+
+    def on_members_age(self, done, total):
+        now, step = time.monotonic(), int(self.trainer.meta_step.numpy())
+        if not done:
+            self._ageing = None
+        elif self._ageing is None:
+            self._ageing = (now, done)  # after the first round, which may hold the compilation
+        since, first = self._ageing or (now, done)
+        note = f"members grow older: {done}/{total} updates"
+        if done > first:
+            rate = (done - first) / max(now - since, 1e-9)
+            note += f"  {rate:,.1f}/s  {duration((total - done) / rate)} left"
+        self._progress.update(step, note)
 
     def on_train_batch_end(self, batch, logs=None):
         self._note = f"outer loss {logs['outer_loss']:.3f}  ESS {logs['effective_sample_size']:.1f}"

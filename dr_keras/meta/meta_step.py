@@ -162,7 +162,7 @@ class PopulationStep:
         assign(member.state, state)
         assign(member.outer_slots, slots)
         member.contributions.assign(_values(member.contributions) + contributed)
-        return direction, contributed, report | {"age": state.age}
+        return direction, contributed, report | state.hyper | {"age": state.age}
 
     def _replica_step(self, inner_batches, outer_batches, keys, rater_state, meta_step):
         """The members of one replica, one after the other, and the update of its rater."""

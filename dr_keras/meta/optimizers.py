@@ -13,6 +13,7 @@ counts meta-steps.
 """
 
 import dataclasses
+import inspect
 import math
 from typing import Protocol
 
@@ -93,6 +94,22 @@ def peak_rate(value: float | Schedule) -> float:
             " place of: give it that attribute, the rate that it is scaled to."
         )
     return peak
+
+
+def check_own_rates(optimizer: "InnerOptimizer") -> None:
+    """Raises ConfigurationError where members cannot have learning rates of their own."""
+    try:
+        inspect.signature(optimizer.update).bind([], {}, [], 0, {})
+    except TypeError as error:
+        raise ConfigurationError(
+            f"learning_rates: the optimizer {type(optimizer).__name__} has one rate for all"
+            " members: let its update take a further argument hyper, whose 'learning_rate' it uses."
+        ) from error
+    if hasattr(optimizer, "learning_rate") and not peak_rate(optimizer.learning_rate) > 0:
+        raise ConfigurationError(
+            f"learning_rates take the place of the optimizer's rate on its schedule, and that of"
+            f" {type(optimizer).__name__} is {optimizer.learning_rate}: make it positive."
+        )
 
 
 class InnerOptimizer(Protocol):

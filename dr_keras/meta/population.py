@@ -2,19 +2,22 @@
 
 A member advances by T inner updates a meta-step and starts again from a fresh seed when its
 lifetime ends; first lifetimes are shortened in turn, so that at any time young and old members
-stand side by side (paper, section 4: 8 inner models).
+stand side by side (paper, section 4: 8 inner models). Lifetimes, learning rates, the ages at which
+members begin to contribute and the weights that they start from may differ by member.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import gc
 
 import keras
 import tensorflow as tf
 
-from dr_keras.errors import ConfigurationError
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.devices.placement import OneDevice
+from dr_keras.meta.draws import Draw, by_member
+from dr_keras.meta.initial_members import InitialMembers
+from dr_keras.meta.lifetimes import Lifetimes
 from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam
 from dr_keras.meta.problem import InnerState
 from dr_keras.meta.seeds import derive_seed, seeded
@@ -69,6 +72,11 @@ class Member:
         return {n: tree for n, tree in (state | of_member).items() if n not in optional}
 
 
+def _whole(name: str, value) -> int:
+    at_least(name, value, 0)
+    return int(value)
+
+
 def assign(variables, values) -> None:
     """Gives the variables of a tree the values of another of its form."""
     tf.nest.map_structure(lambda variable, value: variable.assign(value), variables, values)
@@ -91,6 +99,9 @@ class Beginnings:
       seed: of the run.
       parts: of an inner model: which of its values a member has of its own; None: all.
       remember: (state, eta) -> the estimator's memory of a member that begins; None: it has none.
+      learning_rate: (member, generation) -> the inner learning rate of its own; None: the
+        optimizer's for all.
+      initial: the weights that members start from; None: fresh ones.
     """
 
     constructor: Callable[[], keras.Model]
@@ -100,11 +111,23 @@ class Beginnings:
     seed: int
     parts: ModelParts | None = None
     remember: Callable | None = None
+    learning_rate: Callable[[int, int], float] | None = None
+    initial: InitialMembers | None = None
 
     def state(self, index: int, generation: int) -> InnerState:
         """Of member `index` after so many initialisations before this one."""
+
+        def build():
+            model = self.constructor()
+            if self.initial is not None:
+                self.initial.load(model, index, generation)
+            return model
+
         seed = derive_seed(self.seed, "member", index, generation)
-        state = initial_state(self.constructor, self.optimizer, self.parts, seed)
+        state = initial_state(build, self.optimizer, self.parts, seed)
+        if self.learning_rate is not None:
+            own_rate = tf.constant(self.learning_rate(index, generation), tf.float32)
+            state = state._replace(hyper={"learning_rate": own_rate})
         return state._replace(memory=self.remember(state, self.eta)) if self.remember else state
 
     def member(self, index: int) -> dict:
@@ -122,12 +145,15 @@ class Population:
     Args:
       beginnings: of members.
       size: members; the paper's 8.
-      lifetime: inner updates after which a member starts again; None: never.
+      lifetime: see `Lifetimes`.
       updates_per_step: inner updates per meta-step, T and those that only advance.
       placement: where members live; see `dr_keras.meta.devices.placement`.
+      start_ages: inner updates without meta-gradient that a member makes after each initialisation
+        before it contributes, see `dr_keras.meta.start_ages`: for all, by member, or a draw.
 
     Attributes:
       placement: that one.
+      start_age: (member, generation) -> the age at which it begins to contribute; None: at once.
       members: Members by index; None for one that another worker holds.
       slots: the members of a replica as its code sees them, inside `placement.run`.
 
@@ -139,20 +165,20 @@ class Population:
         self,
         beginnings: Beginnings,
         size: int,
-        lifetime: int | None,
+        lifetime: int | Sequence[int | None] | Draw | None,
         updates_per_step: int,
         placement: OneDevice,
+        start_ages: int | Sequence[int] | Draw = 0,
     ):
         at_least("population_size", size, 1)
         placement.check_population(size)
-        if lifetime is not None:
-            at_least("lifetime", lifetime, 1)
-        if lifetime is not None and lifetime < updates_per_step:
-            raise ConfigurationError(
-                f"lifetime is {lifetime} inner updates, shorter than the {updates_per_step} of one"
-                " meta-step: raise lifetime or lower unroll_length."
+        self.size, self.updates_per_step = size, updates_per_step
+        self._lifetimes = Lifetimes(lifetime, size, updates_per_step, beginnings.seed)
+        self.start_age = None
+        if callable(start_ages) or start_ages != 0:
+            self.start_age = by_member(
+                "start_ages", start_ages, size, beginnings.seed, _whole, whole=True
             )
-        self.size, self.lifetime, self.updates_per_step = size, lifetime, updates_per_step
         self._beginnings, self.placement = beginnings, placement
         self._held, self._trees, self._settle = placement.hold(size, beginnings.member)
         self.slots = [Member(**tree) for tree in self._held]
@@ -162,19 +188,32 @@ class Population:
 
     def lifetime_ends(self, index: int, meta_step: int) -> bool:
         """Whether member `index` is to start again before `meta_step` (counted from 0)."""
-        if self.lifetime is None or meta_step == 0:
-            return False
-        # Member i starts as if it had lived i/size of a lifetime: its first is that much shorter.
-        offset = index * self.lifetime // self.size
-        done = meta_step * self.updates_per_step + offset
-        return done // self.lifetime > (done - self.updates_per_step) // self.lifetime
+        return self._lifetimes.end(index, meta_step)
 
     def begin_step(self, meta_step: int) -> list[int]:
         """Re-initialises the members whose lifetime has ended; their indices."""
         ended = [i for i in range(self.size) if self.lifetime_ends(i, meta_step)]
         for index in ended:
-            self.reinitialise(index)
+            if self._has_lived(index):
+                self.reinitialise(index)
         return ended
+
+    def _has_lived(self, index: int) -> bool:
+        """Not where the run was stopped after it started again, on its way to its start age."""
+        member = self.members[index]
+        if member is None or self.start_age is None:
+            return True
+        start = self.start_age(index, int(member.generation.numpy()))
+        return start == 0 or int(member.state.age.numpy()) > start
+
+    def lacking(self) -> dict[int, int]:
+        """Member here -> inner updates that it lacks to its start age, where it lacks any."""
+        found = {}
+        for index, member in enumerate(self.members):
+            if member is not None and self.start_age is not None:
+                start = self.start_age(index, int(member.generation.numpy()))
+                found[index] = start - int(member.state.age.numpy())
+        return {index: updates for index, updates in found.items() if updates > 0}
 
     def reinitialise(self, index: int) -> None:
         """A new inner model from the member's next seed; its outer Adam goes on."""

@@ -21,13 +21,16 @@ from dr_keras.meta.combinations import Combination, weighted_mean
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.split_member import SplitMember, check_split
 from dr_keras.meta.devices.strategies import placement_of
+from dr_keras.meta.draws import Draw, by_member, rate
 from dr_keras.meta.estimators import Estimator, NestedTape
+from dr_keras.meta.initial_members import initial_members as members_from
 from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.meta_step import MemberStep, PopulationStep
 from dr_keras.meta.micro_batches import check_parts
-from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam
+from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam, check_own_rates
 from dr_keras.meta.population import Beginnings, Population
 from dr_keras.meta.seeds import derive_seed, seeded
+from dr_keras.meta.start_ages import Ageing
 from dr_keras.meta.weighting import Weighting, example_softmax
 from dr_keras.models.objectives import mean_loss
 from dr_keras.system.progress import Interruption
@@ -84,7 +87,8 @@ class MetaTrainer:
         rater, without meta-gradient. They cost a plain training step each, so that members grow
         older for a given budget. Not in the paper, which has 0.
       population_size: inner models (the paper: 8).
-      lifetime: inner updates until a member starts again; None: never. Not published.
+      lifetime: inner updates until a member starts again; None: never. Not published. It may differ
+        by member, as the last four: a list, or a draw of `dr_keras.meta.draws`.
       inner_batch_size, outer_batch_size: examples (the paper: 128 and 128); of several held-out
         sets, from each.
       weighting: from the scores of a batch to its weights, see `dr_keras.meta.weighting`; by
@@ -101,6 +105,14 @@ class MetaTrainer:
       jit_compile: compile the meta-step of a member with XLA.
       strategy: where members live: one of `dr_keras.meta.devices.strategies`, or a strategy of
         tf.distribute; None: one device. It decides nothing about the result but rounding.
+      learning_rates: of the inner optimizer, in place of its own; its schedule goes on. None: its
+        own for all members.
+      start_ages: inner updates without meta-gradient that a member makes after each initialisation
+        before it contributes; they count for its age, and not for its lifetime.
+      initial_members: paths of Keras weights of the inner model that members start from, such as
+        final.weights.h5 of `train_language_model`; None: fresh weights.
+      initial_noise: standard deviation of what is added to the weights that a member starts from,
+        relative to the root mean square of each.
 
     Raises:
       ConfigurationError: a setting out of its range, or batches that the estimator's
@@ -118,7 +130,7 @@ class MetaTrainer:
         unroll_length: int = 2,
         advance_updates: int = 0,
         population_size: int = 8,
-        lifetime: int | None = 1000,
+        lifetime: int | Sequence[int | None] | Draw | None = 1000,
         inner_batch_size: int = 128,
         outer_batch_size: int = 128,
         weighting: Weighting | None = None,
@@ -130,6 +142,10 @@ class MetaTrainer:
         on_nonfinite: str = "stop",
         jit_compile: bool = True,
         strategy: OneDevice | tf.distribute.Strategy | None = None,
+        learning_rates: float | Sequence[float] | Draw | None = None,
+        start_ages: int | Sequence[int] | Draw = 0,
+        initial_members: str | Sequence[str | None] | Draw | None = None,
+        initial_noise: float | Sequence[float] | Draw = 0.0,
     ):
         sizes = {"inner": inner_batch_size, "outer": outer_batch_size}
         checks.at_least("unroll_length", unroll_length, 1)
@@ -173,6 +189,10 @@ class MetaTrainer:
             check_parts(self.micro_batches, sizes, statistics, self.estimator)
         else:
             check_split(group, self.estimator, statistics, sizes)
+        own_rate = None
+        if learning_rates is not None:
+            check_own_rates(self.inner_optimizer)
+            own_rate = by_member("learning_rates", learning_rates, population_size, seed, rate)
         beginnings = Beginnings(
             inner_model,
             self.inner_optimizer,
@@ -181,9 +201,16 @@ class MetaTrainer:
             seed,
             self.problem.parts,
             getattr(self.estimator, "init", None),
+            own_rate,
+            members_from(initial_members, initial_noise, population_size, seed, self.problem),
         )
         self.population = Population(
-            beginnings, population_size, lifetime, self.updates_per_step, self.placement
+            beginnings,
+            population_size,
+            lifetime,
+            self.updates_per_step,
+            self.placement,
+            start_ages,
         )
         # What replicas compute with; on one device these are the rater's own variables.
         self._replica_eta = self.placement.copies(self._eta)
@@ -208,6 +235,15 @@ class MetaTrainer:
             self._member_step,
             self._advance,
             unroll_length,
+        )
+        self._ageing = Ageing(
+            self.population,
+            rater,
+            self._replica_eta,
+            replica_kept,
+            self._advance,
+            inner_batch_size,
+            seed,
         )
         self.train_step = tf.function(self._train_step_function, autograph=False)
 
@@ -317,11 +353,14 @@ class MetaTrainer:
             sums: dict[str, float] = {}
             seen = 0
             while step < meta_steps and not self.rater.stop_training:
+                reinitialised = self.population.begin_step(step)
+                if not self._members_are_of_age(train, callbacks, interruption):
+                    break
                 if seen == 0:
                     callback_list.on_epoch_begin(step // steps_per_epoch)
                 callback_list.on_train_batch_begin(step)
                 try:
-                    logs = self._one_step(step, train, inner_streams, outer_streams)
+                    logs = self._one_step(step, train, inner_streams, outer_streams, reinitialised)
                 except Exception as error:
                     raise checks.missing_derivative(error) or as_raised(error)
                 step += 1
@@ -356,8 +395,29 @@ class MetaTrainer:
             lambda members, place, parts: tf.constant([[seeds[m], step] for m in members]),
         )
 
-    def _one_step(self, step, train, inner_streams, outer_streams) -> dict[str, float]:
-        reinitialised = self.population.begin_step(step)
+    def _members_are_of_age(self, train, callbacks, interruption) -> bool:
+        """Brings members to their start ages; whether no signal came in between."""
+
+        def blown_up(index):
+            if self.on_nonfinite != "reinit":
+                raise NonFiniteError(
+                    f"Member {index} blew up before its start age: an update made its weights NaN"
+                    " or infinite. Lower the inner learning rate, set clip_norm, or set"
+                    " on_nonfinite='reinit' to restart such members."
+                )
+            self.nonfinite_count.assign_add(1)
+            self.population.reinitialise(index)
+
+        def shown(done, total):
+            for callback in callbacks:
+                if hasattr(callback, "on_members_age"):
+                    callback.on_members_age(done, total)
+
+        return self._ageing(train, blown_up, shown, lambda: self._stop_requested(interruption))
+
+    def _one_step(
+        self, step, train, inner_streams, outer_streams, reinitialised
+    ) -> dict[str, float]:
         unroll = range(step * self.updates_per_step, (step + 1) * self.updates_per_step)
         rows = np.stack([[stream.indices(number) for number in unroll] for stream in inner_streams])
 

@@ -36,6 +36,7 @@ from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.meta import estimators
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.devices.strategies import mirrored_strategy, multi_worker_strategy
+from dr_keras.meta.draws import listed, uniform
 from dr_keras.meta.optimizers import OuterAdam, adam
 from dr_keras.meta.seeds import seeded
 from dr_keras.meta.trainer import MetaTrainer
@@ -369,7 +370,7 @@ def train_run(
     folder: pathlib.Path, name: str, strategy, steps: int, pause: float, members: int
 ) -> None:
     in_precision("float64")
-    settings = {}
+    settings = {"start_ages": 3, "lifetime": listed([16, 13]), "learning_rates": uniform(0.01, 0.03)}
     if members == 1:  # which the two workers share
         micro_batches = 2 if strategy is None else 1
         settings["estimator"] = estimators.MixedMode(micro_batches=micro_batches)

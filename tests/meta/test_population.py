@@ -8,6 +8,7 @@ import pytest
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.devices.placement import OneDevice
+from dr_keras.meta.lifetimes import Lifetimes
 from dr_keras.meta.optimizers import OuterAdam, adam
 from dr_keras.meta.population import Beginnings, Population, initial_values
 
@@ -41,14 +42,12 @@ def simulate(population, meta_steps: int):
 
 
 def scheduled(size, lifetime, updates, meta_steps):
-    """As `simulate`, from `lifetime_ends` alone: no models."""
-    population = Population.__new__(Population)
-    population.size, population.lifetime = size, lifetime
-    population.updates_per_step = updates
+    """As `simulate`, from the lifetimes alone: no models."""
+    lifetimes = Lifetimes(lifetime, size, updates, seed=0)
     ages, restarts, rows = [0] * size, [], []
     for step in range(meta_steps):
         for index in range(size):
-            if population.lifetime_ends(index, step):
+            if lifetimes.end(index, step):
                 restarts.append((step, index))
                 ages[index] = 0
         rows.append(list(ages))

@@ -1,0 +1,143 @@
+"""Members that start from a trained model: weights that Keras saved, with noise if wanted."""
+
+from collections.abc import Callable
+import dataclasses
+import os
+import re
+from typing import Any
+
+import h5py
+import keras
+import tensorflow as tf
+
+from dr_keras.errors import ConfigurationError
+from dr_keras.meta.draws import by_member, relative_noise
+from dr_keras.meta.seeds import derive_seed
+
+# Of what Keras says: which weight does not fit, and how.
+_MISFIT = re.compile(
+    r"variable\.shape=(\([^)]*\)), Received: value\.shape=(\([^)]*\))\. Target variable: <Variable"
+    r" path=([^,]+),",
+    re.S,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialMembers:
+    """The weights that members start from.
+
+    Attributes:
+      file: (member, generation) -> path of Keras weights of the inner model, or None for fresh
+        ones.
+      noise: (member, generation) -> standard deviation of what is added to each weight, relative to
+        the root mean square of its tensor.
+      seed: of the run.
+    """
+
+    file: Callable[[int, int], str | None]
+    noise: Callable[[int, int], float]
+    seed: int
+
+    def load(self, model: keras.Model, member: int, generation: int) -> None:
+        """Gives `model`, freshly built, the member's weights; seeds of dropout stay fresh.
+
+        Raises:
+          ConfigurationError: no such file, or one of another model.
+        """
+        path = self.file(member, generation)
+        if path is not None:
+            load_weights(model, path)
+        noise = self.noise(member, generation)
+        for number, variable in enumerate(model.trainable_variables if noise else ()):
+            own_seed = derive_seed(self.seed, "initial_noise", member, generation, number)
+            value = variable.value
+            normal = tf.random.stateless_normal(value.shape, [own_seed, 0], dtype=value.dtype)
+            scale = tf.sqrt(tf.reduce_mean(tf.square(value)))
+            variable.assign(value + tf.cast(noise, value.dtype) * scale * normal)
+
+
+def initial_members(files: Any, noise: Any, size: int, seed: int) -> InitialMembers | None:
+    """What `MetaTrainer.initial_members` and `initial_noise` say; None where they say nothing.
+
+    Args:
+      files: a path for all members, a list with a path or None for each, or a `Draw` of them.
+      noise: a number, a list, or a `Draw`.
+      size: members.
+      seed: of the run.
+
+    Raises:
+      ConfigurationError: see `by_member`.
+    """
+    if files is None and isinstance(noise, (int, float)) and noise == 0:
+        return None
+    return InitialMembers(
+        by_member("initial_members", files, size, seed, _is_path),
+        by_member("initial_noise", noise, size, seed, relative_noise),
+        seed,
+    )
+
+
+def _is_path(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigurationError(f"{name} is {value!r}: it must be a path in quotes or None.")
+    path = os.fspath(value)
+    if not path.endswith(".weights.h5"):
+        raise ConfigurationError(
+            f"{name} is {path}: name a file of Keras weights (model.save_weights), which ends in"
+            " .weights.h5, such as the final.weights.h5 of a run of train_language_model."
+        )
+    if not os.path.isfile(path):
+        raise ConfigurationError(f"{name}: there is no file {os.path.abspath(path)}.")
+    return path
+
+
+def load_weights(model: keras.Model, path: str) -> None:
+    """`model.load_weights`, which says what does not fit.
+
+    Raises:
+      ConfigurationError: a damaged file, or one of another model, with the weight that differs.
+    """
+    remedy = (
+        "the file must come from a model with the settings of the inner model (INNER_MODEL); Keras"
+        " names layers by their order"
+    )
+    try:
+        with h5py.File(path) as file:
+            found = _size_of(file)
+        model.load_weights(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"initial_members: {path} cannot be read as Keras weights ({error})."
+        ) from error
+    except (ValueError, LookupError, RuntimeError, TypeError) as error:
+        shapes = _MISFIT.search(str(error))
+        what = (
+            f"the weight {shapes[3]} has shape {shapes[1]} and the file's has {shapes[2]}"
+            if shapes
+            else " ".join(str(error).split())[:300]
+        )
+        raise ConfigurationError(
+            f"initial_members: {path} does not fit the inner model '{model.name}': {what};"
+            f" {remedy}."
+        ) from error
+    size = sum(variable.value.shape.num_elements() for variable in _saved(model))
+    if found != size:  # of layers that the model does not have Keras says nothing
+        raise ConfigurationError(
+            f"initial_members: {path} holds {found:,} values and the inner model '{model.name}' has"
+            f" {size:,}: it is of another model; {remedy}."
+        )
+
+
+def _saved(model: keras.Model) -> list:
+    """The variables that Keras writes: all but seeds."""
+    return [v for v in model.variables if "seed_generator" not in v.path]
+
+
+def _size_of(file: h5py.File) -> int:
+    sizes = []
+    file.visititems(
+        lambda name, node: sizes.append(node.size) if isinstance(node, h5py.Dataset) else None
+    )
+    return sum(sizes)

@@ -1,0 +1,141 @@
+"""Members that are of an age before they contribute: inner updates without meta-gradient.
+
+Some damage shows only to a model that has learned something, other damage best to a young one. So a
+member may first make so many plain updates after each initialisation, weighed by the rater as it
+stands, on a stream of its own. Where it is on the way is its age; a run that is stopped there goes
+on from there.
+"""
+
+import collections
+from collections.abc import Callable
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.data.examples import ExampleSet
+from dr_keras.data.streams import BatchStream
+from dr_keras.errors import NonFiniteError
+from dr_keras.meta import pytrees
+from dr_keras.meta.population import Population, assign
+from dr_keras.meta.seeds import derive_seed
+
+# Initialisations in a row of one member none of which reaches its start age.
+_MOST_FAILURES = 10
+
+
+@dataclasses.dataclass(eq=False)
+class Ageing:
+    """Brings members to their start ages.
+
+    Attributes:
+      population: of members.
+      rater: weighs the batches.
+      replica_eta: its variables as a replica sees them.
+      advance: compiled, of `MemberStep` or `SplitMember`.
+      batch_size: examples in an inner batch.
+      seed: of the run.
+    """
+
+    population: Population
+    rater: keras.Model
+    replica_eta: list
+    advance: Callable
+    batch_size: int
+    seed: int
+
+    def __post_init__(self):
+        self._update = tf.function(self._update_function, autograph=False)
+
+    def __call__(
+        self,
+        train: ExampleSet,
+        blown_up: Callable[[int], None],
+        shown: Callable[[int, int], None],
+        stop: Callable[[], bool],
+    ) -> bool:
+        """Updates members until all have their start age.
+
+        Args:
+          train: examples of the inner updates.
+          blown_up: is told of a member whose update is not finite, and starts it again or raises.
+          shown: is told (updates done, updates in all), of the members here.
+          stop: whether to leave it; asked after every update.
+
+        Returns:
+          Whether all have it now.
+
+        Raises:
+          NonFiniteError: a member blew up in each of several lives in a row.
+        """
+        if self.population.start_age is None:
+            return True
+        placement, members = self.population.placement, self.population.members
+        done, failures, streams = 0, collections.Counter(), {}
+        while True:
+            lacking = self.population.lacking()
+            left = sum(lacking.values())
+            if done or left:
+                shown(done, done + left)
+            if not placement.agree(left):
+                return True
+            if done and stop():
+                return False
+            ages = {index: int(members[index].state.age.numpy()) for index in lacking}
+            rows = {}
+            for index, age in ages.items():
+                life = index, int(members[index].generation.numpy())
+                if life not in streams:
+                    own_seed = derive_seed(self.seed, "start_age", *life)
+                    streams[life] = BatchStream(train, self.batch_size, own_seed)
+                rows[index] = streams[life].indices(age)
+            self._update(self._inputs(train, rows))
+            done += len(lacking)
+            failed = [i for i in lacking if int(members[i].state.age.numpy()) == ages[i]]
+            if not placement.agree(len(failed)):
+                continue
+            for index in range(self.population.size):
+                if placement.agree(int(index in failed)):
+                    failures[index] += 1
+                    if failures[index] == _MOST_FAILURES:
+                        raise NonFiniteError(
+                            f"Member {index} blew up before its start age in {_MOST_FAILURES} lives"
+                            " in a row: lower the inner learning rate, or set clip_norm."
+                        )
+                    blown_up(index)
+
+    def _inputs(self, train: ExampleSet, rows: dict[int, np.ndarray]):
+        """What `_update` is to be handed: members' next batches; idle ones have any batch."""
+        idle = np.zeros(self.batch_size, np.int64)
+
+        def build(members, place, parts):
+            numbers = np.stack([rows.get(index, idle) for index in members])
+            chosen = np.split(numbers, parts, axis=-1)[place]
+            batches = {name: tf.constant(values[chosen]) for name, values in train.features.items()}
+            return {"batches": batches, "lacking": tf.constant([i in rows for i in members])}
+
+        return self.population.placement.inputs(self.population.size, build)
+
+    def _update_function(self, inputs: dict) -> None:
+        rater_state = [tf.identity(v.value) for v in self.rater.non_trainable_variables]
+        self.population.placement.run(self._replica_update, inputs, rater_state)
+
+    def _replica_update(self, inputs: dict, rater_state: list) -> tf.Tensor:
+        """One update of those members of a replica that lack one."""
+        group = self.population.placement.group(self.population.size)
+        eta = [variable.read_value() for variable in self.replica_eta]
+        for index, member in enumerate(self.population.slots):
+            lacks = inputs["lacking"][index]
+            state = tf.nest.map_structure(lambda variable: variable.read_value(), member.state)
+            batch = {name: value[index] for name, value in inputs["batches"].items()}
+
+            def advanced(state=state, batch=batch):
+                return self.advance(eta, rater_state, state, batch)[0]
+
+            if group is None:
+                new = tf.cond(lacks, advanced, lambda state=state: state)
+            else:  # its sums over replicas must be asked of all of them
+                new = pytrees.where(lacks, advanced(), state)
+            assign(member.state, new)
+        return tf.constant(0)
