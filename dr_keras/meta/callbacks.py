@@ -7,6 +7,7 @@ meta-steps done. docs/meta_logs.md says what the figures are.
 """
 
 from collections import deque
+from collections.abc import Callable
 import json
 import pathlib
 import sys
@@ -92,7 +93,7 @@ class MetricsFile(TrainerCallback):
         self._file.close()
 
 
-@gin.configurable
+@gin.configurable(denylist=["counts"])
 class ScoreHealth(TrainerCallback):
     """Adds `score_health.figures` of an epoch's last meta-steps to the epoch's logs.
 
@@ -100,14 +101,17 @@ class ScoreHealth(TrainerCallback):
     callbacks that write the logs.
 
     Args:
+      counts: the loss's own way to count tokens, see `score_health.lengths`.
       meta_steps: before an epoch's end whose scores count.
       most_sources: sources of the train set with figures of their own, the largest.
     """
 
-    def __init__(self, meta_steps: int = 50, most_sources: int = 12):
+    def __init__(
+        self, counts: Callable | None = None, meta_steps: int = 50, most_sources: int = 12
+    ):
         super().__init__()
         self._recent: deque = deque(maxlen=meta_steps)
-        self._most, self._shown = most_sources, []
+        self._counts, self._most, self._shown = counts, most_sources, []
 
     def on_train_begin(self, logs=None):
         self._recent.clear()
@@ -121,9 +125,9 @@ class ScoreHealth(TrainerCallback):
     def on_epoch_end(self, epoch, logs=None):
         scores, rows = (np.concatenate(parts) for parts in zip(*self._recent))
         self._recent.clear()
-        train, counts = self.trainer.train_set, getattr(self.trainer, "counts", None)
+        train = self.trainer.train_set
         seen, place = np.unique(rows, return_inverse=True)
-        lengths = score_health.lengths(train, seen, counts)
+        lengths = score_health.lengths(train, seen, self._counts)
         if logs is not None:
             logs |= score_health.figures(
                 scores,

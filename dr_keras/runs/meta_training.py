@@ -19,13 +19,20 @@ import tensorflow as tf
 
 from dr_keras.config import configuration
 from dr_keras.errors import CheckpointError, NonFiniteError, WorkerLostError
-from dr_keras.meta.callbacks import MetricsFile, ShowProgress, Summaries, read_metrics
+from dr_keras.meta.callbacks import (
+    MetricsFile,
+    ScoreHealth,
+    ShowProgress,
+    Summaries,
+    read_metrics,
+)
 from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_steps
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.devices import strategies
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.models.losses import says_counts
 from dr_keras.runs.experiment import Experiment, experiment
 from dr_keras.system import locks, whole_files
 from dr_keras.training.meta_evaluation import MetaEvaluation
@@ -114,7 +121,8 @@ def _meta_train(
         configuration.write_operative_config(base_dir, step)
         summaries.write_text("operative_config", f"```\n{configuration.operative_config()}\n```")
         building = (build(base_dir, setup) for build in callback_fns)
-        writing = [*building, MetricsFile(base_dir), ShowProgress()]
+        health = ScoreHealth(says_counts(setup.per_example_loss))
+        writing = [*building, health, MetricsFile(base_dir), ShowProgress()]
     try:
         trainer.fit(
             setup.parts.train,
