@@ -19,13 +19,7 @@ import tensorflow as tf
 
 from dr_keras.config import configuration
 from dr_keras.errors import CheckpointError, NonFiniteError, WorkerLostError
-from dr_keras.meta.callbacks import (
-    MetricsFile,
-    ScoreHealth,
-    ShowProgress,
-    Summaries,
-    read_metrics,
-)
+from dr_keras.meta.callbacks import MetricsFile, ScoreHealth, ShowProgress, Summaries, read_metrics
 from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_steps
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.devices import strategies
