@@ -1,10 +1,25 @@
 """Whether the meta-training of the rater can be trusted: signal, noise, and what scores follow."""
 
 from collections.abc import Mapping
+import functools
 
 from dr_keras.report import meta_plots, page
 from dr_keras.studies.meta_health import quarters
 from dr_keras.studies.results import Results
+
+_NAMED = {
+    "sets": (
+        "outer loss",
+        "Outer loss of each held-out set",
+        "Outer loss of each held-out set, mean over members.",
+    ),
+    "sources": (
+        "mean score",
+        "Mean score of each source",
+        "Mean score of each source relative to the mean of all, of the batches that were weighed;"
+        " the sources furthest from it.",
+    ),
+}
 
 
 @page.section("meta_health", place=100)
@@ -17,15 +32,25 @@ def meta_health(results: Results) -> page.Section | None:
     blocks: list[page.Block] = [
         page.Paragraph(f"At the end of meta-training {sentence}") for sentence in found["warnings"]
     ]
-    shown = ", ".join(meta_plots.TITLES[name] for name in meta_plots.TITLES if name in panels)
-    blocks.append(
-        page.Figure(
-            lambda: meta_plots.health_panels(panels),
-            f"Curves of meta-training: {shown}.",
-            "Means of neighbouring meta-steps. Scores are relative to the mean of their batch;"
-            " beyond a dotted line, length explains about half of their order.",
+    shown = [title for name, title in meta_plots.TITLES.items() if name in panels]
+    if shown:
+        blocks.append(
+            page.Figure(
+                lambda: meta_plots.health_panels(panels),
+                f"Curves of meta-training: {', '.join(shown)}.",
+                "Means of neighbouring meta-steps. Beyond a dotted line, length explains about half"
+                " of the order of the scores.",
+            )
         )
-    )
+    blocks += [
+        page.Figure(
+            functools.partial(meta_plots.named_curves, panels[name], what),
+            f"{description} through meta-training: {', '.join(panels[name])}.",
+            caption,
+        )
+        for name, (what, description, caption) in _NAMED.items()
+        if name in panels
+    ]
     rows = _rows(panels, found["members"])
     if rows:
         caption = "Means over the first and the last quarter of the run."
