@@ -95,7 +95,7 @@ def figures(
             found[LENGTH] = correlation
     if sources is None:
         return found
-    names, place = np.unique(sources[whole].ravel().astype(str), return_inverse=True)
+    names, place = np.unique(sources[whole].ravel(), return_inverse=True)
     if len(names) < 2:
         return found
     drawn = np.bincount(place)
@@ -124,7 +124,8 @@ def warnings(logs: dict) -> list[str]:
         more = "long" if length > 0 else "short"
         said.append(
             f"scores follow length (rank correlation {length:.2f}): the rater prefers {more}"
-            " examples and may know little else. Let losses count tokens, or pack windows."
+            " examples and may know little else. Set example_softmax.count_tokens"
+            " and mean_loss.count_tokens, or pack windows."
         )
     if spread is not None and spread < NO_SPREAD:
         said.append(
