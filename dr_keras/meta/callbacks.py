@@ -7,7 +7,6 @@ meta-steps done. docs/meta_logs.md says what the figures are.
 """
 
 from collections import deque
-from collections.abc import Callable
 import json
 import pathlib
 import sys
@@ -20,6 +19,7 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet
 from dr_keras.meta import score_health
 from dr_keras.meta.scoring import Scorer
+from dr_keras.models.losses import says_counts
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
 import gin
@@ -93,7 +93,7 @@ class MetricsFile(TrainerCallback):
         self._file.close()
 
 
-@gin.configurable(denylist=["counts"])
+@gin.configurable
 class ScoreHealth(TrainerCallback):
     """Adds `score_health.figures` of an epoch's last meta-steps to the epoch's logs.
 
@@ -101,17 +101,14 @@ class ScoreHealth(TrainerCallback):
     callbacks that write the logs.
 
     Args:
-      counts: the loss's own way to count tokens, see `score_health.lengths`.
       meta_steps: before an epoch's end whose scores count.
       most_sources: sources of the train set with figures of their own, the largest.
     """
 
-    def __init__(
-        self, counts: Callable | None = None, meta_steps: int = 50, most_sources: int = 12
-    ):
+    def __init__(self, meta_steps: int = 50, most_sources: int = 12):
         super().__init__()
         self._recent: deque = deque(maxlen=meta_steps)
-        self._counts, self._most, self._shown = counts, most_sources, []
+        self._most, self._shown = most_sources, []
 
     def on_train_begin(self, logs=None):
         self._recent.clear()
@@ -127,7 +124,8 @@ class ScoreHealth(TrainerCallback):
         self._recent.clear()
         train = self.trainer.train_set
         seen, place = np.unique(rows, return_inverse=True)
-        lengths = score_health.lengths(train, seen, self._counts)
+        counts = says_counts(self.trainer.per_example_loss)
+        lengths = score_health.lengths(train, seen, counts)
         if logs is not None:
             logs |= score_health.figures(
                 scores,

@@ -16,8 +16,8 @@ from dr_keras.data.examples import ExampleSet
 
 # Above this rank correlation, length explains about half of the order of the scores.
 LENGTH_DOMINATES = 0.7
-# Below this standard deviation, weights of a softmax at temperature 1 differ by a hundredth.
-NO_SPREAD = 0.01
+# Below this standard deviation, weights of a softmax at temperature 1 differ by a twentieth.
+NO_SPREAD = 0.05
 
 _ROWS = 1024  # whose tokens are counted at once
 

@@ -26,7 +26,6 @@ from dr_keras.meta.devices import strategies
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.models.losses import says_counts
 from dr_keras.runs.experiment import Experiment, experiment
 from dr_keras.system import locks, whole_files
 from dr_keras.training.meta_evaluation import MetaEvaluation
@@ -115,8 +114,7 @@ def _meta_train(
         configuration.write_operative_config(base_dir, step)
         summaries.write_text("operative_config", f"```\n{configuration.operative_config()}\n```")
         building = (build(base_dir, setup) for build in callback_fns)
-        health = ScoreHealth(says_counts(setup.per_example_loss))
-        writing = [*building, health, MetricsFile(base_dir), ShowProgress()]
+        writing = [*building, ScoreHealth(), MetricsFile(base_dir), ShowProgress()]
     try:
         trainer.fit(
             setup.parts.train,

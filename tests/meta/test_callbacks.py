@@ -21,6 +21,7 @@ from dr_keras.meta.callbacks import (
 )
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.scoring import Scorer
+from dr_keras.models.losses import counted_by, squared_error
 from dr_keras.system.progress import Progress
 
 
@@ -144,18 +145,19 @@ def test_epochs_say_how_the_scores_that_weighed_them_spread(
             record = self.trainer.last_record
             batches.append((record.scores.reshape(-1, 8), record.rows.reshape(-1, 8)))
 
-    def counts(batch):  # [B, 2], as of a loss by token
-        return tf.stack([batch["x"][:, 0], batch["x"][:, 1]], axis=1)
+    @counted_by(lambda batch: batch["x"][:, 0])
+    def loss(outputs, batch):
+        return squared_error(outputs, batch)
 
-    health = ScoreHealth(counts, meta_steps=2, most_sources=1)
-    regression_trainer().fit(
+    trainer = regression_trainer(per_example_loss=loss)
+    trainer.fit(
         labelled_set,
         regression_sets[1],
         5,
         steps_per_epoch=3,
-        callbacks=[Keep(), health, MetricsFile(tmp_path)],
+        callbacks=[Keep(), ScoreHealth(meta_steps=2, most_sources=1), MetricsFile(tmp_path)],
     )
-    lengths = labelled_set.features["x"][:, :2].sum(axis=1)
+    lengths = labelled_set.features["x"][:, 0]
     epochs = read_metrics(tmp_path, "epoch")
     for record, steps in zip(epochs, (slice(1, 3), slice(3, 5)), strict=True):  # two of each
         scores, rows = (np.concatenate(part) for part in zip(*batches[steps]))
