@@ -1,12 +1,15 @@
 """Callbacks of meta-training: metrics on disk, progress, TensorBoard.
 
 `<base_dir>/metrics.jsonl` holds one object a line. "kind" is "step" after every meta-step (scalar
-means over the population, and "members" with a list per metric) or "epoch" (means over the epoch
-and what the meta-evaluation returned). "meta_step" counts meta-steps done.
+means over the population, and "members" with a list per metric) or "epoch" (means over the epoch,
+what the meta-evaluation returned, and what other callbacks added before). "meta_step" counts
+meta-steps done. docs/meta_logs.md says what the figures are.
 """
 
+from collections import deque
 import json
 import pathlib
+import sys
 import time
 
 import keras
@@ -14,7 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
+from dr_keras.meta import score_health
 from dr_keras.meta.scoring import scorer_of
+from dr_keras.models.losses import says_counts
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress, duration
 import gin
@@ -34,6 +39,11 @@ class TrainerCallback(keras.callbacks.Callback):
         Args:
           done, total: updates of all members here, since meta-steps were last made.
         """
+
+
+# What TensorBoard shows of every member, with all that is below it ("outer_loss/<set>").
+_OF_MEMBERS = ("outer_loss", "meta_gradient_norm", "meta_gradient_snr_steps", "learning_rate")
+OUTER_LOSS_OF = "outer_loss/"  # and a held-out set, where there are several
 
 
 def _jsonable(value):
@@ -90,13 +100,60 @@ class MetricsFile(TrainerCallback):
         self._file.close()
 
 
+@gin.configurable
+class ScoreHealth(TrainerCallback):
+    """Adds `score_health.figures` of an epoch's last meta-steps to the epoch's logs.
+
+    It reads the scores that weighed the inner batches, and scores nothing itself. Comes before the
+    callbacks that write the logs.
+
+    Args:
+      meta_steps: before an epoch's end whose scores count.
+      most_sources: sources of the train set with figures of their own, the largest.
+    """
+
+    def __init__(self, meta_steps: int = 50, most_sources: int = 12):
+        super().__init__()
+        self._recent: deque = deque(maxlen=meta_steps)
+        self._most, self._shown = most_sources, []
+
+    def on_train_begin(self, logs=None):
+        self._recent.clear()
+        self._shown = list(self.trainer.train_set.counts_by_source())[: self._most]
+
+    def on_train_batch_end(self, batch, logs=None):
+        record = self.trainer.last_record
+        size = record.scores.shape[-1]
+        self._recent.append((record.scores.reshape(-1, size), record.rows.reshape(-1, size)))
+
+    def on_epoch_end(self, epoch, logs=None):
+        scores, rows = (np.concatenate(parts) for parts in zip(*self._recent))
+        self._recent.clear()
+        train = self.trainer.train_set
+        seen, place = np.unique(rows, return_inverse=True)
+        counts = says_counts(self.trainer.per_example_loss)
+        lengths = score_health.lengths(train, seen, counts)
+        if logs is not None:
+            logs |= score_health.figures(
+                scores,
+                None if lengths is None else lengths[place].reshape(rows.shape),
+                train.sources[rows],
+                self._shown,
+            )
+
+
 class ShowProgress(TrainerCallback):
-    """Meta-step, rate, time left, outer loss, ESS, and the last meta-evaluation beside chance."""
+    """Meta-step, rate, time left, outer loss, ESS, and the last meta-evaluation beside chance.
+
+    Of several held-out sets the one with the highest loss is named. After the last step it says
+    what is wrong with the scores, as far as `ScoreHealth` saw them.
+    """
 
     def __init__(self, label: str = "meta-training"):
         super().__init__()
         self._label, self._progress, self._note, self._validated = label, None, "", ""
         self._ageing: tuple[float, int] | None = None
+        self._epoch: dict = {}
 
     def on_train_begin(self, logs=None):
         done = int(self.trainer.meta_step.numpy())
@@ -118,19 +175,31 @@ class ShowProgress(TrainerCallback):
         self._progress.update(step, note)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._note = f"outer loss {logs['outer_loss']:.3f}  ESS {logs['effective_sample_size']:.1f}"
-        self._note += self._validated
+        self._note = f"outer loss {logs['outer_loss']:.3f}{_worst_set(logs)}"
+        self._note += f"  ESS {logs['effective_sample_size']:.1f}{self._validated}"
         self._progress.update(int(self.trainer.meta_step.numpy()), self._note)
 
     def on_epoch_end(self, epoch, logs=None):
-        logs = logs or {}
-        if logs.get("validation_loss") is not None:
-            self._validated = f"  validation {logs['validation_loss']:.3f}"
-            if logs.get("random_validation_loss") is not None:
-                self._validated += f" (random choice {logs['random_validation_loss']:.3f})"
+        self._epoch = logs or {}
+        if self._epoch.get("validation_loss") is not None:
+            self._validated = f"  validation {self._epoch['validation_loss']:.3f}"
+            if self._epoch.get("random_validation_loss") is not None:
+                chance = self._epoch["random_validation_loss"]
+                self._validated += f" (random choice {chance:.3f})"
 
     def on_train_end(self, logs=None):
         self._progress.close(self._note)
+        for sentence in score_health.warnings(self._epoch):
+            print(f"warning: {sentence}", file=sys.stderr)
+
+
+def _worst_set(logs: dict) -> str:
+    """ " (books 3.512)": the held-out set with the highest loss, "" where there is only one."""
+    losses = {n[len(OUTER_LOSS_OF) :]: v for n, v in logs.items() if n.startswith(OUTER_LOSS_OF)}
+    if not losses:
+        return ""
+    worst = max(losses, key=lambda name: losses[name])
+    return f" (worst: {worst} {losses[worst]:.3f})"
 
 
 @gin.configurable(denylist=["base_dir", "train"])
@@ -181,10 +250,11 @@ class Summaries(TrainerCallback):
             return
         with self._writer.as_default(step=record.meta_step):
             for name, value in logs.items():
-                tf.summary.scalar(f"mean/{name}", value)
-            for name in ("outer_loss", "meta_gradient_norm"):
-                for member, value in enumerate(record.members[name]):
-                    tf.summary.scalar(f"{name}/member_{member}", value)
+                _scalar(f"mean/{name}", name, value)
+            for name, values in record.members.items():
+                if name.split("/")[0] in _OF_MEMBERS:
+                    for member, value in enumerate(values):
+                        _scalar(f"{name}/member_{member}", name, value)
             for member, age in enumerate(record.ages):
                 tf.summary.scalar(f"age/member_{member}", age)
 
@@ -195,7 +265,7 @@ class Summaries(TrainerCallback):
             rate = (step - self._clock[1]) / max(now - self._clock[0], 1e-9)
             tf.summary.scalar("meta_steps_per_second", rate)
             for name, value in (logs or {}).items():
-                tf.summary.scalar(f"epoch/{name}", value)
+                _scalar(f"epoch/{name}", name, value)
             if self._scorer is not None:
                 self._scores(self._scorer(self._sample))
         self._writer.flush()
@@ -215,6 +285,12 @@ class Summaries(TrainerCallback):
 
     def on_train_end(self, logs=None):
         self._writer.close()
+
+
+def _scalar(tag: str, name: str, value) -> None:
+    """A scalar; a signal-to-noise ratio that is not known yet is no point of its curve."""
+    if np.isfinite(value) or not name.startswith("meta_gradient_snr"):
+        tf.summary.scalar(tag, value)
 
 
 def extremes_table(examples: ExampleSet, scores: np.ndarray, rows) -> str:

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from dr_keras.config import configuration
 from dr_keras.errors import CheckpointError, NonFiniteError, WorkerLostError
-from dr_keras.meta.callbacks import MetricsFile, ShowProgress, Summaries, read_metrics
+from dr_keras.meta.callbacks import MetricsFile, ScoreHealth, ShowProgress, Summaries, read_metrics
 from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_steps
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.devices import strategies
@@ -120,7 +120,7 @@ def _meta_train(
         configuration.write_operative_config(base_dir, step)
         summaries.write_text("operative_config", f"```\n{configuration.operative_config()}\n```")
         building = (build(base_dir, setup) for build in callback_fns)
-        writing = [*building, MetricsFile(base_dir), ShowProgress()]
+        writing = [*building, ScoreHealth(), MetricsFile(base_dir), ShowProgress()]
     try:
         trainer.fit(
             setup.parts.train,

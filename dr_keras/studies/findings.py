@@ -4,6 +4,7 @@ A finding is a key with what JSON holds; the report draws those that are there.
 
     "scores"              `scores_by_damage`
     "meta_curves"         `meta_curves`
+    "meta_health"         `meta_health.meta_health`
     "extremes"            `learned.extremes`: heading -> examples
     "meta_gradient_norm", "agreement", "distributions", "sources", "correlations", "lasso"
                           of `learned` and `lasso`, with "sample", the examples they were taken on
@@ -21,6 +22,7 @@ from dr_keras.data.examples import ExampleSet, Parts, evenly_spread
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.studies import learned
 from dr_keras.studies.lasso import explain_scores
+from dr_keras.studies.meta_health import meta_health
 from dr_keras.studies.results import Quality, Rater, read
 from dr_keras.training.metrics import rater_quality
 
@@ -68,8 +70,11 @@ def of_scores(scores, sources, levels, kinds, fractions=learned.FRACTIONS) -> di
 
 def of_run(run: pathlib.Path) -> dict:
     """Findings from the metrics of a run of meta_train."""
-    norms = learned.meta_gradient_norms(run)
-    return {"meta_curves": meta_curves(run), "meta_gradient_norm": norms}
+    return {
+        "meta_curves": meta_curves(run),
+        "meta_gradient_norm": learned.meta_gradient_norms(run),
+        "meta_health": meta_health(run),
+    }
 
 
 def levels_and_kinds(examples: ExampleSet) -> tuple[np.ndarray, np.ndarray]:

@@ -9,15 +9,19 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import tensorflow as tf
 
+from dr_keras.meta import score_health
 from dr_keras.meta.callbacks import (
     MetricsFile,
+    ScoreHealth,
     ShowProgress,
     Summaries,
+    TrainerCallback,
     extremes_table,
     read_metrics,
 )
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.scoring import Scorer
+from dr_keras.models.losses import counted_by, squared_error
 from dr_keras.system.progress import Progress
 
 
@@ -107,6 +111,80 @@ def test_a_run_without_metrics_has_no_records(tmp_path):
     assert read_metrics(tmp_path) == []
 
 
+class TwoSets(TrainerCallback):
+    """What a trainer with two held-out sets and members of two rates leaves behind."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        record = self.trainer.last_record
+        loss = record.members["outer_loss"]
+        steps = np.array([np.nan, 0.5]) if record.meta_step == 1 else np.array([0.25, 0.5])
+        record.members |= {
+            "outer_loss/books": loss + 1,
+            "outer_loss/web": loss - 1,
+            "learning_rate": np.array([0.1, 0.2]),
+            "meta_gradient_snr_steps": steps,
+        }
+        logs |= {
+            "outer_loss/books": logs["outer_loss"] + 1,
+            "outer_loss/web": logs["outer_loss"] - 1,
+            "meta_gradient_snr": np.nan if record.meta_step == 1 else -0.25,
+            "outer_update_norm": 0.125,
+        }
+
+
+# ------------------------------------------------------------------------------- health of scores
+
+
+def test_epochs_say_how_the_scores_that_weighed_them_spread(
+    regression_trainer, regression_sets, labelled_set, tmp_path
+):
+    batches = []
+
+    class Keep(TrainerCallback):
+        def on_train_batch_end(self, batch, logs=None):
+            record = self.trainer.last_record
+            batches.append((record.scores.reshape(-1, 8), record.rows.reshape(-1, 8)))
+
+    @counted_by(lambda batch: batch["x"][:, 0])
+    def loss(outputs, batch):
+        return squared_error(outputs, batch)
+
+    trainer = regression_trainer(per_example_loss=loss)
+    trainer.fit(
+        labelled_set,
+        regression_sets[1],
+        5,
+        steps_per_epoch=3,
+        callbacks=[Keep(), ScoreHealth(meta_steps=2, most_sources=1), MetricsFile(tmp_path)],
+    )
+    lengths = labelled_set.features["x"][:, 0]
+    epochs = read_metrics(tmp_path, "epoch")
+    for record, steps in zip(epochs, (slice(1, 3), slice(3, 5)), strict=True):  # two of each
+        scores, rows = (np.concatenate(part) for part in zip(*batches[steps]))
+        expected = score_health.figures(scores, lengths[rows], labelled_set.sources[rows], ["web"])
+        assert len(expected) == 6
+        assert {name: record[name] for name in expected} == pytest.approx(expected)
+        assert "score_mean/books" not in record  # of two sources the larger is shown
+    # Nothing has a length here unless the loss counts.
+    assert score_health.lengths(labelled_set, np.arange(3)) is None
+
+
+def test_scores_that_say_nothing_are_warned_of_at_the_end(
+    regression_trainer, regression_sets, capsys
+):
+    trainer = regression_trainer()
+    for weights in trainer.rater.trainable_variables:
+        weights.assign(weights * 0)
+    callbacks = [ScoreHealth(), ShowProgress()]
+    trainer.fit(*regression_sets, 1, callbacks=callbacks)
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("warning: scores hardly differ (standard deviation 0 within")
+    trainer.rater.trainable_variables[0].assign_add(trainer.rater.trainable_variables[0] + 3)
+    trainer.rater.trainable_variables[2].assign_add(trainer.rater.trainable_variables[2] + 3)
+    trainer.fit(*regression_sets, 2, callbacks=callbacks)
+    assert "warning" not in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------------------------- TensorBoard
 
 
@@ -135,6 +213,7 @@ def test_event_files_hold_what_people_look_for(
         4,
         steps_per_epoch=2,
         callbacks=[
+            TwoSets(),
             summaries,
             keras.callbacks.LambdaCallback(
                 on_train_batch_end=lambda batch, logs: steps.append(logs)
@@ -152,11 +231,17 @@ def test_event_files_hold_what_people_look_for(
         "inner_loss_after",
         "weight_entropy",
         "effective_sample_size",
+        "outer_loss/web",
+        "meta_gradient_snr",
+        "outer_update_norm",
     )
     expected = {f"mean/{name}" for name in means}
     for member in (0, 1):
         expected |= {
             f"outer_loss/member_{member}",
+            f"outer_loss/books/member_{member}",
+            f"learning_rate/member_{member}",
+            f"meta_gradient_snr_steps/member_{member}",
             f"meta_gradient_norm/member_{member}",
             f"age/member_{member}",
         }
@@ -180,6 +265,10 @@ def test_event_files_hold_what_people_look_for(
         [values["outer_loss"] for values in steps],
         rtol=1e-6,
     )
+    # A ratio that is not known yet is no point.
+    assert [step for step, _ in series("mean/meta_gradient_snr")] == [2, 3, 4]
+    assert [step for step, _ in series("meta_gradient_snr_steps/member_0")] == [2, 3, 4]
+    assert [step for step, _ in series("meta_gradient_snr_steps/member_1")] == [1, 2, 3, 4]
     assert [step for step, _ in series("age/member_1")] == [1, 2, 3, 4]
     assert [float(value) for _, value in series("age/member_1")] == [2, 4, 2, 4]
     assert [step for step, _ in series("scores/web")] == [2, 4]
@@ -234,10 +323,14 @@ def test_progress_shows_the_figures_that_matter(regression_trainer, regression_s
     )
     trainer = regression_trainer()
     trainer.fit(*regression_sets, 2)
-    trainer.fit(*regression_sets, 4, callbacks=[ShowProgress()])
+    trainer.fit(*regression_sets, 3, callbacks=[ShowProgress()])
+    trainer.fit(*regression_sets, 4, callbacks=[TwoSets(), ShowProgress()])
     lines = stream.getvalue().splitlines()
-    assert "2/4 meta-steps" in lines[0] and "compiling" in lines[0]
-    assert "3/4 meta-steps" in lines[1] and "outer loss" in lines[1] and "ESS" in lines[1]
+    assert "2/3 meta-steps" in lines[0] and "compiling" in lines[0]
+    assert "3/3 meta-steps" in lines[1] and "outer loss" in lines[1] and "ESS" in lines[1]
+    assert "worst" not in lines[1]
+    loss = trainer.last_record.members["outer_loss"].mean()
+    assert f"outer loss {loss:.3f} (worst: books {loss + 1:.3f})  ESS" in lines[-1]
     assert lines[-1].startswith("meta-training 4/4 meta-steps in ")
 
 

@@ -11,7 +11,7 @@ import pytest
 import study
 
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.report import learned_plots, page, plots
+from dr_keras.report import learned_plots, meta_plots, page, plots
 from dr_keras.report.sections import arms
 from dr_keras.studies import findings
 from dr_keras.studies.results import Picture
@@ -212,6 +212,53 @@ def test_a_random_arm_that_is_the_reference_is_named():
     given = study.protocol(same_as_unfiltered=[("30k", "random")])
     text = words(page.render(study.results(protocol=given)))
     assert "30k, random: chosen at random in oversized batches of a single pass, this arm" in text
+
+
+HEALTH = {
+    "panels": {
+        "sets": {"books": [[1, 3.0], [9, 2.5]], "a name " * 9: [[1, 3.0], [9, 2.9]]},
+        "signal": {
+            "across members": [[k, 0.1 * k] for k in range(8)],
+            "over steps": [[k, -0.01] for k in range(2, 8)],
+        },
+        "update": {"outer update": [[1, 0.0], [9, 0.02]]},
+        "length": {"score and length": [[5, 0.5], [9, 0.83]]},
+        "spread": {"within a batch": [[5, 0.1], [9, 1.0]]},
+        "sources": {"stdlib": [[9, 0.5]], "$x$ & <b>": [[9, -0.5]]},
+    },
+    "members": 4,
+    "warnings": ["scores follow length (rank correlation 0.83): so & so."],
+}
+
+
+def test_what_meta_training_logged_of_itself_is_told():
+    results = study.results(findings=found() | {"meta_health": HEALTH})
+    html = page.render(results, sections=["meta_training", "meta_health"])
+    text = words(html)
+    assert text.index("How the rater was trained") < text.index("Can the meta-training be trusted?")
+    assert "At the end of meta-training scores follow length (rank correlation 0.83)" in text
+    # The first and the last two of eight.
+    assert "signal-to-noise across members 0.05 0.65 how far members agree" in text
+    assert "The mean of 4 members moves it, with 4 times this ratio" in text
+    assert "rank correlation with length 0.5 0.83" in text
+    assert "of which between sources" not in text  # not logged
+    assert html.count("<svg") == 4
+    only = study.results(findings={"meta_health": HEALTH | {"panels": {}, "warnings": []}})
+    assert "trusted" not in words(page.render(only, sections=["meta_health"]))
+
+
+def test_panels_of_meta_training_show_where_chance_is():
+    axes = meta_plots.health_panels(HEALTH["panels"]).axes
+    titles = [one.get_title() for one in axes]
+    assert titles == list(meta_plots.TITLES.values())
+    heights = {
+        title: {line.get_ydata()[0] for line in one.lines} for title, one in zip(titles, axes)
+    }
+    assert 0 in heights[meta_plots.TITLES["signal"]]
+    assert {-0.7, 0, 0.7} <= heights[meta_plots.TITLES["length"]]
+    names = meta_plots.named_curves(HEALTH["panels"]["sets"], "outer loss").axes[0].texts
+    assert [text.get_text()[:6] for text in names] == ["books", "a name"]
+    assert max(len(text.get_text()) for text in names) <= 24
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def sweep(results: Results) -> page.Section | None:
     )
 
 
-@page.section("cost", place=120)
+@page.section("cost", place=130)
 def cost(results: Results) -> page.Section | None:
     """Time and memory of the stages."""
     stages = results.stages
@@ -123,7 +123,7 @@ def cost(results: Results) -> page.Section | None:
     )
 
 
-@page.section("settings", place=130)
+@page.section("settings", place=140)
 def settings(results: Results) -> page.Section:
     """Settings and versions, folded away."""
     rows = [(name, str(value)) for name, value in {**results.settings, **results.versions}.items()]

@@ -160,7 +160,7 @@ def _example(example: Mapping) -> page.Example:
     return page.Example(" · ".join(fact for fact in facts if fact), example["text"])
 
 
-@page.section("extremes", place=100)
+@page.section("extremes", place=110)
 def extremes(results: Results) -> page.Section | None:
     """The lowest- and highest-rated examples."""
     found = {title: group for title, group in results.findings.get("extremes", {}).items() if group}
@@ -176,7 +176,7 @@ def extremes(results: Results) -> page.Section | None:
     return page.Section("What it rates lowest and highest", blocks)
 
 
-@page.section("corpus", place=110)
+@page.section("corpus", place=120)
 def corpus(results: Results) -> page.Section:
     """What the parts hold."""
     found = results.corpus
