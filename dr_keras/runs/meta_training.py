@@ -118,7 +118,7 @@ def _meta_train(
     try:
         trainer.fit(
             setup.parts.train,
-            setup.parts.outer,
+            setup.parts.outer_sets,
             meta_steps,
             steps_per_epoch,
             [*writing, checkpoints, *([summaries] if strategy.is_chief else []), *callbacks],
