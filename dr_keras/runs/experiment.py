@@ -6,15 +6,17 @@ file, brings pieces of its own.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import math
 import os
 import re
 
+import h5py
 import keras
 
 from dr_keras.data.examples import ExampleSet, Parts, check_set_names
 from dr_keras.data.overlap import train_apart
 from dr_keras.errors import CheckpointError, ConfigurationError
-from dr_keras.meta.checkpoints import load_rater_weights, rater_steps
+from dr_keras.meta.checkpoints import load_rater_weights, rater_path, rater_steps
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import next_token_loss
 from dr_keras.serving.export import export_examples
@@ -133,7 +135,9 @@ def _load(rater: keras.Model, place: str) -> None:
         run, step = found.groups()
     steps = rater_steps(run)
     if steps:
-        load_rater_weights(rater, run, int(step) if step else steps[-1])
+        number = int(step) if step else steps[-1]
+        load_rater_weights(rater, run, number)
+        _check_count(rater, rater_path(run, number))
     elif is_exported(place):
         load_exported_weights(rater, place)
     elif os.path.isfile(place):
@@ -149,8 +153,30 @@ def _load(rater: keras.Model, place: str) -> None:
 def _load_file(rater: keras.Model, path: str) -> None:
     try:
         rater.load_weights(path)
+        _check_count(rater, path)
     except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise CheckpointError(
             f"initial_rater: {path} cannot be loaded: it is no file of Keras weights, is damaged,"
             f" or belongs to another rater than '{rater.name}' ({error})."
         ) from error
+
+
+def _check_count(rater: keras.Model, path: str | os.PathLike) -> None:
+    """Raises CheckpointError where a file holds more than `rater`: Keras reads what it needs."""
+    if not h5py.is_hdf5(path):
+        return
+    sizes = []
+
+    def look(_, one) -> None:
+        if isinstance(one, h5py.Dataset) and one.dtype.kind == "f":
+            sizes.append(one.size)
+
+    with h5py.File(path) as file:
+        file.visititems(look)
+    wanted = sum(math.prod(v.shape) for v in rater.variables if "float" in str(v.dtype))
+    if sum(sizes) != wanted:
+        raise CheckpointError(
+            f"initial_rater: {path} has {sum(sizes):,} weights and '{rater.name}' {wanted:,}: it"
+            " belongs to another architecture. Build the rater with the settings that it was made"
+            " with."
+        )

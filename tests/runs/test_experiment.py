@@ -87,6 +87,12 @@ def test_a_rater_goes_on_from_a_file_of_weights(old, tmp_path):
     np.testing.assert_array_equal(found.predict(ROWS, verbose=0), rater.predict(ROWS, verbose=0))
     with pytest.raises(CheckpointError, match="mine.weights.h5 cannot be loaded: .* than 'rater'"):
         build_rater(lambda: dense_rater(width=5), 0, path)
+    # Keras would load the layers that are there, and say nothing of the others
+    text_rater(9, 6, width=4, layer_count=2, heads=1).save_weights(path)
+    with pytest.raises(
+        CheckpointError, match="mine.weights.h5 has 5\\d\\d weights .*_rater' 2\\d\\d"
+    ):
+        build_rater(lambda: text_rater(9, 6, width=4, layer_count=1, heads=1), 0, path)
     (tmp_path / "mine.txt").write_text("nothing")
     with pytest.raises(CheckpointError, match="mine.txt cannot be loaded"):
         build_rater(dense_rater, 0, str(tmp_path / "mine.txt"))
