@@ -60,7 +60,7 @@ def embedded_code(
 ) -> base.Corpus:
     """A corpus of functions and methods as they are written, without their docstrings.
 
-    Each is a document whose id is its qualified name, and whose source is its package.
+    Each is a document whose id is its qualified name and brackets, and whose source is its package.
 
     Args:
       packages, min_characters, name: as of `embedded_corpus`.
@@ -207,14 +207,14 @@ def _modules(
 
 
 def _functions(node: ast.AST, name: str, lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yields (qualified name, lines without the docstring) of functions that lie in no other."""
+    """Yields (qualified name(), lines without the docstring) of functions that lie in no other."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             written = lines[child.lineno - 1 : child.end_lineno]
             if ast.get_docstring(child, clean=False):
                 first, last = child.body[0].lineno, child.body[0].end_lineno or 0
                 written = lines[child.lineno - 1 : first - 1] + lines[last : child.end_lineno]
-            yield f"{name}.{child.name}", textwrap.dedent("\n".join(written))
+            yield f"{name}.{child.name}()", textwrap.dedent("\n".join(written))
         elif isinstance(child, ast.ClassDef):
             yield from _functions(child, f"{name}.{child.name}", lines)
         elif isinstance(child, ast.stmt):

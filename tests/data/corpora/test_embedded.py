@@ -178,12 +178,12 @@ def test_code_is_functions_as_written_without_their_docstrings(package):
     documents = list(embedded_code("toypackage", min_characters=20).documents())
     texts = {document.id: document.text for document in documents}
     assert texts == {
-        "toypackage.code.Some.method": (
+        "toypackage.code.Some.method()": (
             "def method(self, x):  # of x\n    def inside(y):\n        return y + 1\n"
             "    return inside(x)"
         ),
-        "toypackage.code.short": "async def short(): return 1",
-        "toypackage.code.other": "def other(x):\n    return x * 2",
+        "toypackage.code.short()": "async def short(): return 1",
+        "toypackage.code.other()": "def other(x):\n    return x * 2",
     }
     assert {document.corpus for document in documents} == {"code"}
     with pytest.raises(ConfigurationError, match="embedded_code.packages: 'absent' is not"):
