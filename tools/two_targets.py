@@ -5,12 +5,13 @@
     tools/two_targets.py --gin_file mine.gin --seeds 3
 
 The configuration (experiments/two_targets.gin by default) has two held-out sets and a train part
-whose corpora have their names. For each seed three raters are meta-trained: for the first set alone,
-for the second alone (weighted_mean with a weight of 0 for the other), and as the configuration
-combines them. Then a fresh model is trained for each, from the same weights and on the same batches,
-which the finished rater weighs, and its losses are taken on the validation part of either corpus:
-the loss in nats by token on what neither meta-training nor the model has seen. A line for each seed
-and the means, and by how much the worse of the two losses is lower under the combination, by pairs.
+whose corpora have their names. For each seed three raters are meta-trained: for the first set
+alone, for the second alone (weighted_mean with a weight of 0 for the other), and as the
+configuration combines them. Then a fresh model is trained for each, from the same weights and on
+the same batches, which the finished rater weighs, and its losses are taken on the validation part
+of either corpus: nats by token of what neither meta-training nor the model has seen. Printed are a
+line for each seed, the means, and by how much the worse of the two losses is lower under the
+combination, by pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +73,7 @@ class Comparison:
         return trainer
 
     def losses(self, trainer, seed: int) -> dict[str, float]:
-        """Loss on the validation part of each corpus of a fresh model trained as the rater weighs."""
+        """Losses, on either validation part, of a fresh model trained as the rater weighs."""
         import tensorflow as tf
 
         from dr_keras.data.streams import BatchStream
