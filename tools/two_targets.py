@@ -88,7 +88,7 @@ class Comparison:
             weights, _ = problem.weigh(eta, state, batch)
             return inner_update(problem, state, weights, batch)[0]
 
-        update = tf.function(update, jit_compile=True, autograph=False)
+        update = tf.function(update, autograph=False)
         state = initial_state(setup.inner_model, make.optimizer, make.parts, seed)
         stream = BatchStream(setup.parts.train, self.batch_size, seed)
         for step in range(self.updates):
@@ -105,7 +105,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
     parser = common.ArgumentParser(__doc__, base_dir=False)
     parser.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     parser.add_argument(
-        "--updates", type=int, default=400, help="of each fresh model (default: 400)"
+        "--updates", type=int, default=200, help="of each fresh model (default: 200)"
     )
     arguments = parser.parse_args(argv)
     from dr_keras.runs.experiment import experiment
