@@ -115,7 +115,7 @@ def with_outer_sets(
     unknown = [name for name in sets if not parts.disjoint or name in given]
     train = train_apart(parts.train, {name: sets[name] for name in unknown}, on_overlap)
     named = sets if given else parts.named_outer
-    return dataclasses.replace(parts, train=train, named_outer=named)
+    return dataclasses.replace(parts, train=train, named_outer=named, disjoint=True)
 
 
 def build_rater(
