@@ -39,8 +39,8 @@ def damaged_corpus(
     Passages have the id "<document id>/<k>" and the key of their document, so they lie in its
     part. What happens to a passage is decided by hash of the seed, the document's content and k:
     it depends neither on the order of the corpus nor on the other documents. The strength is
-    uniform in (0, max_strength], the kind drawn evenly from those that can change the passage; only mojibake,
-    which few passages admit, is preferred (one time in two) where it is possible.
+    uniform in (0, max_strength], the kind drawn evenly from those that can change the passage; only
+    mojibake, which few passages admit, is preferred (one time in two) where it is possible.
 
     Passages that repeat are merged with a count. One that occurs in several parts stays in the
     most protected of them (test, validation, outer, train), so that nothing held out is trained on.
@@ -54,8 +54,8 @@ def damaged_corpus(
       typeset: share of the documents, in all parts and damaged or not, whose quotes, dashes and
         ellipses become typographic ones, as publishing does. Text in ASCII alone has nothing that
         a wrong decoding could turn into mojibake.
-      max_strength: below 1 for damage as fine as scanners leave, which only models that have learned
-        to spell can see.
+      max_strength: below 1 for damage as fine as scanners leave, which only models that have
+        learned to spell can see.
       seed: another seed damages other passages, in other ways.
       fractions: shares of the parts, the same as the split's; None for `split_fractions()`.
       name: None for the name of `corpus`.

@@ -5,12 +5,12 @@ same features lie in the same part, whatever their ids, and no row moves when ot
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import hashlib
 
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.examples import ExampleSet, Parts, objects
+from dr_keras.data.examples import ExampleSet, Parts, by_part, objects, part_argument
+from dr_keras.data.overlap import check_apart, content_keys
 from dr_keras.data.splits import PARTS, part_of, split_fractions
 from dr_keras.errors import ConfigurationError, DataError
 import gin
@@ -24,7 +24,7 @@ _ROWS_A_STEP = 1024
 @gin.configurable
 def dataset_data(
     corpus: Corpus = gin.REQUIRED,
-    outer: Corpus | None = None,
+    outer: Corpus | Mapping[str, Corpus | None] | None = None,
     validation: Corpus | None = None,
     test: Corpus | None = None,
     id_feature: str = "id",
@@ -42,7 +42,9 @@ def dataset_data(
     Args:
       corpus: a tf.data.Dataset, or a function that returns one, of single examples (not batches):
         dicts of tensors of fixed shapes. It is read once, into memory.
-      outer, validation, test: likewise, for a held-out part with data of its own.
+      outer, validation, test: likewise, for a held-out part with data of its own. `outer` may be
+        name -> dataset for several held-out sets with a loss each, which may share rows; None is
+        the part of `corpus`.
       id_feature: the key of the ids, strings or whole numbers, each of which occurs once.
       source_feature: the key of the name of where an example is from, a string; None: `name`.
       known: keys of what is known for evaluation and no model may read: they become `labels`.
@@ -59,40 +61,49 @@ def dataset_data(
       DataError: an id repeats, features of differing shapes, values that are no numbers or not
         finite, rows that lie in two parts, or a part without examples.
     """
-    read = {"": corpus, "outer": outer, "validation": validation, "test": test}
+    held_out = by_part(outer, validation, test)
     tables = {
         part: examples_from_dataset(
             dataset, part or name, id_feature, source_feature, known, render, corpus_name=name
         )
-        for part, dataset in read.items()
+        for part, dataset in {"": corpus, **held_out}.items()
         if dataset is not None
     }
     check_alike(tables, name)
     whole = tables.pop("")
     keys = content_keys(whole.features)
     rows = split_rows(keys, split_fractions() if fractions is None else fractions)
-    parts = {part: whole.take(rows[part], part) for part in PARTS if part not in tables} | tables
+    parts = {
+        part: tables[part] if part in tables else whole.take(rows[part.partition("/")[0]], part)
+        for part in ("train", *held_out)
+    }
     if tables:
-        _check_disjoint(parts)
+        check_apart(parts)
     for part, examples in parts.items():
         if not len(examples):
             raise DataError(
                 f"The {len(whole)} rows of '{name}' give the part '{part}' no examples: add rows,"
-                f" raise split_fractions.{part}, or name a dataset in dataset_data.{part}."
+                f" raise split_fractions.{part.partition('/')[0]}, or name a dataset in"
+                f" dataset_data.{part_argument(part)}."
             )
-    return Parts(**{part: parts[part] for part in PARTS})
+    return Parts.of(parts, disjoint=True)
 
 
+@gin.configurable
 def examples_from_dataset(
-    dataset: Corpus,
-    name: str,
+    dataset: Corpus = gin.REQUIRED,
+    name: str = "examples",
     id_feature: str = "id",
     source_feature: str | None = None,
     known: Sequence[str] = (),
     render: Callable[[dict[str, np.ndarray]], str] | None = None,
     corpus_name: str | None = None,
 ) -> ExampleSet:
-    """Reads a dataset of dicts into an ExampleSet; arguments and errors as for `dataset_data`."""
+    """Reads a dataset of dicts into an ExampleSet; arguments and errors as for `dataset_data`.
+
+    By gin it is also a held-out set whose features are not those of the train part:
+    `experiment.outer_sets = {'measured': @examples_from_dataset}`.
+    """
     dataset = dataset() if callable(dataset) else dataset
     _check_spec(dataset, name, id_feature, source_feature, known)
     steps = []
@@ -126,18 +137,6 @@ def examples_from_dataset(
     return ExampleSet(features, ids, sources, corpora, labels, render=render, name=name)
 
 
-def content_keys(features: Mapping[str, np.ndarray]) -> list[str]:
-    """Hex SHA-256 of each row's features: the same rows have the same keys in any corpus."""
-    arrays = [np.ascontiguousarray(features[key]) for key in sorted(features)]
-    keys = []
-    for row in range(len(arrays[0])):
-        digest = hashlib.sha256()
-        for array in arrays:
-            digest.update(array[row].tobytes())
-        keys.append(digest.hexdigest())
-    return keys
-
-
 def split_rows(keys: Sequence[str], fractions: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Part -> its row numbers, int [N_part], ascending, by `splits.part_of`."""
     found = objects(part_of(key, fractions) for key in keys)
@@ -168,18 +167,6 @@ def check_alike(tables: Mapping[str, ExampleSet], name: str) -> None:
             raise DataError(
                 f"The features of '{part}' are {form}, those of '{name}' {first}: make them alike."
             )
-
-
-def _check_disjoint(parts: Mapping[str, ExampleSet]) -> None:
-    seen: dict[str, tuple[str, str]] = {}
-    for part, examples in parts.items():
-        for key, identity in zip(content_keys(examples.features), examples.ids):
-            other, twin = seen.setdefault(key, (part, identity))
-            if other != part:
-                raise DataError(
-                    f"The parts '{other}' and '{part}' overlap: {twin!r} and {identity!r} have the"
-                    " same features. Leave one of them out, or nothing is really held out."
-                )
 
 
 def _check_spec(dataset, name, id_feature, source_feature, known) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import numpy as np
 
 from dr_keras.data.splits import PARTS
-from dr_keras.errors import DataError
+from dr_keras.errors import ConfigurationError, DataError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,16 +122,46 @@ class ExampleSet:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Parts:
-    """The four disjoint parts of a corpus.
+    """The four disjoint parts of a corpus; the outer part may be several sets with names.
 
     `train` feeds inner updates and evaluation models, `outer` the meta-objective, `validation`
     chooses checkpoints and discard fractions, `test` is reported and touched by nothing else.
+
+    Attributes:
+      outer: all that is held out for the meta-objective and looks like `train`, as one set.
+      named_outer: the sets of the meta-objective by name, where there are several, or one whose
+        features are not those of `train`; None for `outer` alone.
+      disjoint: whether who made the parts has seen to it that nothing in `train` is held out, such
+        as by document; what is not known to be is checked before a run (`data.overlap`).
     """
 
     train: ExampleSet
     outer: ExampleSet
     validation: ExampleSet
     test: ExampleSet
+    named_outer: Mapping[str, ExampleSet] | None = None
+    disjoint: bool = False
+
+    def __post_init__(self):
+        if self.named_outer is not None:
+            check_set_names("named_outer", self.named_outer)
+
+    @classmethod
+    def of(cls, sets: Mapping[str, ExampleSet], disjoint: bool = False) -> "Parts":
+        """Parts of train, validation, test and either "outer" or some "outer/<name>"."""
+        several = {k.removeprefix("outer/"): v for k, v in sets.items() if k.startswith("outer/")}
+        train, validation, test = (sets[part] for part in ("train", "validation", "test"))
+        if not several:
+            return cls(train, sets["outer"], validation, test, disjoint=disjoint)
+        features = set(train.features)
+        alike = {name: one for name, one in several.items() if set(one.features) == features}
+        whole = joined(alike, "outer") if alike else train.take([], "outer")
+        return cls(train, whole, validation, test, several, disjoint)
+
+    @property
+    def outer_sets(self) -> dict[str, ExampleSet]:
+        """The sets of the meta-objective by name; the only one is called "outer"."""
+        return {"outer": self.outer} if self.named_outer is None else dict(self.named_outer)
 
     def items(self) -> list[tuple[str, ExampleSet]]:
         """(part name, examples) in the order of `splits.PARTS`."""
@@ -139,9 +169,87 @@ class Parts:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of the four parts: a run resumes only on the data it began with."""
-        lines = "".join(f"{name} {part.fingerprint}\n" for name, part in self.items())
+        """Hex SHA-256 of all sets: a run resumes only on the data it began with."""
+        sets = self.items()
+        sets += [(f"outer/{name}", one) for name, one in (self.named_outer or {}).items()]
+        lines = "".join(f"{name} {part.fingerprint}\n" for name, part in sets)
         return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def by_part(outer, validation, test) -> dict:
+    """Part -> what was given for it; each of several outer sets by name is "outer/<name>".
+
+    Raises:
+      ConfigurationError: names that are none.
+    """
+    if not isinstance(outer, Mapping):
+        return {"outer": outer, "validation": validation, "test": test}
+    check_set_names("outer", outer)
+    several = {f"outer/{name}": given for name, given in outer.items()}
+    return {**several, "validation": validation, "test": test}
+
+
+def part_argument(part: str) -> str:
+    """How a part is called where it is an argument: "outer/code" is "outer['code']"."""
+    part, _, name = part.partition("/")
+    return f"{part}[{name!r}]" if name else part
+
+
+def check_set_names(argument: str, sets: Mapping[str, object]) -> None:
+    """Raises ConfigurationError unless the names of held-out sets can stand in logs and messages.
+
+    Args:
+      argument: as messages call it.
+      sets: name -> anything.
+    """
+    wrong = [name for name in sets if not isinstance(name, str) or not name or "/" in name]
+    if wrong or not sets:
+        given = f"the name {wrong[0]!r}" if wrong else "no set"
+        raise ConfigurationError(
+            f"{argument} has {given}: give a dict of at least one held-out set by its name, a text"
+            " without '/'."
+        )
+
+
+def joined(sets: Mapping[str, ExampleSet], name: str) -> ExampleSet:
+    """Sets with the same features as one, in their order; its ids are distinct again.
+
+    An example that two sets share under one id is there once. Where sets have an id in common that
+    means different examples, all ids of the later one begin with its name. Of several sets, weights
+    are dropped.
+
+    Args:
+      sets: name -> examples with distinct ids.
+      name: of the whole.
+    """
+    first = next(iter(sets.values()))
+    if len(sets) == 1:
+        return dataclasses.replace(first, name=name)
+    seen: dict[str, tuple[ExampleSet, int]] = {}
+    parts = []
+    for set_name, examples in sets.items():
+        known = {row: seen[one] for row, one in enumerate(examples.ids) if one in seen}
+        if all(_same_row(examples, row, *twin) for row, twin in known.items()):
+            examples = examples.take([row for row in range(len(examples)) if row not in known])
+        else:
+            ids = objects(f"{set_name}/{one}" for one in examples.ids)
+            examples = dataclasses.replace(examples, ids=ids)
+        seen.update((one, (examples, row)) for row, one in enumerate(examples.ids))
+        parts.append(examples)
+    labels = [key for key in first.labels if all(key in part.labels for part in parts)]
+    return ExampleSet(
+        features={k: np.concatenate([part.features[k] for part in parts]) for k in first.features},
+        ids=np.concatenate([part.ids for part in parts]),
+        sources=np.concatenate([part.sources for part in parts]),
+        corpora=np.concatenate([part.corpora for part in parts]),
+        labels={key: np.concatenate([part.labels[key] for part in parts]) for key in labels},
+        render=first.render,
+        name=name,
+    )
+
+
+def _same_row(one: ExampleSet, row: int, other: ExampleSet, twin: int) -> bool:
+    return all(np.array_equal(v[row], other.features[key][twin]) for key, v in one.features.items())
 
 
 def objects(values: Iterable) -> np.ndarray:

@@ -5,7 +5,7 @@ import logging
 
 from dr_keras.data.corpora.base import Corpus, check_choice
 from dr_keras.data.documents import Document, merge_duplicates
-from dr_keras.data.examples import Parts
+from dr_keras.data.examples import Parts, by_part, part_argument
 from dr_keras.data.formats.base import FORMATS
 from dr_keras.data.formats.kinds import TEXT
 from dr_keras.data.formats.listing import Found, Paths, default_name, list_corpus
@@ -42,7 +42,7 @@ def text_data(
     corpus: Corpus = gin.REQUIRED,
     tokenizer: Tokenizer = gin.REQUIRED,
     sequence_length: int = gin.REQUIRED,
-    outer: Corpus | None = None,
+    outer: Corpus | Mapping[str, Corpus | None] | None = None,
     validation: Corpus | None = None,
     test: Corpus | None = None,
     fractions: Mapping[str, float] | None = None,
@@ -61,7 +61,9 @@ def text_data(
       tokenizer: turns text into ids.
       sequence_length: tokens in an example.
       outer: corpus of the meta-objective, if not part of `corpus`; several, with weights, are
-        joined by `mixture_corpus`; one part of a corpus is taken by `corpus_part`.
+        joined by `mixture_corpus`; one part of a corpus is taken by `corpus_part`. Or name ->
+        corpus for several held-out sets with a loss each, which may share documents; None is the
+        part of `corpus`.
       validation: corpus that chooses checkpoints and discard fractions; likewise.
       test: corpus that is reported; likewise.
       fractions: share of each part of `corpus`; None for `split_fractions()`.
@@ -80,15 +82,16 @@ def text_data(
     """
     _same_fractions(corpus, fractions)
     check_choice("text_data.on_overlap", on_overlap, ("stop", "drop"))
-    held_out = {"outer": outer, "validation": validation, "test": test}
+    held_out = by_part(outer, validation, test)
     named = {part: own for part, own in held_out.items() if own is not None}
-    for argument, value in {"corpus": corpus, **named}.items():
+    for part, value in {"corpus": corpus, **named}.items():
         if not isinstance(value, Corpus):
             raise ConfigurationError(
-                f"text_data.{argument} is {value!r}, which is no corpus: give it one, such as"
-                " @jsonl_corpus(); several are joined by @mixture_corpus()."
+                f"text_data.{part_argument(part)} is {value!r}, which is no corpus: give it one,"
+                " such as @jsonl_corpus(); several are joined by @mixture_corpus()."
             )
-    documents = split_documents(corpus, fractions)
+    split = split_documents(corpus, fractions)
+    documents = {part: split[part.partition("/")[0]] for part in ("train", *held_out)}
     for part, own in named.items():
         documents[part] = merge_duplicates(own.documents())
     if named:
@@ -105,9 +108,10 @@ def text_data(
             raise DataError(
                 f"The corpus '{origin.name}' gives the part '{part}' no examples (documents:"
                 f" {sizes}; an example needs {minimum_tokens} tokens): add documents, raise"
-                f" split_fractions.{part}, or name a corpus in text_data.{part}."
+                f" split_fractions.{part.partition('/')[0]}, or name a corpus in"
+                f" text_data.{part_argument(part)}."
             )
-    return Parts(**sets)
+    return Parts.of(sets, disjoint=True)
 
 
 @gin.configurable
@@ -170,20 +174,28 @@ def _same_fractions(corpus: Corpus, fractions: Mapping[str, float] | None) -> No
 
 
 def _separate(documents: dict[str, list[Document]], on_overlap: str) -> None:
-    """Makes the parts disjoint by key, in place, or raises DataError about the first overlap."""
+    """Makes the parts disjoint by key, in place, or raises DataError about the first overlap.
+
+    Several outer sets, "outer/<name>", are one part here.
+    """
     taken: dict[str, str] = {}
-    for part in PROTECTION:
-        repeated = [document for document in documents[part] if document.key in taken]
-        if repeated and on_overlap == "stop":
-            other = taken[repeated[0].key]
-            count = sum(taken[document.key] == other for document in repeated)
-            raise DataError(
-                f"The parts '{part}' and '{other}' overlap: {count} documents lie in both, for"
-                f" example '{repeated[0].id}' (source '{repeated[0].source}'). Name another corpus"
-                f" for text_data.{other}, take different parts of one corpus with corpus_part, or"
-                f" set text_data.on_overlap = 'drop' to leave them out of '{part}'."
-            )
-        if repeated:
-            _logger.info("%d documents left out of %s: held out elsewhere", len(repeated), part)
-            documents[part] = [d for d in documents[part] if d.key not in taken]
-        taken.update((document.key, part) for document in documents[part])
+    for protected in PROTECTION:
+        found: dict[str, str] = {}
+        for part in [part for part in documents if part.partition("/")[0] == protected]:
+            repeated = [document for document in documents[part] if document.key in taken]
+            if repeated and on_overlap == "stop":
+                other = taken[repeated[0].key]
+                count = sum(taken[document.key] == other for document in repeated)
+                raise DataError(
+                    f"The parts '{part}' and '{other}' overlap: {count} documents lie in both, for"
+                    f" example '{repeated[0].id}' (source '{repeated[0].source}'). Name another"
+                    f" corpus for text_data.{part_argument(other)}, take different parts of one"
+                    " corpus with corpus_part, or set text_data.on_overlap = 'drop' to leave them"
+                    f" out of '{part}'."
+                )
+            if repeated:
+                count = len(repeated)
+                _logger.info("%d documents left out of %s: held out elsewhere", count, part)
+                documents[part] = [d for d in documents[part] if d.key not in taken]
+            found.update((document.key, part) for document in documents[part])
+        taken.update(found)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from dr_keras.meta import pytrees
+from dr_keras.meta import noise, pytrees
 from dr_keras.meta.estimators import Estimator
 from dr_keras.meta.optimizers import OuterAdam
 from dr_keras.meta.population import Population, assign
@@ -100,6 +100,10 @@ class MemberStep:
                 [example_scores(metrics["scores"][t], each) for t, each in enumerate(counts)]
             ),
         }
+        adam = self.outer_optimizer
+        report["meta_gradient_snr_steps"] = noise.over_steps(
+            new_slots, contributions + 1, adam.beta_1, adam.beta_2
+        )
         if len(metrics["outer_losses"]) > 1:
             report |= {f"outer_loss/{n}": loss for n, loss in metrics["outer_losses"].items()}
         return direction, new_state, new_slots, report
@@ -130,7 +134,9 @@ class PopulationStep:
     def __call__(
         self, inner_batches: dict, outer_batches: dict, keys, rater_state: list, meta_step
     ):
-        """(members that contributed, report of all members); see `MetaTrainer`'s train step.
+        """(members that contributed, report of all members, scalars of the step).
+
+        See `MetaTrainer`'s train step.
 
         Args:
           rater_state: values of the rater's non-trainable variables.
@@ -169,7 +175,7 @@ class PopulationStep:
         placement, eta = self.population.placement, _values(self.replica_eta)
         constants = {"rater": rater_state, **_values(self.replica_kept)}
         group = placement.group(self.population.size)
-        total, count, reports = None, tf.constant(0, tf.int32), []
+        total, squares, count, reports = None, tf.zeros([], eta[0].dtype), tf.constant(0), []
         for index, member in enumerate(self.population.slots):
             own, held_out, key = tf.nest.map_structure(
                 lambda value, index=index: value[index], (inner_batches, outer_batches, keys)
@@ -179,14 +185,15 @@ class PopulationStep:
             )
             count += contributed
             total = direction if total is None else [a + b for a, b in zip(total, direction)]
+            squares += noise.squared_norm(direction)
             reports.append(report)
         if group is not None:
             # Each replica of a group has its member's direction; one of them contributes it.
             speaks = tf.equal(group.place(), 0)
-            *total, count = [
-                tf.where(speaks, leaf, tf.zeros_like(leaf)) for leaf in (*total, count)
+            *total, squares, count = [
+                tf.where(speaks, leaf, tf.zeros_like(leaf)) for leaf in (*total, squares, count)
             ]
-        *total, count = placement.sum([*total, count])
+        *total, squares, count = placement.sum([*total, squares, count])
         if_any = tf.maximum(count, 1)
         mean = [leaf / tf.cast(if_any, leaf.dtype) for leaf in total]
         new_eta = self.outer_optimizer.apply(eta, mean, meta_step)
@@ -196,7 +203,10 @@ class PopulationStep:
         gathered = placement.gather(stacked)
         if group is not None:
             gathered = {name: rows[:: group.parts] for name, rows in gathered.items()}
-        return count, gathered
+        of_step = {"outer_update_norm": noise.update_norm(new_eta, eta)}
+        if self.population.size > 1:
+            of_step["meta_gradient_snr"] = noise.across_members(total, squares, count)
+        return count, gathered, of_step
 
 
 def _values(variables):

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
-from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError, as_raised
 from dr_keras.meta import checks
 from dr_keras.meta.combinations import Combination, weighted_mean
@@ -25,6 +24,7 @@ from dr_keras.meta.draws import Draw, by_member, rate
 from dr_keras.meta.estimators import Estimator, NestedTape
 from dr_keras.meta.initial_members import initial_members as members_from
 from dr_keras.meta.keras_problem import KerasProblem
+from dr_keras.meta.member_batches import MemberBatches
 from dr_keras.meta.meta_step import MemberStep, PopulationStep
 from dr_keras.meta.micro_batches import check_parts
 from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam, check_own_rates
@@ -69,6 +69,12 @@ class StepRecord:
     rows: np.ndarray
     ages: list[int]
     reinitialised: list[int]
+
+
+def _known_mean(values: list[float]) -> float:
+    """The mean of those that are known: a ratio of noise takes two meta-steps to be."""
+    known = [value for value in values if not np.isnan(value)]
+    return sum(known) / len(known) if known else float("nan")
 
 
 @gin.configurable
@@ -205,12 +211,7 @@ class MetaTrainer:
             members_from(initial_members, initial_noise, population_size, seed, self.problem),
         )
         self.population = Population(
-            beginnings,
-            population_size,
-            lifetime,
-            self.updates_per_step,
-            self.placement,
-            start_ages,
+            beginnings, population_size, lifetime, self.updates_per_step, self.placement, start_ages
         )
         # What replicas compute with; on one device these are the rater's own variables.
         self._replica_eta = self.placement.copies(self._eta)
@@ -259,7 +260,7 @@ class MetaTrainer:
         """Examples of an inner batch that go through the rater at once: scoring's memory."""
         return max(self.inner_batch_size // self.micro_batches, 1)
 
-    def _train_step_function(self, inner_batches: dict, outer_batches: dict, keys) -> dict:
+    def _train_step_function(self, inner_batches: dict, outer_batches: dict, keys) -> tuple:
         """One meta-step of all members on all replicas.
 
         Args:
@@ -269,15 +270,16 @@ class MetaTrainer:
           keys: int32 [P, 2], the members' for this step.
 
         Returns:
-          name -> [P] (and "scores" [P, T, B]) as in StepRecord, and "age" after the step.
+          (name -> [P] (and "scores" [P, T, B]) as in StepRecord, and "age" after the step; name ->
+          scalar of the step).
         """
         rater_state = [tf.identity(v.value) for v in self.rater.non_trainable_variables]
-        count, report = self._population_step(
+        count, report, of_step = self._population_step(
             inner_batches, outer_batches, keys, rater_state, tf.identity(self.meta_step)
         )
         self.meta_step.assign_add(1)
         self.nonfinite_count.assign_add(self.population.size - count)
-        return report
+        return report, of_step
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -322,14 +324,16 @@ class MetaTrainer:
         self.problem.combination.check(outer)
         checks.models_fit(self, train, outer)
         self.train_set = train
-        inner_streams = self._streams(train, self.inner_batch_size, "inner")
-        outer_streams = {
-            # Of one set, whatever its name, the batches are those that it always had.
-            name: self._streams(
-                examples, self.outer_batch_size, "outer", *([name] if len(outer) > 1 else [])
-            )
-            for name, examples in outer.items()
-        }
+        batches = MemberBatches(
+            self.placement,
+            self.population.size,
+            self.seed,
+            self.updates_per_step,
+            train,
+            outer,
+            self.inner_batch_size,
+            self.outer_batch_size,
+        )
         callback_list = keras.callbacks.CallbackList(
             list(callbacks), add_history=True, model=self.rater
         )
@@ -350,50 +354,35 @@ class MetaTrainer:
         callback_list.on_train_begin()
         with Interruption() as interruption, self._answering_workers():
             step = int(self.meta_step.numpy())
-            sums: dict[str, float] = {}
-            seen = 0
+            seen: dict[str, list[float]] = {}
             while step < meta_steps and not self.rater.stop_training:
                 reinitialised = self.population.begin_step(step)
                 if not self._members_are_of_age(train, callbacks, interruption):
                     break
-                if seen == 0:
+                if not seen:
                     callback_list.on_epoch_begin(step // steps_per_epoch)
                 callback_list.on_train_batch_begin(step)
                 try:
-                    logs = self._one_step(step, train, inner_streams, outer_streams, reinitialised)
+                    logs = self._one_step(step, batches, reinitialised)
                 except Exception as error:
                     raise checks.missing_derivative(error) or as_raised(error)
                 step += 1
                 for name, value in logs.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                seen += 1
+                    seen.setdefault(name, []).append(value)
                 callback_list.on_train_batch_end(step - 1, logs)
                 if self._stop_requested(interruption):
                     break
                 if step % steps_per_epoch == 0 or step == meta_steps:
-                    epoch_logs = {name: value / seen for name, value in sums.items()}
+                    epoch_logs = {name: _known_mean(values) for name, values in seen.items()}
                     if validate is not None:
                         epoch_logs.update(self.placement.from_chief(validate))
                     callback_list.on_epoch_end((step - 1) // steps_per_epoch, epoch_logs)
-                    sums, seen = {}, 0
+                    seen = {}
                     if self._stop_requested(interruption):
                         break
             callback_list.on_train_end()
             interruption.leave()
         return self.rater.history
-
-    def _streams(self, examples: ExampleSet, size: int, *names: str) -> list[BatchStream]:
-        """Each member's batches."""
-        members = range(self.population.size)
-        return [BatchStream(examples, size, derive_seed(self.seed, *names, m)) for m in members]
-
-    def _keys(self, step: int):
-        """For each replica the keys of its own members."""
-        seeds = [derive_seed(self.seed, "key", m, step) for m in range(self.population.size)]
-        return self.placement.inputs(
-            self.population.size,
-            lambda members, place, parts: tf.constant([[seeds[m], step] for m in members]),
-        )
 
     def _members_are_of_age(self, train, callbacks, interruption) -> bool:
         """Brings members to their start ages; whether no signal came in between."""
@@ -415,42 +404,25 @@ class MetaTrainer:
 
         return self._ageing(train, blown_up, shown, lambda: self._stop_requested(interruption))
 
-    def _one_step(
-        self, step, train, inner_streams, outer_streams, reinitialised
-    ) -> dict[str, float]:
-        unroll = range(step * self.updates_per_step, (step + 1) * self.updates_per_step)
-        rows = np.stack([[stream.indices(number) for number in unroll] for stream in inner_streams])
-
-        def batches(examples, numbers):
-            """For each replica its part of the batches of its own members."""
-
-            def build(members, place, parts):
-                chosen = np.split(numbers[list(members)], parts, axis=-1)[place]
-                return {
-                    name: tf.constant(values[chosen]) for name, values in examples.features.items()
-                }
-
-            return self.placement.inputs(self.population.size, build)
-
-        outer_batches = {
-            name: batches(streams[0].examples, np.stack([s.indices(step) for s in streams]))
-            for name, streams in outer_streams.items()
-        }
-        report = self.train_step(batches(train, rows), outer_batches, self._keys(step))
+    def _one_step(self, step: int, batches: MemberBatches, reinitialised) -> dict[str, float]:
+        report, of_step = self.train_step(*batches(step))
         report = {name: value.numpy() for name, value in report.items()}
         self.placement.pull(self._eta, self._replica_eta)
         scores, ages = report.pop("scores"), report.pop("age")
+        rows = batches.rows(step)[:, : self.unroll_length]
         self.last_record = record = StepRecord(
-            step + 1, report, scores, rows[:, : self.unroll_length], ages.tolist(), reinitialised
+            step + 1, report, scores, rows, ages.tolist(), reinitialised
         )
         for index in np.flatnonzero(~report["finite"]):
             self._nonfinite(int(index), record)
         finite = report["finite"]
-        return {
+        logs = {
             name: float(np.mean(values[finite])) if finite.any() else float("nan")
             for name, values in report.items()
             if name != "finite"
-        } | {"nonfinite_count": float(self.nonfinite_count.numpy())}
+        }
+        logs |= {name: float(value.numpy()) for name, value in of_step.items()}
+        return logs | {"nonfinite_count": float(self.nonfinite_count.numpy())}
 
     def _stop_requested(self, interruption: Interruption) -> bool:
         """Whether any worker was told to stop by a signal, or by a callback; all go on or none."""

@@ -9,7 +9,7 @@
 <base_dir>/export/<version>/            see dr_keras.serving
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import json
 import pathlib
@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from dr_keras.config import configuration
-from dr_keras.errors import CheckpointError, NonFiniteError, WorkerLostError
+from dr_keras.errors import CheckpointError, ConfigurationError, NonFiniteError, WorkerLostError
 from dr_keras.meta.callbacks import MetricsFile, ScoreHealth, ShowProgress, Summaries, read_metrics
 from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_steps
 from dr_keras.meta.checks import at_least
@@ -108,6 +108,7 @@ def _meta_train(
         reference=setup.reference,
         strategy=strategy,
     )
+    check_objectives(trainer.problem.objective, setup.parts.outer_sets)
     checkpoints = Checkpoints(base_dir)
     checkpoints.set_trainer(trainer)
     if strategy.is_chief:
@@ -124,7 +125,7 @@ def _meta_train(
     try:
         trainer.fit(
             setup.parts.train,
-            setup.parts.outer,
+            setup.parts.outer_sets,
             meta_steps,
             steps_per_epoch,
             [*writing, checkpoints, *([summaries] if strategy.is_chief else []), *callbacks],
@@ -181,6 +182,21 @@ def meta_evaluate(
     for step in steps:
         load_rater_weights(setup.rater, base_dir, step)
         yield step, evaluation.losses()
+
+
+def check_objectives(objective: Callable | Mapping[str, Callable], sets: Iterable[str]) -> None:
+    """Raises ConfigurationError where there is an objective for a held-out set that is not there.
+
+    One that is misspelt would leave its set with the loss of the inner model.
+    """
+    known = sorted(sets)
+    named = objective if isinstance(objective, Mapping) else {}
+    if unknown := [name for name in named if name not in known]:
+        raise ConfigurationError(
+            f"MetaTrainer.objective has {unknown[0]!r}, and the held-out sets are"
+            f" {', '.join(known)}: name one of these, or add the set (text_data.outer,"
+            " experiment.outer_sets)."
+        )
 
 
 def check_same_data(base_dir: pathlib.Path, fingerprint: str) -> None:

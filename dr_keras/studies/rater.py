@@ -4,6 +4,7 @@
 <base_dir>/scores.npz         ids and scores of the train part
 """
 
+import dataclasses
 import hashlib
 import inspect
 import io
@@ -54,7 +55,8 @@ def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> di
 
     Returns:
       {"inner_models", "rater", "meta_evaluation", "total"}; or {"total": None, "reason"} where
-      the models' products cannot be counted, or the estimator does not say its cost.
+      the models' products cannot be counted, the estimator does not say its cost, or a held-out
+      set has features of its own.
     """
     shapes = flops.feature_shapes(setup.parts.train.features)
     try:
@@ -65,8 +67,13 @@ def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> di
     passes = told(trainer.estimator, "forward_passes", trainer.unroll_length)
     if passes is None:
         return {"total": None, "reason": untold(trainer.estimator, "forward_passes")}
+    sets = setup.parts.outer_sets
+    others = [name for name, one in sets.items() if set(one.features) != set(shapes)]
+    if others:
+        return {"total": None, "reason": f"the cost of the held-out set '{others[0]}' is not known"}
     member_steps = int(trainer.meta_step.numpy()) * trainer.population.size
     size = flops.MetaTrainingSize.of(trainer, member_steps)
+    size = dataclasses.replace(size, outer_batch_size=len(sets) * size.outer_batch_size)
     found = flops.meta_training_flops(inner, rater, passes, size)
     settings = {
         name: parameter.default

@@ -1,14 +1,7 @@
 """Multiple-choice tasks: reading them, the fixed subset that is asked, and how a model answers.
 
-A task is a list of questions, each a prompt, its choices, and the index of the right one. Files are
-JSON Lines: "choices" (a list of texts) and "gold" (an index), with "context", "question" or both,
-and an "id" where there is one. The prompt is
-
-    <context>                                   where there is no question (HellaSwag, PIQA)
-    Question: <question>\\nAnswer:               (ARC-Easy, CommonsenseQA)
-    <context>\\nQuestion: <question>\\nAnswer:    where there are both (SIQA)
-
-and a choice continues it after a blank.
+A task is a list of questions, each a prompt, its choices, and the index of the right one, read as
+`data.questions` says.
 
 The answer of a model is the choice with the highest log-likelihood after the prompt, divided by the
 choice's length in UTF-8 bytes, so that tokenizers can be compared and long choices are not at a
@@ -16,7 +9,7 @@ disadvantage. Beside the accuracy stands the likelihood of the right continuatio
 at small sizes accuracies lie at chance, and it is the figure that still moves.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
@@ -25,27 +18,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.corpora import base
 from dr_keras.data.corpora.tfds import check_prepared, find_builder, read_examples
 from dr_keras.data.formats.listing import Paths, find_files
-from dr_keras.data.formats.reading import read_lines, stem
-from dr_keras.data.splits import unit_hash
+from dr_keras.data.questions import (
+    Question,
+    in_fixed_order,
+    make_question,
+    read_questions,
+    task_name,
+)
 from dr_keras.data.tokenizers import Tokenizer
-from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.errors import ConfigurationError
 from dr_keras.models.model_inputs import model_inputs
 import gin
-
-_LONGEST_LINE = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """One question: `continuations` are what may follow `prompt`, `gold` the right one's index."""
-
-    prompt: str
-    continuations: tuple[str, ...]
-    gold: int
-    id: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,58 +59,18 @@ class Task:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def make_question(record: Mapping, place: str) -> Question:
-    """A question from a record with the fields described above.
-
-    Raises:
-      DataError: a field is missing or of the wrong kind; the message begins with `place`.
-    """
-    if not isinstance(record, Mapping):
-        raise DataError(f"{place}: not a JSON object but a {type(record).__name__}.")
-    choices, gold = record.get("choices"), record.get("gold")
-    if not isinstance(choices, Sequence) or isinstance(choices, str) or len(choices) < 2:
-        raise DataError(f"{place}: 'choices' must be a list of at least two texts.")
-    if not all(isinstance(choice, str) and choice.strip() for choice in choices):
-        raise DataError(f"{place}: every one of 'choices' must be a text that is not empty.")
-    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise DataError(
-            f"{place}: 'gold' is {gold!r}: it must be the index of the right choice, 0 to"
-            f" {len(choices) - 1}."
-        )
-    prompt = _prompt(record.get("context"), record.get("question"), place)
-    continuations = tuple(" " + choice.strip() for choice in choices)
-    identity = record.get("id")
-    if identity in (None, ""):
-        content = json.dumps([prompt, *continuations]).encode()
-        identity = hashlib.sha256(content).hexdigest()[:16]
-    return Question(prompt, continuations, gold, str(identity))
-
-
-def _prompt(context, question, place: str) -> str:
-    for name, value in (("context", context), ("question", question)):
-        if value is not None and not isinstance(value, str):
-            raise DataError(f"{place}: {name!r} must be a text, not a {type(value).__name__}.")
-    context, question = (context or "").strip(), (question or "").strip()
-    if not context and not question:
-        raise DataError(f"{place}: there is neither a 'context' nor a 'question'.")
-    if not question:
-        return context
-    return f"{context}\n" * bool(context) + f"Question: {question}\nAnswer:"
-
-
 def subset(name: str, questions: Sequence[Question], items: int | None) -> Task:
-    """`items` questions chosen by a hash of task and id: the same whatever their order."""
+    """`items` questions of a task, the first in the order that hashes give them."""
     if items is not None and items < 1:
         raise ConfigurationError(
             f"items of task {name!r} is {items}: it must be at least 1, or None for all."
         )
-    chosen = sorted(questions, key=lambda q: (unit_hash("task", name, q.id, q.prompt), q.prompt))
-    return Task(name, tuple(chosen[:items]), len(questions))
+    return Task(name, tuple(in_fixed_order(name, questions)[:items]), len(questions))
 
 
 @gin.configurable
 def jsonl_task(path: str = gin.REQUIRED, name: str | None = None, items: int | None = 500) -> Task:
-    """A task from JSON Lines; see the module for its fields.
+    """A task from JSON Lines; see `data.questions` for its fields.
 
     Args:
       path: file, glob or list of files, local or through `tf.io.gfile`.
@@ -136,34 +81,13 @@ def jsonl_task(path: str = gin.REQUIRED, name: str | None = None, items: int | N
       DataError: there is no such file, or a line is no question; the message names it.
     """
     paths = find_files(path, "jsonl")
-    if name is None:
-        name = stem(paths[0])
-        for ending in ("_validation", "_test", "_train"):
-            name = name.removesuffix(ending)
-    questions = [question for file in paths for question in _read(file)]
-    if not questions:
-        raise DataError(f"{', '.join(paths)}: there is no question for the task {name!r}.")
-    return subset(name, questions, items)
+    return subset(name or task_name(paths), read_questions(paths), items)
 
 
 @gin.configurable
 def jsonl_tasks(paths: Paths = gin.REQUIRED, items: int | None = 500) -> list[Task]:
     """A task from every JSON Lines file of `paths` (a glob, a folder, or a list of them)."""
     return [jsonl_task(path, None, items) for path in find_files(paths, "jsonl")]
-
-
-def _read(path: str) -> Iterator[Question]:
-    for number, line in read_lines(path, _LONGEST_LINE):
-        place = f"{path}, line {number}"
-        if line is None:
-            raise DataError(f"{place}: the line is longer than {_LONGEST_LINE} bytes.")
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(base.decode(line))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: not JSON ({error}).") from error
-        yield make_question(record, place)
 
 
 def _hellaswag(record: Mapping) -> dict:

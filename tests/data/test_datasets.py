@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dr_keras.data.datasets import content_keys, dataset_data, examples_from_dataset
+from dr_keras.data.datasets import dataset_data, examples_from_dataset
+from dr_keras.data.overlap import content_keys
 from dr_keras.data.splits import part_of
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -145,8 +146,25 @@ def test_an_empty_dataset_and_an_empty_part():
 
 def test_parts_that_overlap_or_differ_are_refused():
     again = dataset().map(lambda row: {**row, "id": tf.strings.join(["again-", row["id"]])})
-    with pytest.raises(DataError, match="The parts '.*' and 'test' overlap: 'r0-.*have the same"):
+    with pytest.raises(DataError, match="'train' and 'test' overlap: 51 .*'r0-1' and 'again-r0-1'"):
         dataset_data(dataset, test=again, fractions=EQUAL)
     other = dataset(seed=1).map(lambda row: {"id": row["id"], "x": row["x"]})
     with pytest.raises(DataError, match="The features of 'outer' are .*make them alike"):
         dataset_data(dataset, outer=other, fractions=EQUAL)
+
+
+def test_several_outer_sets_by_name_share_rows_with_each_other_alone():
+    shares = {"train": 0.5, "outer": 0.25, "validation": 0.25, "test": 0}
+    sets = {"own": None, "one": dataset(seed=1), "two": dataset(seed=1)}
+    parts = dataset_data(dataset, outer=sets, test=dataset(seed=3), fractions=shares)
+    assert {name: len(one) for name, one in parts.outer_sets.items()} == {
+        "own": len(parts.outer) - 200,
+        "one": 200,
+        "two": 200,
+    }
+    assert parts.disjoint and set(parts.outer_sets["own"].ids).isdisjoint(parts.train.ids)
+    with pytest.raises(DataError, match="'outer/one' and 'test' overlap: 200 examples"):
+        dataset_data(dataset, outer=sets, test=dataset(seed=1), fractions=shares)
+    with pytest.raises(DataError, match=r"the part 'outer/own' no .*dataset_data.outer\['own'\]"):
+        nothing = {"train": 0.5, "outer": 0, "validation": 0.25, "test": 0.25}
+        dataset_data(dataset, outer={"own": None}, fractions=nothing)

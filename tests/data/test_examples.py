@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dr_keras.data.examples import ExampleSet, Parts, document_ids
-from dr_keras.errors import DataError
+from dr_keras.data.examples import ExampleSet, Parts, document_ids, joined
+from dr_keras.errors import ConfigurationError, DataError
 
 
 def strings(*values):
@@ -86,3 +86,49 @@ def test_windows_go_with_their_document():
     ids = strings("doc0#0", "doc0#1", "doc1#0", "whole")
     found = document_ids(make_set(ids=ids))
     assert found.tolist() == ["doc0", "doc0", "doc1", "whole"]
+
+
+def tokens_from(first, rows, prefix, **changes):
+    tokens = first + np.arange(rows * 3, dtype=np.int32).reshape(rows, 3)
+    ids = strings(*(f"{prefix}#{i}" for i in range(rows)))
+    return make_set(rows, features={"tokens": tokens}, ids=ids, **changes)
+
+
+def test_joined_sets_hold_each_example_once_under_ids_of_their_own():
+    one, other = tokens_from(0, 3, "a"), tokens_from(90, 2, "b", labels={})
+    whole = joined({"one": one, "two": other}, "outer")
+    assert whole.ids.tolist() == ["a#0", "a#1", "a#2", "b#0", "b#1"] and not whole.labels
+    assert whole.features["tokens"][3].tolist() == [90, 91, 92] and whole.name == "outer"
+    shared = joined({"one": one, "two": one.take([2, 0])}, "outer")
+    assert shared.fingerprint == one.fingerprint
+    # the same ids for other rows: whose they are is said
+    clashing = joined({"one": one, "two": tokens_from(90, 2, "a")}, "outer")
+    assert clashing.ids.tolist() == ["a#0", "a#1", "a#2", "two/a#0", "two/a#1"]
+
+
+def test_parts_know_one_outer_set_or_several():
+    train, one, two = (tokens_from(n, 3, f"p{n}") for n in (0, 20, 40))
+    rest = {"train": train, "validation": two, "test": two}
+    single = Parts.of({**rest, "outer": one})
+    assert single.outer_sets == {"outer": one}
+    assert single.fingerprint == Parts(train, one, two, two).fingerprint  # as of runs before names
+    several = Parts.of({**rest, "outer/x": one, "outer/y": two})
+    assert list(several.outer_sets) == ["x", "y"] and len(several.outer) == 6
+    renamed = Parts.of({**rest, "outer/z": one, "outer/y": two})
+    assert len({parts.fingerprint for parts in (single, several, renamed)}) == 3
+
+
+def test_outer_sets_with_other_features_are_no_part_of_the_whole():
+    train, other = tokens_from(0, 3, "a"), make_set(features={"choices": np.zeros([4, 2, 3])})
+    rest = {"train": train, "validation": train, "test": train}
+    mixed = Parts.of({**rest, "outer/text": tokens_from(20, 2, "b"), "outer/choices": other})
+    assert len(mixed.outer) == 2 and len(mixed.outer_sets["choices"]) == 4
+    alone = Parts.of({**rest, "outer/choices": other})
+    assert len(alone.outer) == 0 and list(alone.outer_sets) == ["choices"]
+
+
+@pytest.mark.parametrize("sets", [{}, {"a/b": 0}, {"": 0}, {3: 0}], ids=str)
+def test_names_of_outer_sets_that_are_none(sets):
+    one = make_set()
+    with pytest.raises(ConfigurationError, match="without '/'"):
+        Parts(one, one, one, one, named_outer=dict.fromkeys(sets, one))

@@ -102,6 +102,32 @@ def test_held_out_parts_must_not_overlap_each_other():
     assert set(parts.outer.corpora) == {"other"}
 
 
+def test_several_outer_sets_by_name():
+    corpus = corpus_of(texts("a"))
+    code, tests = corpus_of(texts("b", 9), "code"), corpus_of(texts("b", 4), "tests")
+    plain = prepare(corpus)
+    named = prepare(corpus, outer={"own": None, "code": code, "tests": tests})
+    assert named.outer_sets["own"].fingerprint == plain.outer.fingerprint
+    assert named.train.fingerprint == plain.train.fingerprint
+    # documents that two outer sets share stay in both
+    assert [len(originals(one)) for one in named.outer_sets.values()][1:] == [9, 4]
+    assert len(named.outer) == sum(map(len, named.outer_sets.values()))
+    assert named.outer_sets["code"].name == "outer/code" and named.disjoint
+    # held out means held out of train, and test goes before
+    shared = [d.text for d in split_documents(corpus, HALF)["train"]][:3]
+    overlapping = {"own": None, "code": corpus_of(texts("b", 9) + shared, "code")}
+    with pytest.raises(DataError, match=r"'train' and 'outer/code' overlap: 3 .*outer\['code'\]"):
+        prepare(corpus, outer=overlapping)
+    dropped = prepare(corpus, outer=overlapping, on_overlap="drop")
+    assert len(originals(dropped.train)) == len(originals(plain.train)) - 3
+    tested = prepare(corpus, outer={"code": code}, test=tests, on_overlap="drop")
+    assert len(originals(tested.outer_sets["code"])) == 5 and len(originals(tested.test)) == 4
+    with pytest.raises(ConfigurationError, match=r"text_data.outer\['code'\] is 'x', which is no"):
+        prepare(corpus, outer={"code": "x"})
+    with pytest.raises(ConfigurationError, match="outer has no set: give a dict"):
+        prepare(corpus, outer={})
+
+
 def test_an_empty_part_names_corpus_sizes_and_remedy():
     corpus = corpus_of(texts("a", 3))
     sizes = {part: len(members) for part, members in split_documents(corpus, HALF).items()}

@@ -370,7 +370,11 @@ def train_run(
     folder: pathlib.Path, name: str, strategy, steps: int, pause: float, members: int
 ) -> None:
     in_precision("float64")
-    settings = {"start_ages": 3, "lifetime": listed([16, 13]), "learning_rates": uniform(0.01, 0.03)}
+    settings = {
+        "start_ages": 3,
+        "lifetime": listed([16, 13]),
+        "learning_rates": uniform(0.01, 0.03),
+    }
     if members == 1:  # which the two workers share
         micro_batches = 2 if strategy is None else 1
         settings["estimator"] = estimators.MixedMode(micro_batches=micro_batches)

@@ -16,11 +16,7 @@ from dr_keras.meta.problem import InnerState
 from dr_keras.meta.weighting import token_softmax
 from dr_keras.models.objectives import mean_loss, smooth_accuracy
 
-EXACT = {
-    "nested_tape": NestedTape(),
-    "recompute": Recompute(),
-    "mixed_mode": MixedMode(),
-}
+EXACT = {"nested_tape": NestedTape(), "recompute": Recompute(), "mixed_mode": MixedMode()}
 IN_PARTS = {"mixed_mode in parts": MixedMode(micro_batches=2, checkpoint_every=2)}
 ALL_FEATURES = ("inner_loss", "reference_loss", "age")
 CHOICES = (

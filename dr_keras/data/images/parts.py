@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dr_keras.data.datasets import check_alike, check_unique, content_keys, split_rows
+from dr_keras.data.datasets import check_alike, check_unique, split_rows
 from dr_keras.data.examples import ExampleSet, Parts, objects
 from dr_keras.data.images.sources import Images, Table, find_images
+from dr_keras.data.overlap import content_keys
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 
@@ -100,7 +101,7 @@ def image_data(
                 f"{images.name} gives the part '{part}' no images: raise image_data.{part} or"
                 " max_images."
             )
-    return Parts(**parts)
+    return Parts.of(parts, disjoint=True)
 
 
 def at_levels(

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from dr_keras.data.corpora.embedded import embedded_corpus
+from dr_keras.data.corpora.embedded import embedded_code, embedded_corpus
 from dr_keras.data.documents import content_key, fingerprint
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -152,3 +152,39 @@ def test_packages_that_are_not_there(package):
         embedded_corpus(())
     with pytest.raises(DataError, match="corpus 'embedded' holds no documents"):
         list(package({}).documents())
+
+
+def test_code_is_functions_as_written_without_their_docstrings(package):
+    package(
+        {
+            "code.py": '''
+                """LONG module"""
+                class Some:
+                    """LONG class"""
+                    def method(self, x):  # of x
+                        """LONG method"""
+                        def inside(y):
+                            return y + 1
+                        return inside(x)
+
+                async def short(): return 1
+
+                if True:
+                    def other(x):
+                        return x * 2
+                '''
+        }
+    )
+    documents = list(embedded_code("toypackage", min_characters=20).documents())
+    texts = {document.id: document.text for document in documents}
+    assert texts == {
+        "toypackage.code.Some.method()": (
+            "def method(self, x):  # of x\n    def inside(y):\n        return y + 1\n"
+            "    return inside(x)"
+        ),
+        "toypackage.code.short()": "async def short(): return 1",
+        "toypackage.code.other()": "def other(x):\n    return x * 2",
+    }
+    assert {document.corpus for document in documents} == {"code"}
+    with pytest.raises(ConfigurationError, match="embedded_code.packages: 'absent' is not"):
+        embedded_code("absent")

@@ -1,0 +1,101 @@
+"""Whether what is held out is trained on as well."""
+
+from collections.abc import Mapping, Sequence
+import hashlib
+import logging
+
+import numpy as np
+
+from dr_keras.data.corpora.base import check_choice
+from dr_keras.data.examples import ExampleSet
+from dr_keras.errors import DataError
+
+_logger = logging.getLogger(__name__)
+
+
+def content_keys(features: Mapping[str, np.ndarray]) -> list[str]:
+    """Hex SHA-256 of each row's features: the same rows have the same keys in any corpus."""
+    arrays = [np.ascontiguousarray(features[key]) for key in sorted(features)]
+    keys = []
+    for row in range(len(arrays[0])):
+        digest = hashlib.sha256()
+        for array in arrays:
+            digest.update(array[row].tobytes())
+        keys.append(digest.hexdigest())
+    return keys
+
+
+def check_apart(sets: Mapping[str, ExampleSet]) -> None:
+    """Raises DataError where two parts have examples with the same features.
+
+    Args:
+      sets: part -> examples, all with the same features. Several outer sets, "outer/<name>", may
+        share examples with one another.
+    """
+    keys = {part: content_keys(examples.features) for part, examples in sets.items()}
+    parts = list(sets)
+    for number, one in enumerate(parts):
+        for other in parts[number + 1 :]:
+            if one.partition("/")[0] == other.partition("/")[0]:
+                continue
+            if twins := _twins(keys[other], keys[one]):
+                row, twin = twins[0]
+                raise DataError(
+                    f"The parts '{one}' and '{other}' overlap: {len(twins)} examples lie in both;"
+                    f" {sets[one].ids[twin]!r} and {sets[other].ids[row]!r} have the same features."
+                    " Leave one of them out, or nothing is really held out."
+                )
+
+
+def train_apart(
+    train: ExampleSet, outer_sets: Mapping[str, ExampleSet], on_overlap: str = "stop"
+) -> ExampleSet:
+    """The train part, after a look whether a set of the meta-objective has examples of it.
+
+    Two examples are one where they have the same id or the same features. Sets with other features
+    than the train part are other data.
+
+    Args:
+      train: a train part.
+      outer_sets: name -> examples; those that are known to be disjoint from it need not be here.
+      on_overlap: "stop" raises, "drop" leaves such examples out of the train part.
+
+    Raises:
+      DataError: with the number of such examples, one of them, and what to do.
+    """
+    check_choice("experiment.on_overlap", on_overlap, ("stop", "drop"))
+    keys: list[str] | None = None
+    held = np.zeros(len(train), bool)
+    for name, outer in outer_sets.items():
+        if not set(train.features) <= set(outer.features):
+            continue
+        features = {k: np.asarray(outer.features[k], v.dtype) for k, v in train.features.items()}
+        keys = content_keys(train.features) if keys is None else keys
+        same_id = _twins(outer.ids.tolist(), train.ids.tolist())
+        same_features = _twins(content_keys(features), keys)
+        twins = dict(same_features) | dict(same_id)
+        if twins and on_overlap == "stop":
+            row, twin = next(iter(twins.items()))
+            shown = f"{outer.ids[row]!r} has the features of {train.ids[twin]!r}"
+            if not same_features:
+                shown = f"{outer.ids[row]!r} is the id of an example in both"
+            remedy = "give each example an id of its own, " if not same_features else ""
+            raise DataError(
+                f"The held-out set '{name}' overlaps 'train': {len(twins)} examples lie in both,"
+                f" such as {shown}. Leave them out of one of the two, {remedy}or set"
+                " experiment.on_overlap = 'drop' to train without them: a loss on what was trained"
+                " on says little about which data helps."
+            )
+        for pairs in (same_id, same_features):
+            held[[twin for _, twin in pairs]] = True
+    if held.any():
+        _logger.info("%d examples left out of train: held out", int(held.sum()))
+    return train.take(~held) if held.any() else train
+
+
+def _twins(ones: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
+    """(row among `ones`, row among `others`) of what is in both; all of `others`' rows."""
+    places: dict[str, list[int]] = {}
+    for row, other in enumerate(others):
+        places.setdefault(other, []).append(row)
+    return [(row, twin) for row, one in enumerate(ones) for twin in places.get(one, [])]

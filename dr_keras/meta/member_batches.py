@@ -1,0 +1,85 @@
+"""The batches and keys of all members, addressed by meta-step: nothing to save for a resume."""
+
+from collections.abc import Mapping
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.data.examples import ExampleSet
+from dr_keras.data.streams import BatchStream
+from dr_keras.meta.devices.placement import OneDevice
+from dr_keras.meta.seeds import derive_seed
+
+
+@dataclasses.dataclass(eq=False)
+class MemberBatches:
+    """What a meta-step is fed with.
+
+    Attributes:
+      placement: where members live.
+      size: members.
+      seed: of the run.
+      updates_per_step: inner updates of a meta-step.
+      train: examples of the inner updates.
+      outer: name of a held-out set -> its examples.
+      inner_batch_size, outer_batch_size: examples.
+
+    Raises:
+      DataError: a set is too small for a batch.
+    """
+
+    placement: OneDevice
+    size: int
+    seed: int
+    updates_per_step: int
+    train: ExampleSet
+    outer: Mapping[str, ExampleSet]
+    inner_batch_size: int
+    outer_batch_size: int
+
+    def __post_init__(self):
+        self._inner = self._streams(self.train, self.inner_batch_size, "inner")
+        # Of one set, whatever its name, the batches are those that it always had.
+        several = len(self.outer) > 1
+        self._outer = {
+            name: self._streams(examples, self.outer_batch_size, "outer", *[name] * several)
+            for name, examples in self.outer.items()
+        }
+
+    def _streams(self, examples: ExampleSet, size: int, *names: str) -> list[BatchStream]:
+        seeds = [derive_seed(self.seed, *names, member) for member in range(self.size)]
+        return [BatchStream(examples, size, seed) for seed in seeds]
+
+    def rows(self, step: int) -> np.ndarray:
+        """Rows of the train set, int [P, updates_per_step, B]."""
+        numbers = range(step * self.updates_per_step, (step + 1) * self.updates_per_step)
+        return np.stack([[stream.indices(n) for n in numbers] for stream in self._inner])
+
+    def __call__(self, step: int) -> tuple[dict, dict, tf.Tensor]:
+        """(inner batches, outer batches by set, keys) of meta-step `step`, as replicas take them.
+
+        See `MetaTrainer`'s train step.
+        """
+        outer = {
+            name: self._placed(self.outer[name], np.stack([s.indices(step) for s in streams]))
+            for name, streams in self._outer.items()
+        }
+        return self._placed(self.train, self.rows(step)), outer, self._keys(step)
+
+    def _placed(self, examples: ExampleSet, numbers: np.ndarray):
+        """For each replica its part of the batches of its own members."""
+
+        def build(members, place, parts):
+            chosen = np.split(numbers[list(members)], parts, axis=-1)[place]
+            return {name: tf.constant(v[chosen]) for name, v in examples.features.items()}
+
+        return self.placement.inputs(self.size, build)
+
+    def _keys(self, step: int):
+        seeds = [derive_seed(self.seed, "key", member, step) for member in range(self.size)]
+
+        def build(members, place, parts):
+            return tf.constant([[seeds[member], step] for member in members], tf.int32)
+
+        return self.placement.inputs(self.size, build)
