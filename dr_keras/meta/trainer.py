@@ -245,6 +245,7 @@ class MetaTrainer:
             self._advance,
             inner_batch_size,
             seed,
+            self.nonfinite_count if on_nonfinite == "reinit" else None,
         )
         self.train_step = tf.function(self._train_step_function, autograph=False)
 
@@ -357,8 +358,8 @@ class MetaTrainer:
             seen: dict[str, list[float]] = {}
             while step < meta_steps and not self.rater.stop_training:
                 reinitialised = self.population.begin_step(step)
-                if not self._members_are_of_age(train, callbacks, interruption):
-                    break
+                if not self._ageing(train, callbacks, lambda: self._stop_requested(interruption)):
+                    break  # by a signal
                 if not seen:
                     callback_list.on_epoch_begin(step // steps_per_epoch)
                 callback_list.on_train_batch_begin(step)
@@ -383,26 +384,6 @@ class MetaTrainer:
             callback_list.on_train_end()
             interruption.leave()
         return self.rater.history
-
-    def _members_are_of_age(self, train, callbacks, interruption) -> bool:
-        """Brings members to their start ages; whether no signal came in between."""
-
-        def blown_up(index):
-            if self.on_nonfinite != "reinit":
-                raise NonFiniteError(
-                    f"Member {index} blew up before its start age: an update made its weights NaN"
-                    " or infinite. Lower the inner learning rate, set clip_norm, or set"
-                    " on_nonfinite='reinit' to restart such members."
-                )
-            self.nonfinite_count.assign_add(1)
-            self.population.reinitialise(index)
-
-        def shown(done, total):
-            for callback in callbacks:
-                if hasattr(callback, "on_members_age"):
-                    callback.on_members_age(done, total)
-
-        return self._ageing(train, blown_up, shown, lambda: self._stop_requested(interruption))
 
     def _one_step(self, step: int, batches: MemberBatches, reinitialised) -> dict[str, float]:
         report, of_step = self.train_step(*batches(step))
