@@ -80,8 +80,8 @@ def initial_members(
     Frozen weights, which exist once for all members, become those of the first file.
 
     Args:
-      files: a path for all members, a list with a path or None for each, or a `Draw` of them.
-      noise: a number, a list, or a `Draw`.
+      files: a path for all members, a list with a path or None for each, or drawn.
+      noise: a number, a list, or drawn.
       size: members.
       seed: of the run.
       problem: whose inner model has the frozen weights.

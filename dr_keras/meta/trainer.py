@@ -20,7 +20,7 @@ from dr_keras.meta.combinations import Combination, weighted_mean
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.split_member import SplitMember, check_split
 from dr_keras.meta.devices.strategies import placement_of
-from dr_keras.meta.draws import Draw, by_member, rate
+from dr_keras.meta.draws import Drawn, by_member, rate
 from dr_keras.meta.estimators import Estimator, NestedTape
 from dr_keras.meta.initial_members import initial_members as members_from
 from dr_keras.meta.keras_problem import KerasProblem
@@ -136,7 +136,7 @@ class MetaTrainer:
         unroll_length: int = 2,
         advance_updates: int = 0,
         population_size: int = 8,
-        lifetime: int | Sequence[int | None] | Draw | None = 1000,
+        lifetime: int | Sequence[int | None] | Drawn | None = 1000,
         inner_batch_size: int = 128,
         outer_batch_size: int = 128,
         weighting: Weighting | None = None,
@@ -148,10 +148,10 @@ class MetaTrainer:
         on_nonfinite: str = "stop",
         jit_compile: bool = True,
         strategy: OneDevice | tf.distribute.Strategy | None = None,
-        learning_rates: float | Sequence[float] | Draw | None = None,
-        start_ages: int | Sequence[int] | Draw = 0,
-        initial_members: str | Sequence[str | None] | Draw | None = None,
-        initial_noise: float | Sequence[float] | Draw = 0.0,
+        learning_rates: float | Sequence[float] | Drawn | None = None,
+        start_ages: int | Sequence[int] | Drawn = 0,
+        initial_members: str | Sequence[str | None] | Drawn | None = None,
+        initial_noise: float | Sequence[float] | Drawn = 0.0,
     ):
         sizes = {"inner": inner_batch_size, "outer": outer_batch_size}
         checks.at_least("unroll_length", unroll_length, 1)
