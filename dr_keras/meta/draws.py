@@ -160,10 +160,10 @@ def by_member(
             ) from error
         return check(f"{name} of member {member}", as_wanted(value))
 
-    for bound in getattr(setting, "bounds", tuple)():
-        check(f"{name}, a bound of {type(setting).__name__},", as_wanted(bound))
     for member in range(size):
         drawn(member, 0)
+    for bound in getattr(setting, "bounds", tuple)():
+        check(f"{name}, a bound of {type(setting).__name__},", as_wanted(bound))
     return drawn
 
 
