@@ -54,8 +54,8 @@ def damaged_corpus(
       typeset: share of the documents, in all parts and damaged or not, whose quotes, dashes and
         ellipses become typographic ones, as publishing does. Text in ASCII alone has nothing that
         a wrong decoding could turn into mojibake.
-      max_strength: below 1 for damage as fine as scanners leave, which only models that have
-        learned to spell can see.
+      max_strength: below 1 for damage as fine as scanners leave, which shows best to models that
+        have learned to spell.
       seed: another seed damages other passages, in other ways.
       fractions: shares of the parts, the same as the split's; None for `split_fractions()`.
       name: None for the name of `corpus`.

@@ -22,11 +22,7 @@ import gin
 
 
 class Draw(Protocol):
-    """What a member's setting is in one of its lives.
-
-    A draw may say by an attribute `bounds` between which values it stays, or which they are: these
-    are then checked before the run begins.
-    """
+    """What a member's setting is in one of its lives."""
 
     def __call__(self, seed: int, member: int, generation: int) -> Any:
         """The value.
@@ -36,6 +32,13 @@ class Draw(Protocol):
           member: index in the population.
           generation: initialisations of that member before this one.
         """
+
+    def bounds(self) -> Sequence:
+        """Values between which it stays, or all that it has: checked before the run begins."""
+
+
+# A plain function need not know its bounds.
+Drawn = Draw | Callable[[int, int, int], Any]
 
 
 @gin.configurable
@@ -49,8 +52,7 @@ class uniform:
     def __post_init__(self):
         _check_order(self)
 
-    @property
-    def bounds(self) -> tuple:
+    def bounds(self):
         return self.low, self.high
 
     def __call__(self, seed: int, member: int, generation: int) -> float:
@@ -70,8 +72,7 @@ class log_uniform:
         if self.low <= 0:
             raise ConfigurationError(f"log_uniform.low is {self.low}: it must be positive.")
 
-    @property
-    def bounds(self) -> tuple:
+    def bounds(self):
         return self.low, self.high
 
     def __call__(self, seed: int, member: int, generation: int) -> float:
@@ -93,9 +94,8 @@ class listed:
         if not self.values:
             raise ConfigurationError("listed.values is empty: give at least one value.")
 
-    @property
-    def bounds(self) -> tuple:
-        return tuple(self.values)
+    def bounds(self):
+        return self.values
 
     def __call__(self, seed: int, member: int, generation: int) -> Any:
         return self.values[member % len(self.values)]
@@ -126,7 +126,7 @@ def by_member(
 
     Args:
       name: of the setting, for messages and for its random numbers.
-      setting: a value for all members, a list of one for each, or a `Draw`.
+      setting: a value for all members, a list of one for each, or drawn.
       size: members.
       seed: of the run.
       check: (name, value) -> the value as it is used; raises ConfigurationError.
@@ -160,10 +160,10 @@ def by_member(
             ) from error
         return check(f"{name} of member {member}", as_wanted(value))
 
-    for bound in getattr(setting, "bounds", ()):
-        check(f"{name}, a bound of {type(setting).__name__},", as_wanted(bound))
     for member in range(size):
         drawn(member, 0)
+    for bound in getattr(setting, "bounds", tuple)():
+        check(f"{name}, a bound of {type(setting).__name__},", as_wanted(bound))
     return drawn
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.checks import at_least
-from dr_keras.meta.draws import Draw, by_member
+from dr_keras.meta.draws import Drawn, by_member
 
 
 class Lifetimes:
@@ -24,7 +24,7 @@ class Lifetimes:
 
     def __init__(
         self,
-        lifetime: int | Sequence[int | None] | Draw | None,
+        lifetime: int | Sequence[int | None] | Drawn | None,
         size: int,
         updates_per_step: int,
         seed: int,

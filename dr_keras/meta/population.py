@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.devices.placement import OneDevice
-from dr_keras.meta.draws import Draw, by_member
+from dr_keras.meta.draws import Drawn, by_member
 from dr_keras.meta.initial_members import InitialMembers
 from dr_keras.meta.lifetimes import Lifetimes
 from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam
@@ -165,10 +165,10 @@ class Population:
         self,
         beginnings: Beginnings,
         size: int,
-        lifetime: int | Sequence[int | None] | Draw | None,
+        lifetime: int | Sequence[int | None] | Drawn | None,
         updates_per_step: int,
         placement: OneDevice,
-        start_ages: int | Sequence[int] | Draw = 0,
+        start_ages: int | Sequence[int] | Drawn = 0,
     ):
         at_least("population_size", size, 1)
         placement.check_population(size)

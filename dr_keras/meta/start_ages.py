@@ -7,8 +7,9 @@ on from there.
 """
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -21,8 +22,8 @@ from dr_keras.meta import pytrees
 from dr_keras.meta.population import Population, assign
 from dr_keras.meta.seeds import derive_seed
 
-# Initialisations in a row of one member none of which reaches its start age.
-_MOST_FAILURES = 10
+# Lives in a row of one member none of which reaches its start age.
+_MOST_LIVES = 10
 
 
 @dataclasses.dataclass(eq=False)
@@ -33,54 +34,53 @@ class Ageing:
       population: of members.
       rater: weighs the batches.
       replica_eta: its variables as a replica sees them.
+      replica_kept: the variables that no update changes, likewise.
       advance: compiled, of `MemberStep` or `SplitMember`.
       batch_size: examples in an inner batch.
       seed: of the run.
+      failures: int32 variable, counts members that blow up and start again; None: they may not.
     """
 
     population: Population
     rater: keras.Model
     replica_eta: list
+    replica_kept: dict
     advance: Callable
     batch_size: int
     seed: int
+    failures: tf.Variable | None = None
 
     def __post_init__(self):
         self._update = tf.function(self._update_function, autograph=False)
 
-    def __call__(
-        self,
-        train: ExampleSet,
-        blown_up: Callable[[int], None],
-        shown: Callable[[int, int], None],
-        stop: Callable[[], bool],
-    ) -> bool:
+    def __call__(self, train: ExampleSet, callbacks: Sequence, stop: Callable[[], bool]) -> bool:
         """Updates members until all have their start age.
 
         Args:
           train: examples of the inner updates.
-          blown_up: is told of a member whose update is not finite, and starts it again or raises.
-          shown: is told (updates done, updates in all), of the members here.
+          callbacks: those with a method `on_members_age` are told (updates done, updates in all)
+            of the members here.
           stop: whether to leave it; asked after every update.
 
         Returns:
           Whether all have it now.
 
         Raises:
-          NonFiniteError: a member blew up in each of several lives in a row.
+          NonFiniteError: a member blew up and may not start again, or did in ten lives in a row.
         """
         if self.population.start_age is None:
             return True
         placement, members = self.population.placement, self.population.members
-        done, failures, streams = 0, collections.Counter(), {}
-        while True:
+        done, lives, streams = 0, collections.Counter(), {}
+        told = [c.on_members_age for c in callbacks if hasattr(c, "on_members_age")]
+        for number in itertools.count():
             lacking = self.population.lacking()
             left = sum(lacking.values())
-            if done or left:
-                shown(done, done + left)
+            for tell in told if done or left else ():
+                tell(done, done + left)
             if not placement.agree(left):
                 return True
-            if done and stop():
+            if number and stop():  # all workers ask, those that have nothing to do as well
                 return False
             ages = {index: int(members[index].state.age.numpy()) for index in lacking}
             rows = {}
@@ -92,18 +92,24 @@ class Ageing:
                 rows[index] = streams[life].indices(age)
             self._update(self._inputs(train, rows))
             done += len(lacking)
+            # An update that is not finite leaves the member as it was.
             failed = [i for i in lacking if int(members[i].state.age.numpy()) == ages[i]]
-            if not placement.agree(len(failed)):
-                continue
-            for index in range(self.population.size):
-                if placement.agree(int(index in failed)):
-                    failures[index] += 1
-                    if failures[index] == _MOST_FAILURES:
-                        raise NonFiniteError(
-                            f"Member {index} blew up before its start age in {_MOST_FAILURES} lives"
-                            " in a row: lower the inner learning rate, or set clip_norm."
-                        )
-                    blown_up(index)
+            if placement.agree(len(failed)):
+                for index in range(self.population.size):
+                    if placement.agree(int(index in failed)):
+                        lives[index] += 1
+                        self._start_again(index, lives[index])
+
+    def _start_again(self, index: int, lives: int) -> None:
+        if self.failures is None or lives == _MOST_LIVES:
+            again = f" in {lives} lives in a row" if lives > 1 else ""
+            remedy = " or on_nonfinite='reinit', which restarts such members" if lives == 1 else ""
+            raise NonFiniteError(
+                f"Member {index} blew up before its start age{again}: an update made its weights"
+                f" NaN or infinite. Lower the inner learning rate, or set clip_norm{remedy}."
+            )
+        self.failures.assign_add(1)
+        self.population.reinitialise(index)
 
     def _inputs(self, train: ExampleSet, rows: dict[int, np.ndarray]):
         """What `_update` is to be handed: members' next batches; idle ones have any batch."""
@@ -124,14 +130,15 @@ class Ageing:
     def _replica_update(self, inputs: dict, rater_state: list) -> tf.Tensor:
         """One update of those members of a replica that lack one."""
         group = self.population.placement.group(self.population.size)
-        eta = [variable.read_value() for variable in self.replica_eta]
+        eta = _values(self.replica_eta)
+        constants = {"rater": rater_state, **_values(self.replica_kept)}
         for index, member in enumerate(self.population.slots):
             lacks = inputs["lacking"][index]
-            state = tf.nest.map_structure(lambda variable: variable.read_value(), member.state)
+            state = _values(member.state)
             batch = {name: value[index] for name, value in inputs["batches"].items()}
 
             def advanced(state=state, batch=batch):
-                return self.advance(eta, rater_state, state, batch)[0]
+                return self.advance(eta, constants, state, batch)[0]
 
             if group is None:
                 new = tf.cond(lacks, advanced, lambda state=state: state)
@@ -139,3 +146,7 @@ class Ageing:
                 new = pytrees.where(lacks, advanced(), state)
             assign(member.state, new)
         return tf.constant(0)
+
+
+def _values(variables):
+    return tf.nest.map_structure(lambda variable: variable.read_value(), variables)

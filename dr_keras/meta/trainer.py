@@ -20,7 +20,7 @@ from dr_keras.meta.combinations import Combination, weighted_mean
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.split_member import SplitMember, check_split
 from dr_keras.meta.devices.strategies import placement_of
-from dr_keras.meta.draws import Draw, by_member, rate
+from dr_keras.meta.draws import Drawn, by_member, rate
 from dr_keras.meta.estimators import Estimator, NestedTape
 from dr_keras.meta.initial_members import initial_members as members_from
 from dr_keras.meta.keras_problem import KerasProblem
@@ -136,7 +136,7 @@ class MetaTrainer:
         unroll_length: int = 2,
         advance_updates: int = 0,
         population_size: int = 8,
-        lifetime: int | Sequence[int | None] | Draw | None = 1000,
+        lifetime: int | Sequence[int | None] | Drawn | None = 1000,
         inner_batch_size: int = 128,
         outer_batch_size: int = 128,
         weighting: Weighting | None = None,
@@ -148,10 +148,10 @@ class MetaTrainer:
         on_nonfinite: str = "stop",
         jit_compile: bool = True,
         strategy: OneDevice | tf.distribute.Strategy | None = None,
-        learning_rates: float | Sequence[float] | Draw | None = None,
-        start_ages: int | Sequence[int] | Draw = 0,
-        initial_members: str | Sequence[str | None] | Draw | None = None,
-        initial_noise: float | Sequence[float] | Draw = 0.0,
+        learning_rates: float | Sequence[float] | Drawn | None = None,
+        start_ages: int | Sequence[int] | Drawn = 0,
+        initial_members: str | Sequence[str | None] | Drawn | None = None,
+        initial_noise: float | Sequence[float] | Drawn = 0.0,
     ):
         sizes = {"inner": inner_batch_size, "outer": outer_batch_size}
         checks.at_least("unroll_length", unroll_length, 1)
@@ -245,6 +245,7 @@ class MetaTrainer:
             self._advance,
             inner_batch_size,
             seed,
+            self.nonfinite_count if on_nonfinite == "reinit" else None,
         )
         self.train_step = tf.function(self._train_step_function, autograph=False)
 
@@ -357,8 +358,8 @@ class MetaTrainer:
             seen: dict[str, list[float]] = {}
             while step < meta_steps and not self.rater.stop_training:
                 reinitialised = self.population.begin_step(step)
-                if not self._members_are_of_age(train, callbacks, interruption):
-                    break
+                if not self._ageing(train, callbacks, lambda: self._stop_requested(interruption)):
+                    break  # by a signal
                 if not seen:
                     callback_list.on_epoch_begin(step // steps_per_epoch)
                 callback_list.on_train_batch_begin(step)
@@ -383,26 +384,6 @@ class MetaTrainer:
             callback_list.on_train_end()
             interruption.leave()
         return self.rater.history
-
-    def _members_are_of_age(self, train, callbacks, interruption) -> bool:
-        """Brings members to their start ages; whether no signal came in between."""
-
-        def blown_up(index):
-            if self.on_nonfinite != "reinit":
-                raise NonFiniteError(
-                    f"Member {index} blew up before its start age: an update made its weights NaN"
-                    " or infinite. Lower the inner learning rate, set clip_norm, or set"
-                    " on_nonfinite='reinit' to restart such members."
-                )
-            self.nonfinite_count.assign_add(1)
-            self.population.reinitialise(index)
-
-        def shown(done, total):
-            for callback in callbacks:
-                if hasattr(callback, "on_members_age"):
-                    callback.on_members_age(done, total)
-
-        return self._ageing(train, blown_up, shown, lambda: self._stop_requested(interruption))
 
     def _one_step(self, step: int, batches: MemberBatches, reinitialised) -> dict[str, float]:
         report, of_step = self.train_step(*batches(step))

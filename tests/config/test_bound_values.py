@@ -140,7 +140,12 @@ def refusal(*bindings, gin_files=()):
             "experiment.initial_rater = ['runs/a'] is a list, but must be text in quotes or None.",
         ),
         ("MetaTrainer.jit_compile = 'False'", "must be True or False. Write False without quotes."),
-        ("MetaTrainer.lifetime = True", "is a truth value, but must be a whole number or None."),
+        (
+            "MetaTrainer.lifetime = True",
+            "is a truth value, but must be a whole number, a list [...], each a whole number or"
+            " None, Draw (@name(), with brackets), a function (@name, without brackets) or None."
+            " Write for example @listed(), @log_uniform(), @uniform().",
+        ),
         ("meta_train.callback_fns = @DamageFound", "Write [@DamageFound]."),
         ("CORPUS = 'my.jsonl'", "compare_filtered.corpus, text_data.corpus. Write for example @"),
     ],

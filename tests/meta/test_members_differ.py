@@ -1,5 +1,6 @@
 """Members with rates, lifetimes, start ages and first weights of their own, in a trainer."""
 
+import dataclasses
 import signal
 
 import keras
@@ -13,10 +14,16 @@ from dr_keras.meta.callbacks import ShowProgress
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.draws import log_uniform, uniform
 from dr_keras.meta.initial_members import initial_members, load_weights
+from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import adam, cosine_rate, momentum, sgd
 from dr_keras.meta.population import initial_values
-from dr_keras.meta.problem import InnerState, inner_update, keras_problem
+from dr_keras.meta.problem import InnerState, inner_update
 from dr_keras.meta.seeds import derive_seed, seeded
+from dr_keras.models.losses import squared_error
+
+
+def problem_of(model) -> KerasProblem:
+    return KerasProblem(linear_model(), model, squared_error, sgd())
 
 
 def linear_model(units: int = 1) -> keras.Model:
@@ -137,16 +144,14 @@ def test_the_updates_before_a_start_age_are_those_of_a_stream_of_their_own(
 
     trainer.train_step = before
     trainer.fit(*regression_sets, 1)
-    problem = keras_problem(
-        trainer.rater, trainer.inner_model, trainer.per_example_loss, sgd(0.02)
-    )  # fmt: skip
+    problem = dataclasses.replace(trainer.problem, optimizer=sgd(0.02))()
     with seeded(1):
         eta = [v.value for v in regression_trainer().rater.trainable_variables]
     stream = BatchStream(regression_sets[0], 8, derive_seed(5, "start_age", 0, 0))
     state = InnerState(*states[0])._replace(hyper={})
     for number in range(2):
         batch = stream.batch(number)
-        weights, _ = problem.weights(eta, batch)
+        weights, _ = problem.weigh(eta, state, batch)
         state, _ = inner_update(problem, state, weights, batch)
     for found, expected in zip(kept[0], state.theta, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
@@ -194,7 +199,7 @@ def test_a_member_that_blows_up_before_its_start_age(regression_trainer, regress
     trainer = regression_trainer(start_ages=[12, 0], learning_rates=wild_at_first, lifetime=None)
     with pytest.raises(NonFiniteError, match="Member 0 blew up before its start age"):
         trainer.fit(*regression_sets, 1)
-    trainer.on_nonfinite = "reinit"
+    trainer._ageing.failures = trainer.nonfinite_count  # as with on_nonfinite="reinit"
     with pytest.raises(NonFiniteError, match="Member 0 blew up .* in 10 lives in a row"):
         trainer.fit(*regression_sets, 1)
     assert [int(member.generation) for member in trainer.population.members] == [9, 0]
@@ -221,7 +226,7 @@ def test_members_start_from_a_file_with_noise_of_their_own(tmp_path):
     trained.layers[2].moving_mean.assign(np.full(400, 0.3))
     path = str(tmp_path / "final.weights.h5")
     trained.save_weights(path)
-    own = initial_members(path, [0.0, 0.0, 0.1], 3, seed=0)
+    own = initial_members(path, [0.0, 0.0, 0.1], 3, 0, problem_of(noisy_model()))
 
     def begun(member, generation=0):
         def build():
@@ -247,7 +252,29 @@ def test_members_start_from_a_file_with_noise_of_their_own(tmp_path):
     assert moved.std() == pytest.approx(0.1 * np.sqrt(np.mean(kernel**2)), rel=0.1)
     assert np.abs(later[0] - noisy[0]).max() > 1e-3
     assert np.abs(noisy[1]).max() == 0  # biases of zero stay
-    assert initial_members(None, 0.0, 3, 0) is None
+    assert initial_members(None, 0.0, 3, 0, problem_of(trained)) is None
+
+
+def frozen_base_model() -> keras.Model:
+    x = keras.Input((3,), name="x")
+    hidden = keras.layers.Dense(4, trainable=False)(x)
+    return keras.Model({"x": x}, keras.layers.Dense(1)(hidden), name="frozen")
+
+
+def test_frozen_weights_come_from_the_file_and_exist_once(tmp_path):
+    paths = []
+    for seed in (1, 2):
+        with seeded(seed):
+            model = frozen_base_model()
+        paths.append(str(tmp_path / f"{seed}.weights.h5"))
+        model.save_weights(paths[-1])
+    problem = problem_of(frozen_base_model())
+    initial_members([None, paths[1]], 0.0, 2, 0, problem).load(frozen_base_model(), 1, 0)
+    kept = [v.numpy() for v in problem.kept_variables()["frozen"]]
+    assert_same(kept, [v.numpy() for v in model.non_trainable_variables])
+    own = initial_members(paths, 0.0, 2, 0, problem)
+    with pytest.raises(ConfigurationError, match=r"2.weights.h5 the frozen weight dense\w*/kernel"):
+        own.load(frozen_base_model(), 1, 0)
 
 
 @pytest.mark.parametrize(
