@@ -132,3 +132,42 @@ class DamageFound(TrainerCallback):
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None and self._scorer is not None:
             logs["damage_auc"] = area_under_curve(self._scorer(self._sample), self._clean)
+
+
+@gin.configurable(denylist=["base_dir", "setup"])
+class NoiseFound(TrainerCallback):
+    """Adds "noise_auc" to the epoch's logs: the chance that a clean token outscores one of noise.
+
+    For a rater of tokens and data whose train part has the label `noise` bool [N, S], such as
+    `noisy_spans` gives. Chooses no checkpoint and changes nothing of the training.
+
+    Args:
+      base_dir: of the run.
+      setup: the experiment.
+      sample_size: train examples whose tokens are scored, evenly spread.
+
+    Raises:
+      ConfigurationError: no noise is known, or all tokens are noise, or none.
+    """
+
+    def __init__(self, base_dir, setup: Experiment, sample_size: int = 512):
+        super().__init__()
+        self._sample = setup.parts.train.thinned(sample_size)
+        self._real = self._sample.features["tokens"] != 0
+        noise = self._sample.labels.get("noise", np.zeros([1], bool))
+        if noise.ndim != 2 or noise[self._real].all() or not noise[self._real].any():
+            raise ConfigurationError(
+                "NoiseFound needs train examples of which some tokens are known to be noise: take"
+                " it out of meta_train.callback_fns, or give the data a label 'noise', as"
+                " @noisy_spans does."
+            )
+        self._clean = ~noise[self._real]
+        self._scorer = None
+
+    def on_train_begin(self, logs=None):
+        self._scorer = scorer_of(self.trainer.problem, self._sample)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None and self._scorer is not None:
+            scores = self._scorer.token_scores(self._sample)[self._real]
+            logs["noise_auc"] = area_under_curve(scores, self._clean)
