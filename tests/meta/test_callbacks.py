@@ -27,16 +27,19 @@ from dr_keras.system.progress import Progress
 
 def test_metrics_hold_every_step_and_epoch(regression_trainer, regression_sets, tmp_path):
     trainer = regression_trainer()
-    steps = []
+    steps, weights = [], [trainer.rater.get_weights()]
+
+    def keep(batch, logs):
+        steps.append(logs)
+        weights.append(trainer.rater.get_weights())
+
     history = trainer.fit(
         *regression_sets,
         5,
         steps_per_epoch=2,
         callbacks=[
             MetricsFile(tmp_path / "run"),
-            keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda batch, logs: steps.append(logs)
-            ),
+            keras.callbacks.LambdaCallback(on_train_batch_end=keep),
         ],
         validate=lambda: {"validation_loss": 1.5},
     )
@@ -61,6 +64,16 @@ def test_metrics_hold_every_step_and_epoch(regression_trainer, regression_sets, 
     assert [r["reinitialised"] for r in records_of_steps] == [[], [], [1], [], [0]]
     assert [r["validation_loss"] for r in epochs] == [1.5] * 3
     assert [r["outer_loss"] for r in epochs] == pytest.approx(history.history["outer_loss"])
+    moved = [
+        np.sqrt(sum(np.sum((new - old) ** 2) for new, old in zip(after, before)))
+        for before, after in zip(weights, weights[1:])
+    ]
+    assert [r["outer_update_norm"] for r in records_of_steps] == pytest.approx(moved, rel=1e-4)
+    # A ratio over meta-steps takes two of them; an epoch's is the mean of those that are known.
+    ratios = [r["meta_gradient_snr_steps"] for r in records_of_steps]
+    assert ratios[0] is None and records_of_steps[0]["meta_gradient_snr"] is not None
+    expected = [ratios[1], (ratios[2] + ratios[3]) / 2, ratios[4]]
+    assert [r["meta_gradient_snr_steps"] for r in epochs] == pytest.approx(expected)
 
 
 def test_records_after_the_restored_step_are_dropped(regression_trainer, regression_sets, tmp_path):
