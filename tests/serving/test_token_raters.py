@@ -163,7 +163,7 @@ def test_the_reference_models_own_loss_stands_beside_the_score(exported_both):
 def test_only_a_rater_without_a_reference_model_is_gone_on_from(exported_both):
     loaded, rater, losses = exported_both
     if losses:  # both models have weights of the same names
-        with pytest.raises(CheckpointError, match="carries a reference model .*its run"):
+        with pytest.raises(CheckpointError, match="carries a reference model .*rater's run"):
             load_exported_weights(rater, loaded.path)
         return
     other = rater_of(1, per_token=True)
