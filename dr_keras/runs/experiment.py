@@ -113,6 +113,14 @@ def experiment(
     )
 
 
+def experiment_of_run() -> Experiment:
+    """The experiment of a run that has a rater, whose weights are loaded next.
+
+    Where the rater went on from once need not be there any more.
+    """
+    return experiment(initial_rater=None)
+
+
 def with_outer_sets(
     parts: Parts, more: Mapping[str, OuterSet | None], on_overlap: str = "stop"
 ) -> Parts:

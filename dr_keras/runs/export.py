@@ -12,7 +12,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta.checkpoints import load_rater_weights
 from dr_keras.meta.scoring import reference_losses
 from dr_keras.models.rater_scores import reads_by_token, state_read
-from dr_keras.runs.experiment import Experiment, experiment
+from dr_keras.runs.experiment import Experiment, experiment_of_run
 from dr_keras.runs.meta_training import choose_step, evaluated_steps
 from dr_keras.training.metrics import spearman
 import gin
@@ -53,7 +53,7 @@ def export_run(
             f" {', '.join(REFERENCE_LOSS)}."
         )
     step, reason = choose_step(base_dir, checkpoint)
-    setup = setup or experiment()
+    setup = setup or experiment_of_run()
     load_rater_weights(setup.rater, base_dir, step)
     sample = reference_sample(setup.parts.train, reference_size)
     further: dict = {}

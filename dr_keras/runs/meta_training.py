@@ -26,7 +26,7 @@ from dr_keras.meta.devices import strategies
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.runs.experiment import Experiment, experiment
+from dr_keras.runs.experiment import Experiment, experiment, experiment_of_run
 from dr_keras.system import locks, whole_files
 from dr_keras.training.meta_evaluation import MetaEvaluation
 import gin
@@ -175,7 +175,7 @@ def meta_evaluate(
     steps = [choose_step(base_dir, str(step))[0] for step in steps or rater_steps(base_dir)]
     if not steps:
         choose_step(base_dir)  # raises: there is none
-    setup = setup or experiment()
+    setup = setup or experiment_of_run()
     check_same_data(base_dir, setup.parts.fingerprint)
     evaluation = _meta_evaluation(setup)
     yield None, evaluation.losses(use_scores=False)

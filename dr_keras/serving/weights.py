@@ -36,9 +36,14 @@ def exported_weights(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
 
     Raises:
       ArtefactError: it is no exported rater, or a damaged one.
+      CheckpointError: it carries a reference model, whose weights may have the same names.
     """
     directory = find_version(os.fspath(path))
-    folder.read(directory)
+    if folder.read(directory).get("features"):
+        raise CheckpointError(
+            f"{directory} carries a reference model beside the rater, and their weights cannot be"
+            " told apart by name: name the base_dir of the rater's run, or a file of its weights."
+        )
     try:
         reader = tf.train.load_checkpoint(os.path.join(directory, "variables", "variables"))
         graph = trackable_object_graph_pb2.TrackableObjectGraph()

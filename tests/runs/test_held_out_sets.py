@@ -10,7 +10,7 @@ import pytest
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.data.questions import choice_set
 from dr_keras.data.tokenizers import byte_tokenizer
-from dr_keras.errors import ConfigurationError
+from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.meta.scoring import Scorer
 from dr_keras.models.losses import next_token_loss, squared_error
@@ -169,3 +169,11 @@ def test_a_rater_goes_on_from_where_it_stands_and_learns_the_new(tmp_path):
     losses = [step["outer_loss"] for step in read_metrics(tmp_path / "new", "step")]
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])  # 20 steps: one life of a member
     assert kept_of_wrong(second, new.train) < 0.4
+    # where it came from is not needed to export it
+    gone = {"data": new, "rater": price_rater, "inner_model": price_model}
+    gone |= {"per_example_loss": squared_error, "initial_rater": str(tmp_path / "gone")}
+    for argument, value in gone.items():
+        gin.bind_parameter(f"experiment.{argument}", value)
+    assert export_run(tmp_path / "new", "latest").endswith("new/export/1")
+    with pytest.raises(CheckpointError, match="gone holds no rater"):
+        experiment()

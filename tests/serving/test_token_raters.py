@@ -10,7 +10,7 @@ import tensorflow as tf
 import dr_keras
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.tokenizers import byte_tokenizer
-from dr_keras.errors import ArtefactError, ConfigurationError, DataError
+from dr_keras.errors import ArtefactError, CheckpointError, ConfigurationError, DataError
 from dr_keras.meta.scoring import Scorer
 from dr_keras.models.image_models import image_classifier, image_rater
 from dr_keras.models.losses import classification_loss, next_token_loss, token_loss
@@ -23,6 +23,7 @@ from dr_keras.serving.folder import check_facts, describe
 from dr_keras.serving.frozen import freeze
 from dr_keras.serving.loading import load_rater
 from dr_keras.serving.text import TextKind
+from dr_keras.serving.weights import load_exported_weights
 
 S = 16
 TEXTS = ["short", "a text of more than sixteen bytes, with several windows", "", "another one"]
@@ -157,6 +158,18 @@ def test_the_reference_models_own_loss_stands_beside_the_score(exported_both):
         expected = (by_window * lengths).sum() / max(lengths.sum(), 1)
         assert loss == pytest.approx(expected, abs=1e-4)
     assert loaded.reference_loss([])["reference_loss"].shape == (0,)
+
+
+def test_only_a_rater_without_a_reference_model_is_gone_on_from(exported_both):
+    loaded, rater, losses = exported_both
+    if losses:  # both models have weights of the same names
+        with pytest.raises(CheckpointError, match="carries a reference model .*rater's run"):
+            load_exported_weights(rater, loaded.path)
+        return
+    other = rater_of(1, per_token=True)
+    load_exported_weights(other, loaded.path)
+    for one, expected in zip(other.get_weights(), rater.get_weights()):
+        np.testing.assert_array_equal(one, expected)
 
 
 def test_what_the_metadata_may_say(exported_both, tmp_path):
