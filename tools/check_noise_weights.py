@@ -16,8 +16,8 @@ and nothing else. One JSON line a case and seed:
   best_slope              of the weights that lower the expected outer loss most in the next update,
                           computed at the members' end, not fitted; null where some of them are 0
   best_correlation        of the learned weights (not logs) with those
-  clean_loss              mean outer loss of members trained with the learned weights, and with
-                          powers of the noise in their place ("0", "-1", "-2")
+  clean_loss              mean outer loss of members under the learned weights at the end, and when
+                          powers of the noise ("0", "-1", "-2") take their place
 
 and one line a case with the mean of the slopes over seeds and Student's 95% interval of it.
 """
@@ -39,7 +39,15 @@ from scipy import optimize, stats
 
 from dr_keras.data.examples import ExampleSet, objects
 from dr_keras.data.streams import BatchStream
-from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam, cosine_rate, sgd
+from dr_keras.meta.optimizers import (
+    InnerOptimizer,
+    OuterAdam,
+    Schedule,
+    adam,
+    constant_rate,
+    cosine_rate,
+    sgd,
+)
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.losses import squared_error
@@ -135,39 +143,54 @@ def noise_rater(seed: int) -> keras.Model:
     return keras.Model({"log_noise": log_noise}, score)
 
 
-def power_rater(power: float) -> keras.Model:
-    """Weights that are this power of the noise."""
+def power_rater() -> keras.Model:
+    """Weights that are a power of the noise: its one weight is the exponent."""
     log_noise = keras.Input((1,), name="log_noise")
-    constant = keras.initializers.Constant(power)
-    layer = keras.layers.Dense(1, use_bias=False, kernel_initializer=constant)
-    return keras.Model({"log_noise": log_noise}, layer(log_noise))
+    return keras.Model({"log_noise": log_noise}, keras.layers.Dense(1, use_bias=False)(log_noise))
 
 
-def train(case: Case, seed: int, rater, steps: int, rate: float, sets) -> tuple[MetaTrainer, float]:
-    """A trainer after so many meta-steps, and its mean outer loss over their second half."""
-    trainer = MetaTrainer(
+def make_trainer(case: Case, seed: int, rater, rate: Schedule) -> MetaTrainer:
+    return MetaTrainer(
         rater,
         inner_model=functools.partial(linear_model, case.width),
         per_example_loss=squared_error,
         inner_optimizer=case.optimizer,
-        outer_optimizer=OuterAdam(
-            cosine_rate(rate, steps, warmup=20, final_fraction=0.02),
-            clip_norm=None,
-            weight_decay=0.0,
-            beta_2=0.99,
-        ),
+        outer_optimizer=OuterAdam(rate, clip_norm=None, weight_decay=0.0, beta_2=0.99),
         population_size=4,
         lifetime=None,
         inner_batch_size=BATCH,
         outer_batch_size=POINTS,
         seed=seed,
     )
+
+
+def train(trainer: MetaTrainer, sets, steps: int) -> float:
+    """So many further meta-steps; the mean outer loss of the last 300 of them."""
     losses = []
     seen = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: losses.append(logs["outer_loss"])
     )
-    trainer.fit(*sets, meta_steps=steps, callbacks=[seen])
-    return trainer, float(np.mean(losses[steps // 2 :]))
+    done = int(trainer.meta_step.numpy())
+    trainer.fit(*sets, meta_steps=done + steps, callbacks=[seen])
+    return float(np.mean(losses[-300:]))
+
+
+def learn(case: Case, seed: int, sets, steps: int, rate: float = 1e-2) -> tuple[MetaTrainer, float]:
+    """A trainer whose rater has learned, and its outer loss at the end."""
+    schedule = cosine_rate(rate, steps, warmup=20, final_fraction=0.02)
+    trainer = make_trainer(case, seed, noise_rater(seed), schedule)
+    return trainer, train(trainer, sets, steps)
+
+
+def losses_of_powers(case: Case, seed: int, sets, powers=POWERS) -> dict[str, float]:
+    """Outer losses when the weights are powers of the noise, one after the other."""
+    rater = power_rater()
+    trainer = make_trainer(case, seed, rater, constant_rate(0.0))
+    losses = {}
+    for power in powers:
+        rater.set_weights([np.full((1, 1), power)])
+        losses[str(power)] = train(trainer, sets, 400)
+    return losses
 
 
 def within_batches(log_weights, log_noise, random, resamples: int = 1000) -> dict:
@@ -253,17 +276,16 @@ def measured(rater, examples: ExampleSet, seed: int, batches: int = 200) -> tupl
     """(scores, log noise), both [batches, B]: log weights, but for a constant of each batch."""
     stream = BatchStream(examples, BATCH, derive_seed(seed, "measured batches"))
     log_noise = np.stack([stream.batch(n)["log_noise"][:, 0] for n in range(batches)])
-    scores = rater.predict({"log_noise": log_noise.reshape(-1, 1)}, batch_size=4096, verbose=0)
+    scores = np.asarray(rater({"log_noise": log_noise.reshape(-1, 1)}))
     return scores.reshape(log_noise.shape), log_noise
 
 
-def run(case: Case, seed: int, meta_steps: int, powers=POWERS) -> dict:
+def run(case: Case, seed: int, meta_steps: int) -> dict:
     """What a seed's line says, apart from its names."""
     random = np.random.default_rng(derive_seed(seed, "measuring"))
     points, *sets = data(case, seed)
-    rater = noise_rater(seed)
-    trainer, _ = train(case, seed, rater, meta_steps, 1e-2, sets)
-
+    trainer, loss = learn(case, seed, sets, meta_steps)
+    rater = trainer.rater
     scores, log_noise = measured(rater, sets[0], seed)
     line = within_batches(scores, log_noise, random)
 
@@ -273,17 +295,13 @@ def run(case: Case, seed: int, meta_steps: int, powers=POWERS) -> dict:
     of_gradient = np.interp(log_noise, np.log(LEVELS), gradient_noise)
     line["gradient_slope"] = within_batches(scores, of_gradient, random)["slope"]
 
-    rate = case.optimizer.learning_rate
-    best = best_weights(rate, points, members)
+    best = best_weights(case.optimizer.learning_rate, points, members)
     at = {"log_noise": np.log(LEVELS)[:, None].astype(np.float32)}
-    learned = np.exp(rater.predict(at, verbose=0)[:, 0])
+    learned = np.exp(np.asarray(rater(at))[:, 0])
     positive = best.min() > 1e-6
-    fitted = regression(np.log(LEVELS), np.log(best))["slope"] if positive else None
-    line |= {"best_slope": fitted, "best_correlation": pearson(learned, best)}
-    raters = {"learned": rater, **{str(power): power_rater(power) for power in powers}}
-    line["clean_loss"] = {
-        name: train(case, seed, rater, 400, 0.0, sets)[1] for name, rater in raters.items()
-    }
+    line["best_slope"] = regression(np.log(LEVELS), np.log(best))["slope"] if positive else None
+    line["best_correlation"] = pearson(learned, best)
+    line["clean_loss"] = {"learned": loss, **losses_of_powers(case, seed, sets)}
     return line
 
 
