@@ -67,7 +67,7 @@ def test_means_of_gradients_are_those_of_copies(random):
 def test_a_short_run_weighs_noise_down():
     case = check.CASES["targets"]
     _, *sets = check.data(case, 0)
-    trainer, _ = check.learn(case, 0, sets, 150, rate=3e-2)
+    trainer = check.learn(case, 0, sets, 150, rate=3e-2)
     scores, log_noise = check.measured(trainer.rater, sets[0], 0)
     found = check.within_batches(scores, log_noise, np.random.default_rng(0))
     assert found["slope_95"][1] < -1.2

@@ -16,8 +16,8 @@ and nothing else. One JSON line a case and seed:
   best_slope              of the weights that lower the expected outer loss most in the next update,
                           computed at the members' end, not fitted; null where some of them are 0
   best_correlation        of the learned weights (not logs) with those
-  clean_loss              mean outer loss of members under the learned weights at the end, and when
-                          powers of the noise ("0", "-1", "-2") take their place
+  clean_loss              mean outer loss of fresh members under the learned weights, and under
+                          powers of the noise ("0", "-1", "-2")
 
 and one line a case with the mean of the slopes over seeds and Student's 95% interval of it.
 """
@@ -143,12 +143,6 @@ def noise_rater(seed: int) -> keras.Model:
     return keras.Model({"log_noise": log_noise}, score)
 
 
-def power_rater() -> keras.Model:
-    """Weights that are a power of the noise: its one weight is the exponent."""
-    log_noise = keras.Input((1,), name="log_noise")
-    return keras.Model({"log_noise": log_noise}, keras.layers.Dense(1, use_bias=False)(log_noise))
-
-
 def make_trainer(case: Case, seed: int, rater, rate: Schedule) -> MetaTrainer:
     return MetaTrainer(
         rater,
@@ -175,21 +169,28 @@ def train(trainer: MetaTrainer, sets, steps: int) -> float:
     return float(np.mean(losses[-300:]))
 
 
-def learn(case: Case, seed: int, sets, steps: int, rate: float = 1e-2) -> tuple[MetaTrainer, float]:
-    """A trainer whose rater has learned, and its outer loss at the end."""
+def learn(case: Case, seed: int, sets, steps: int, rate: float = 1e-2) -> MetaTrainer:
+    """A trainer whose rater has learned."""
     schedule = cosine_rate(rate, steps, warmup=20, final_fraction=0.02)
     trainer = make_trainer(case, seed, noise_rater(seed), schedule)
-    return trainer, train(trainer, sets, steps)
+    train(trainer, sets, steps)
+    return trainer
 
 
-def losses_of_powers(case: Case, seed: int, sets, powers=POWERS) -> dict[str, float]:
-    """Outer losses when the weights are powers of the noise, one after the other."""
-    rater = power_rater()
+def losses_under(case: Case, seed: int, sets, learned: keras.Model) -> dict[str, float]:
+    """Outer losses of fresh members under weights that stay: the learned ones, and powers."""
+    log_noise = keras.Input((1,), name="log_noise")
+    power, share = (keras.layers.Dense(1, use_bias=False) for _ in range(2))
+    scores = keras.layers.Add()([power(log_noise), share(learned(log_noise))])
+    rater = keras.Model({"log_noise": log_noise}, scores)
     trainer = make_trainer(case, seed, rater, constant_rate(0.0))
     losses = {}
-    for power in powers:
-        rater.set_weights([np.full((1, 1), power)])
-        losses[str(power)] = train(trainer, sets, 400)
+    for name, factors in {"learned": (0, 1), **{str(p): (p, 0) for p in POWERS}}.items():
+        for layer, factor in zip((power, share), factors):
+            layer.set_weights([np.full((1, 1), factor)])
+        for member in range(trainer.population.size):
+            trainer.population.reinitialise(member)
+        losses[name] = train(trainer, sets, 400)
     return losses
 
 
@@ -284,7 +285,7 @@ def run(case: Case, seed: int, meta_steps: int) -> dict:
     """What a seed's line says, apart from its names."""
     random = np.random.default_rng(derive_seed(seed, "measuring"))
     points, *sets = data(case, seed)
-    trainer, loss = learn(case, seed, sets, meta_steps)
+    trainer = learn(case, seed, sets, meta_steps)
     rater = trainer.rater
     scores, log_noise = measured(rater, sets[0], seed)
     line = within_batches(scores, log_noise, random)
@@ -301,7 +302,7 @@ def run(case: Case, seed: int, meta_steps: int) -> dict:
     positive = best.min() > 1e-6
     line["best_slope"] = regression(np.log(LEVELS), np.log(best))["slope"] if positive else None
     line["best_correlation"] = pearson(learned, best)
-    line["clean_loss"] = {"learned": loss, **losses_of_powers(case, seed, sets)}
+    line["clean_loss"] = losses_under(case, seed, sets, rater)
     return line
 
 
