@@ -71,8 +71,8 @@ def _below(prefix: str, kind: str, records: Mapping) -> dict[str, tuple[str, str
 def _means(records: Sequence[Mapping], name: str) -> list[list[float]]:
     """[(meta-step, value)], both means of as many neighbours as leave at most 60 points."""
     known = np.array([[r["meta_step"], r[name]] for r in records if r.get(name) is not None], float)
-    parts = np.array_split(known, min(len(known), _POINTS)) if len(known) else []
-    return [part.mean(axis=0).tolist() for part in parts]
+    every = max(1, -(-len(known) // _POINTS))  # as many for each point, or some would look calmer
+    return [known[k : k + every].mean(axis=0).tolist() for k in range(0, len(known), every)]
 
 
 def quarters(points: Sequence[Sequence[float]]) -> tuple[float, float]:

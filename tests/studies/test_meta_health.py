@@ -30,6 +30,9 @@ def test_ratios_are_means_over_neighbouring_meta_steps(tmp_path):
     across = found["panels"]["signal"]["across members"]
     assert len(across) == 60 and across[0] == pytest.approx([1.5, 0.1])
     np.testing.assert_allclose(np.array(across)[:, 1], 0.1)
+    write(tmp_path, records[:110])  # of pairs, not of some pairs and some single ones
+    pairs = meta_health(tmp_path)["panels"]["signal"]["across members"]
+    assert len(pairs) == 55 and np.ptp(np.array(pairs)[:, 1]) < 1e-9
     over = found["panels"]["signal"]["over steps"]
     assert quarters(over) == pytest.approx((0.125, 0.875), abs=0.01)
 
