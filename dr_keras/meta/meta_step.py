@@ -197,8 +197,9 @@ class PopulationStep:
         if_any = tf.maximum(count, 1)
         mean = [leaf / tf.cast(if_any, leaf.dtype) for leaf in total]
         new_eta = self.outer_optimizer.apply(eta, mean, meta_step)
-        for variable, old, new in zip(self.replica_eta, eta, new_eta):
-            variable.assign(tf.where(count > 0, new, old))
+        new_eta = pytrees.where(count > 0, new_eta, eta)
+        for variable, new in zip(self.replica_eta, new_eta):
+            variable.assign(new)
         stacked = {name: tf.stack([r[name] for r in reports]) for name in reports[0]}
         gathered = placement.gather(stacked)
         if group is not None:

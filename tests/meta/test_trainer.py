@@ -250,6 +250,7 @@ def test_a_step_without_any_finite_member_changes_no_rater(regression_trainer, r
     assert_same(before, [v.numpy() for v in trainer.rater.trainable_variables])
     assert int(trainer.nonfinite_count) == 4
     assert np.isnan(history.history["outer_loss"]).all()
+    assert max(history.history["outer_update_norm"]) < 1e-6
 
 
 # ------------------------------------------------------------------------------------ callbacks
@@ -313,6 +314,9 @@ def test_epoch_logs_are_means_over_the_epoch(regression_trainer, regression_sets
         "inner_loss_after",
         "weight_entropy",
         "effective_sample_size",
+        "meta_gradient_snr",
+        "meta_gradient_snr_steps",
+        "outer_update_norm",
         "nonfinite_count",
     }
 
