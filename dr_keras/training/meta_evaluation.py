@@ -8,13 +8,14 @@ reference, a random choice from those batches. A rater that does no better is no
 """
 
 from collections.abc import Callable
+import math
 
 import keras
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
-from dr_keras.errors import DataError
+from dr_keras.errors import DataError, NonFiniteError
 from dr_keras.meta.checks import at_least
 from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import InnerOptimizer, adam
@@ -111,8 +112,9 @@ class MetaEvaluation:
             kept, _ = split_best(ranked, batch_size, oversized)
             kept_batch = {name: tf.gather(value, kept) for name, value in batch.items()}
             counts = problem.counts(kept_batch)
-            real = tf.cast(counts > 0, scores.dtype) if counts.shape.rank > 1 else counts * 0 + 1
-            weights = real / tf.maximum(tf.reduce_sum(real), 1)
+            real = tf.cast(counts > 0, scores.dtype) if counts.shape.rank > 1 else None
+            weights = tf.ones_like(counts) if real is None else real
+            weights /= tf.maximum(tf.reduce_sum(weights), 1)
             state, losses = inner_update(problem, state, weights, kept_batch)
             return state, masked_mean(losses, counts)
 
@@ -132,9 +134,20 @@ class MetaEvaluation:
         return [self._once(*training, use_scores) for training in self._trainings]
 
     def beside_random(self) -> dict[str, float]:
-        """Adds "random_validation_loss", the reference, which is trained once and remembered."""
+        """Adds "random_validation_loss", the reference, which is trained once and remembered.
+
+        Raises:
+          NonFiniteError: the reference's loss is not finite, so that there is nothing to compare
+            with. That of a rater is given as it is.
+        """
         if self._random is None:
             self._random = self(use_scores=False)["validation_loss"]
+        if not math.isfinite(self._random):
+            raise NonFiniteError(
+                f"Meta-evaluation: after {self._updates} updates on a random choice the validation"
+                f" loss is {self._random}. Lower the learning rate of MetaEvaluation.optimizer, look"
+                " for values in the data that are not finite, or set meta_train.evaluate = False."
+            )
         return self() | {"random_validation_loss": self._random}
 
     def _once(self, seed: int, stream: BatchStream, use_scores: bool) -> float:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dr_keras.data.examples import ExampleSet
-from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.optimizers import sgd
 from dr_keras.meta.seeds import derive_seed
 from dr_keras.models.losses import squared_error
@@ -176,3 +176,9 @@ def test_an_empty_validation_part_is_refused(rater):
     empty = regression_set("validation", 5, 0.0, 1).take([])
     with pytest.raises(DataError, match="validation"):
         evaluation_of(rater, validation=empty)
+
+
+def test_a_reference_that_blows_up_is_named(rater):
+    evaluation = evaluation_of(rater, optimizer=sgd(1e6), updates=30)
+    with pytest.raises(NonFiniteError, match=r"after 30 updates on a random choice .* (nan|inf)"):
+        evaluation.beside_random()
