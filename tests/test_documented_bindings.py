@@ -1,4 +1,4 @@
-"""Lines of gin that docs/meta_training.md shows: names, arguments and values are there and fit."""
+"""Lines of gin that pages of docs/ show: names, arguments and values are there and fit."""
 
 import collections
 from pathlib import Path
@@ -8,14 +8,15 @@ import pytest
 
 from dr_keras.config import configuration
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "meta_training.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGES = ("meta_training.md", "members.md")
 BINDING = re.compile(r"    ((?:\w+/)?\w+\.\w+) = ")
 
 
-def blocks() -> list[list[str]]:
+def blocks(page: str) -> list[list[str]]:
     """Indented blocks of bindings; of lines for the same argument, each by itself."""
     found: list[list[str]] = []
-    for block in re.findall(r"(?:^    .*\n)+", PAGE.read_text(encoding="utf-8"), re.M):
+    for block in re.findall(r"(?:^    .*\n)+", (DOCS / page).read_text(encoding="utf-8"), re.M):
         lines = block.splitlines()
         names = [match[1] for match in map(BINDING.match, lines) if match]
         if len(names) != len(lines):
@@ -27,13 +28,15 @@ def blocks() -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("number", range(len(blocks())))
-def test_bindings_of_the_page_parse(number):
-    lines = [line.strip() for line in blocks()[number]]
+@pytest.mark.parametrize(
+    "page, number", [(page, number) for page in PAGES for number in range(len(blocks(page)))]
+)
+def test_bindings_of_the_page_parse(page, number):
+    lines = [line.strip() for line in blocks(page)[number]]
     configuration.parse("experiments/quickstart.gin", lines)
     with pytest.raises(Exception, match="did you mean|Did you mean|No configurable"):
         configuration.parse("experiments/quickstart.gin", [lines[0].replace(".", "x.", 1)])
 
 
-def test_the_page_shows_bindings():
-    assert len(blocks()) > 8
+def test_the_pages_show_bindings():
+    assert all(len(blocks(page)) > 3 for page in PAGES)

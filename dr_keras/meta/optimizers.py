@@ -144,7 +144,7 @@ class _Optimizer:
         dtype = theta[0].dtype
         rate = as_schedule(self.learning_rate)(age, dtype)
         if hyper and "learning_rate" in hyper:  # its own rate, on the same schedule
-            rate *= tf.cast(hyper["learning_rate"] / peak_rate(self.learning_rate), dtype)
+            rate *= tf.cast(hyper["learning_rate"], dtype) / peak_rate(self.learning_rate)
         gradient = pytrees.clip_by_global_norm(gradient, self.clip_norm)
         direction, slots = self._direction(theta, slots, gradient, age)
         return [p - rate * d for p, d in zip(theta, direction)], slots

@@ -56,7 +56,8 @@ class StepRecord:
     Attributes:
       meta_step: number of meta-steps done, this one included.
       members: name -> array [P]: "outer_loss", "meta_gradient_norm", "inner_loss_before",
-        "inner_loss_after", "weight_entropy", "effective_sample_size", "finite".
+        "inner_loss_after", "weight_entropy", "effective_sample_size", "finite"; "learning_rate"
+        where members have their own.
       scores: float [P, T, B], of the inner batches before the update of the rater.
       rows: int [P, T, B], the examples' row numbers in the train set.
       ages: inner updates of each member after the step.

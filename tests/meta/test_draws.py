@@ -52,7 +52,7 @@ def test_settings_that_are_drawn_alike_are_drawn_apart():
         ("1e-3", "learning_rates is '1e-3': it must be a positive number"),
         ([0.1, -0.1, 0.1], r"learning_rates\[1\] is -0\.1: it must be a positive number"),
         ([0.1, 0.2], "lists 2 values for 3 members: give one for each .* or @listed"),
-        (uniform(-0.01, 1.0), r"learning_rates, a bound of uniform, is -0\.01: it must be a pos"),
+        (uniform(-1e-9, 1.0), r"learning_rates, a bound of uniform, is -1e-09: it must be a pos"),
         (lambda seed, member, generation: -member, "learning_rates of member 0 is 0: it must be"),
         (uniform, r"(?s)which is no draw: .* Use @uniform\(\), @log"),  # without its brackets
         (lambda age: 0.1, r"which is no draw: it must take \(seed, member, generation\)"),

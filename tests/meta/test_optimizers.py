@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dr_keras.errors import ConfigurationError
 from dr_keras.meta import pytrees
 from dr_keras.meta.optimizers import (
     OuterAdam,
     adam,
     adamw,
     as_schedule,
+    check_own_rates,
     constant_rate,
     cosine_rate,
     momentum,
@@ -182,6 +184,41 @@ def test_cosine_without_room_to_decay_is_finite():
     assert rates(cosine_rate(1.0, decay_steps=3, warmup=3), [0, 2, 3, 4]) == pytest.approx(
         [1 / 3, 1.0, 1.0, 0.1]
     )
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_members_own_rate_is_that_of_an_optimizer_with_this_rate(name, float64):
+    """On the same schedule, if there is one."""
+    shared, _ = PAIRS[name]
+    rate = shared.learning_rate
+    rate = 0.03125 if isinstance(rate, float) else dataclasses.replace(rate, learning_rate=0.03125)
+    theta, gradient = constants(draws(0)[0]), constants(draws(1)[0])
+    own, _ = shared.update(
+        theta, shared.init(theta), gradient, tf.constant(2), {"learning_rate": tf.constant(0.03125)}
+    )
+    expected, _ = dataclasses.replace(shared, learning_rate=rate).update(
+        theta, shared.init(theta), gradient, tf.constant(2)
+    )
+    np.testing.assert_allclose(own[0], expected[0], rtol=1e-14)
+
+
+def test_who_cannot_have_a_rate_by_member_says_so():
+    class Alone:
+        def update(self, theta, slots, gradient, age):
+            """As before members had settings of their own."""
+
+    class Falling:
+        def __call__(self, age, dtype=tf.float32):
+            """A schedule that does not say what it is scaled to."""
+
+    check_own_rates(adam(cosine_rate(0.1, 4)))
+    for optimizer, message in (
+        (Alone(), "the optimizer Alone has one rate for all members: let its update take"),
+        (adam(learning_rate=Falling()), "has no learning_rate, which rates of the members' own"),
+        (sgd(0.0), "that of sgd is 0.0: make it positive"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            check_own_rates(optimizer)
 
 
 def test_defaults():
