@@ -56,6 +56,13 @@ class Comparison:
         }
         return {**alone, "both": None}
 
+    def of_seed(self, seed: int) -> dict[str, dict[str, float]]:
+        """Target -> the losses by set of a fresh model under the rater that is learned for it."""
+        return {
+            target: self.losses(self.learned(combination, seed), seed)
+            for target, combination in self.targets().items()
+        }
+
     def learned(self, combination, seed: int):
         """A trainer whose rater is learned for one combination; None is the configuration's."""
         from dr_keras.meta.trainer import MetaTrainer
@@ -120,12 +127,7 @@ def _main(argv: Sequence[str] | None = None) -> int:
     )
     found = []
     for seed in range(arguments.seeds):
-        found.append(
-            {
-                target: comparison.losses(comparison.learned(combination, seed), seed)
-                for target, combination in comparison.targets().items()
-            }
-        )
+        found.append(comparison.of_seed(seed))
         print(line(f"seed {seed}", found[-1]), flush=True)
     print(line("mean", means(found)))
     for name in comparison.names:

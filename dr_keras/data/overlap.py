@@ -1,6 +1,6 @@
 """Whether what is held out is trained on as well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 import hashlib
 import logging
 
@@ -39,7 +39,7 @@ def check_apart(sets: Mapping[str, ExampleSet]) -> None:
             if one.partition("/")[0] == other.partition("/")[0]:
                 continue
             if twins := _twins(keys[other], keys[one]):
-                row, twin = twins[0]
+                row, twin = next(iter(twins.items()))
                 raise DataError(
                     f"The parts '{one}' and '{other}' overlap: {len(twins)} examples lie in both;"
                     f" {sets[one].ids[twin]!r} and {sets[other].ids[row]!r} have the same features."
@@ -71,9 +71,9 @@ def train_apart(
             continue
         features = {k: np.asarray(outer.features[k], v.dtype) for k, v in train.features.items()}
         keys = content_keys(train.features) if keys is None else keys
-        same_id = _twins(outer.ids.tolist(), train.ids.tolist())
-        same_features = _twins(content_keys(features), keys)
-        twins = dict(same_features) | dict(same_id)
+        ids = train.ids.tolist()
+        same_id, same_features = _twins(outer.ids, ids), _twins(content_keys(features), keys)
+        twins = same_features | same_id
         if twins and on_overlap == "stop":
             row, twin = next(iter(twins.items()))
             shown = f"{outer.ids[row]!r} has the features of {train.ids[twin]!r}"
@@ -86,16 +86,15 @@ def train_apart(
                 " experiment.on_overlap = 'drop' to train without them: a loss on what was trained"
                 " on says little about which data helps."
             )
-        for pairs in (same_id, same_features):
-            held[[twin for _, twin in pairs]] = True
+        for names, found in ((ids, same_id), (keys, same_features)):
+            common = {names[twin] for twin in found.values()}
+            held |= np.fromiter((name in common for name in names), bool, len(names))
     if held.any():
         _logger.info("%d examples left out of train: held out", int(held.sum()))
     return train.take(~held) if held.any() else train
 
 
-def _twins(ones: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
-    """(row among `ones`, row among `others`) of what is in both; all of `others`' rows."""
-    places: dict[str, list[int]] = {}
-    for row, other in enumerate(others):
-        places.setdefault(other, []).append(row)
-    return [(row, twin) for row, one in enumerate(ones) for twin in places.get(one, [])]
+def _twins(ones: Iterable[str], others: Iterable[str]) -> dict[int, int]:
+    """Row among `ones` -> the last row among `others` that is the same, where there is one."""
+    places = {other: row for row, other in enumerate(others)}
+    return {row: places[one] for row, one in enumerate(ones) if one in places}

@@ -12,7 +12,6 @@ from dr_keras.data.questions import choice_set
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.callbacks import read_metrics
-from dr_keras.meta.scoring import Scorer
 from dr_keras.models.losses import next_token_loss, squared_error
 from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.runs.experiment import experiment
@@ -134,9 +133,13 @@ def price_run(base_dir, parts, meta_steps, **options):
     return meta_train(base_dir, setup, meta_steps, steps_per_epoch=1000, evaluate=False)
 
 
+def scores(rater, examples):
+    return np.ravel(rater(examples.features))
+
+
 def kept_of_wrong(rater, train):
     """The share of wrong rows in the better half by scores; 0.4 says nothing."""
-    order = np.argsort(-Scorer(rater)(train))
+    order = np.argsort(-scores(rater, train))
     return float(np.mean(order[: len(train) // 2] < 0.4 * len(train)))
 
 
@@ -161,10 +164,10 @@ def test_a_rater_goes_on_from_where_it_stands_and_learns_the_new(tmp_path):
         experiment, rater=price_rater, inner_model=price_model, per_example_loss=squared_error
     )
     exported = export_run(tmp_path / "old", "latest", setup(old))
-    expected = Scorer(first)(new.train)
+    expected = scores(first, new.train)
     for place in (str(tmp_path / "old"), exported):
         started = setup(new, initial_rater=place).rater
-        np.testing.assert_array_equal(Scorer(started)(new.train), expected)
+        np.testing.assert_array_equal(scores(started, new.train), expected)
     second = price_run(tmp_path / "new", new, 120, initial_rater=exported).rater
     losses = [step["outer_loss"] for step in read_metrics(tmp_path / "new", "step")]
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])  # 20 steps: one life of a member
