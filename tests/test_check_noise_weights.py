@@ -57,11 +57,11 @@ def test_means_of_gradients_are_those_of_copies(random):
     points = check.clean_points(case, random)
     theta = random.normal(size=case.width)
     levels = check.at_levels(case, points, theta, random, draws=1)
-    _, x, y = points.copies("inputs", np.full(400000, check.LEVELS[-1]), random)
+    _, x, y = points.copies("inputs", np.full(100000, check.LEVELS[-1]), random)
     drawn = points.gradients(theta, x, y).mean(axis=0)
     clean = points.gradients(theta, points.x, points.y).mean(axis=0)
     assert np.linalg.norm(levels.means[-1] - clean) > 2
-    assert np.linalg.norm(levels.means[-1] - drawn) < 0.1
+    assert np.linalg.norm(levels.means[-1] - drawn) < 0.2
 
 
 def test_a_short_run_weighs_noise_down():

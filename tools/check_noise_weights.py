@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks what weights a rater learns where examples are noisy copies of clean ones: docs/theory.md.
 
-    tools/check_noise_weights.py                              all cases, five seeds: some minutes
+    tools/check_noise_weights.py                              all cases, five seeds: ten minutes
     tools/check_noise_weights.py --cases targets --seeds 0    one of them
 
 A regression on a few clean points. Each training example is a copy of one of them with Gaussian

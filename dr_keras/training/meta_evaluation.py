@@ -145,8 +145,8 @@ class MetaEvaluation:
         if not math.isfinite(self._random):
             raise NonFiniteError(
                 f"Meta-evaluation: after {self._updates} updates on a random choice the validation"
-                f" loss is {self._random}. Lower the learning rate of MetaEvaluation.optimizer, look"
-                " for values in the data that are not finite, or set meta_train.evaluate = False."
+                f" loss is {self._random}. Lower the learning rate of MetaEvaluation.optimizer,"
+                " look for values in the data that are not finite, or set meta_train.evaluate = False."
             )
         return self() | {"random_validation_loss": self._random}
 
