@@ -14,7 +14,7 @@ from dr_keras.runs.experiment import experiment
 from dr_keras.training.metrics import area_under_curve
 import gin
 
-META_STEPS = 300
+META_STEPS = 200
 
 
 @gin.configurable(module="test_token_weights")
@@ -30,7 +30,7 @@ def positions_rater(sequence_length: int = 64) -> keras.Model:
 @pytest.mark.parametrize("rater", ["text_rater", "positions_rater"])
 def test_a_rater_of_tokens_finds_the_noise_within_windows_of_prose(rater):
     """The experiment that is packaged, on windows of the test part."""
-    configuration.parse("experiments/token_spans.gin", [f"RATER = @{rater}"])
+    configuration.parse("experiments/token_spans.gin", [f"RATER = @{rater}", f"META_STEPS = {META_STEPS}"])
     setup = experiment()
     trainer = MetaTrainer(setup.rater, setup.inner_model, setup.per_example_loss)
     trainer.fit(setup.parts.train, setup.parts.outer, META_STEPS)
