@@ -14,7 +14,7 @@ from dr_keras.runs.experiment import experiment
 from dr_keras.training.metrics import area_under_curve
 import gin
 
-META_STEPS = 200
+META_STEPS = 300
 
 
 @gin.configurable(module="test_token_weights")
