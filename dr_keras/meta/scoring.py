@@ -83,8 +83,14 @@ def scorer_of(problem, examples: ExampleSet, batch_size: int = 128) -> Scorer | 
     reads = state_read(problem.rater, examples.features)
     if any(name in OF_MEMBER for name in reads):
         return None
-    reference = problem.reference and ReferenceLoss(problem.reference, problem.per_example_loss)
-    return Scorer(problem.rater, batch_size, reference=reference)
+    return Scorer(problem.rater, batch_size, reference=reference_of(problem))
+
+
+def reference_of(problem) -> ReferenceLoss | None:
+    """What the reference model of a `KerasProblem` loses; None where it has no such model."""
+    if problem.reference is None:
+        return None
+    return ReferenceLoss(problem.reference, problem.per_example_loss)
 
 
 def reference_losses(

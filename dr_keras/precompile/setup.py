@@ -24,6 +24,7 @@ from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.pytrees import tensor_bytes
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.losses import next_token_loss
+from dr_keras.models.rater_scores import state_read
 from dr_keras.runs.experiment import experiment
 from dr_keras.training.trainers import (
     ExampleTrainer,
@@ -159,8 +160,8 @@ def from_gin(more_features: Features | None = None, read_data: bool = False) -> 
       read_data: read the configuration's data for the features, instead of asking the models.
 
     Raises:
-      ConfigurationError: the configuration lacks a rater or an inner model, or a feature's shape
-        is not known.
+      ConfigurationError: the configuration lacks a rater or an inner model, a feature's shape is
+        not known, or the rater reads the state of the inner model.
     """
     rater_constructor = _bound("rater", "RATER")
     inner_constructor = _bound("inner_model", "INNER_MODEL")
@@ -168,6 +169,7 @@ def from_gin(more_features: Features | None = None, read_data: bool = False) -> 
     zeros = SharedZeros()
     with explained("The models cannot be built"):
         rater = zeros.model(rater_constructor)
+        _check_reads(rater, more_features or {})
         trainer = MetaTrainer(
             rater, functools.partial(build_abstract, inner_constructor), loss, strategy=NoMembers()
         )
@@ -188,6 +190,15 @@ def from_gin(more_features: Features | None = None, read_data: bool = False) -> 
         zeros,
         functools.partial(_repeated_trainer, inner_constructor, loss, zeros),
     )
+
+
+def _check_reads(rater: keras.Model, columns: Features) -> None:
+    if read := state_read(rater, columns):
+        raise ConfigurationError(
+            f"The rater reads {', '.join(read)} of the inner model, and programs of such raters are"
+            " not compiled beforehand: take it out of the rater's features, or name a column of the"
+            " data that is called so with --feature."
+        )
 
 
 def features_of(models: Sequence[keras.Model], more: Features | None = None) -> Features:

@@ -15,7 +15,7 @@ from dr_keras.data.examples import evenly_spread
 from dr_keras.data.images.parts import at_levels
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.callbacks import TrainerCallback
-from dr_keras.meta.scoring import scorer_of
+from dr_keras.meta.scoring import reference_losses, reference_of, scorer_of
 from dr_keras.report import images, plots
 from dr_keras.report.images import LEVELS
 from dr_keras.runs.experiment import Experiment
@@ -100,6 +100,9 @@ class ScoreAgainstCorruption(TrainerCallback):
 class DamageFound(TrainerCallback):
     """Adds "damage_auc" to the epoch's logs: the chance that clean outscores damaged.
 
+    Where the run has a reference model, "reference_damage_auc" is the same with its loss, the lower
+    the better, in the place of the score.
+
     Bound as `meta_train.callback_fns = [@DamageFound]`, for any data whose `labels` hold a `level`
     (0 is clean). Chooses no checkpoint and changes nothing of the training.
 
@@ -124,13 +127,20 @@ class DamageFound(TrainerCallback):
             )
         known = known[evenly_spread(len(known), sample_size)]
         self._sample, self._clean = train.take(known), level[known] == 0
-        self._scorer = None
+        self._scorer, self._beside = None, {}
 
     def on_train_begin(self, logs=None):
-        self._scorer = scorer_of(self.trainer.problem, self._sample)
+        problem = self.trainer.problem
+        self._scorer = scorer_of(problem, self._sample)
+        if reference := reference_of(problem):
+            losses = reference_losses(reference, self._sample)
+            self._beside = {"reference_damage_auc": area_under_curve(-losses, self._clean)}
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None and self._scorer is not None:
+        if logs is None:
+            return
+        logs.update(self._beside)
+        if self._scorer is not None:
             logs["damage_auc"] = area_under_curve(self._scorer(self._sample), self._clean)
 
 

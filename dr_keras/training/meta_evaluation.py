@@ -146,7 +146,8 @@ class MetaEvaluation:
             raise NonFiniteError(
                 f"Meta-evaluation: after {self._updates} updates on a random choice the validation"
                 f" loss is {self._random}. Lower the learning rate of MetaEvaluation.optimizer,"
-                " look for values in the data that are not finite, or set meta_train.evaluate = False."
+                " look for values that are not finite in the data, or set"
+                " meta_train.evaluate = False."
             )
         return self() | {"random_validation_loss": self._random}
 

@@ -32,7 +32,7 @@ from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.seeds import derive_seed, seeded
-from dr_keras.models.losses import next_token_sums
+from dr_keras.models.losses import checked_counts, next_token_sums
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.training.weighted_model import Hastened, LossSums, ReplicatedModel, WeightedModel
 import gin
@@ -433,8 +433,14 @@ class LanguageModelTrainer(RepeatedTrainer):
 def example_sums(
     outputs, batch: dict, per_example_loss: Callable = gin.REQUIRED
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Losses (outputs, batch) -> [B] as sums over one target an example: float32 [B], ones [B]."""
+    """Losses (outputs, batch) -> [B] as sums over one target an example: float32 [B], ones [B].
+
+    Losses by token, [B, S], become sums over an example's tokens, and their number.
+    """
     losses = tf.cast(per_example_loss(outputs, batch), tf.float32)
+    if losses.shape.rank == 2:
+        counts = checked_counts(per_example_loss, losses, batch)
+        return tf.reduce_sum(losses * counts, axis=1), tf.reduce_sum(counts, axis=1)
     return losses, tf.ones_like(losses)
 
 

@@ -30,7 +30,9 @@ def positions_rater(sequence_length: int = 64) -> keras.Model:
 @pytest.mark.parametrize("rater", ["text_rater", "positions_rater"])
 def test_a_rater_of_tokens_finds_the_noise_within_windows_of_prose(rater):
     """The experiment that is packaged, on windows of the test part."""
-    configuration.parse("experiments/token_spans.gin", [f"RATER = @{rater}"])
+    configuration.parse(
+        "experiments/token_spans.gin", [f"RATER = @{rater}", f"META_STEPS = {META_STEPS}"]
+    )
     setup = experiment()
     trainer = MetaTrainer(setup.rater, setup.inner_model, setup.per_example_loss)
     trainer.fit(setup.parts.train, setup.parts.outer, META_STEPS)

@@ -105,6 +105,13 @@ def test_a_configuration_without_a_rater_says_what_to_include():
         setup.from_gin()
 
 
+def test_a_rater_that_reads_the_inner_model_is_refused():
+    reads = "text_rater.features = ['inner_loss']"
+    configuration.parse("experiments/quickstart.gin", [*tiny_quickstart.MODELS, reads])
+    with pytest.raises(ConfigurationError, match="The rater reads inner_loss of the inner model"):
+        setup.from_gin()
+
+
 SIZED = [name for name in gin_files.packaged_gin_files() if re.search(r"_\d+m\.gin$", name)]
 
 

@@ -9,9 +9,9 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.devices.placement import OneDevice
-from dr_keras.models.losses import next_token_sums
+from dr_keras.models.losses import next_token_loss, next_token_sums, token_loss
 from dr_keras.models.text_models import language_model
-from dr_keras.training.trainers import LanguageModelTrainer, count_targets
+from dr_keras.training.trainers import LanguageModelTrainer, count_targets, example_sums
 
 LENGTH, VOCABULARY = 12, 17
 
@@ -226,3 +226,15 @@ def test_bad_data_and_non_finite_losses(trainer):
     )
     with pytest.raises(NonFiniteError, match="step 2 of 4"):
         wild.train(examples(50), examples(8), 0)
+
+
+def test_losses_by_token_are_summed_over_their_tokens_and_others_over_examples():
+    batch = {"tokens": tf.constant(examples(6).features["tokens"])}
+    logits = tf.constant(np.random.default_rng(0).normal(size=(6, LENGTH, VOCABULARY)), tf.float32)
+    for found, expected in zip(
+        example_sums(logits, batch, token_loss), next_token_sums(logits, batch)
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    losses, counts = example_sums(logits, batch, next_token_loss)
+    np.testing.assert_allclose(losses, next_token_loss(logits, batch))
+    assert counts.numpy().tolist() == [1] * 6
