@@ -19,12 +19,13 @@ from keras.src.backend.common import global_state
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.examples import Parts
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.pytrees import tensor_bytes
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.losses import next_token_loss
-from dr_keras.runs.experiment import experiment
+from dr_keras.runs.experiment import build_rater, experiment
 from dr_keras.training.trainers import (
     ExampleTrainer,
     LanguageModelTrainer,
@@ -134,6 +135,7 @@ class Setup:
       features: what a batch holds.
       zeros: which the variables share.
       build_train_step: makes `train_step`.
+      build_rater: makes the rater with the weights that a run begins with.
     """
 
     trainer: MetaTrainer
@@ -142,6 +144,7 @@ class Setup:
     features: Features
     zeros: SharedZeros
     build_train_step: Callable[[], RepeatedTrainer]
+    build_rater: Callable[[], keras.Model]
 
     @functools.cached_property
     def train_step(self) -> RepeatedTrainer:
@@ -172,12 +175,7 @@ def from_gin(more_features: Features | None = None, read_data: bool = False) -> 
             rater, functools.partial(build_abstract, inner_constructor), loss, strategy=NoMembers()
         )
     if read_data:
-        parts = _bound("data", "DATA")
-        parts = parts() if callable(parts) else parts
-        features = {
-            name: (tuple(values.shape[1:]), tf.as_dtype(values.dtype))
-            for name, values in parts.train.features.items()
-        }
+        features = features_in(configured_parts())
     else:
         features = features_of([trainer.inner_model, rater], more_features)
     return Setup(
@@ -187,7 +185,22 @@ def from_gin(more_features: Features | None = None, read_data: bool = False) -> 
         features,
         zeros,
         functools.partial(_repeated_trainer, inner_constructor, loss, zeros),
+        functools.partial(build_rater, rater_constructor, _bound("seed", "SEED", 0)),
     )
+
+
+def configured_parts() -> Parts:
+    """The data that the parsed configuration describes, read."""
+    parts = _bound("data", "DATA")
+    return parts() if callable(parts) else parts
+
+
+def features_in(parts: Parts) -> Features:
+    """What the data's examples hold."""
+    return {
+        name: (tuple(values.shape[1:]), tf.as_dtype(values.dtype))
+        for name, values in parts.train.features.items()
+    }
 
 
 def features_of(models: Sequence[keras.Model], more: Features | None = None) -> Features:
