@@ -404,50 +404,64 @@ def rank_correlation(first, second) -> float:
     return float((a * b).sum() / scale) if scale else float("nan")
 
 
-def compared(lines: list[dict], others: list[dict]) -> dict:
-    """How far one run's lines are from another's: losses, and ranks of scores."""
+def compared(lines: list[dict], others: list[dict]) -> dict[str, float]:
+    """How far one run's lines are from another's: relative differences of losses and meta-gradients
+    (largest, and median), rank correlations of scores."""
     found = {}
 
-    def of(source, kind):
-        return [line for line in source if line["kind"] == kind]
+    def pairs(kind):
+        sides = ([line for line in source if line["kind"] == kind] for source in (lines, others))
+        return list(zip(*sides))
 
-    for name in ("outer_loss", "meta_gradient_norm"):
-        pairs = list(zip(of(lines, "meta_step"), of(others, "meta_step")))
-        if pairs:
-            a, b = (np.array([line[name] for line in side]) for side in zip(*pairs))
-            found[name] = float(np.max(np.abs(a - b) / np.abs(b)))
-    pairs = list(zip(of(lines, "train_step"), of(others, "train_step")))
-    if pairs:
-        a, b = (np.array([line["mean_loss"] for line in side]) for side in zip(*pairs))
-        found["training_loss"] = float(np.max(np.abs(a - b) / np.abs(b)))
-    for kind in ("scores", "scores_same_rater"):
-        for a, b in zip(of(lines, kind), of(others, kind)):
-            found[kind] = rank_correlation(a["scores"], b["scores"])
+    for kind, name in (
+        ("meta_step", "outer_loss"),
+        ("meta_step", "meta_gradient_norm"),
+        ("train_step", "mean_loss"),
+    ):
+        if pairs(kind):
+            a, b = (np.array([line[name] for line in side]) for side in zip(*pairs(kind)))
+            apart = np.abs(a - b) / np.abs(b)
+            found[f"{name} differs by"] = float(np.max(apart))
+            found[f"{name} differs by (median)"] = float(np.median(apart))
+    for kind, what in (
+        ("scores", "rank correlation"),
+        ("scores_same_rater", "rank correlation of one rater"),
+    ):
+        for a, b in pairs(kind)[:1]:
+            found[what] = rank_correlation(a["scores"], b["scores"])
     return found
 
 
 def show(lines: list[dict], reference: list[dict]) -> None:
     """Prints figures, and comparisons with the first precision and the reference."""
-    print(f"{'program':10} {'precision':9} {'s a step':>10} {'TFLOP/s':>8} {'of peak':>7}"
-          f" {'temp GiB':>8} {'est.':>6} {'peak GiB':>8} {'compile s':>9}")  # fmt: skip
+    widths = (10, 9, 11, 8, 7, 8, 6, 8, 9)
+    rows = [("program", "precision", "s a step", "TFLOP/s", "of peak", "temp GiB", "(est.)",
+             "peak GiB", "compile s")]  # fmt: skip
     for line in lines:
         if line["kind"] == "summary":
-            gib = [f"{line[k] / 2**30:.2f}" if line.get(k) is not None else "-"
-                   for k in ("temp_bytes", "estimated_temp_bytes", "peak_bytes_in_use")]  # fmt: skip
-            share = line.get("share_of_peak")
-            print(f"{line['program']:10} {line['precision']:9} {line['seconds']:10.5f}"
-                  f" {line.get('tflops', float('nan')):8.2f} {f'{share:.1%}' if share else '-':>7}"
-                  f" {gib[0]:>8} {gib[1]:>6} {gib[2]:>8} {line['compile_seconds']:9.1f}")  # fmt: skip
+            share, rate = line.get("share_of_peak"), line.get("tflops")
+            sizes = ("temp_bytes", "estimated_temp_bytes", "peak_bytes_in_use")
+            rows.append((
+                line["program"], line["precision"], f"{line['seconds']:.5f}",
+                f"{rate:.2f}" if rate else "-", f"{share:.1%}" if share else "-",
+                *(f"{line[k] / 2**30:.2f}" if line.get(k) is not None else "-" for k in sizes),
+                f"{line['compile_seconds']:.1f}",
+            ))  # fmt: skip
+    for row in rows:
+        print(" ".join(c.rjust(w) if n > 1 else c.ljust(w) for n, (c, w) in
+                       enumerate(zip(row, widths))))  # fmt: skip
     by: dict[str, list] = {}
     for line in lines:
         by.setdefault(line["precision"], []).append(line)
     first = next(iter(by))
     for precision, own in by.items():
         for name, other in ((first, by[first]), ("reference", reference)):
-            if other and not (name == precision):
-                print(f"{precision} against {name}: "
-                      + ", ".join(f"{k} {v:.3g}" if "scores" not in k else f"{k} rank {v:.4f}"
-                                  for k, v in compared(own, other).items()))  # fmt: skip
+            if other and name != precision:
+                found = [
+                    f"{what} {value:.4f}" if "rank" in what else f"{what} {value:.2g}"
+                    for what, value in compared(own, other).items()
+                ]
+                print(f"{precision} against {name}: {', '.join(found)}")
 
 
 def read_lines(path: Path) -> list[dict]:
