@@ -4,8 +4,8 @@
     tools/run_programs.py DIR --keep_hlo HLO
     tools/read_programs.py HLO/meta_step.tf32.txt.gz ...
 
-Reads what XLA made of a program, anywhere, with no device. FLOPs are those of matrix products, bytes
-what each kernel reads and writes, as if nothing stayed in a cache; what is in a loop counts as
+Reads what XLA made of a program, anywhere, with no device. FLOPs are of matrix products, bytes what
+each kernel reads and writes, as if nothing stayed in a cache; what is in a loop counts as
 often as the loop runs, once where the program does not say how often.
 """
 
@@ -68,7 +68,9 @@ def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
             shape, after = rest[: opcode.start(1)], rest[opcode.end() :]
             inside = _closed(after)
             operands = re.findall(r"%([\w.-]+)", inside)
-            current.append(Instruction(name, shape, opcode[1], operands, after[len(inside) :]))
+            # A kernel beside others has two lines, of which the first says what it does.
+            kind = "fusion" if opcode[1] == "fusion-start" else opcode[1]
+            current.append(Instruction(name, shape, kind, operands, after[len(inside) :]))
     return found, entry
 
 
@@ -128,7 +130,7 @@ class Reader:
             elif one.opcode in ("call", "conditional", "async-start"):
                 for name in called:
                     self._add(name, times)
-            elif one.opcode not in _FREE:
+            elif one.opcode not in _FREE and not one.opcode.endswith(("-done", "-update")):
                 kind, moved = self._class(one, called), times * self._moved(one, shapes, called)
                 row = self.found[kind]
                 row[0] += times * self._flops(one, shapes, called)
@@ -142,6 +144,8 @@ class Reader:
     def _moved(self, one: Instruction, shapes: dict, called: list[str]) -> float:
         """Bytes that a kernel reads and writes; of a slice of a stack, those of the slice."""
         if one.opcode != "fusion":
+            if one.opcode == "copy-start":
+                return 2 * size(shapes.get(one.operands[0], ""))
             whole = [size(one.shape), *(size(shapes.get(name, "")) for name in one.operands)]
             if one.opcode in _PARTLY_READ:
                 return 2 * whole[0] + sum(whole[2:])
@@ -234,9 +238,8 @@ def main() -> None:
         )
         print("| class | FLOPs | bytes | kernels |\n|---|---|---|---|")
         for name, row in sorted(reader.found.items(), key=lambda item: -item[1][1]):
-            print(
-                f"| {name} | {row[0] / max(flops, 1):.1%} | {row[1] / max(moved, 1):.1%} | {row[2]:.0f} |"
-            )
+            shares = (row[0] / max(flops, 1), row[1] / max(moved, 1))
+            print(f"| {name} | {shares[0]:.1%} | {shares[1]:.1%} | {row[2]:.0f} |")
         for moved_by, times, kind, shape, origin in sorted(reader.kernels, reverse=True)[
             : options.top
         ]:

@@ -8,8 +8,10 @@ Needs nothing but JAX, NumPy and the folder: carry this file and DIR to the mach
 the population for the meta-steps that DIR has batches for, scores examples with the rater that came
 of it, and trains a model of evaluation for as many steps. Every step and every figure is a line of
 JSON in --out; a summary is printed. With several precisions each runs in a process of its own (so
-that peak memory is its own), and the last table says how far losses are apart and how alike the
-scores rank the examples. --reference FILE compares with the lines of another run or machine, too.
+that peak memory is its own), and the last lines say how far losses are apart and how alike the
+scores rank examples: those of each precision's own rater, and those of the first one's rater in all
+of them. --reference FILE compares with the lines of another run or machine, too; give it the rater
+that was saved there (--rater) for the second of these.
 """
 
 import argparse
@@ -378,13 +380,13 @@ def run_one(options, manifest: dict, precision: str) -> None:
         rater = run.values.store("rater")
         run.meta_train(rater)
         run.score(rater, "scores")
-        if options.same_rater:
-            for name, value in np.load(options.same_rater).items():
+        if options.save_rater:
+            np.savez(options.save_rater, **{n: np.asarray(v) for n, v in rater.items()})
+        if options.rater:
+            for name, value in np.load(options.rater).items():
                 rater[name] = jax.device_put(value, device)
-            run.score(rater, "scores_same_rater")
-        elif options.keep_rater:
-            np.savez(options.keep_rater, **{n: np.asarray(v) for n, v in rater.items()})
-            run.score(rater, "scores_same_rater")
+        if options.rater or options.save_rater:
+            run.score(rater, "scores_of_one_rater")
         del rater
         run.train()
 
@@ -425,7 +427,7 @@ def compared(lines: list[dict], others: list[dict]) -> dict[str, float]:
             found[f"{name} differs by (median)"] = float(np.median(apart))
     for kind, what in (
         ("scores", "rank correlation"),
-        ("scores_same_rater", "rank correlation of one rater"),
+        ("scores_of_one_rater", "rank correlation of one rater"),
     ):
         for a, b in pairs(kind)[:1]:
             found[what] = rank_correlation(a["scores"], b["scores"])
@@ -488,8 +490,9 @@ def main() -> None:
     parser.add_argument("--windows", type=Path, help=".npy or .npz of token windows [N, S]")
     parser.add_argument("--reference", type=Path, help="lines of another run to compare with")
     parser.add_argument("--keep_hlo", type=Path, help="folder for the optimised programs")
-    parser.add_argument("--keep_rater", help=argparse.SUPPRESS)
-    parser.add_argument("--same_rater", help=argparse.SUPPRESS)
+    parser.add_argument("--save_rater", type=Path, help=".npz for the rater that was learned")
+    parser.add_argument("--rater", type=Path, help="such a file: its rater scores, too")
+    parser.add_argument("--part", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     manifest = read_manifest(options.folder)
     options.steps = options.steps or manifest["meta_steps"]
@@ -505,13 +508,15 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if len(chosen) == 1:
         run_one(options, manifest, chosen[0])
-        if options.keep_rater or options.same_rater:
-            return  # a part of a larger call, which prints
+        if options.part:
+            return  # of a larger call, which prints
     else:
         own = [a for a in sys.argv[1:] if a not in chosen and a != "--precision"]
-        rater = options.out.with_suffix(".rater.npz")
+        own += ["--part"]
+        # The rater of the first precision is scored in all of them.
+        rater = options.rater or options.save_rater or options.out.with_suffix(".rater.npz")
         for number, precision in enumerate(chosen):
-            flag = "--same_rater" if number else "--keep_rater"
+            flag = "--rater" if number or options.rater else "--save_rater"
             command = [
                 sys.executable,
                 __file__,
@@ -521,7 +526,6 @@ def main() -> None:
             ]
             if subprocess.run(command).returncode:
                 sys.exit(f"{precision} failed; the others before it are in {options.out}.")
-        rater.unlink()
     lines = read_lines(options.out)[before:]
     show(lines, read_lines(options.reference) if options.reference else [])
 

@@ -225,7 +225,9 @@ def _beginnings(setup: Setup, meta_steps: int) -> list[list[int]]:
 def _keys(setup: Setup, meta_steps: int) -> list:
     """[meta_steps, P, 2], as the trainer hands them to estimators that draw."""
     seed, members = setup.trainer.seed, range(setup.trainer.population.size)
-    return [[[derive_seed(seed, "key", m, step), step] for m in members] for step in range(meta_steps)]
+    return [
+        [[derive_seed(seed, "key", m, step), step] for m in members] for step in range(meta_steps)
+    ]
 
 
 def _initial(setup: Setup, described: Mapping, contents: Contents) -> tuple[dict, dict]:
