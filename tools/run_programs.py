@@ -4,14 +4,14 @@
     tools/run_programs.py DIR --out lines.jsonl
     tools/run_programs.py DIR --precision tf32 --peak_tflops 495 --steps 10
 
-Needs nothing but JAX, NumPy and the folder: carry this file and DIR to the machine. It meta-trains
-the population for the meta-steps that DIR has batches for, scores examples with the rater that came
-of it, and trains a model of evaluation for as many steps. Every step and every figure is a line of
-JSON in --out; a summary is printed. With several precisions each runs in a process of its own (so
-that peak memory is its own), and the last lines say how far losses are apart and how alike the
-scores rank examples: those of each precision's own rater, and those of the first one's rater in all
-of them. --reference FILE compares with the lines of another run or machine, too; give it the rater
-that was saved there (--rater) for the second of these.
+Needs nothing but JAX, NumPy, the folder, and compare_runs.py beside it: carry these to the machine.
+It meta-trains the population for the meta-steps that DIR has batches for, scores examples with the
+rater that came of it, and trains a model of evaluation for as many steps. Every step and every
+figure is a line of JSON in --out; a summary is printed. With several precisions each runs in a
+process of its own (so that peak memory is its own), and the last lines say how far losses are apart
+and how alike the scores rank examples: those of each precision's own rater, and those of the first
+one's rater in all of them. --reference FILE compares with the lines of another run or machine, too;
+give it the rater that was saved there (--rater) for the second of these.
 """
 
 import argparse
@@ -23,9 +23,11 @@ import subprocess
 import sys
 import time
 
+import compare_runs
 import numpy as np
 
 FORMAT = 1
+_SCORED = 256  # examples, where batches are drawn
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu", "tpu": "tpu"}
 
 
@@ -76,7 +78,7 @@ class Compiled:
         self.arguments = [name for name, _, _ in description["arguments"]]
         self.results = [name for name, _, _ in description["results"]]
         self.flops = description["flops"]
-        self.estimated = description["estimated_temp_bytes"]
+        self.estimated = description["estimated_temp_bytes"][precision]
         self.seconds = time.perf_counter() - started
 
     def __call__(self, *stores: dict) -> dict:
@@ -147,58 +149,66 @@ class Values:
 
 
 class Windows:
-    """Batches, of the folder's file or drawn."""
+    """Batches, of the folder's file, of the user's, or drawn.
+
+    A kind of batch is "inner" (of all updates of a meta-step), "outer/<held-out set>", "train_step"
+    or "score".
+    """
 
     def __init__(self, folder: Path, manifest: dict, file: Path | None):
-        settings, self._features = manifest["settings"], manifest["settings"]["features"]
         self._vocabulary = manifest["windows"].get("drawn")
-        self._kept = {} if self._vocabulary else dict(np.load(folder / "windows.npz"))
-        self._sizes = {
-            "inner": (settings["updates_per_step"], settings["inner_batch_size"]),
-            "outer": (settings["outer_batch_size"],),
-        }
-        for name, program in manifest["programs"].items():
-            for argument, shape, _ in program["arguments"]:
-                if name in ("score", "train_step") and argument.startswith("batches/"):
-                    self._sizes[name] = (shape[0],)
+        self._kept = {} if self._vocabulary or file else dict(np.load(folder / "windows.npz"))
+        self._features: dict[str, dict] = {}  # kind -> feature -> (shape, dtype)
+        updates = manifest["settings"]["updates_per_step"]
+        for program, described in manifest["programs"].items():
+            for name, shape, dtype in described["arguments"]:
+                *start, feature = name.removeprefix("batches/").split("/")
+                if not name.startswith("batches/") or program == "advance":
+                    continue
+                kind = "/".join(start).replace("held_out/", "outer/") or program
+                shape = [updates, *shape[1:]] if kind == "inner" else shape
+                self._features.setdefault(kind, {})[feature] = (tuple(shape), dtype)
         self._own = None
         if file is not None:
             rows = np.load(file)
             self._own = rows[rows.files[0]] if hasattr(rows, "files") else rows
 
+    @property
+    def held_out(self) -> list[str]:
+        """Kinds of the held-out sets."""
+        return [kind for kind in self._features if kind.startswith("outer/")]
+
     def batch(self, kind: str, step: int, member: int = 0) -> dict[str, np.ndarray]:
         """Feature -> rows of that meta-step (or training step) and member."""
-        if self._own is not None or self._vocabulary:
+        if not self._kept:
             return self._drawn(kind, step, member)
-        rows = self._kept[f"rows/{kind}"]
-        rows = rows[step % len(rows)]
-        rows = rows if kind == "train_step" else rows[member]
-        part = "outer" if kind == "outer" else "train"
-        return {name: self._kept[f"{part}/{name}"][rows] for name in self._features}
+        found = {name: self._kept[f"{kind}/{name}"][step] for name in self._features[kind]}
+        return found if kind == "train_step" else {n: rows[member] for n, rows in found.items()}
 
     def scored(self) -> list[dict[str, np.ndarray]]:
         """Batches of the rater's size to be scored."""
-        (size,) = self._sizes["score"]
-        if self._own is not None or self._vocabulary:
-            return [self._drawn("score", step, 0) for step in range(max(256 // size, 1))]
-        rows = {name: self._kept[f"score/{name}"] for name in self._features}
-        count = len(next(iter(rows.values()))) // size * size
+        features = self._features["score"]
+        size = next(iter(features.values()))[0][0]
+        if not self._kept:
+            return [self._drawn("score", step, 0) for step in range(max(_SCORED // size, 1))]
+        rows = {name: self._kept[f"score/{name}"] for name in features}
+        count = len(next(iter(rows.values()))) // size
         return [
-            {name: values[start : start + size] for name, values in rows.items()}
-            for start in range(0, count, size)
+            {name: values[n * size : (n + 1) * size] for name, values in rows.items()}
+            for n in range(count)
         ]
 
     def _drawn(self, kind: str, step: int, member: int) -> dict[str, np.ndarray]:
         generator = np.random.default_rng([sum(map(ord, kind)), step, member])
-        if self._own is not None:
-            chosen = generator.integers(len(self._own), size=self._sizes[kind])
-            return {name: self._own[chosen].astype(d) for name, (d, *_) in self._features.items()}
         found = {}
-        for name, (dtype, *shape) in self._features.items():
-            # Logarithms of ranks are uniform: frequencies fall as words' do. 0 is padding.
-            exponents = generator.random((*self._sizes[kind], *shape), np.float32)
-            tokens = np.minimum(self._vocabulary**exponents, self._vocabulary - 1)
-            found[name] = tokens.astype(dtype)
+        for name, (shape, dtype) in self._features[kind].items():
+            if self._own is not None:
+                value = self._own[generator.integers(len(self._own), size=shape[:-1])]
+            else:
+                # Logarithms of ranks are uniform: frequencies fall as words' do. 0 is padding.
+                exponents = generator.random(shape, np.float32)
+                value = np.minimum(self._vocabulary**exponents, self._vocabulary - 1)
+            found[name] = value.astype(dtype)
         return found
 
 
@@ -260,8 +270,9 @@ class Run:
                 inner = self.windows.batch("inner", step, index)
                 unrolled = {name: value[:length] for name, value in inner.items()}
                 batch = self.put(unrolled, "batches/inner")
-                held_out = self.windows.batch("outer", step, index)
-                batch |= self.put(held_out, "batches/held_out/outer")
+                for kind in self.windows.held_out:
+                    held_out = self.windows.batch(kind, step, index)
+                    batch |= self.put(held_out, kind.replace("outer/", "batches/held_out/"))
                 key = np.array(self.manifest["keys"][step][index], np.int32)
                 batch |= self.put({"key": key})
                 further = [
@@ -391,86 +402,6 @@ def run_one(options, manifest: dict, precision: str) -> None:
         run.train()
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks [N], equal values sharing the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
-
-
-def rank_correlation(first, second) -> float:
-    """Spearman's; NaN where one of them has one value only."""
-    a, b = (ranks(np.asarray(values)) for values in (first, second))
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a**2).sum() * (b**2).sum())
-    return float((a * b).sum() / scale) if scale else float("nan")
-
-
-def compared(lines: list[dict], others: list[dict]) -> dict[str, float]:
-    """How far one run's lines are from another's: relative differences of losses and meta-gradients
-    (largest, and median), rank correlations of scores."""
-    found = {}
-
-    def pairs(kind):
-        sides = ([line for line in source if line["kind"] == kind] for source in (lines, others))
-        return list(zip(*sides))
-
-    for kind, name in (
-        ("meta_step", "outer_loss"),
-        ("meta_step", "meta_gradient_norm"),
-        ("train_step", "mean_loss"),
-    ):
-        if pairs(kind):
-            a, b = (np.array([line[name] for line in side]) for side in zip(*pairs(kind)))
-            apart = np.abs(a - b) / np.abs(b)
-            found[f"{name} differs by"] = float(np.max(apart))
-            found[f"{name} differs by (median)"] = float(np.median(apart))
-    for kind, what in (
-        ("scores", "rank correlation"),
-        ("scores_of_one_rater", "rank correlation of one rater"),
-    ):
-        for a, b in pairs(kind)[:1]:
-            found[what] = rank_correlation(a["scores"], b["scores"])
-    return found
-
-
-def show(lines: list[dict], reference: list[dict]) -> None:
-    """Prints figures, and comparisons with the first precision and the reference."""
-    widths = (10, 9, 11, 8, 7, 8, 6, 8, 9)
-    rows = [("program", "precision", "s a step", "TFLOP/s", "of peak", "temp GiB", "(est.)",
-             "peak GiB", "compile s")]  # fmt: skip
-    for line in lines:
-        if line["kind"] == "summary":
-            share, rate = line.get("share_of_peak"), line.get("tflops")
-            sizes = ("temp_bytes", "estimated_temp_bytes", "peak_bytes_in_use")
-            rows.append((
-                line["program"], line["precision"], f"{line['seconds']:.5f}",
-                f"{rate:.2f}" if rate else "-", f"{share:.1%}" if share else "-",
-                *(f"{line[k] / 2**30:.2f}" if line.get(k) is not None else "-" for k in sizes),
-                f"{line['compile_seconds']:.1f}",
-            ))  # fmt: skip
-    for row in rows:
-        print(" ".join(c.rjust(w) if n > 1 else c.ljust(w) for n, (c, w) in
-                       enumerate(zip(row, widths))))  # fmt: skip
-    by: dict[str, list] = {}
-    for line in lines:
-        by.setdefault(line["precision"], []).append(line)
-    first = next(iter(by))
-    for precision, own in by.items():
-        for name, other in ((first, by[first]), ("reference", reference)):
-            if other and name != precision:
-                found = [
-                    f"{what} {value:.4f}" if "rank" in what else f"{what} {value:.2g}"
-                    for what, value in compared(own, other).items()
-                ]
-                print(f"{precision} against {name}: {', '.join(found)}")
-
-
-def read_lines(path: Path) -> list[dict]:
-    """The lines of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def peaks(text: str) -> dict[str, float]:
     """'495' or 'tf32=495,bfloat16=989' as precision -> TFLOP/s."""
     parts = [part.rpartition("=") for part in text.split(",")]
@@ -504,7 +435,7 @@ def main() -> None:
     if unknown:
         sys.exit(f"--precision {unknown[0]}: {options.folder} has"
                  f" {', '.join(manifest['precisions'])}.")  # fmt: skip
-    before = len(read_lines(options.out)) if options.out.exists() else 0
+    before = len(compare_runs.read_lines(options.out)) if options.out.exists() else 0
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if len(chosen) == 1:
         run_one(options, manifest, chosen[0])
@@ -526,8 +457,10 @@ def main() -> None:
             ]
             if subprocess.run(command).returncode:
                 sys.exit(f"{precision} failed; the others before it are in {options.out}.")
-    lines = read_lines(options.out)[before:]
-    show(lines, read_lines(options.reference) if options.reference else [])
+    lines = compare_runs.read_lines(options.out)[before:]
+    compare_runs.show(
+        lines, compare_runs.read_lines(options.reference) if options.reference else []
+    )
 
 
 if __name__ == "__main__":

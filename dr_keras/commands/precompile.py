@@ -91,12 +91,10 @@ def _save(arguments, names: Sequence[str]) -> None:
         arguments.device, precisions, arguments.meta_steps, parts, not arguments.draw_values
     )
     features = dict(setup.parse_feature(text) for text in arguments.features)
-    if parts is not None:
-        features |= setup.features_in(parts)
     setups = {}
     for precision in precisions:
         with saved.computing_in(precision):
-            setups[precision] = setup.from_gin(features)
+            setups[precision] = setup.from_gin(features, parts)
     saved.save(arguments.save, setups, names, contents)
     print(f"{arguments.save}: run tools/run_programs.py on it")
 
@@ -128,7 +126,8 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
 
         common.parse_gin(arguments)
         built = setup.from_gin(
-            dict(setup.parse_feature(text) for text in arguments.features), arguments.read_data
+            dict(setup.parse_feature(text) for text in arguments.features),
+            setup.configured_parts() if arguments.read_data else None,
         )
         names = arguments.programs or programs.PROGRAMS
         made = programs.build(built, names)

@@ -64,6 +64,8 @@ def state_specs(setup: Setup) -> InnerState:
     others = specs(trainer.inner_model.non_trainable_variables)
     slots = _made(trainer.inner_optimizer.init, theta)
     state = InnerState(theta, trainer.problem.parts.statistics(others), slots, _COUNT)
+    if trainer.population._beginnings.learning_rate is not None:
+        state = state._replace(hyper={"learning_rate": tf.TensorSpec((), tf.float32)})
     remember = getattr(trainer.estimator, "init", None)
     if remember is None:
         return state
@@ -139,7 +141,10 @@ def _meta_step(setup: Setup) -> Program:
                 "inner": batch_specs(
                     setup.features, trainer.unroll_length, trainer.inner_batch_size
                 ),
-                "held_out": {"outer": batch_specs(setup.features, trainer.outer_batch_size)},
+                "held_out": {
+                    name: batch_specs(features, trainer.outer_batch_size)
+                    for name, features in setup.held_out.items()
+                },
             },
             "key": tf.TensorSpec([2], tf.int32),
         },

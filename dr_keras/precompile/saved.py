@@ -3,7 +3,7 @@
 <folder>/manifest.json                    what follows, and everything a driver must know
 <folder>/<program>.<precision>.hlo.gz     serialised HloModuleProto
 <folder>/values.npz                       initial values, unless a driver draws them
-<folder>/windows.npz                      rows of data and which batch reads which, unless drawn
+<folder>/windows.npz                      batches, unless a driver draws them
 
 The manifest (JSON) has
 
@@ -14,7 +14,7 @@ The manifest (JSON) has
     meta_steps      for which there are batches and beginnings
     programs        name -> {"files": {precision: name}, "arguments": [[name, shape, dtype], ...],
                     "results": [...], "flops": of its matrix products by formula,
-                    "estimated_temp_bytes"}
+                    "estimated_temp_bytes": {precision: bytes}}
     initial         name of an argument -> {"constant": c}, {"file": true} (of values.npz), or
                     {"mean": m, "deviation": s} where a driver draws it from a normal distribution
     beginnings      [[meta-step, member, generation], ...]: members that start then
@@ -24,9 +24,8 @@ The manifest (JSON) has
 A result that has the name of an argument takes its place, and lies where that lay: the argument's
 memory is given up. Names are those of `dr_keras.precompile.programs.Leaf`. values.npz has
 "rater/..." and "model/..." as named, and "<member>.<generation>/member/...". windows.npz has
-"train/<feature>" and "outer/<feature>" [N, ...], "score/<feature>", and row numbers "rows/inner"
-[meta_steps, P, U, B], "rows/outer" [meta_steps, P, B_outer] and "rows/train_step"
-[meta_steps, B_train].
+"inner/<feature>" [meta_steps, P, U, B, ...], "outer/<set>/<feature>" [meta_steps, P, B_outer, ...],
+"train_step/<feature>" [meta_steps, B_train, ...] and "score/<feature>" [N, ...].
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,10 +41,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.data.examples import Parts
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.population import Beginnings, initial_values
+from dr_keras.meta.member_batches import MemberBatches
+from dr_keras.meta.population import initial_values
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.precompile import estimates, programs
 from dr_keras.precompile.setup import Setup
@@ -145,26 +145,34 @@ def save(
       The manifest.
 
     Raises:
-      ConfigurationError: a program cannot be lowered, or windows to be drawn have no vocabulary.
+      ConfigurationError: a program cannot be lowered, members have start ages, or windows to be
+        drawn have no vocabulary.
       DataError: too few examples for a batch.
     """
     folder = Path(folder)
     setup = setups[contents.precisions[0]]
+    if setup.trainer.population.start_age is not None:
+        raise ConfigurationError(
+            "Members with start_ages make updates that are no part of a meta-step, and are not"
+            " saved: set MetaTrainer.start_ages = 0."
+        )
     around = programs.AROUND if "meta_step" in names else ()
-    facts = {
-        line["program"]: line for line in estimates.facts_of(setup, programs.build(setup, names))
-    }
     described: dict[str, dict] = {}
     for precision in contents.precisions:
         with computing_in(precision):  # the training step's model is built when it is asked for
             made = programs.build(setups[precision], [*names, *around])
+            asked = [program for program in made if program.name in names]
+            lines = estimates.facts_of(setups[precision], asked)
+        facts = {line["program"]: line for line in lines}
         for program in made:
             lowered = programs.lower(program)
             file = f"{program.name}.{precision}.hlo.gz"
             packed = gzip.compress(for_driver(lowered, precision), 6, mtime=0)
             whole_files.write_bytes(folder / file, packed)
-            found = described.setdefault(program.name, _described(lowered, facts))
+            line = facts.get(program.name, {})
+            found = described.setdefault(program.name, _described(lowered, line))
             found["files"][precision] = file
+            found["estimated_temp_bytes"][precision] = line.get("estimated_temp_bytes")
     initial, values = _initial(setup, described, contents)
     windows, rows = _windows(setup, described, contents)
     manifest = {
@@ -172,7 +180,7 @@ def save(
         "device": contents.device,
         "precisions": list(contents.precisions),
         "tensorflow": tf.__version__,
-        "settings": _settings(setup, facts),
+        "settings": _settings(setup, lines[0]),
         "meta_steps": contents.meta_steps,
         "programs": described,
         "initial": initial,
@@ -189,26 +197,23 @@ def save(
     return manifest
 
 
-def _described(lowered: programs.Lowered, facts: Mapping) -> dict:
-    name = lowered.name
-    line = facts.get(name, {})
+def _described(lowered: programs.Lowered, line: Mapping) -> dict:
     return {
         "files": {},
         "arguments": [[leaf.name, list(leaf.shape), leaf.dtype] for leaf in lowered.arguments],
         "results": [[leaf.name, list(leaf.shape), leaf.dtype] for leaf in lowered.results],
         "flops": line.get("flops_by_formula"),
-        "estimated_temp_bytes": line.get("estimated_temp_bytes"),
+        "estimated_temp_bytes": {},
     }
 
 
-def _settings(setup: Setup, facts: Mapping[str, dict]) -> dict:
-    line, trainer = next(iter(facts.values())), setup.trainer
+def _settings(setup: Setup, line: Mapping) -> dict:
+    trainer = setup.trainer
     kept = ("config", "parameters", "estimator", "micro_batches", "unroll_length", "population")
     return {key: line[key] for key in (*kept, "features")} | {
         "updates_per_step": trainer.updates_per_step,
         "inner_batch_size": trainer.inner_batch_size,
         "outer_batch_size": trainer.outer_batch_size,
-        "lifetime": trainer.population.lifetime,
         "seed": trainer.seed,
     }
 
@@ -248,14 +253,8 @@ def _initial(setup: Setup, described: Mapping, contents: Contents) -> tuple[dict
     rater = setup.build_rater()
     eta = [v.value for v in rater.trainable_variables]
     keep({"eta": eta, "constants": _constants(setup, rater)}, "rater")
-    beginnings = Beginnings(
-        setup.inner_model,
-        trainer.inner_optimizer,
-        trainer.outer_optimizer,
-        eta,
-        trainer.seed,
-        trainer.problem.parts,
-        getattr(trainer.estimator, "init", None),
+    beginnings = dataclasses.replace(
+        trainer.population._beginnings, constructor=setup.inner_model, eta=eta
     )
     begun = _beginnings(setup, contents.meta_steps) if "meta_step" in described else []
     if "advance" in described and not begun:
@@ -309,39 +308,33 @@ def _windows(setup: Setup, described: Mapping, contents: Contents) -> tuple[dict
     """(the manifest's "windows", arrays of windows.npz)."""
     if contents.parts is None:
         return {"drawn": _vocabulary(setup)}, {}
-    trainer, parts, steps = setup.trainer, contents.parts, range(contents.meta_steps)
-    updates = trainer.updates_per_step
-
-    def stream(kind: str, examples: ExampleSet, size: int, member: int) -> BatchStream:
-        return BatchStream(examples, size, derive_seed(trainer.seed, kind, member))
-
-    members = range(trainer.population.size)
-    inner = [stream("inner", parts.train, trainer.inner_batch_size, m) for m in members]
-    outer = [stream("outer", parts.outer, trainer.outer_batch_size, m) for m in members]
-    rows = {
-        "inner": np.array(
-            [
-                [[s.indices(step * updates + n) for n in range(updates)] for s in inner]
-                for step in steps
-            ]
-        ),
-        "outer": np.array([[s.indices(step) for s in outer] for step in steps]),
-    }
+    trainer, parts, arrays = setup.trainer, contents.parts, {}
+    steps = range(contents.meta_steps)
+    if "meta_step" in described:
+        batches = MemberBatches(
+            trainer.placement,
+            trainer.population.size,
+            trainer.seed,
+            trainer.updates_per_step,
+            parts.train,
+            parts.outer_sets,
+            trainer.inner_batch_size,
+            trainer.outer_batch_size,
+        )
+        found = [batches(step)[:2] for step in steps]
+        for name in found[0][0]:
+            arrays[f"inner/{name}"] = np.stack([inner[name] for inner, _ in found])
+        for held_out, features in found[0][1].items():
+            for name in features:
+                stacked = np.stack([outer[held_out][name] for _, outer in found])
+                arrays[f"outer/{held_out}/{name}"] = stacked
     if "train_step" in described:
-        training = BatchStream(parts.train, setup.train_step.batch_size, 0)
-        rows["train_step"] = np.array([training.indices(step) for step in steps])
-    sets = {"train": (parts.train, ("inner", "train_step")), "outer": (parts.outer, ("outer",))}
-    arrays = {}
-    for name, (examples, kinds) in sets.items():
-        read = [rows[kind].ravel() for kind in kinds if kind in rows]
-        used = np.unique(np.concatenate(read))
-        for feature in setup.features:
-            arrays[f"{name}/{feature}"] = examples.features[feature][used]
-        for kind in kinds:
-            if kind in rows:
-                arrays[f"rows/{kind}"] = np.searchsorted(used, rows[kind]).astype(np.int32)
-    for feature in setup.features:
-        arrays[f"score/{feature}"] = parts.validation.features[feature][:_SCORED]
+        stream = BatchStream(parts.train, setup.train_step.batch_size, 0)
+        rows = np.stack([stream.indices(step) for step in steps])
+        for name, values in parts.train.features.items():
+            arrays[f"train_step/{name}"] = values[rows]
+    for name, values in parts.validation.features.items():
+        arrays[f"score/{name}"] = values[:_SCORED]
     return {"file": "windows.npz"}, arrays
 
 

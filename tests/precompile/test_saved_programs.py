@@ -40,7 +40,7 @@ def saved_in(found, names, precisions=("float32",), **contents):
     built = {}
     for precision in precisions:
         with saved.computing_in(precision):
-            built[precision] = setup.from_gin()
+            built[precision] = setup.from_gin(parts=contents["parts"])
     saved.save(found, built, names, saved.Contents("cpu", precisions, META_STEPS, **contents))
     return found
 
@@ -128,8 +128,9 @@ def test_a_folder_says_what_enters_and_leaves(folder):
     assert [0, 0, 0] in manifest["beginnings"] and [0, 1, 0] in manifest["beginnings"]
     values = np.load(folder / "values.npz")
     assert {name.split("/")[0] for name in values} >= {"0.0", "1.0", "rater", "model"}
-    rows = np.load(folder / "windows.npz")
-    assert rows["rows/inner"].shape == (META_STEPS, 2, 3, 8)
+    batches = np.load(folder / "windows.npz")
+    assert batches["inner/tokens"].shape == (META_STEPS, 2, 3, 8, 8)
+    assert batches["outer/outer/tokens"].shape == (META_STEPS, 2, 8, 8)
 
 
 def test_what_a_driver_draws_is_described(light):
@@ -176,15 +177,27 @@ def test_what_a_folder_lacks_is_said(light, tmp_path):
     assert "has no readable manifest.json" in run(tmp_path).stderr
 
 
-def test_ranks_and_what_is_compared():
-    spec = importlib.util.spec_from_file_location("run_programs", RUNNER)
-    runner = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(runner)
-    assert runner.ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
-    assert runner.rank_correlation([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
-    assert np.isnan(runner.rank_correlation([1, 1, 1], [1, 2, 3]))
-    assert runner.peaks("495") == dict.fromkeys(("float32", "tf32", "bfloat16"), 495.0)
-    assert runner.peaks("tf32=495,bfloat16=989") == {"tf32": 495.0, "bfloat16": 989.0}
+def test_ranks_and_what_is_compared(capsys):
+    spec = importlib.util.spec_from_file_location(
+        "compare_runs", RUNNER.with_name("compare_runs.py")
+    )
+    comparison = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(comparison)
+    assert comparison.ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+    assert comparison.rank_correlation([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
+    assert np.isnan(comparison.rank_correlation([1, 1, 1], [1, 2, 3]))
+
+    def lines(precision, loss, scores):
+        step = {"kind": "meta_step", "outer_loss": [loss], "meta_gradient_norm": [1.0]}
+        return [
+            {"precision": precision, **line}
+            for line in (step, {"kind": "scores", "scores": scores})
+        ]
+
+    comparison.show(lines("float32", 2.0, [1, 2, 3]) + lines("tf32", 2.2, [1, 3, 2]), [])
+    said = capsys.readouterr().out
+    assert "tf32 against float32: outer_loss differs by 0.1," in said
+    assert "rank correlation 0.5000" in said
 
 
 @pytest.mark.parametrize(
