@@ -49,8 +49,54 @@ def _add_arguments(parser: common.ArgumentParser) -> None:
         "--save_hlo", metavar="DIR", help="keep the lowered programs, for --from_hlo"
     )
     parser.add_argument(
+        "--save",
+        metavar="DIR",
+        help="write programs, initial values and batches for tools/run_programs.py",
+    )
+    parser.add_argument("--device", default="cuda", help="with --save: cpu, cuda or tpu")
+    parser.add_argument(
+        "--precision",
+        dest="precisions",
+        action="append",
+        metavar="NAME",
+        help="with --save: float32, tf32 (cuda) or bfloat16; may be repeated (default: all of the "
+        "device)",
+    )
+    parser.add_argument(
+        "--meta_steps", type=int, default=20, help="with --save: meta-steps to have batches for"
+    )
+    parser.add_argument(
+        "--draw_windows",
+        action="store_true",
+        help="with --save: read no data; batches are drawn where the programs run",
+    )
+    parser.add_argument(
+        "--draw_values",
+        action="store_true",
+        help="with --save: initial values are drawn where the programs run, as wide as the real "
+        "ones: a small folder for large models",
+    )
+    parser.add_argument(
         "--from_hlo", metavar="DIR", help="compile what --save_hlo kept; no gin file is read"
     )
+
+
+def _save(arguments, names: Sequence[str]) -> None:
+    """Builds the configuration in every precision, and writes the folder of --save."""
+    from dr_keras.precompile import saved, setup
+
+    precisions = arguments.precisions or saved.PRECISIONS.get(arguments.device, ())
+    parts = None if arguments.draw_windows else setup.configured_parts()
+    contents = saved.Contents(
+        arguments.device, precisions, arguments.meta_steps, parts, not arguments.draw_values
+    )
+    features = dict(setup.parse_feature(text) for text in arguments.features)
+    setups = {}
+    for precision in precisions:
+        with saved.computing_in(precision):
+            setups[precision] = setup.from_gin(features, parts)
+    saved.save(arguments.save, setups, names, contents)
+    print(f"{arguments.save}: run tools/run_programs.py on it")
 
 
 @common.verb("precompile", common.Task.MACHINE, __doc__, base_dir=False)
@@ -80,14 +126,18 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
 
         common.parse_gin(arguments)
         built = setup.from_gin(
-            dict(setup.parse_feature(text) for text in arguments.features), arguments.read_data
+            dict(setup.parse_feature(text) for text in arguments.features),
+            setup.configured_parts() if arguments.read_data else None,
         )
-        made = programs.build(built, arguments.programs or programs.PROGRAMS)
+        names = arguments.programs or programs.PROGRAMS
+        made = programs.build(built, names)
         lines = estimates.facts_of(built, made)
         print(report.configuration_text(built, lines[0]))
         print(report.check_table(lines))
         by_name = {program.name: program for program in made}
-        hlo = functools.cache(lambda name: programs.lower(by_name[name]))
+        hlo = functools.cache(lambda name: programs.lower(by_name[name]).hlo)
+        if arguments.save:
+            _save(arguments, names)
         if arguments.save_hlo:
             for line in lines:
                 report.keep(arguments.save_hlo, line, hlo(line["program"]))

@@ -19,13 +19,14 @@ from keras.src.backend.common import global_state
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.pytrees import tensor_bytes
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.losses import next_token_loss
 from dr_keras.models.rater_scores import state_read
-from dr_keras.runs.experiment import experiment
+from dr_keras.runs.experiment import build_rater, experiment
 from dr_keras.training.trainers import (
     ExampleTrainer,
     LanguageModelTrainer,
@@ -133,16 +134,20 @@ class Setup:
       inner_model: constructor of inner models.
       rater: Keras model whose variables share zeros.
       features: what a batch holds.
+      held_out: the same of each held-out set, by name.
       zeros: which the variables share.
       build_train_step: makes `train_step`.
+      build_rater: makes the rater with the weights that a run begins with.
     """
 
     trainer: MetaTrainer
     inner_model: Callable[[], keras.Model]
     rater: keras.Model
     features: Features
+    held_out: Mapping[str, Features]
     zeros: SharedZeros
     build_train_step: Callable[[], RepeatedTrainer]
+    build_rater: Callable[[], keras.Model]
 
     @functools.cached_property
     def train_step(self) -> RepeatedTrainer:
@@ -151,13 +156,14 @@ class Setup:
         return self.build_train_step()
 
 
-def from_gin(more_features: Features | None = None, read_data: bool = False) -> Setup:
+def from_gin(more_features: Features | None = None, parts: Parts | None = None) -> Setup:
     """The setup that the parsed configuration describes.
 
     Args:
       more_features: features of a batch that no model takes, such as labels, or whose shape the
         models leave open.
-      read_data: read the configuration's data for the features, instead of asking the models.
+      parts: the data, to be asked for features instead of the models; without it, there is one
+        held-out set of the same features.
 
     Raises:
       ConfigurationError: the configuration lacks a rater or an inner model, a feature's shape is
@@ -173,22 +179,21 @@ def from_gin(more_features: Features | None = None, read_data: bool = False) -> 
         trainer = MetaTrainer(
             rater, functools.partial(build_abstract, inner_constructor), loss, strategy=NoMembers()
         )
-    if read_data:
-        parts = _bound("data", "DATA")
-        parts = parts() if callable(parts) else parts
-        features = {
-            name: (tuple(values.shape[1:]), tf.as_dtype(values.dtype))
-            for name, values in parts.train.features.items()
-        }
-    else:
+    if parts is None:
         features = features_of([trainer.inner_model, rater], more_features)
+        held_out = {"outer": features}
+    else:
+        features = features_in(parts.train)
+        held_out = {name: features_in(one) for name, one in parts.outer_sets.items()}
     return Setup(
         trainer,
         inner_constructor,
         rater,
         features,
+        held_out,
         zeros,
         functools.partial(_repeated_trainer, inner_constructor, loss, zeros),
+        functools.partial(build_rater, rater_constructor, _bound("seed", "SEED", 0)),
     )
 
 
@@ -199,6 +204,20 @@ def _check_reads(rater: keras.Model, columns: Features) -> None:
             " not compiled beforehand: take it out of the rater's features, or name a column of the"
             " data that is called so with --feature."
         )
+
+
+def configured_parts() -> Parts:
+    """The data that the parsed configuration describes, read."""
+    parts = _bound("data", "DATA")
+    return parts() if callable(parts) else parts
+
+
+def features_in(examples: ExampleSet) -> Features:
+    """What examples hold."""
+    return {
+        name: (tuple(values.shape[1:]), tf.as_dtype(values.dtype))
+        for name, values in examples.features.items()
+    }
 
 
 def features_of(models: Sequence[keras.Model], more: Features | None = None) -> Features:

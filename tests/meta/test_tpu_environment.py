@@ -34,7 +34,7 @@ except ConfigurationError as error:
     found["strategy"] = str(error)
 configuration.parse("experiments/quickstart.gin", tiny_quickstart.ONE_UPDATE)
 (program,) = programs.build(setup.from_gin(), ["meta_step"])
-module = hlo_pb2.HloModuleProto.FromString(programs.lower(program))
+module = hlo_pb2.HloModuleProto.FromString(programs.lower(program).hlo)
 found["bytes"] = module.ByteSize()
 found["opcodes"] = sorted({i.opcode for c in module.computations for i in c.instructions})
 print(json.dumps(found))

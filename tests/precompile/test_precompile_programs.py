@@ -44,7 +44,7 @@ def test_the_programs_that_are_lowered_take_what_is_counted(tiny):
     made = programs.build(tiny)
     assert [program.name for program in made] == list(programs.PROGRAMS)
     for program in made:
-        hlo = programs.lower(program)
+        hlo = programs.lower(program).hlo
         assert parameter_bytes(hlo) == sum(program.argument_bytes().values()), program.name
         module = hlo_pb2.HloModuleProto.FromString(hlo)
         opcodes = {i.opcode for c in module.computations for i in c.instructions}
