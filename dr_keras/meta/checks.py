@@ -106,7 +106,7 @@ def _inner_level_fits(trainer, train) -> None:
             f"The rater '{rater.name}' gave an output of shape {tuple(scores.shape)}"
             f" for {rows} examples: it must give {wanted}."
         )
-    _weighting_fits(problem.weighting, losses.shape.rank, name)
+    _weighting_fits(problem.weighting, losses.shape.rank, loss)
     with tf.device("CPU:0"):  # derivatives do not depend on the values
         _gradient_reaches_weights(rater, "rater", batch, lambda found: found)
         _gradient_reaches_weights(
@@ -114,7 +114,13 @@ def _inner_level_fits(trainer, train) -> None:
         )
 
 
-def _weighting_fits(weighting, rank: int, loss: str) -> None:
+def _weighting_fits(weighting, rank: int, loss: Callable) -> None:
+    if getattr(weighting, "count_tokens", False) and not says_counts(loss):
+        raise ConfigurationError(
+            f"example_softmax.count_tokens is True, and the loss {loss_name(loss)} does not say how"
+            " many tokens a value stands for: decorate it with"
+            " dr_keras.models.losses.counted_by, or set count_tokens to False."
+        )
     wanted = getattr(weighting, "rank", rank)
     if wanted == rank:
         return
@@ -126,7 +132,8 @@ def _weighting_fits(weighting, rank: int, loss: str) -> None:
         2: "set MetaTrainer.weighting = @token_softmax()",
     }[rank]
     raise ConfigurationError(
-        f"The weighting {name} is {kinds[wanted]} and the loss {loss} is {kinds[rank]}: {remedy}."
+        f"The weighting {name} is {kinds[wanted]} and the loss {loss_name(loss)} is {kinds[rank]}:"
+        f" {remedy}."
     )
 
 

@@ -465,7 +465,9 @@ def text_trainer():
 
     def build(dropout: float = 0.0, **arguments) -> MetaTrainer:
         with seeded(arguments.pop("rater_seed", 1)):
-            rater = text_rater(VOCABULARY, LENGTH, width=4, layer_count=1, heads=1)
+            rater = arguments.pop(
+                "rater", lambda: text_rater(VOCABULARY, LENGTH, width=4, layer_count=1, heads=1)
+            )()
         settings = dict(
             inner_model=lambda: language_model(
                 VOCABULARY, LENGTH, width=4, layer_count=1, heads=1, dropout=dropout

@@ -9,7 +9,12 @@ import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.meta.checks import at_least, models_fit, probe_batch
+from dr_keras.meta.combinations import weighted_mean
 from dr_keras.meta.estimators import Recompute
+from dr_keras.meta.weighting import example_softmax, token_softmax
+from dr_keras.models.losses import token_loss
+from dr_keras.models.objectives import smooth_accuracy
+from dr_keras.models.text_models import text_rater
 
 
 def constant_rater(outputs: int):
@@ -356,3 +361,76 @@ def test_a_target_that_is_not_there_is_named(regression_trainer, example_set):
 
     with pytest.raises(ConfigurationError, match="The loss .*fails on .*there is no 'target'"):
         regression_trainer(rater=rater).fit(*sets, 1)
+
+
+# ------------------------------------------------------------------------- the opened core
+
+
+def token_rater():
+    return text_rater(9, 6, width=4, layer_count=1, heads=1, per_token=True)
+
+
+@pytest.mark.parametrize(
+    "rater, arguments, message",
+    [
+        (
+            token_rater,
+            {},
+            r"The rater 'text_rater' gave an output of shape \(\d, 6\) .*must give one score an"
+            " example.* next_token_loss is by example: to weigh tokens use @token_loss",
+        ),
+        (
+            None,
+            {"per_example_loss": token_loss, "weighting": token_softmax()},
+            r"must give one score a token.* token_loss does: use a rater of tokens"
+            r" \(text_rater.per_token = True\)",
+        ),
+        (
+            token_rater,
+            {"per_example_loss": token_loss},
+            "The weighting example_softmax is by example and the loss token_loss is by token: set"
+            r" MetaTrainer.weighting = @token_softmax\(\)",
+        ),
+        (
+            None,
+            {"weighting": token_softmax()},
+            "The weighting token_softmax is by token and the loss next_token_loss is by example",
+        ),
+        (
+            lambda: text_rater(9, 6, width=4, layer_count=1, heads=1, features=["reference_loss"]),
+            {},
+            "reads reference_loss, and there is neither a reference model nor a column",
+        ),
+        (
+            None,
+            {"objective": lambda model, batch: model(batch)},
+            r"The objective <lambda> gave shape \(.*it must give Terms\(sums, counts\) or one num",
+        ),
+        (
+            None,
+            {"objective": smooth_accuracy(), "combination": weighted_mean({"other": 1.0})},
+            "weights names the sets other, and the held-out sets are outer",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_named(rater, arguments, message, text_trainer, text_sets):
+    build = {"rater": rater} if rater else {}
+    with pytest.raises(ConfigurationError, match=message):
+        text_trainer(**build, **arguments).fit(*text_sets, 1)
+
+
+def test_tokens_that_nobody_counts_are_named(regression_trainer, regression_sets):
+    trainer = regression_trainer(weighting=example_softmax(count_tokens=True))
+    with pytest.raises(ConfigurationError, match="the loss squared_error does not say how many"):
+        trainer.fit(*regression_sets, 1)
+
+
+@pytest.mark.parametrize("part", ["train", "outer"])
+def test_a_loss_that_is_not_finite_at_the_start_is_named(part, regression_trainer, regression_sets):
+    sets = dict(zip(("train", "outer"), regression_sets))
+    sets[part].features["target"][0] = np.nan
+    what = {"train": "The loss squared_error", "outer": "The objective mean_loss"}[part]
+    with pytest.raises(
+        ConfigurationError, match=rf"{what} is not finite on examples of '{part}' before any train"
+    ):
+        regression_trainer().fit(*sets.values(), 1)
