@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.keras_problem import state_features
 from dr_keras.models.losses import checked_counts, loss_name, says_counts
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.models.objectives import Terms
+from dr_keras.models.rater_scores import state_read
 
 
 def at_least(name: str, value: int, minimum: int) -> None:
@@ -58,7 +58,7 @@ def models_fit(trainer, train, outer: Mapping) -> None:
 
 
 def _reference_is_there(problem, train) -> None:
-    read = state_features(problem.rater, train.features)
+    read = state_read(problem.rater, train.features)
     if "reference_loss" in read and problem.reference is None:
         raise ConfigurationError(
             f"The rater '{problem.rater.name}' reads reference_loss, and there is neither a"
@@ -71,7 +71,7 @@ def _inner_level_fits(trainer, train) -> None:
     problem, loss, rater = trainer.problem, trainer.per_example_loss, trainer.rater
     batch = probe_batch(train.features)
     rows = len(next(iter(batch.values())))
-    read = state_features(rater, train.features)
+    read = state_read(rater, train.features)
     scores = None if read else _run(rater, batch, "rater", train)
     outputs = _run(trainer.inner_model, batch, "inner model", train)
     losses = _losses(loss, outputs, batch, train)

@@ -17,15 +17,7 @@ from dr_keras.models.losses import counts_of
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.models.model_parts import ModelParts, parts_of
 from dr_keras.models.objectives import bind, mean_loss
-
-# What a rater may read of the member, by the name of its Keras input.
-STATE_FEATURES = ("inner_loss", "reference_loss", "age")
-
-
-def state_features(rater: keras.Model, columns=()) -> tuple[str, ...]:
-    """Which of STATE_FEATURES a rater reads that are no columns of the data."""
-    names = {tensor.name for tensor in getattr(rater, "inputs", None) or []}
-    return tuple(name for name in STATE_FEATURES if name in names and name not in columns)
+from dr_keras.models.rater_scores import state_read
 
 
 @dataclasses.dataclass(eq=False)
@@ -34,9 +26,8 @@ class KerasProblem:
 
     Attributes:
       rater: Keras model from a batch's features to scores [B], [B, 1] or [B, S]. Inputs named as
-        in STATE_FEATURES, where the data has no such column, are the loss of each example (of each
-        token, where losses are by token) under the member before its update, the same under
-        `reference`, and log(1 + age) [B]. The first two as in inference.
+        in `dr_keras.models.inner_state`, where the data has no such column, are what that says:
+        losses as in inference, and log(1 + age) [B].
       inner_model: Keras model; only its structure is used, and its frozen values.
       per_example_loss: (model's outputs, batch) -> losses [B], or [B, S] by token.
       optimizer: inner optimizer.
@@ -132,7 +123,7 @@ class KerasProblem:
                 "reference_loss": lambda: self.reference_loss(constants["reference"], batch),
                 "age": age,
             }
-            found = {name: makers[name]() for name in state_features(self.rater, batch)}
+            found = {name: makers[name]() for name in state_read(self.rater, batch)}
             return (
                 found if self.through_features else tf.nest.map_structure(tf.stop_gradient, found)
             )
@@ -144,7 +135,7 @@ class KerasProblem:
             self.optimizer,
             weighting=self.weighting,
             counts=self._counts,
-            features=features if state_features(self.rater) else None,
+            features=features if state_read(self.rater) else None,
             through_features=self.through_features,
             combination=self.combination,
         )

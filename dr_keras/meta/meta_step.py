@@ -15,7 +15,8 @@ from dr_keras.meta.estimators import Estimator
 from dr_keras.meta.optimizers import OuterAdam
 from dr_keras.meta.population import Population, assign
 from dr_keras.meta.problem import InnerState, inner_losses, inner_update
-from dr_keras.meta.weighting import example_scores, masked_mean
+from dr_keras.meta.weighting import masked_mean
+from dr_keras.models.rater_scores import mean_of_tokens
 
 
 class Unrolled(NamedTuple):
@@ -96,9 +97,7 @@ class MemberStep:
             "inner_loss_after": masked_mean(after, counts[0]),
             "weight_entropy": tf.reduce_mean(metrics["weight_entropy"]),
             "effective_sample_size": tf.reduce_mean(metrics["effective_sample_size"]),
-            "scores": tf.stack(
-                [example_scores(metrics["scores"][t], each) for t, each in enumerate(counts)]
-            ),
+            "scores": _by_example(metrics["scores"], counts),
         }
         adam = self.outer_optimizer
         report["meta_gradient_snr_steps"] = noise.over_steps(
@@ -208,6 +207,13 @@ class PopulationStep:
         if self.population.size > 1:
             of_step["meta_gradient_snr"] = noise.across_members(total, squares, count)
         return count, gathered, of_step
+
+
+def _by_example(scores: tf.Tensor, counts: list) -> tf.Tensor:
+    """Scores [T, B], of tokens the means over those that a loss stands for."""
+    if scores.shape.rank == 2:
+        return scores
+    return tf.stack([mean_of_tokens(scores[t], each > 0) for t, each in enumerate(counts)])
 
 
 def _values(variables):

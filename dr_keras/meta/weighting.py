@@ -112,20 +112,6 @@ def masked_mean(values: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(values * real), tf.reduce_sum(real))
 
 
-def example_scores(scores: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-    """Scores [B] of examples: their own, or the means of [B, S] over real tokens.
-
-    Args:
-      counts: as of `masked_mean`.
-    """
-    if counts.shape.rank < 2:
-        return scores
-    real = tf.cast(counts > 0, scores.dtype)
-    return tf.math.divide_no_nan(
-        tf.reduce_sum(scores * real, axis=-1), tf.reduce_sum(real, axis=-1)
-    )
-
-
 def weight_metrics(weights: tf.Tensor) -> dict[str, tf.Tensor]:
     """Entropy in nats (log B when uniform) and effective sample size 1 / sum w^2.
 

@@ -22,7 +22,8 @@ from dr_keras.meta.optimizers import InnerOptimizer, adam
 from dr_keras.meta.population import initial_state
 from dr_keras.meta.problem import inner_update
 from dr_keras.meta.seeds import derive_seed, seeded
-from dr_keras.meta.weighting import example_scores, masked_mean
+from dr_keras.meta.weighting import masked_mean
+from dr_keras.models.rater_scores import example_scores, real_tokens
 from dr_keras.rating.fractions import oversized_batch
 from dr_keras.rating.rules import split_best
 import gin
@@ -105,7 +106,8 @@ class MetaEvaluation:
         problem = self._problem(self._problem.constants())
 
         def update(eta, state, batch, use_scores):
-            scores = example_scores(problem.scores(eta, state, batch), problem.counts(batch))
+            mask = real_tokens if "tokens" in batch else problem.counts
+            scores = example_scores(problem.scores(eta, state, batch), batch, mask)
             # Without a rater the first B of the oversized batch are a random choice.
             order = -tf.cast(tf.range(oversized), scores.dtype)
             ranked = tf.where(use_scores, scores, order)

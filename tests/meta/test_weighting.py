@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.combinations import weighted_mean, worst
-from dr_keras.meta.weighting import example_scores, example_softmax, masked_mean, token_softmax
+from dr_keras.meta.weighting import example_softmax, masked_mean, token_softmax
+from dr_keras.models.rater_scores import mean_of_tokens
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(size=(3, 5))
@@ -67,9 +68,8 @@ def test_a_batch_of_nothing_weighs_nothing_and_has_a_gradient(within):
 def test_means_leave_padding_out():
     values, counts = tf.constant(SCORES), tf.constant(COUNTS)
     np.testing.assert_allclose(masked_mean(values, counts), SCORES[COUNTS > 0].mean())
-    found = example_scores(values, counts).numpy()
+    found = mean_of_tokens(values, counts > 0).numpy()
     np.testing.assert_allclose(found, [SCORES[0, 1:].mean(), SCORES[1, 1:3].mean(), 0.0])
-    np.testing.assert_array_equal(example_scores(values[0], counts[0]), SCORES[0])
 
 
 # ---------------------------------------------------------------------------------- combinations
