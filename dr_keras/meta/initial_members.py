@@ -143,7 +143,7 @@ def load_weights(model: keras.Model, path: str) -> None:
         what = (
             f"the weight {shapes[3]} has shape {shapes[1]} and the file's has {shapes[2]}"
             if shapes
-            else " ".join(str(error).split()).partition(". List of objects")[0][:300]
+            else " ".join(str(error).split()).partition(" List of objects")[0][:300]
         )
         raise ConfigurationError(
             f"initial_members: {path} does not fit the inner model '{model.name}': {what};"
