@@ -89,6 +89,7 @@ def show(lines: list[dict], reference: list[dict]) -> None:
                 found = [
                     f"{what} {value:.4f}" if "rank" in what else f"{what} {value:.2g}"
                     for what, value in compared(own, other).items()
+                    if not np.isnan(value)  # a rater that gives one score to all
                 ]
                 print(f"{precision} against {name}: {', '.join(found)}")
 

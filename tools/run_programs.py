@@ -387,19 +387,32 @@ def run_one(options, manifest: dict, precision: str) -> None:
             file.write(json.dumps(own | line) + "\n")
             file.flush()
 
-        run = Run(options, manifest, precision, device, emit)
-        rater = run.values.store("rater")
-        run.meta_train(rater)
-        run.score(rater, "scores")
-        if options.save_rater:
-            np.savez(options.save_rater, **{n: np.asarray(v) for n, v in rater.items()})
-        if options.rater:
-            for name, value in np.load(options.rater).items():
-                rater[name] = jax.device_put(value, device)
-        if options.rater or options.save_rater:
-            run.score(rater, "scores_of_one_rater")
-        del rater
-        run.train()
+        try:
+            run_all(Run(options, manifest, precision, device, emit))
+        except RuntimeError as error:  # JAX's own are
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            reason = str(error).split("\n", 1)[0]
+            emit({"kind": "out_of_memory", "reason": reason})
+            print(f"{precision} stopped, what came before it is kept: {reason}", file=sys.stderr)
+
+
+def run_all(run: Run) -> None:
+    """Everything that the options ask for, in one precision."""
+    import jax
+
+    options, rater = run.options, run.values.store("rater")
+    run.meta_train(rater)
+    run.score(rater, "scores")
+    if options.save_rater:
+        np.savez(options.save_rater, **{n: np.asarray(v) for n, v in rater.items()})
+    if options.rater:
+        for name, value in np.load(options.rater).items():
+            rater[name] = jax.device_put(value, run.device)
+    if options.rater or options.save_rater:
+        run.score(rater, "scores_of_one_rater")
+    del rater
+    run.train()
 
 
 def peaks(text: str) -> dict[str, float]:

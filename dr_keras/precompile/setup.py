@@ -175,7 +175,7 @@ def from_gin(more_features: Features | None = None, parts: Parts | None = None) 
     zeros = SharedZeros()
     with explained("The models cannot be built"):
         rater = zeros.model(rater_constructor)
-        _check_reads(rater, more_features or {})
+        _check_reads(rater, features_in(parts.train) if parts else more_features or {})
         trainer = MetaTrainer(
             rater, functools.partial(build_abstract, inner_constructor), loss, strategy=NoMembers()
         )

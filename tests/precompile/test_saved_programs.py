@@ -28,7 +28,9 @@ TINY = [
     "MetaTrainer.inner_batch_size = 8",
     "MetaTrainer.outer_batch_size = 8",
     "adam.learning_rate = 3e-3",
-    "OuterAdam.warmup = 2",
+    # Adam divides a gradient by its own size, also one that is nothing but rounding: not here.
+    "adam.epsilon_root = 1e-6",
+    "OuterAdam.epsilon = 1e-4",
 ]
 META_STEPS = 20
 
@@ -110,21 +112,18 @@ def test_saved_programs_meta_train_as_the_trainer_does(folder, parts):
     assert len(lines) == len(records.found) == META_STEPS
     assert any(record.reinitialised for record in records.found)
     for line, record in zip(lines, records.found):
-        for name, values in record.members.items():
-            rounding = 3e-4 if "snr" in name else 1e-6  # a difference of numbers almost alike
-            np.testing.assert_allclose(line[name], values, rtol=2e-4, atol=rounding, err_msg=name)
-        # Weights do not change with a number added to all scores: that one is left to rounding.
-        ours, theirs = (
-            scores - scores.mean() for scores in (np.array(line["scores"]), record.scores)
-        )
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=2e-5)
+        assert line["finite"] == record.members["finite"].tolist()
+    apart = {}
+    for name in (*records.found[0].members, "scores"):
+        ours = np.array([line[name] for line in lines], np.float64)
+        theirs = np.array([(r.members | {"scores": r.scores})[name] for r in records.found])
+        apart[name] = np.abs(ours - theirs).max() / np.abs(theirs).max()
+    assert {name: float(by) for name, by in apart.items() if by > 1e-4} == {}
     assert np.ptp(lines[-1]["scores"]) > 1e-2  # the rater has moved
     (scores,) = lines_of(folder, "scores")
     rows = parts.validation.features["tokens"][: len(scores["scores"])]
     expected = keras.ops.convert_to_numpy(rater({"tokens": rows}))
-    np.testing.assert_allclose(
-        scores["scores"] - np.mean(scores["scores"]), expected - expected.mean(), atol=5e-5
-    )
+    np.testing.assert_allclose(scores["scores"], expected, atol=1e-4 * np.ptp(expected))
 
 
 @pytest.mark.long
