@@ -87,6 +87,7 @@ def gains(comparison, seeds) -> dict[str, list[float]]:
     }
 
 
+@pytest.mark.long
 def test_of_two_halves_of_the_digits_neither_is_given_up(comparison):
     assert all(gain > 0.5 for (gain,) in gains(comparison, 1).values())
 

@@ -17,7 +17,7 @@ class Evolution:
     The interface is that of `dr_keras.meta.estimators`; the method stands for all of its kind.
     """
 
-    spread, pairs = 0.05, 4
+    spread, pairs = 0.05, 2
 
     def init(self, state, eta):
         return {"mean_loss": tf.constant(0.0), "key": tf.zeros([2], tf.int32)}
