@@ -17,7 +17,8 @@ BLOCKS = [
     textwrap.dedent(block) for block in re.findall(r"\n\n((?:    .*\n(?:\n(?=    ))?)+)", PAGE)
 ]
 PYTHON = [block for block in BLOCKS if "def " in block]
-GIN = [block for block in BLOCKS if block not in PYTHON and " = " in block]
+COMMANDS = [block for block in BLOCKS if block.startswith(("dr-keras ", "tools/", "./tools/"))]
+GIN = [block for block in BLOCKS if block not in PYTHON + COMMANDS and " = " in block]
 
 
 @pytest.fixture(scope="module")
