@@ -17,7 +17,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.models.losses import checked_counts, loss_name, says_counts
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.models.objectives import Terms
-from dr_keras.models.rater_scores import state_read
+from dr_keras.models.rater_scores import reads_by_token, state_read
 
 
 def at_least(name: str, value: int, minimum: int) -> None:
@@ -76,6 +76,7 @@ def _inner_level_fits(trainer, train) -> None:
     outputs = _run(trainer.inner_model, batch, "inner model", train)
     losses = _losses(loss, outputs, batch, train)
     if read:
+        _losses_read_fit(rater, read, losses)
         stand_ins = {name: tf.zeros_like(losses) for name in read} | (
             {"age": tf.zeros(rows)} if "age" in read else {}
         )
@@ -112,6 +113,23 @@ def _inner_level_fits(trainer, train) -> None:
         _gradient_reaches_weights(
             trainer.inner_model, "inner model", batch, lambda found: loss(found, batch)
         )
+
+
+def _losses_read_fit(rater, read, losses) -> None:
+    by_token = losses.shape.rank == 2
+    if set(read) == {"age"} or reads_by_token(rater) == by_token:
+        return
+    kinds = ("by example", "by token")
+    raise ConfigurationError(
+        f"The rater '{rater.name}' reads losses {kinds[not by_token]}, and the loss is"
+        f" {kinds[by_token]}: "
+        + (
+            "use a rater of tokens (text_rater.per_token = True), or a loss by example"
+            " (@next_token_loss)."
+            if by_token
+            else "use a loss by token (@token_loss), or a rater of examples."
+        )
+    )
 
 
 def _weighting_fits(weighting, rank: int, loss: Callable) -> None:

@@ -402,6 +402,11 @@ def token_rater():
             "reads reference_loss, and there is neither a reference model nor a column",
         ),
         (
+            lambda: text_rater(9, 6, width=4, layer_count=1, heads=1, features=["inner_loss"]),
+            {"per_example_loss": token_loss},
+            "reads losses by example, and the loss is by token: use a rater of tokens",
+        ),
+        (
             None,
             {"objective": lambda model, batch: model(batch)},
             r"The objective <lambda> gave shape \(.*it must give Terms\(sums, counts\) or one num",
