@@ -30,6 +30,7 @@ def lines(tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_a_line_for_each_case(lines):
     plain, nested, mixed = map(json.loads, lines.read_text().splitlines())
     assert [x["case"] for x in (plain, nested, mixed)] == [
@@ -45,6 +46,7 @@ def test_a_line_for_each_case(lines):
         assert line["cpu_to_plain_steps"] > 0 and line["compile_seconds"] > 0
 
 
+@pytest.mark.long
 def test_lines_become_a_table_and_a_picture(lines, tmp_path):
     table = run(TOOLS / "plot_meta_step.py", lines)
     assert table.returncode == 0

@@ -223,6 +223,7 @@ def test_meta_training_runs_on_a_users_file_outside_the_checkout(installed, outs
         "language_model.layer_count = 1\n"
         "text_rater.layer_count = 1\n"
         "MetaTrainer.unroll_length = 1\n"
+        "MetaTrainer.jit_compile = False\n"
         "MetaTrainer.inner_batch_size = 4\n"
         "MetaTrainer.outer_batch_size = 4\n"
         "meta_train.evaluate = False\n"

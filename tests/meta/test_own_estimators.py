@@ -17,7 +17,7 @@ class Evolution:
     The interface is that of `dr_keras.meta.estimators`; the method stands for all of its kind.
     """
 
-    spread, pairs = 0.05, 2
+    spread, pairs = 0.05, 1
 
     def init(self, state, eta):
         return {"mean_loss": tf.constant(0.0), "key": tf.zeros([2], tf.int32)}
@@ -93,15 +93,15 @@ def test_keys_differ_by_member_and_step_and_memory_ends_with_a_life(trainer, reg
 
 def test_it_learns_and_resumes_bit_for_bit(trainer, regression_sets, tmp_path):
     whole = trainer(lifetime=20)
-    whole.fit(*regression_sets, 40)
+    whole.fit(*regression_sets, 60)
     scores = whole.rater(dict(regression_sets[0].features)).numpy()[:, 0]
     assert (scores[20:, None] > scores[:20]).mean() > 0.8  # the first half lies
-    trainer(lifetime=20).fit(*regression_sets, 23, callbacks=[Checkpoints(tmp_path)])
+    trainer(lifetime=20).fit(*regression_sets, 43, callbacks=[Checkpoints(tmp_path)])
     resumed = trainer(lifetime=20, rater_seed=99)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.set_trainer(resumed)
-    assert checkpoints.restore() == 23
-    resumed.fit(*regression_sets, 40)
+    assert checkpoints.restore() == 43
+    resumed.fit(*regression_sets, 60)
     for a, b in zip(tf.nest.flatten(memories(whole)), tf.nest.flatten(memories(resumed))):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(whole.rater.trainable_variables, resumed.rater.trainable_variables):

@@ -147,7 +147,6 @@ def test_a_rater_goes_on_from_where_it_stands_and_learns_the_new(tmp_path):
     gin.parse_config(
         BINDINGS
         + """
-        MetaTrainer.jit_compile = False
         MetaTrainer.unroll_length = 2
         MetaTrainer.population_size = 2
         MetaTrainer.inner_batch_size = 16

@@ -42,7 +42,9 @@ configuration.parse(
         "embedded_corpus.packages = ('gin',)", "MetaTrainer.population_size = 1",
         "MetaTrainer.inner_batch_size = 4", "MetaTrainer.outer_batch_size = 4",
         "MetaEvaluation.updates = 1", "MetaEvaluation.batch_size = 4",
-        "MetaEvaluation.validation_size = 4",
+        "MetaEvaluation.validation_size = 4", "MetaEvaluation.jit_compile = False",
+        "MetaTrainer.jit_compile = False", "MetaTrainer.unroll_length = 1",
+        "language_model.layer_count = 1", "text_rater.layer_count = 1",
     ],
 )
 meta_train(folder)
