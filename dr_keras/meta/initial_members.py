@@ -6,7 +6,6 @@ import os
 import re
 from typing import Any
 
-import h5py
 import keras
 import tensorflow as tf
 
@@ -14,6 +13,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta.draws import by_member, relative_noise
 from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.seeds import derive_seed
+from dr_keras.models.weight_files import values_in, values_saved
 
 # Of what Keras says: which weight does not fit, and how.
 _MISFIT = re.compile(
@@ -131,8 +131,7 @@ def load_weights(model: keras.Model, path: str) -> None:
         " names layers by their order"
     )
     try:
-        with h5py.File(path) as file:
-            found = _size_of(file)
+        found = values_in(path)
         model.load_weights(path)
     except OSError as error:
         raise ConfigurationError(
@@ -149,22 +148,9 @@ def load_weights(model: keras.Model, path: str) -> None:
             f"initial_members: {path} does not fit the inner model '{model.name}': {what};"
             f" {remedy}."
         ) from error
-    size = sum(variable.value.shape.num_elements() for variable in _saved(model))
-    if found != size:  # of layers that the model does not have Keras says nothing
+    size = values_saved(model)
+    if found != size:
         raise ConfigurationError(
             f"initial_members: {path} holds {found:,} values and the inner model '{model.name}' has"
             f" {size:,}: it is of another model; {remedy}."
         )
-
-
-def _saved(model: keras.Model) -> list:
-    """The variables that Keras writes: all but seeds."""
-    return [v for v in model.variables if "seed_generator" not in v.path]
-
-
-def _size_of(file: h5py.File) -> int:
-    sizes = []
-    file.visititems(
-        lambda name, node: sizes.append(node.size) if isinstance(node, h5py.Dataset) else None
-    )
-    return sum(sizes)

@@ -69,7 +69,8 @@ class KerasProblem:
         """The variables that no update changes, by what they belong to."""
         kept = {"frozen": self.parts.frozen(self.inner_model.non_trainable_variables)}
         if self.reference is not None:
-            kept["reference"] = self.reference.variables
+            reference = self.reference
+            kept["reference"] = [*reference.trainable_variables, *reference.non_trainable_variables]
         return {name: [v.value for v in variables] for name, variables in kept.items()}
 
     def constants(self) -> dict[str, list]:
@@ -152,15 +153,8 @@ class KerasProblem:
 
     def reference_loss(self, values: list, batch: dict) -> tf.Tensor:
         """Losses of a batch under the reference model with these values."""
-        by_variable = dict(zip(map(id, self.reference.variables), values, strict=True))
-        trainable, others = (
-            [by_variable[id(variable)] for variable in variables]
-            for variables in (
-                self.reference.trainable_variables,
-                self.reference.non_trainable_variables,
-            )
-        )
+        count = len(self.reference.trainable_variables)
         outputs, _ = self.reference.stateless_call(
-            trainable, others, model_inputs(self.reference, batch), training=False
+            values[:count], values[count:], model_inputs(self.reference, batch), training=False
         )
         return tf.stop_gradient(self.per_example_loss(outputs, batch))

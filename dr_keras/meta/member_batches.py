@@ -56,16 +56,19 @@ class MemberBatches:
         numbers = range(step * self.updates_per_step, (step + 1) * self.updates_per_step)
         return np.stack([[stream.indices(n) for n in numbers] for stream in self._inner])
 
-    def __call__(self, step: int) -> tuple[dict, dict, tf.Tensor]:
+    def __call__(self, step: int, rows: np.ndarray) -> tuple[dict, dict, tf.Tensor]:
         """(inner batches, outer batches by set, keys) of meta-step `step`, as replicas take them.
 
         See `MetaTrainer`'s train step.
+
+        Args:
+          rows: those of the step.
         """
         outer = {
             name: self._placed(self.outer[name], np.stack([s.indices(step) for s in streams]))
             for name, streams in self._outer.items()
         }
-        return self._placed(self.train, self.rows(step)), outer, self._keys(step)
+        return self._placed(self.train, rows), outer, self._keys(step)
 
     def _placed(self, examples: ExampleSet, numbers: np.ndarray):
         """For each replica its part of the batches of its own members."""

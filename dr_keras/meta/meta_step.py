@@ -13,7 +13,7 @@ import tensorflow as tf
 from dr_keras.meta import noise, pytrees
 from dr_keras.meta.estimators import Estimator
 from dr_keras.meta.optimizers import OuterAdam
-from dr_keras.meta.population import Population, assign
+from dr_keras.meta.population import Population, assign, values_of
 from dr_keras.meta.problem import InnerState, inner_losses, inner_update
 from dr_keras.meta.weighting import masked_mean
 from dr_keras.models.rater_scores import mean_of_tokens
@@ -150,9 +150,9 @@ class PopulationStep:
         direction, state, slots, report = self.member_step(
             eta,
             constants,
-            _values(member.state),
-            _values(member.outer_slots),
-            _values(member.contributions),
+            values_of(member.state),
+            values_of(member.outer_slots),
+            values_of(member.contributions),
             {name: value[:length] for name, value in batches.items()},
             outer_batches,
             key,
@@ -166,13 +166,13 @@ class PopulationStep:
             report["finite"] = tf.logical_and(report["finite"], still_finite)
         assign(member.state, state)
         assign(member.outer_slots, slots)
-        member.contributions.assign(_values(member.contributions) + contributed)
+        member.contributions.assign(values_of(member.contributions) + contributed)
         return direction, contributed, report | state.hyper | {"age": state.age}
 
     def _replica_step(self, inner_batches, outer_batches, keys, rater_state, meta_step):
         """The members of one replica, one after the other, and the update of its rater."""
-        placement, eta = self.population.placement, _values(self.replica_eta)
-        constants = {"rater": rater_state, **_values(self.replica_kept)}
+        placement, eta = self.population.placement, values_of(self.replica_eta)
+        constants = {"rater": rater_state, **values_of(self.replica_kept)}
         group = placement.group(self.population.size)
         total, squares, count, reports = None, tf.zeros([], eta[0].dtype), tf.constant(0), []
         for index, member in enumerate(self.population.slots):
@@ -214,7 +214,3 @@ def _by_example(scores: tf.Tensor, counts: list) -> tf.Tensor:
     if scores.shape.rank == 2:
         return scores
     return tf.stack([mean_of_tokens(scores[t], each > 0) for t, each in enumerate(counts)])
-
-
-def _values(variables):
-    return tf.nest.map_structure(lambda variable: variable.read_value(), variables)

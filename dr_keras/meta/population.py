@@ -82,6 +82,11 @@ def assign(variables, values) -> None:
     tf.nest.map_structure(lambda variable, value: variable.assign(value), variables, values)
 
 
+def values_of(variables):
+    """The values of a tree of variables, in its form."""
+    return tf.nest.map_structure(lambda variable: variable.read_value(), variables)
+
+
 def _by_member(trees: dict) -> dict:
     # Checkpoints know children by names: these are the names that the places in a list have.
     return {str(index): Member(**tree).variables() for index, tree in trees.items()}

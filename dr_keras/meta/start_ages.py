@@ -19,7 +19,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import NonFiniteError
 from dr_keras.meta import pytrees
-from dr_keras.meta.population import Population, assign
+from dr_keras.meta.population import Population, assign, values_of
 from dr_keras.meta.seeds import derive_seed
 
 # Lives in a row of one member none of which reaches its start age.
@@ -130,11 +130,11 @@ class Ageing:
     def _replica_update(self, inputs: dict, rater_state: list) -> tf.Tensor:
         """One update of those members of a replica that lack one."""
         group = self.population.placement.group(self.population.size)
-        eta = _values(self.replica_eta)
-        constants = {"rater": rater_state, **_values(self.replica_kept)}
+        eta = values_of(self.replica_eta)
+        constants = {"rater": rater_state, **values_of(self.replica_kept)}
         for index, member in enumerate(self.population.slots):
             lacks = inputs["lacking"][index]
-            state = _values(member.state)
+            state = values_of(member.state)
             batch = {name: value[index] for name, value in inputs["batches"].items()}
 
             def advanced(state=state, batch=batch):
@@ -146,7 +146,3 @@ class Ageing:
                 new = pytrees.where(lacks, advanced(), state)
             assign(member.state, new)
         return tf.constant(0)
-
-
-def _values(variables):
-    return tf.nest.map_structure(lambda variable: variable.read_value(), variables)

@@ -387,13 +387,14 @@ class MetaTrainer:
         return self.rater.history
 
     def _one_step(self, step: int, batches: MemberBatches, reinitialised) -> dict[str, float]:
-        report, of_step = self.train_step(*batches(step))
+        rows = batches.rows(step)
+        report, of_step = self.train_step(*batches(step, rows))
         report = {name: value.numpy() for name, value in report.items()}
         self.placement.pull(self._eta, self._replica_eta)
         scores, ages = report.pop("scores"), report.pop("age")
-        rows = batches.rows(step)[:, : self.unroll_length]
+        unrolled = rows[:, : self.unroll_length]
         self.last_record = record = StepRecord(
-            step + 1, report, scores, rows, ages.tolist(), reinitialised
+            step + 1, report, scores, unrolled, ages.tolist(), reinitialised
         )
         for index in np.flatnonzero(~report["finite"]):
             self._nonfinite(int(index), record)

@@ -6,7 +6,6 @@ file, brings pieces of its own.
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import math
 import os
 import re
 
@@ -21,6 +20,7 @@ from dr_keras.meta.scoring import Scorer
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import next_token_loss
 from dr_keras.models.rater_scores import ReferenceLoss
+from dr_keras.models.weight_files import values_in, values_saved
 from dr_keras.serving.export import export_examples
 from dr_keras.serving.loading import shipped_raters
 from dr_keras.serving.weights import is_exported, load_exported_weights
@@ -190,18 +190,10 @@ def _check_count(rater: keras.Model, path: str | os.PathLike) -> None:
     """Raises CheckpointError where a file holds more than `rater`: Keras reads what it needs."""
     if not h5py.is_hdf5(path):
         return
-    sizes = []
-
-    def look(_, one) -> None:
-        if isinstance(one, h5py.Dataset) and one.dtype.kind == "f":
-            sizes.append(one.size)
-
-    with h5py.File(path) as file:
-        file.visititems(look)
-    wanted = sum(math.prod(v.shape) for v in rater.variables if "float" in str(v.dtype))
-    if sum(sizes) != wanted:
+    found, wanted = values_in(path), values_saved(rater)
+    if found != wanted:
         raise CheckpointError(
-            f"initial_rater: {path} has {sum(sizes):,} weights and '{rater.name}' {wanted:,}: it"
+            f"initial_rater: {path} has {found:,} weights and '{rater.name}' {wanted:,}: it"
             " belongs to another architecture. Build the rater with the settings that it was made"
             " with."
         )

@@ -114,8 +114,8 @@ class MetaEvaluation:
             kept, _ = split_best(ranked, batch_size, oversized)
             kept_batch = {name: tf.gather(value, kept) for name, value in batch.items()}
             counts = problem.counts(kept_batch)
-            real = tf.cast(counts > 0, scores.dtype) if counts.shape.rank > 1 else None
-            weights = tf.ones_like(counts) if real is None else real
+            by_token = counts.shape.rank > 1
+            weights = tf.cast(counts > 0, counts.dtype) if by_token else tf.ones_like(counts)
             weights /= tf.maximum(tf.reduce_sum(weights), 1)
             state, losses = inner_update(problem, state, weights, kept_batch)
             return state, masked_mean(losses, counts)
