@@ -1,47 +1,46 @@
 """All baseline arms of one study behind one call; what several share is worked out once."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
-import hashlib
-import io
-import pathlib
-import zipfile
 
 import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
-from dr_keras.baselines.classifier import ClassifierScores, classifier_arm, cross_classifier_scores
+from dr_keras.baselines.classifier import cross_classifier_scores
 from dr_keras.baselines.heuristics import heuristics, heuristics_arm
-from dr_keras.baselines.perplexity import cross_perplexity, perplexity_arm
+from dr_keras.baselines.perplexity import cross_perplexity
+from dr_keras.baselines.scores import Scorer, Scores, cached
 from dr_keras.baselines.selection import Selection, keep_first, random_arm, select_by_score
 from dr_keras.config.gin_files import nearest
-from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal
-from dr_keras.system import whole_files
-from dr_keras.training.trainers import count_targets
 import gin
+
+RATER = "rater"
+# Name -> what scores. Each is an arm by its name, too, unless `ARMS` has others that use it.
+SCORERS: dict[str, Scorer] = {"perplexity": cross_perplexity, "classifier": cross_classifier_scores}
 
 
 @gin.configurable(denylist=["candidates", "outer", "rater_scores", "seed", "cache_dir"])
 class Baselines:
     """Selections of every arm among the same candidates.
 
-    Perplexities, classifier scores and broken rules are worked out when an arm first needs them.
-    With a cache folder, perplexities outlive the process: `<cache_dir>/perplexity-<key>.npz`, whose
-    key covers the examples, the seed and every gin binding, so that a change of any of them scores
-    again.
+    Scores and broken rules are worked out when an arm first needs them. With a cache folder, scores
+    outlive the process: `<cache_dir>/<scorer>-<key>.npz`, whose key covers the examples, the seed
+    and every gin binding, so that a change of any of them scores again.
 
     Args:
       candidates: of the train part.
-      outer: candidates of the outer part, for the classifier.
+      outer: candidates of the outer part, for what scores by it.
       rater_scores: of the rater, one a row of the example set (a document gets the mean over its
         tokens), or one a candidate where there is no example set; None without a rater.
       seed: of folds and scoring models; the arms' own draws take the seed given to `select`.
-      cache_dir: where perplexities are kept; None keeps them in memory.
+      cache_dir: where scores are kept; None keeps them in memory.
       rater_method: how the rater's arms choose, see `select_by_score`.
       batch_size: B of "keep_probability".
-      perplexity: (examples, seed=) -> nats per token of every row.
-      classifier: (candidates, outer, seed=) -> ClassifierScores.
+      more_scorers: name -> scorer of your own (`scores.Scorer`); each is an arm, too. One that is
+        called as one of `SCORERS` replaces it.
       more_arms: name -> (baselines, discard_fraction, seed) -> Selection, arms of your own; one
         that is called as one of `ARMS` replaces it.
     """
@@ -55,15 +54,16 @@ class Baselines:
         cache_dir=None,
         rater_method: str = "threshold",
         batch_size: int = 64,
-        perplexity: Callable = cross_perplexity,
-        classifier: Callable = cross_classifier_scores,
+        more_scorers: Mapping[str, Scorer] | None = None,
         more_arms: Mapping[str, Callable] | None = None,
     ):
         self.candidates, self.outer, self.seed = candidates, outer, seed
         self.rater_method, self.batch_size = rater_method, batch_size
         self._rater_scores, self._cache_dir = rater_scores, cache_dir
-        self._perplexity, self._classifier = perplexity, classifier
-        self.arms = {**ARMS, **(more_arms or {})}
+        self._scorers = {**SCORERS, **(more_scorers or {})}
+        self._known: dict[str, Scores] = {}
+        own = {name: ScoreArm(name) for name in more_scorers or {} if name not in SCORERS}
+        self.arms = {**ARMS, **own, **(more_arms or {})}
 
     def select(self, arm: str, discard_fraction: Decimal, seed: int = 0) -> Selection:
         """What an arm keeps.
@@ -76,48 +76,50 @@ class Baselines:
         Raises:
           ConfigurationError: no such arm; or it needs a rater or outer text that was not given.
         """
-        if arm not in self.arms:
+        return self._arm(arm)(self, discard_fraction, seed)
+
+    def scored_by(self, arm: str) -> str | None:
+        """The name of the scores that an arm chooses by, "rater" among them; None of the others."""
+        return getattr(self._arm(arm), "scores", None)
+
+    def _arm(self, name: str) -> Callable:
+        if name not in self.arms:
             raise ConfigurationError(
-                f"there is no arm {arm!r}: choose among {', '.join(self.arms)}."
-                + nearest(arm, list(self.arms))
+                f"there is no arm {name!r}: choose among {', '.join(self.arms)}."
+                + nearest(name, list(self.arms))
             )
-        return self.arms[arm](self, discard_fraction, seed)
+        return self.arms[name]
 
     @functools.cached_property
     def rater_scores(self) -> np.ndarray:
         """The rater's score of every candidate, float64 [N]."""
         if self._rater_scores is None:
             raise ConfigurationError("this arm needs the scores of a rater: give rater_scores.")
-        return self._of_candidates(self._rater_scores)
+        return self.candidates.token_means(self._rater_scores)
 
-    @functools.cached_property
-    def nats_per_token(self) -> np.ndarray:
-        """Nats per token of every candidate under the scoring model, float64 [N]."""
-        examples = self.candidates.examples
-        if examples is None:
-            raise DataError(
-                "Perplexity needs windows of tokens, and these candidates are whole documents:"
-                " choose among window_candidates or joined_candidates."
+    def scores(self, name: str) -> Scores:
+        """What a scorer says of every candidate, and what that cost; worked out once.
+
+        Raises:
+          ConfigurationError: no such scorer, or it needs outer text that was not given.
+        """
+        if name not in self._scorers:
+            raise ConfigurationError(
+                f"there is no scorer {name!r}: choose among {', '.join(self._scorers)}."
+                + nearest(name, list(self._scorers))
             )
-        score = functools.partial(self._perplexity, examples, seed=self.seed)
-        key = (examples.fingerprint, str(self.seed), gin.config_str())
-        return self._of_candidates(cached(self._cache_dir, "perplexity", key, score))
-
-    def _of_candidates(self, values) -> np.ndarray:
-        if self.candidates.members is None:
-            return self.candidates.of_examples(values)
-        values = np.asarray(values, np.float64)
-        weights = count_targets(self.candidates.examples)
-        # What holds nothing to predict has no perplexity, and no weight.
-        values = np.where((weights == 0) & np.isnan(values), 0.0, values)
-        return self.candidates.of_examples(values, weights)
-
-    @functools.cached_property
-    def classifier_scores(self) -> ClassifierScores:
-        """What the classifier says of every candidate."""
-        if self.outer is None:
-            raise ConfigurationError("the classifier needs the outer part: give outer.")
-        return self._classifier(self.candidates, self.outer, seed=self.seed)
+        if name not in self._known:
+            score = functools.partial(
+                self._scorers[name], self.candidates, self.outer, seed=self.seed
+            )
+            sets = [c.examples for c in (self.candidates, self.outer) if c is not None]
+            if self._cache_dir is None or any(examples is None for examples in sets):
+                self._known[name] = score()
+            else:
+                facts = [str(len(self.candidates)), *(examples.fingerprint for examples in sets)]
+                key = (*facts, str(self.seed), gin.config_str())
+                self._known[name] = cached(self._cache_dir, name, key, score)
+        return self._known[name]
 
     def broken(self, family: str) -> dict[str, np.ndarray]:
         """Which rules each candidate breaks, of "c4", "gopher" or "all": rule -> bool [N].
@@ -139,24 +141,43 @@ class Baselines:
         return heuristics().broken(self.candidates)
 
 
-def cached(folder, name: str, key: tuple[str, ...], work: Callable[[], np.ndarray]) -> np.ndarray:
-    """`work()`, or what an earlier call with this key stored in the folder (None stores nothing).
+@dataclasses.dataclass(frozen=True)
+class ScoreArm:
+    """An arm that keeps one side of a ranking by scores.
 
-    A file that cannot be read is written anew.
+    Attributes:
+      scores: name of a scorer, or "rater".
+      keep: "highest", "middle" or "lowest", see `select_by_score`.
+      called: name of the arm; None for that of the scorer.
     """
-    if folder is None:
-        return work()
-    digest = hashlib.sha256("\n".join(key).encode("utf-8", "replace")).hexdigest()[:16]
-    path = pathlib.Path(folder) / f"{name}-{digest}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return stored["values"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        values = work()
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, values=values)
-    whole_files.write_bytes(path, buffer.getvalue())
-    return values
+
+    scores: str
+    keep: str = "highest"
+    called: str | None = None
+
+    def __call__(self, study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
+        """What it keeps."""
+        name = self.called or self.scores
+        if self.scores == RATER:
+            how = (self.keep, study.rater_method, study.batch_size)
+            values, facts = study.rater_scores, {}
+        else:
+            found, how = study.scores(self.scores), (self.keep,)
+            values, facts = found.values, {self.scores: dict(found.facts)}
+        return select_by_score(
+            name, study.candidates, values, discard_fraction, seed, *how, facts=facts
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithRater:
+    """An arm that needs the rater's scores and does more with them than rank."""
+
+    select: Callable[[Baselines, Decimal, int], Selection]
+    scores: str = RATER
+
+    def __call__(self, study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
+        return self.select(study, discard_fraction, seed)
 
 
 def _unfiltered(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
@@ -164,30 +185,13 @@ def _unfiltered(study: Baselines, discard_fraction: Decimal, seed: int) -> Selec
     return keep_first("unfiltered", candidates, np.arange(len(candidates)), 0)
 
 
-def _rater(study: Baselines, discard_fraction: Decimal, seed: int, keep="highest") -> Selection:
-    return select_by_score(
-        "rater" if keep == "highest" else "rater_inverted",
-        study.candidates,
-        study.rater_scores,
-        discard_fraction,
-        seed,
-        keep,
-        study.rater_method,
-        study.batch_size,
-    )
-
-
 def _random(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
     return random_arm(study.candidates, discard_fraction, seed)
 
 
 def _random_as_rater(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
-    rater = _rater(study, discard_fraction, seed)
+    rater = ScoreArm(RATER)(study, discard_fraction, seed)
     return random_arm(study.candidates, discard_fraction, seed, rater, "random_as_rater")
-
-
-def _perplexity(study: Baselines, discard_fraction: Decimal, seed: int, keep: str) -> Selection:
-    return perplexity_arm(study.candidates, study.nats_per_token, discard_fraction, keep, seed)
 
 
 def _heuristics(study: Baselines, discard_fraction: Decimal, seed: int, family: str) -> Selection:
@@ -204,10 +208,6 @@ def _heuristics_then_rater(study: Baselines, discard_fraction: Decimal, seed: in
         study.broken("all"),
         "heuristics_then_rater",
     )
-
-
-def _classifier(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
-    return classifier_arm(study.candidates, study.classifier_scores, discard_fraction, seed)
 
 
 def _least_damaged(study: Baselines, discard_fraction: Decimal, seed: int) -> Selection:
@@ -231,17 +231,17 @@ def _least_damaged(study: Baselines, discard_fraction: Decimal, seed: int) -> Se
 LEAST_DAMAGED = "least_damaged"  # the most that knowing the damage could bring
 ARMS: dict[str, Callable[[Baselines, Decimal, int], Selection]] = {
     "unfiltered": _unfiltered,
-    "rater": _rater,
-    "rater_inverted": functools.partial(_rater, keep="lowest"),
+    "rater": ScoreArm(RATER),
+    "rater_inverted": ScoreArm(RATER, "lowest", "rater_inverted"),
     "random": _random,
-    "random_as_rater": _random_as_rater,
-    "perplexity_lowest": functools.partial(_perplexity, keep="lowest"),
-    "perplexity_middle": functools.partial(_perplexity, keep="middle"),
-    "perplexity_highest": functools.partial(_perplexity, keep="highest"),
+    "random_as_rater": _WithRater(_random_as_rater),
+    "perplexity_lowest": ScoreArm("perplexity", "lowest", "perplexity_lowest"),
+    "perplexity_middle": ScoreArm("perplexity", "middle", "perplexity_middle"),
+    "perplexity_highest": ScoreArm("perplexity", "highest", "perplexity_highest"),
     "heuristics_c4": functools.partial(_heuristics, family="c4"),
     "heuristics_gopher": functools.partial(_heuristics, family="gopher"),
     "heuristics": functools.partial(_heuristics, family="all"),
-    "heuristics_then_rater": _heuristics_then_rater,
-    "classifier": _classifier,
+    "heuristics_then_rater": _WithRater(_heuristics_then_rater),
+    "classifier": ScoreArm("classifier"),
     LEAST_DAMAGED: _least_damaged,
 }

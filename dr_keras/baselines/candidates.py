@@ -81,6 +81,17 @@ class Candidates:
                 [(values[m] @ weights[m]) / weights[m].sum() for m in self.members], np.float64
             )
 
+    def token_means(self, values: np.ndarray) -> np.ndarray:
+        """One figure a candidate, float64 [N]: of a document the mean over its windows' targets.
+
+        Args:
+          values: [rows]; what holds nothing to predict may be NaN, and counts for nothing.
+        """
+        if self.members is None:
+            return self.of_examples(values)
+        values, weights = np.asarray(values, np.float64), count_targets(self.examples)
+        return self.of_examples(np.where((weights == 0) & np.isnan(values), 0.0, values), weights)
+
     def take(self, rows) -> "Candidates":
         """The candidates at `rows` (integers), as a set of their own without the examples."""
         rows = np.asarray(rows, np.int64)

@@ -19,10 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from dr_keras.baselines.candidates import Candidates
-from dr_keras.baselines.selection import Selection, folds_of, select_by_score
+from dr_keras.baselines.scores import Scores, require_outer
+from dr_keras.baselines.selection import folds_of
 from dr_keras.data.documents import utf8
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating.fractions import Decimal
 from dr_keras.training.metrics import area_under_curve
 import gin
 
@@ -123,33 +123,16 @@ def fit_logistic(
         return model.fit(features, positive)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ClassifierScores:
-    """What the classifiers say of each candidate.
-
-    Attributes:
-      scores: float64 [N], log-odds of being outer text.
-      held_out_auc: chance that a held-out outer example scores above a candidate of the same fold,
-        mean over folds; 0.5 where outer and training text cannot be told apart, and the arm is then
-        close to a random one.
-      facts: settings and fit, JSON-able.
-    """
-
-    scores: np.ndarray
-    held_out_auc: float
-    facts: dict
-
-
 @gin.configurable(denylist=["candidates", "outer", "seed"])
 def cross_classifier_scores(
     candidates: Candidates,
-    outer: Candidates,
+    outer: Candidates | None,
     features: Callable[[list[str]], sparse.csr_matrix] | None = None,
     folds: int = 2,
     penalty: float = 1e-4,
     steps: int = 300,
     seed: int = 0,
-) -> ClassifierScores:
+) -> Scores:
     """Scores every candidate by a classifier that was not trained on its document.
 
     Candidates and outer examples are cut into folds by document; the classifier of a fold is
@@ -163,10 +146,17 @@ def cross_classifier_scores(
       penalty, steps: see `fit_logistic`.
       seed: of the folds.
 
+    Returns:
+      Log-odds of being outer text; facts "held_out_auc", the chance that a held-out outer example
+      scores above a candidate of the same fold, mean over folds (0.5 where outer and training text
+      cannot be told apart, and the arm is then close to a random one), settings and fit. Its
+      operations, which are few, are not counted.
+
     Raises:
-      ConfigurationError: a setting out of its range.
+      ConfigurationError: a setting out of its range, or no outer part.
       DataError: too few documents for the folds.
     """
+    outer = require_outer(outer, "classifier")
     fold = folds_of(candidates.documents, folds, seed)
     outer_fold = folds_of(outer.documents, folds, seed)
     features = features or NgramFeatures()
@@ -182,20 +172,11 @@ def cross_classifier_scores(
         areas.append(area_under_curve(both, np.arange(len(both)) < len(held_out)))
         taken.append(int(model.n_iter_[0]))
     facts = {
+        "held_out_auc": float(np.mean(areas)),
         "folds": folds,
         "penalty": penalty,
         "buckets": pool.shape[1],
         "outer_examples": len(outer),
         "steps": taken,
     }
-    return ClassifierScores(scores, float(np.mean(areas)), facts)
-
-
-def classifier_arm(
-    candidates: Candidates, found: ClassifierScores, discard_fraction: Decimal, seed: int = 0
-) -> Selection:
-    """Keeps what looks most like outer text."""
-    facts = {"held_out_auc": found.held_out_auc, "classifier": found.facts}
-    return select_by_score(
-        "classifier", candidates, found.scores, discard_fraction, seed, facts=facts
-    )
+    return Scores(scores, facts=facts)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
-from dr_keras.baselines.selection import Selection, folds_of, select_by_score
+from dr_keras.baselines.scores import Scores, require_windows
+from dr_keras.baselines.selection import folds_of
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating.fractions import Decimal
+from dr_keras.training import flops
 from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
@@ -23,20 +24,24 @@ def nats_per_token(trainer: LanguageModelTrainer, examples: ExampleSet) -> np.nd
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-@gin.configurable(denylist=["examples", "seed"])
+@gin.configurable(denylist=["candidates", "outer", "seed"])
 def cross_perplexity(
-    examples: ExampleSet,
+    candidates: Candidates,
+    outer: Candidates | None = None,
     trainer: Callable[[], LanguageModelTrainer] = LanguageModelTrainer,
     folds: int = 2,
     test_size: int = 64,
     seed: int = 0,
-) -> np.ndarray:
-    """Nats per token of every example under a model that never saw its document: float64 [N].
+) -> Scores:
+    """Nats per token of every candidate under a model that never saw its document.
 
-    One model is trained for each fold, on the other folds, all with one compiled step.
+    One model is trained for each fold, on the other folds, all with one compiled step. The paper
+    keeps the lowest, the middle or the highest; the middle was the best of the three at a discard
+    fraction of 0.9 (Calian et al. 2025, baselines).
 
     Args:
-      examples: windows; what `text_data` calls the train part.
+      candidates: windows, or documents of windows.
+      outer: not read.
       trainer: builds the trainer of the scoring model. Its size and steps are bound under a scope,
         as in `cross_perplexity.trainer = @scorer/LanguageModelTrainer`.
       folds: at least 2.
@@ -44,24 +49,33 @@ def cross_perplexity(
         is not used.
       seed: of the folds, initial weights and batches.
 
+    Returns:
+      Scores, the lower the likelier.
+
     Raises:
       ConfigurationError: a setting out of its range.
-      DataError: too few documents or examples.
+      DataError: too few documents or examples, or candidates without tokens.
     """
     if test_size < 1:
         raise ConfigurationError(f"test_size is {test_size}: it must be at least 1.")
+    require_windows(candidates, "perplexity")
+    examples = candidates.examples
     fold = folds_of(document_ids(examples), folds, seed)
     learned = [
         _fold_to_learn(examples, np.flatnonzero(fold != number), number) for number in range(folds)
     ]
     trainer = trainer()
-    scores = np.full(len(examples), np.nan)
+    nats = np.full(len(examples), np.nan)
     for number in range(folds):
         rows = np.flatnonzero(fold == number)
         scored = examples.take(rows, f"scored fold {number}")
         trainer.train(learned[number], scored.thinned(test_size), seed)
-        scores[rows] = nats_per_token(trainer, scored)
-    return scores
+        nats[rows] = nats_per_token(trainer, scored)
+    forward = flops.forward_flops(trainer.model, flops.feature_shapes(examples.features))
+    spent = folds * flops.training_flops(forward, trainer.steps * trainer.batch_size)
+    known = nats[np.isfinite(nats)]
+    facts = {"nats_per_token": float(known.mean()) if known.size else None, "folds": folds}
+    return Scores(candidates.token_means(nats), float(spent), float(forward), facts)
 
 
 def _fold_to_learn(examples: ExampleSet, rows: np.ndarray, number: int) -> ExampleSet:
@@ -75,26 +89,3 @@ def _fold_to_learn(examples: ExampleSet, rows: np.ndarray, number: int) -> Examp
             " raise cross_perplexity.folds."
         )
     return part
-
-
-def perplexity_arm(
-    candidates: Candidates, nats, discard_fraction: Decimal, keep: str = "middle", seed: int = 0
-) -> Selection:
-    """Keeps the lowest, middle or highest perplexities.
-
-    The paper keeps each in turn; the middle was the best of the three at a discard fraction of
-    0.9 (Calian et al. 2025, baselines).
-
-    Args:
-      candidates: what to choose among.
-      nats: float [N] nats per token; perplexity is its exponential and ranks alike.
-      discard_fraction: f in [0, 1).
-      keep: "lowest", "middle" or "highest".
-      seed: of the hash that breaks ties.
-    """
-    known = np.asarray(nats, np.float64)
-    known = known[np.isfinite(known)]
-    facts = {"nats_per_token": float(known.mean()) if known.size else None}
-    return select_by_score(
-        f"perplexity_{keep}", candidates, nats, discard_fraction, seed, keep, facts=facts
-    )

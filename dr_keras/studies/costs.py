@@ -21,13 +21,13 @@ class Cost:
     Attributes:
       scoring: F of what scores for one example, 0 where nothing is scored.
       scored: steps -> examples scored by then.
-      meta_training: operations of meta-training where the arm uses the rater, else 0; None where
-        they are not known.
+      making: operations of making what scores, such as meta-training; 0 where nothing is made, None
+        where they are not known.
     """
 
     scoring: int
     scored: Callable[[float], float]
-    meta_training: float | None
+    making: float | None
 
 
 def run_flops(steps: float, size: SizeFacts, cost: Cost) -> Run:
@@ -38,13 +38,13 @@ def run_flops(steps: float, size: SizeFacts, cost: Cost) -> Run:
 
 
 def arm_account(arm: Arm, reference: Arm, size: SizeFacts, cost: Cost) -> Account:
-    """What one arm costs, what it saves, and when meta-training has paid for itself.
+    """What one arm costs, what it saves, and when the making of what scores has paid for itself.
 
     Returns:
       `run`: of the whole run; `steps_share` and `flops_share` of the reference's, with
       `flops_share_by_seed` and their `spread`; `saving`, operations saved a run, scoring counted;
       `saving_shared`, the same where the corpus was scored before and for many runs; `runs_to_pay`:
-      runs after which meta-training is paid for. None with a `reason` where undefined.
+      runs after which the making of what scores is paid for. None with a `reason` where undefined.
     """
     whole = run_flops(arm.steps, size, cost)
     full = training_flops(size.forward_flops, 1) * size.batch_size * reference.steps
@@ -67,14 +67,14 @@ def arm_account(arm: Arm, reference: Arm, size: SizeFacts, cost: Cost) -> Accoun
         reasons.append(f"{len(by_seed) - len(shares)} of {len(by_seed)} seeds never get there")
     else:
         reasons.append("one seed has no spread")
-    if cost.meta_training is None:
-        reasons.append("what meta-training cost is not known")
-    elif not cost.meta_training:
-        reasons.append("no meta-training to pay for")
+    if cost.making is None:
+        reasons.append("what the making of what scores cost is not known")
+    elif not cost.making:
+        reasons.append("nothing was made that has to be paid for")
     elif saving <= 0:
-        reasons.append("nothing is saved, so meta-training is never paid for")
+        reasons.append("nothing is saved, so what scores is never paid for")
     else:
-        runs = cost.meta_training / saving
+        runs = cost.making / saving
     return Account(
         run=whole,
         steps_share=arm.match.share,

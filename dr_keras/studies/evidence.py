@@ -78,7 +78,6 @@ class Evidence:
       corpora: other corpora on which losses are reported; windows that the train part has are left
         out.
       tasks: multiple-choice tasks, such as @jsonl_tasks().
-      perplexity_trainer: builds the model that scores for the perplexity arms.
       meta_training_flops: what meta-training cost, for a rater that is given.
       stale_after: seconds without a sign of life after which a process's cell is taken over.
       title: of the report.
@@ -107,7 +106,6 @@ class Evidence:
     validation_size: int | None = 1024
     corpora: Sequence[Corpus] = ()
     tasks: Sequence[Task] = ()
-    perplexity_trainer: Callable[[], LanguageModelTrainer] = LanguageModelTrainer
     meta_training_flops: float | None = None
     stale_after: float = 600.0
     title: str = "Does the filtered corpus train better models for less compute?"

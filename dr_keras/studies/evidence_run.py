@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dr_keras.baselines.arms import LEAST_DAMAGED, Baselines
+from dr_keras.baselines.arms import LEAST_DAMAGED, RATER, Baselines
 from dr_keras.baselines.candidates import window_candidates
-from dr_keras.baselines.perplexity import cross_perplexity
 from dr_keras.baselines.selection import batch_fraction
 from dr_keras.config import configuration
 from dr_keras.data.corpora.base import Corpus
@@ -34,20 +33,17 @@ from dr_keras.studies.cells import Cell, Material, cell, describe
 from dr_keras.studies.costs import Cost
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.learned import FRACTIONS
-from dr_keras.studies.results import Compute, Results, Stage, TaskFacts, read, to_json
+from dr_keras.studies.results import Compute, Results, ScorerCost, Stage, TaskFacts, read, to_json
 from dr_keras.studies.sizes import Protocol, Size, SizeFacts
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
 from dr_keras.system.claims import Claims
-from dr_keras.training import flops
 from dr_keras.training.tasks import task_windows
 
 if TYPE_CHECKING:
     from dr_keras.studies.evidence import Evidence
 
-_FOLDS = 2
 _RATER = "rater"  # folder of its meta-training
-_USES_RATER = ("rater", "rater_inverted", "random_as_rater", "heuristics_then_rater")
 
 
 class Study:
@@ -85,7 +81,7 @@ class Study:
 
     def run(self) -> Results:
         """Runs what is left; the results."""
-        given, train = self._given, self._parts.train
+        given = self._given
         facts = self._described["parts"]["train"]
         self._say(f"  {facts['examples']:,} windows, {facts['unique_tokens']:,} tokens to train on")
         self._open_rater()
@@ -105,8 +101,10 @@ class Study:
             stale_after=given.stale_after,
             say=self._say,
         )
-        if any(arm.startswith("perplexity_") for arm in given.arms(given.smallest)):
-            self._stages.shared("perplexity", lambda: self._perplexity(train))
+        for name in self._scorers:
+            self._stages.shared(
+                f"scores-{name}", lambda name=name: to_json(self._scorer_cost(name))
+            )
         with self._grid:
             return self._results(self._run_cells())
 
@@ -146,22 +144,28 @@ class Study:
 
     @functools.cached_property
     def _baselines(self) -> Baselines:
-        trainer = self._given.perplexity_trainer
         return Baselines(
             window_candidates(self._parts.train),
             window_candidates(self._parts.outer),
             self._scores,
             cache_dir=self._base_dir / "baselines",
-            perplexity=functools.partial(cross_perplexity, trainer=trainer, folds=_FOLDS),
         )
 
-    def _perplexity(self, train: ExampleSet) -> dict:
-        """Scores by the small model, kept on disk; what training it and scoring cost."""
-        assert self._baselines.nats_per_token is not None
-        built = self._given.perplexity_trainer()
-        forward = int(flops.forward_flops(built.model, flops.feature_shapes(train.features)))
-        spent = _FOLDS * flops.training_flops(forward, built.steps * built.batch_size)
-        return {"forward_flops": forward, "training_flops": spent, "flops": forward * len(train)}
+    @functools.cached_property
+    def _scorers(self) -> list[str]:
+        """What scores for the arms of this study, apart from the rater."""
+        arms = self._given.arms(self._given.smallest)
+        names = dict.fromkeys(self._baselines.scored_by(arm) for arm in arms)
+        return [name for name in names if name not in (None, RATER)]
+
+    def _scorer_cost(self, name: str) -> ScorerCost:
+        """Scores the train part, kept on disk; what that cost."""
+        found = self._baselines.scores(name)
+        scoring = found.forward_flops * len(self._parts.train)
+        return ScorerCost(found.training_flops, found.forward_flops, scoring)
+
+    def _cost_of(self, name: str) -> ScorerCost:
+        return read(ScorerCost, self._stages.result(f"scores-{name}"), f"scores-{name}")
 
     def _facts(self, size: str) -> SizeFacts:
         return read(SizeFacts, self._stages.result(f"size-{size}"), f"size-{size}")
@@ -243,7 +247,7 @@ class Study:
             same_as_unfiltered=self._same_as_unfiltered,
         )
         sizes = [self._size(name, fraction, protocol) for name in given.sizes]
-        own, perplexity = given.rater is None, self._perplexity_facts
+        own = given.rater is None
         where = f"all {len(train):,} windows of the train part"
         return Results.assemble(
             study="evidence",
@@ -271,7 +275,7 @@ class Study:
                 self._scored["examples"],
                 self._scored["flops"],
                 self._made["flops"],
-                perplexity,
+                {name: self._cost_of(name) for name in self._scorers},
             ),
             tasks={
                 task.name: TaskFacts(len(task.questions), task.available, task.chance)
@@ -283,7 +287,7 @@ class Study:
                 self._parts,
                 self._scores,
                 self._baselines,
-                perplexity is not None,
+                "perplexity" in self._scorers,
                 sorted({0.0, fraction, *FRACTIONS}),
             ),
             stages=self._stages.timings() | _runs(sizes),
@@ -293,11 +297,6 @@ class Study:
             },
         )
 
-    @property
-    def _perplexity_facts(self) -> dict | None:
-        done = self._stages.is_done("perplexity")
-        return self._stages.result("perplexity") if done else None
-
     def _description(self, arm: str) -> str:
         online = arm in self._given.online_arms
         where = "chosen in oversized batches" if online else "chosen beforehand"
@@ -305,14 +304,15 @@ class Study:
         return text if arm == UNFILTERED else f"{text}; {where}"
 
     def _cost(self, arm: str, facts: SizeFacts, fraction: float) -> Cost:
-        scoring, meta_training = 0, 0.0
-        if arm in _USES_RATER:
-            scoring, meta_training = self._scored["forward_flops"], self._made["flops"]["total"]
-        elif arm.startswith("perplexity_"):
-            scoring = self._perplexity_facts["forward_flops"]
+        scoring, making, name = 0, 0.0, self._baselines.scored_by(arm)
+        if name == RATER:
+            scoring, making = self._scored["forward_flops"], self._made["flops"]["total"]
+        elif name is not None:
+            cost = self._cost_of(name)
+            scoring, making = cost.forward, cost.training
         online = arm in self._given.online_arms
         count = scored_examples(facts.batch_size, fraction, online, len(self._parts.train))
-        return Cost(scoring, count, meta_training)
+        return Cost(scoring, count, making)
 
 
 def _runs(sizes: Sequence[Size]) -> dict[str, Stage]:

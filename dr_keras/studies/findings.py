@@ -199,7 +199,7 @@ def what_the_rater_learned(
     # No example among a sample may break a rule, and what never differs explains nothing.
     features = {name: values for name, values in features.items() if np.ptp(values) > 0}
     if perplexity:
-        features["nats_per_token"] = baselines.nats_per_token[rows]
+        features["nats_per_token"] = baselines.scores("perplexity").values[rows]
     finite = {name: values for name, values in features.items() if np.isfinite(values).all()}
     levels, kinds = levels_and_kinds(train)
     known = None if not np.isfinite(levels).any() else levels[rows]

@@ -34,7 +34,7 @@ from dr_keras.errors import DataError
 from dr_keras.studies.sizes import Protocol, Size, Sweep, Verdict, empty
 from dr_keras.system import whole_files
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Compute:
       rater_forward_flops: of one example.
       scored_examples, scoring: of scoring the train part once.
       meta_training: "total" (None with a "reason" where it is not known) and its parts.
-      perplexity: "training_flops" and "flops" of the perplexity arms, where they ran.
+      scorers: name of what else scored the train part -> its cost.
     """
 
     counted: str
@@ -128,7 +128,22 @@ class Compute:
     scored_examples: int
     scoring: int
     meta_training: dict[str, Any]
-    perplexity: dict[str, Any] | None = None
+    scorers: dict[str, "ScorerCost"] = empty(dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScorerCost:
+    """Operations of `baselines.scores.Scores`.
+
+    Attributes:
+      training: of making what scores, once.
+      forward: of scoring one example.
+      scoring: of the whole train part.
+    """
+
+    training: float
+    forward: float
+    scoring: float
 
 
 @dataclasses.dataclass(frozen=True)

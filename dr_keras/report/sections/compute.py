@@ -23,14 +23,15 @@ def compute(results: Results) -> page.Section | None:
                     "scoring": page.flops(account.run.scoring),
                     "saved": page.flops(account.saving),
                     "saved, scores shared": page.flops(account.saving_shared),
-                    "runs to pay for meta-training": page.number(account.runs_to_pay, 1),
+                    "runs to pay for what scores": page.number(account.runs_to_pay, 1),
                     "note": account.reason or "",
                 }
             )
     caption = (
         f"A run to its end, and what the arm saves by reaching the final loss of {reference} early."
         " “Saved, scores shared” leaves out scoring, as where the corpus was scored before and for"
-        " many runs. The last figure: runs after which meta-training is paid for."
+        " many runs. The last figure: runs after which meta-training, or the making of what else"
+        " scores, is paid for."
     )
     meta = spent.meta_training
     parts = [name for name in ("inner_models", "rater", "meta_evaluation") if name in meta]
@@ -40,10 +41,11 @@ def compute(results: Results) -> page.Section | None:
         "meta-training": (meta.get("total"), meta.get("reason") or of_which),
         "scoring the train part once, shared by all runs": (spent.scoring, windows),
     }
-    if spent.perplexity:
-        training, scoring = spent.perplexity["training_flops"], spent.perplexity["flops"]
-        once["training the models of the perplexity arms"] = (training, "")
-        once["scoring the train part by perplexity"] = (scoring, "")
+    for name, cost in spent.scorers.items():
+        if cost.training or cost.scoring:
+            spaced = page.spaced(name)
+            once[f"training what scores by {spaced}"] = (cost.training, "")
+            once[f"scoring the train part by {spaced}"] = (cost.scoring, "")
     shared = page.Table(
         "Done once, for any number of runs.",
         ("what", "FLOPs", "of which"),
