@@ -35,9 +35,21 @@ from dr_keras.system import locks, whole_files
 from dr_keras.training.meta_evaluation import MetaEvaluation
 import gin
 
-# A run may be given more meta-steps and other devices, and a study that it is part of other worker
-# processes; all else would make it another run.
-MAY_DIFFER = ("META_STEPS", "meta_train.meta_steps", "Workers.count", *strategies.BINDINGS)
+# A run may be given more meta-steps, another judgement and other devices, and a study that it is
+# part of other worker processes; all else would make it another run.
+MAY_DIFFER = (
+    "META_STEPS",
+    "meta_train.meta_steps",
+    "meta_train.judged",
+    "judge.repeats",
+    "judge.updates",
+    "judge.batch_size",
+    "judge.discard_fraction",
+    "judge.validation_size",
+    "judge.seed",
+    "Workers.count",
+    *strategies.BINDINGS,
+)
 
 
 @gin.configurable(denylist=["base_dir", "setup", "callbacks"])

@@ -11,7 +11,6 @@ import pytest
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError, ConfigurationError, NonFiniteError
 from dr_keras.meta.checkpoints import rater_path
-from dr_keras.meta.optimizers import sgd
 from dr_keras.models.losses import squared_error
 from dr_keras.runs import judgement, meta_training
 from dr_keras.runs.experiment import Experiment
