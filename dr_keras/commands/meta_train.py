@@ -1,4 +1,4 @@
-"""Meta-trains a rater, or goes on where an earlier call stopped."""
+"""Meta-trains a rater, or goes on where an earlier call stopped; judges it beside chance."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from dr_keras.commands import common
 
 @common.verb("meta-train", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
-    """Prints how many meta-steps are done, and which rater is the best."""
+    """Prints how many meta-steps are done, which rater is the best, and whether to use it."""
     arguments = parser.parse_args(argv)
     from dr_keras.runs import meta_training  # after the quiet start-up
 
@@ -16,4 +16,6 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     step, reason = meta_training.choose_step(arguments.base_dir)
     print(f"{arguments.base_dir}: {int(trainer.meta_step.numpy())} meta-steps done")
     print(f"best rater: meta-step {step}, {reason}")
+    if judgement := meta_training.judgement_of(arguments.base_dir):
+        print(judgement.text)
     print(f"look at it: tensorboard --logdir {arguments.base_dir}")

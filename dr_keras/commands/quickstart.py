@@ -28,6 +28,11 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         metavar="DIR",
         help="run folder (default: runs/quickstart, or one named after the input)",
     )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="filter and compare even where the judgement after meta-training is not to filter",
+    )
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
     common.add_workers(parser)
     arguments = parser.parse_args(argv)
@@ -45,10 +50,14 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         _remove(base_dir)
     print(f"run folder: {base_dir}", flush=True)
     title = f"dr_keras on {arguments.input}" if arguments.input else "dr_keras quick start"
-    found = quickstart.QuickStart(title=title, **given).run(base_dir, write_report)
-    print(f"\n{as_text(found)}\n\n{found.answer.text}\n")
+    study = quickstart.QuickStart(title=title, **given, anyway=arguments.anyway)
+    found = study.run(base_dir, write_report)
+    shown = [as_text(found), found.answer.text] if found.sizes else []
+    print("\n" + "\n\n".join(shown or [found.answer.text, found.answer.figures]) + "\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")
-    print(f"rater:   {base_dir / 'export'}\ncurves:  tensorboard --logdir {base_dir}")
+    if found.rater is not None:
+        print(f"rater:   {base_dir / 'export'}")
+    print(f"curves:  tensorboard --logdir {base_dir}")
 
 
 def _default_folder(path: str | None) -> pathlib.Path:

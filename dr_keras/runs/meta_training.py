@@ -4,6 +4,7 @@
 <base_dir>/parsed_config.gin            bindings: a run resumes only with its own settings
 <base_dir>/operative_config-<step>.gin  all values in use, defaults included
 <base_dir>/metrics.jsonl                see dr_keras.meta.callbacks
+<base_dir>/judgement.json               see dr_keras.runs.judgement
 <base_dir>/checkpoints/                 see dr_keras.meta.checkpoints
 <base_dir>/summaries/meta_train/        TensorBoard
 <base_dir>/export/<version>/            see dr_keras.serving
@@ -12,6 +13,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import json
+import math
 import pathlib
 
 import keras
@@ -27,13 +29,27 @@ from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.runs.experiment import Experiment, experiment, experiment_of_run
+from dr_keras.runs.judgement import judge, read_judgement
+from dr_keras.runs.verdict import Judgement, in_short
 from dr_keras.system import locks, whole_files
 from dr_keras.training.meta_evaluation import MetaEvaluation
 import gin
 
-# A run may be given more meta-steps and other devices, and a study that it is part of other worker
-# processes; all else would make it another run.
-MAY_DIFFER = ("META_STEPS", "meta_train.meta_steps", "Workers.count", *strategies.BINDINGS)
+# A run may be given more meta-steps, another judgement and other devices, and a study that it is
+# part of other worker processes; all else would make it another run.
+MAY_DIFFER = (
+    "META_STEPS",
+    "meta_train.meta_steps",
+    "meta_train.judged",
+    "judge.repeats",
+    "judge.updates",
+    "judge.batch_size",
+    "judge.discard_fraction",
+    "judge.validation_size",
+    "judge.seed",
+    "Workers.count",
+    *strategies.BINDINGS,
+)
 
 
 @gin.configurable(denylist=["base_dir", "setup", "callbacks"])
@@ -43,6 +59,7 @@ def meta_train(
     meta_steps: int = gin.REQUIRED,
     steps_per_epoch: int = 50,
     evaluate: bool = True,
+    judged: bool = True,
     strategy: OneDevice | tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     callback_fns: Sequence[Callable[[pathlib.Path, Experiment], keras.callbacks.Callback]] = (),
@@ -55,6 +72,8 @@ def meta_train(
       meta_steps: total number of meta-steps (the paper: 8,000 to its checkpoint).
       steps_per_epoch: meta-steps between meta-evaluations, checkpoints and heavy summaries.
       evaluate: run the meta-evaluation at every epoch's end; of several workers the chief does.
+      judged: judge the best rater at the end (`dr_keras.runs.judgement`), so that the run says
+        whether to filter at all; not without meta-evaluations.
       strategy: where members live, see `dr_keras.meta.devices.strategies`; None: one device.
         With several workers only the chief writes metrics and summaries.
       callbacks: further Keras callbacks.
@@ -86,6 +105,7 @@ def meta_train(
             meta_steps,
             steps_per_epoch,
             evaluate,
+            judged,
             strategy,
             callbacks,
             callback_fns,
@@ -93,7 +113,15 @@ def meta_train(
 
 
 def _meta_train(
-    base_dir, setup, meta_steps, steps_per_epoch, evaluate, strategy, callbacks, callback_fns
+    base_dir,
+    setup,
+    meta_steps,
+    steps_per_epoch,
+    evaluate,
+    judged,
+    strategy,
+    callbacks,
+    callback_fns,
 ) -> MetaTrainer:
     """`meta_train`, where nobody else writes to the run."""
     if strategy.is_chief:
@@ -140,6 +168,8 @@ def _meta_train(
             f"{error} Last {last}; the same command on every worker goes on from there, with as"
             " many workers or under another strategy."
         ) from error
+    if judged and evaluate and strategy.is_chief and _meta_evaluations(base_dir):
+        judge(setup, best_raters(base_dir), base_dir)
     return trainer
 
 
@@ -231,12 +261,43 @@ def _meta_evaluations(base_dir) -> list[dict]:
     ]
 
 
+def best_raters(base_dir) -> dict[str, tuple[pathlib.Path, int]]:
+    """Which raters of a run are worth judging: name -> (run, meta-step).
+
+    "rater", the one of the best meta-evaluation. Where the run went on from a fitted rater, whose
+    meta-step is 0: "fitted", and "refined", the best of what came after it.
+    """
+    run, evaluated = pathlib.Path(base_dir), _meta_evaluations(base_dir)
+    if not evaluated:
+        return {}
+    later = [record for record in evaluated if record["meta_step"]]
+    fitted = {} if len(later) == len(evaluated) else {"fitted": (run, 0)}
+    if not later:
+        return fitted
+    return fitted | {"refined" if fitted else "rater": (run, _best(later)["meta_step"])}
+
+
+def _best(evaluations: Sequence[dict]) -> dict:
+    return min(evaluations, key=lambda record: record["validation_loss"])
+
+
+def judgement_of(base_dir) -> Judgement | None:
+    """The judgement of a run's best raters; None where there is none, or of earlier ones."""
+    found = read_judgement(base_dir)
+    if found is None:
+        return None
+    own = {rater.step for rater in found.raters if rater.run == "."}
+    best = {step for _, step in best_raters(base_dir).values()}
+    return found if best <= own else None
+
+
 def choose_step(base_dir, checkpoint: str = "best") -> tuple[int, str]:
     """The meta-step that "best", "latest" or a number means, and why.
 
     "best" is the rater on whose selection a fresh model reached the lowest loss on the validation
-    part; without any meta-evaluation it is the latest, and the reason says so. It also says what a
-    random choice reached, and whether the rater is no better.
+    part, of those that were judged the one that gains most; without any meta-evaluation it is the
+    latest, and the reason says so. It also says what a random choice reached, and whether the rater
+    is no better.
 
     Raises:
       CheckpointError: the run has no such rater.
@@ -249,20 +310,34 @@ def choose_step(base_dir, checkpoint: str = "best") -> tuple[int, str]:
     if checkpoint == "latest":
         return steps[-1], "the latest"
     if checkpoint == "best":
-        evaluated = _meta_evaluations(base_dir)
-        if not evaluated:
-            return steps[-1], "the latest; the run has no meta-evaluation"
-        best = min(evaluated, key=lambda record: record["validation_loss"])
-        loss, chance = best["validation_loss"], best.get("random_validation_loss")
-        reached = f"{loss:.4f}"
-        if chance is not None:
-            no_better = "" if loss < chance else ", which NO rater of this run does better than"
-            reached += f"; a random choice reaches {chance:.4f}{no_better}"
-        return best["meta_step"], (
-            f"lowest validation loss of {len(evaluated)} meta-evaluations ({reached})"
-        )
+        return _best_step(base_dir, steps)
     if not str(checkpoint).isdigit() or int(checkpoint) not in steps:
         raise CheckpointError(
             f"--checkpoint={checkpoint}: use best, latest, or one of {', '.join(map(str, steps))}."
         )
     return int(checkpoint), "named by the user"
+
+
+def _best_step(base_dir, steps: Sequence[int]) -> tuple[int, str]:
+    evaluated = _meta_evaluations(base_dir)
+    if not evaluated:
+        return steps[-1], "the latest; the run has no meta-evaluation"
+    best, judgement = _best(evaluated), judgement_of(base_dir)
+    judged = None
+    if judgement:
+        own = [rater for rater in judgement.raters if rater.run == "."]
+        judged = max(own, key=lambda r: -math.inf if r.gain is None else r.gain)
+        best = next(record for record in evaluated if record["meta_step"] == judged.step)
+    loss, chance = best["validation_loss"], best.get("random_validation_loss")
+    reached = f"{loss:.4f}"
+    if chance is not None:
+        reached += f"; a random choice reaches {chance:.4f}"
+        if judged is None and loss >= chance:
+            reached += ", which NO rater of this run does better than"
+    lowest = (
+        "lowest validation loss" if best is _best(evaluated) else "judged best, validation loss"
+    )
+    reason = f"{lowest} of {len(evaluated)} meta-evaluations ({reached})"
+    if judged is not None:
+        reason += f"; {in_short(judged, judgement)}"
+    return best["meta_step"], reason

@@ -19,6 +19,8 @@ from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import window_documents
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.runs.experiment import experiment
+from dr_keras.runs.meta_training import judgement_of
+from dr_keras.runs.verdict import Judgement
 from dr_keras.studies import findings, rater, summaries, verdicts
 from dr_keras.studies.arm_streams import (
     CANDIDATE,
@@ -32,6 +34,7 @@ from dr_keras.studies.arm_streams import (
 from dr_keras.studies.cells import Cell, Material, cell, describe
 from dr_keras.studies.costs import Cost
 from dr_keras.studies.grid import Grid
+from dr_keras.studies.judged import judged_first
 from dr_keras.studies.learned import FRACTIONS
 from dr_keras.studies.results import Compute, Results, ScorerCost, Stage, TaskFacts, read, to_json
 from dr_keras.studies.sizes import Protocol, Size, SizeFacts
@@ -117,6 +120,8 @@ class Study:
         if path is None:
             self._made = stages.shared("meta_train", self._train_rater)
             path = str(self._base_dir / self._made["path"])
+            if self._judgement:
+                self._say(f"  {self._judgement.text}")
         self._rater = rater.open_rater(path, train, given.tokenizer)
         self._scored = stages.shared(
             "score", lambda: rater.score_train(self._base_dir, self._rater, train)
@@ -127,6 +132,12 @@ class Study:
         run, setup = self._base_dir / _RATER, experiment(data=lambda: self._parts)
         trained = rater.trained(run, setup, count_flops=True)
         return trained | rater.exported(self._base_dir, run, setup)
+
+    @property
+    def _judgement(self) -> Judgement | None:
+        """Of the rater made here."""
+        made_here = self._given.rater is None
+        return judgement_of(self._base_dir / _RATER) if made_here else None
 
     def _material(self) -> Material:
         given, parts = self._given, self._parts
@@ -252,7 +263,7 @@ class Study:
         return Results.assemble(
             study="evidence",
             title=given.title,
-            answer=verdicts.answer(sizes, protocol),
+            answer=judged_first(verdicts.answer(sizes, protocol), self._judgement),
             corpus=self._described,
             rater=findings.of_rater(
                 self._rater.metadata,

@@ -5,6 +5,7 @@ A finding is a key with what JSON holds; the report draws those that are there.
     "scores"              `scores_by_damage`
     "meta_curves"         `meta_curves`
     "meta_health"         `meta_health.meta_health`
+    "judgement"           `runs.verdict.Judgement` of the run's best raters
     "extremes"            `learned.extremes`: heading -> examples
     "meta_gradient_norm", "agreement", "distributions", "sources", "correlations", "lasso"
                           of `learned` and `lasso`, with "sample", the examples they were taken on
@@ -20,6 +21,7 @@ from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.heuristics import heuristics
 from dr_keras.data.examples import ExampleSet, Parts, evenly_spread
 from dr_keras.meta.callbacks import read_metrics
+from dr_keras.runs.meta_training import judgement_of
 from dr_keras.studies import learned
 from dr_keras.studies.lasso import explain_scores
 from dr_keras.studies.meta_health import meta_health
@@ -69,8 +71,10 @@ def of_scores(scores, sources, levels, kinds, fractions=learned.FRACTIONS) -> di
 
 
 def of_run(run: pathlib.Path) -> dict:
-    """Findings from the metrics of a run of meta_train."""
-    return {
+    """Findings from the metrics and the judgement of a run of meta_train."""
+    judgement = judgement_of(run)
+    judged = {} if judgement is None else {"judgement": judgement.as_json()}
+    return judged | {
         "meta_curves": meta_curves(run),
         "meta_gradient_norm": learned.meta_gradient_norms(run),
         "meta_health": meta_health(run),

@@ -7,7 +7,9 @@
     <base_dir>/stages/              what is done, its time and memory
     <base_dir>/results.json, report.html
 
-Every stage resumes or is reused by a later call with the same configuration.
+Every stage resumes or is reused by a later call with the same configuration. A run whose raters
+are judged no better than a random choice stops after meta-training and says so; a call with
+`anyway` goes on from there.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,12 +35,14 @@ from dr_keras.data.prepare import split_documents, text_data
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.rating.score_files import read_scores
 from dr_keras.runs.experiment import Experiment, experiment
-from dr_keras.runs.meta_training import MAY_DIFFER
+from dr_keras.runs.meta_training import MAY_DIFFER, judgement_of
+from dr_keras.runs.verdict import Judgement
 from dr_keras.serving.loading import load_rater
 from dr_keras.studies import findings, learned, rater, verdicts
 from dr_keras.studies.arm_streams import DESCRIPTIONS, UNFILTERED, Draws
 from dr_keras.studies.cells import Cell, Material, cell, counts, describe
 from dr_keras.studies.grid import Grid
+from dr_keras.studies.judged import judged_first, stopped
 from dr_keras.studies.results import Results, WriteReport, read, to_json
 from dr_keras.studies.sizes import Protocol, Size
 from dr_keras.studies.stages import Stages
@@ -78,6 +82,7 @@ class QuickStart:
       ceiling: add an arm of the passages known to be clean, where damage is known: the best that
         any filter could do.
       more_arms: further arms of `baselines.arms.ARMS`, which drop as many documents as the rater.
+      anyway: go on where the judgement of the raters says not to filter.
       title: of the report.
       say: prints a line for the user.
     """
@@ -90,6 +95,7 @@ class QuickStart:
     test_size: int | None = None
     ceiling: bool = False
     more_arms: Sequence[str] = ()
+    anyway: bool = False
     title: str = "dr_keras quick start"
     say: Callable[[str], None] = print
 
@@ -102,7 +108,8 @@ class QuickStart:
           write_report: writes <base_dir>/report.html from the results; None leaves it out.
 
         Returns:
-          The results as written to results.json.
+          The results as written to results.json; without any size where the run stopped, because
+          the answer is not to filter.
 
         Raises:
           ConfigurationError: a setting out of its range, or base_dir holds a run with others.
@@ -128,6 +135,12 @@ class QuickStart:
             if grid is not None:
                 grid.begin(self._cells(UNFILTERED))
             stages.run("meta_train", lambda: rater.trained(base_dir, text.setup))
+            judgement = judgement_of(base_dir)
+            if judgement and not judgement.helps:
+                self.say(f"  {judgement.text}")
+                if not self.anyway:
+                    found = self._stopped(base_dir, judgement, described, stages)
+                    return found.publish(base_dir, write_report)
             exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, text.setup))
             kept = stages.run("filter", lambda: self._filter(base_dir, text, exported["path"]))
             compared = stages.run("compare", lambda: self._compare(grid, base_dir, text))
@@ -148,6 +161,23 @@ class QuickStart:
             },
         )  # fmt: skip
         return found.publish(base_dir, write_report)
+
+    def _stopped(
+        self, base_dir: pathlib.Path, judgement: Judgement, described: dict, stages: Stages
+    ) -> Results:
+        """What was found until the judgement said not to filter."""
+        go_on = "The same command with --anyway filters and compares all the same."
+        return Results.assemble(
+            study="quickstart",
+            title=self.title,
+            answer=stopped(judgement, go_on),
+            corpus=described,
+            protocol=self._protocol,
+            sizes=[],
+            stages=stages.timings(),
+            settings={"configuration": configuration.PARSED_CONFIG},
+            findings=findings.of_run(base_dir),
+        )
 
     @property
     def _protocol(self) -> Protocol:
@@ -335,11 +365,12 @@ def _results(
     kinds = [d.damage for d in train]
     sources = [d.source for d in train]
     loaded = load_rater(str(base_dir / exported))
+    verdict = judged_first(verdicts.answer([size], protocol), judgement_of(base_dir))
     where = f"all {len(train):,} documents of the train part"
     labels = {"level": levels, "damage": kinds}
     return Results.assemble(
         study="quickstart",
-        answer=verdicts.answer([size], protocol),
+        answer=verdict,
         protocol=protocol,
         sizes=[size],
         rater=findings.of_rater(loaded.metadata, findings.quality(scores, levels, kinds, where)),

@@ -6,7 +6,6 @@
 
 import dataclasses
 import hashlib
-import inspect
 import io
 import pathlib
 import zipfile
@@ -19,7 +18,6 @@ from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.meta.estimators import told, untold
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.rating.fractions import oversized_batch
 from dr_keras.runs.experiment import Experiment
 from dr_keras.runs.export import export_run
 from dr_keras.runs.meta_training import choose_step, meta_train
@@ -27,8 +25,7 @@ from dr_keras.serving.loading import load_rater
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
 from dr_keras.training import flops
-from dr_keras.training.meta_evaluation import MetaEvaluation
-import gin
+from dr_keras.training.meta_evaluation import bound_settings, training_flops
 
 _ROWS = 1024
 
@@ -75,18 +72,13 @@ def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> di
     size = flops.MetaTrainingSize.of(trainer, member_steps)
     size = dataclasses.replace(size, outer_batch_size=len(sets) * size.outer_batch_size)
     found = flops.meta_training_flops(inner, rater, passes, size)
-    settings = {
-        name: parameter.default
-        for name, parameter in inspect.signature(MetaEvaluation).parameters.items()
-    } | gin.get_bindings(MetaEvaluation, resolve_references=False)
+    settings = bound_settings()
     epochs = read_metrics(run, "epoch")
     evaluations = sum(epoch.get("validation_loss") is not None for epoch in epochs)
     # The random choice is trained once, by the same code: scores are computed for it, too.
     evaluations += any(epoch.get("random_validation_loss") is not None for epoch in epochs)
-    batch_size, updates = settings["batch_size"], settings["updates"]
-    oversized = oversized_batch(batch_size, settings["discard_fraction"])
     validation = min(settings["validation_size"], len(setup.parts.validation))
-    one = updates * (3 * inner * batch_size + rater * oversized) + inner * validation
+    one = training_flops(inner, rater, settings, validation)
     found["meta_evaluation"] = int(evaluations * settings["repeats"] * one)
     found["total"] += found["meta_evaluation"]
     return found

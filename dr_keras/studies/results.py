@@ -31,7 +31,7 @@ from typing import Any
 
 from dr_keras import __version__
 from dr_keras.errors import DataError
-from dr_keras.studies.sizes import Protocol, Size, Sweep, Verdict, empty
+from dr_keras.studies.sizes import DO_NOT_FILTER, Protocol, Size, Sweep, Verdict, empty
 from dr_keras.system import whole_files
 
 SCHEMA_VERSION = 3
@@ -188,7 +188,8 @@ class Results:
       study: which kind of study.
       created: date and time.
       answer: on all sizes.
-      sizes: in rising size.
+      sizes: in rising size; none where the study stopped, its answer being not to filter.
+      rater: that chose; None where the study stopped.
       findings: what the rater learned, a key a statistic: see `studies.findings`.
       settings: anything JSON holds.
       versions: of Python and of the libraries that results depend on.
@@ -200,12 +201,12 @@ class Results:
     created: str
     answer: Verdict
     corpus: Corpus
-    rater: Rater
     protocol: Protocol
     sizes: list[Size]
     stages: dict[str, Stage]
     settings: dict[str, Any]
     versions: dict[str, str]
+    rater: Rater | None = None
     sweep: dict[str, Sweep] = empty(dict)
     compute: Compute | None = None
     tasks: dict[str, TaskFacts] = empty(dict)
@@ -239,8 +240,11 @@ class Results:
                 "use the version of dr_keras that wrote them"
             )
         found = read(cls, document)
-        if not found.sizes:
+        stopped = found.answer.outcome == DO_NOT_FILTER
+        if not found.sizes and not stopped:
             raise DataError("results: results.sizes is empty")
+        if found.rater is None and not stopped:
+            raise DataError("results: results lacks 'rater'")
         for k, size in enumerate(found.sizes):
             for role in ("reference", "candidate"):
                 name = getattr(found.protocol, role)

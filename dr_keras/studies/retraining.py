@@ -28,12 +28,13 @@ from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.checkpoints import load_rater_weights
 from dr_keras.rating.fractions import exact_fraction
 from dr_keras.runs.experiment import Experiment, experiment
-from dr_keras.runs.meta_training import MAY_DIFFER, choose_step
+from dr_keras.runs.meta_training import MAY_DIFFER, choose_step, judgement_of
 from dr_keras.serving.folder import read as read_metadata
 from dr_keras.studies import findings, rater, verdicts
 from dr_keras.studies.arm_streams import UNFILTERED, Draws
 from dr_keras.studies.cells import Cell, Material, cell, describe, percent
 from dr_keras.studies.grid import Grid
+from dr_keras.studies.judged import judged_first
 from dr_keras.studies.results import Line, Picture, Results, WriteReport, read, to_json
 from dr_keras.studies.sizes import Dropped, Protocol, Size
 from dr_keras.studies.stages import Stages
@@ -102,6 +103,9 @@ class Retraining:
                 grid = stack.enter_context(self._grid(base_dir, setup().parts))
                 grid.begin(self._cells(UNFILTERED, 0.0))
             stages.run("meta_train", lambda: rater.trained(base_dir, setup()))
+            judgement = judgement_of(base_dir)
+            if judgement:
+                self.say(f"  {judgement.text}")
             exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, setup()))
             stages.run("score", lambda: _score(base_dir, setup()))
             retrained = stages.run("retrain", lambda: self._retrain(grid, setup().parts.train))
@@ -118,7 +122,7 @@ class Retraining:
         found = Results.assemble(
             study="retraining",
             title=self.title,
-            answer=verdicts.answer([size], self._protocol),
+            answer=judged_first(verdicts.answer([size], self._protocol), judgement),
             corpus=described,
             rater=findings.of_rater(
                 metadata, findings.quality(scores, levels, kinds, where), line=line

@@ -7,6 +7,7 @@ import dataclasses
 
 # The figure by which arms are compared where no other metric is named: the final test loss.
 LOSS = "test loss"
+DO_NOT_FILTER = "do_not_filter"
 
 Curve = list[tuple[int, float]]
 
@@ -180,7 +181,8 @@ class Verdict:
     """The answer in words.
 
     Attributes:
-      outcome: "better", "worse", "undecided" or "too_small".
+      outcome: "better", "worse", "undecided" or "too_small"; `DO_NOT_FILTER` of a study that
+        stopped before it trained any arm.
       text: one sentence, two for "too_small".
       figures: what it rests on.
       recommendation: what to do, where costs were counted.

@@ -5,12 +5,19 @@ trained for a fixed number of updates on batches that batch top-K selects with t
 and its loss on the validation part is the figure. Every evaluation uses the same initialisations,
 the same oversized batches and the same validation rows, so that only the rater differs; so does the
 reference, a random choice from those batches. A rater that does no better is not worth its use.
+
+Losses count as a trainer of `dr_keras.training.trainers` counts them: each target (a real token of
+text; an example of other data) the same, in training and in validation, so that a padded example
+counts for what it holds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import inspect
 import math
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
@@ -22,11 +29,14 @@ from dr_keras.meta.optimizers import InnerOptimizer, adam
 from dr_keras.meta.population import initial_state
 from dr_keras.meta.problem import inner_update
 from dr_keras.meta.seeds import derive_seed, seeded
-from dr_keras.meta.weighting import masked_mean
+from dr_keras.models.losses import says_counts
+from dr_keras.models.objectives import mean_loss
 from dr_keras.models.rater_scores import example_scores, real_tokens
 from dr_keras.rating.fractions import oversized_batch
 from dr_keras.rating.rules import split_best
 import gin
+
+_ROWS = 32  # at least so many validation rows at a time
 
 
 @gin.configurable(denylist=["rater", "train", "validation"])
@@ -93,7 +103,7 @@ class MetaEvaluation:
                 f" {validation_size}: the meta-evaluation needs at least one. Add documents, raise"
                 " validation_size, or set meta_train.evaluate = False."
             )
-        self._validation = validation.thinned(validation_size).features
+        self.validation = validation.thinned(validation_size)
         self._constructor = inner_model
         self._random: float | None = None
         optimizer = optimizer or adam()
@@ -101,7 +111,12 @@ class MetaEvaluation:
             structure = inner_model()
         self._optimizer = optimizer
         self._problem = KerasProblem(
-            rater, structure, per_example_loss, optimizer, reference=reference
+            rater,
+            structure,
+            per_example_loss,
+            optimizer,
+            objective=mean_loss(per_example_loss, bool(says_counts(per_example_loss))),
+            reference=reference,
         )
         problem = self._problem(self._problem.constants())
 
@@ -113,18 +128,22 @@ class MetaEvaluation:
             ranked = tf.where(use_scores, scores, order)
             kept, _ = split_best(ranked, batch_size, oversized)
             kept_batch = {name: tf.gather(value, kept) for name, value in batch.items()}
+            # The loss of an example is the mean over what it counts: a weight for each target.
             counts = problem.counts(kept_batch)
-            by_token = counts.shape.rank > 1
-            weights = tf.cast(counts > 0, counts.dtype) if by_token else tf.ones_like(counts)
-            weights /= tf.maximum(tf.reduce_sum(weights), 1)
-            state, losses = inner_update(problem, state, weights, kept_batch)
-            return state, masked_mean(losses, counts)
+            weights = counts / tf.maximum(tf.reduce_sum(counts), 1)
+            return inner_update(problem, state, weights, kept_batch)[0]
 
-        def validation_loss(state, batch):
-            return problem.outer_loss(state.theta, state.statistics, {"validation": batch})
+        def row_losses(state, batch):
+            terms = problem.objective("validation", state.theta, state.statistics, batch)
+            return terms.sums, terms.counts
 
         self._update = tf.function(update, jit_compile=jit_compile, autograph=False)
-        self._loss = tf.function(validation_loss, jit_compile=jit_compile, autograph=False)
+        self._row_losses = tf.function(row_losses, jit_compile=jit_compile, autograph=False)
+
+    @property
+    def structure(self) -> keras.Model:
+        """An inner model, of whose values none is used."""
+        return self._problem.inner_model
 
     def __call__(self, use_scores: bool = True) -> dict[str, float]:
         """Trains and evaluates; `use_scores=False` gives random selection, the reference."""
@@ -133,7 +152,8 @@ class MetaEvaluation:
 
     def losses(self, use_scores: bool = True) -> list[float]:
         """The validation loss of each of the `repeats` trainings, in the same order always."""
-        return [self._once(*training, use_scores) for training in self._trainings]
+        found = (self.row_losses(k, use_scores) for k in range(len(self._trainings)))
+        return [float(sums.sum() / counts.sum()) for sums, counts in found]
 
     def beside_random(self) -> dict[str, float]:
         """Adds "random_validation_loss", the reference, which is trained once and remembered.
@@ -153,21 +173,71 @@ class MetaEvaluation:
             )
         return self() | {"random_validation_loss": self._random}
 
-    def _once(self, seed: int, stream: BatchStream, use_scores: bool) -> float:
+    def row_losses(
+        self, repeat: int, use_scores: bool = True, progress: Callable[[int], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Makes one training, and says what it loses on every row of `validation`.
+
+        Args:
+          repeat: which training, below `repeats`.
+          use_scores: as of a call.
+          progress: called with the number of updates done.
+
+        Returns:
+          Summed losses and the numbers of targets that they are sums over, float64 [R] each.
+
+        Raises:
+          DataError: no row has a target.
+        """
+        seed, stream = self._trainings[repeat]
         state = initial_state(self._constructor, self._optimizer, self._problem.parts, seed)
         eta = [tf.identity(v.value) for v in self._rater.trainable_variables]
         choose = tf.constant(use_scores)
         for step in range(self._updates):
             batch = {n: tf.constant(v) for n, v in stream.batch(step).items()}
-            state, _ = self._update(eta, state, batch, choose)
-        losses, total = [], 0
-        size = len(next(iter(self._validation.values())))
-        for start in range(0, size, self._batch_size):
-            rows = slice(start, min(start + self._batch_size, size))
-            count = rows.stop - rows.start
-            if losses and count < self._batch_size:
-                break  # a short last batch would compile again for a few rows
-            batch = {n: tf.constant(v[rows]) for n, v in self._validation.items()}
-            losses.append(float(self._loss(state, batch)) * count)
-            total += count
-        return sum(losses) / total
+            state = self._update(eta, state, batch, choose)
+            if progress is not None:
+                progress(step + 1)
+        return self._on_validation(state)
+
+    def _on_validation(self, state) -> tuple[np.ndarray, np.ndarray]:
+        count, size = len(self.validation), max(self._batch_size, _ROWS)
+        size = min(size, count)
+        rows = np.arange(-(-count // size) * size)
+        rows[count:] = 0  # the last batch is filled up: of another size it would compile again
+        pairs = [
+            self._row_losses(
+                state, {n: tf.constant(v[some]) for n, v in self.validation.features.items()}
+            )
+            for some in np.split(rows, len(rows) // size)
+        ]
+        sums, counts = (
+            np.concatenate([np.asarray(pair[k], np.float64) for pair in pairs])[:count]
+            for k in (0, 1)
+        )
+        if not counts.sum():
+            raise DataError(f"The set '{self.validation.name}' holds nothing to predict.")
+        return sums, counts
+
+
+def bound_settings() -> dict[str, Any]:
+    """The settings of `MetaEvaluation` as gin has them, defaults included; references as such."""
+    parameters = inspect.signature(MetaEvaluation).parameters.items()
+    bound = gin.get_bindings(MetaEvaluation, resolve_references=False)
+    return {name: parameter.default for name, parameter in parameters} | bound
+
+
+def training_flops(inner: int, rater: int, settings: Mapping[str, Any], validation: int) -> int:
+    """Operations of one training and its evaluation, by formula.
+
+    Scores are computed for a random choice too, by the same program.
+
+    Args:
+      inner, rater: of one example's forward pass.
+      settings: "updates", "batch_size" and "discard_fraction", as of `MetaEvaluation`.
+      validation: rows evaluated.
+    """
+    batch_size = settings["batch_size"]
+    oversized = oversized_batch(batch_size, settings["discard_fraction"])
+    updates = settings["updates"] * (3 * inner * batch_size + rater * oversized)
+    return int(updates + inner * validation)

@@ -1,6 +1,7 @@
 """The whole path on a corpus small enough for a test: stages, reuse, resume, errors."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ SMALL = """
     MetaTrainer.jit_compile = False | MetaEvaluation.jit_compile = False
     MetaEvaluation.updates = 2 | MetaEvaluation.batch_size = 4
     LanguageModelTrainer.steps = 4 | LanguageModelTrainer.evaluate_every = 2
+    judge.repeats = 1 | judge.updates = 2 | judge.batch_size = 4
     LanguageModelTrainer.batch_size = 4 | LanguageModelTrainer.jit_compile = False
     compare_filtered.seeds = (0, 1) | Workers.count = 0
     Baselines.more_arms = {'longest': @longest} | compare_filtered.more_arms = ('longest',)
@@ -77,8 +79,32 @@ def corpus(tmp_path_factory):
 def finished(corpus, tmp_path_factory):
     base_dir = tmp_path_factory.mktemp("run") / "mine"
     arguments = ["--input", str(corpus), "--base_dir", str(base_dir), *params()]
+    assert command.main(arguments) == 0  # one pair of trainings never says that a rater helps
+    for name in ("results.json", "report.html"):
+        shutil.copy(base_dir / name, base_dir.parent / name)
+    assert not (base_dir / "export").exists() and not (base_dir / "filtered").exists()
+    arguments.append("--anyway")
     assert command.main(arguments) == 0
     return base_dir, arguments
+
+
+def test_a_run_whose_raters_are_no_better_than_chance_stops(finished, capsys):
+    base_dir, arguments = finished
+    stopped = Results.load(base_dir.parent / "results.json")
+    assert stopped.answer.outcome == "do_not_filter" and not stopped.sizes
+    assert stopped.rater is None and list(stopped.stages) == ["corpus", "meta_train"]
+    assert stopped.answer.text.startswith("Do not filter: ")
+    page = (base_dir.parent / "report.html").read_text(encoding="utf-8")
+    assert "Do not filter" in page and "Is the rater better than chance?" in page
+    assert "Curves of meta-training" in page and "Arms and metrics" not in page
+    went_on = Results.load(base_dir / "results.json").answer.text
+    assert went_on.startswith(f"{stopped.answer.text} The arms were trained all the same. ")
+    kept = {name: (base_dir / name).read_bytes() for name in ("results.json", "report.html")}
+    assert command.main(arguments[:-1]) == 0
+    output = capsys.readouterr().out
+    assert "--anyway" in output and "Do not filter: " in output and "rater:   " not in output
+    for name, content in kept.items():
+        (base_dir / name).write_bytes(content)
 
 
 def test_a_run_leaves_results_report_rater_and_filtered_corpus(finished):

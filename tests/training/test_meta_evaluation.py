@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from dr_keras.data.examples import ExampleSet
+from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.optimizers import sgd
 from dr_keras.meta.seeds import derive_seed
-from dr_keras.models.losses import squared_error
+from dr_keras.models.losses import next_token_loss, squared_error
 from dr_keras.training.meta_evaluation import MetaEvaluation
 
 
@@ -100,9 +101,9 @@ def test_the_reference_is_a_random_choice_trained_once(rater, monkeypatch):
     rater.trainable_variables[0].assign([[-1.0]])
     evaluation = evaluation_of(rater)
     trained = []
-    once = evaluation._once
+    once = evaluation.row_losses
     monkeypatch.setattr(
-        evaluation, "_once", lambda *arguments: trained.append(arguments[-1]) or once(*arguments)
+        evaluation, "row_losses", lambda k, rated: trained.append(rated) or once(k, rated)
     )
     expected = {
         "validation_loss": evaluation()["validation_loss"],
@@ -125,8 +126,7 @@ def test_evaluating_leaves_the_rater_and_random_states_alone(rater):
 
 
 def test_the_loss_is_that_of_a_model_trained_by_hand(rater):
-    """One update on the best half of the first batch, then the mean over whole batches."""
-    from dr_keras.data.streams import BatchStream
+    """One update on the best half of the first batch, then the mean over all rows."""
     from dr_keras.meta.population import initial_values
 
     rater.trainable_variables[0].assign([[-1.0]])
@@ -141,9 +141,43 @@ def test_the_loss_is_that_of_a_model_trained_by_hand(rater):
     residual = (x @ kernel + bias)[:, 0] - y
     kernel = kernel - 0.1 * 2 * (x.T @ residual / 8)[:, None]
     bias = bias - 0.1 * 2 * residual.mean()
-    rows = validation.features["x"][:88], validation.features["target"][:88]
+    rows = validation.features["x"], validation.features["target"]
     expected = np.mean(((rows[0] @ kernel + bias)[:, 0] - rows[1]) ** 2)
     assert found["validation_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_padded_window_counts_for_the_tokens_it_holds():
+    """Against a model worked out by hand: one logit vector for all positions, sgd."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, 5, (40, 6)).astype(np.int32)
+    tokens[::2, 3:] = 0  # every other window holds 2 targets, the rest 5
+    names = np.array([f"d{row}" for row in range(40)], object)
+    examples = ExampleSet({"tokens": tokens}, names, names, names, name="windows")
+
+    def inner() -> keras.Model:
+        read = keras.Input((6,), name="tokens", dtype="int32")
+        logits = keras.layers.Embedding(1, 5, embeddings_initializer="zeros")(read * 0)
+        return keras.Model({"tokens": read}, logits)
+
+    read = keras.Input((6,), name="tokens", dtype="int32")
+    score = keras.layers.Lambda(lambda t: keras.ops.cast(t[:, :1], "float32"))(read)
+    evaluation = MetaEvaluation(
+        keras.Model({"tokens": read}, score), examples, examples, inner, next_token_loss,
+        optimizer=sgd(0.5), updates=1, batch_size=4, jit_compile=False,
+    )  # fmt: skip
+    sums, counts = evaluation.row_losses(0)
+    batch = BatchStream(examples, 8, derive_seed(0, "meta-evaluation")).batch(0)["tokens"]
+    kept = np.sort(np.argsort(-batch[:, 0], kind="stable")[:4])
+    share = np.bincount(batch[kept][:, 1:].ravel(), minlength=5)[1:]
+    logits = np.zeros(5)
+    logits[1:] = 0.5 * share / share.sum()  # every token has the same say
+    logits -= 0.5 / 5
+    surprise = np.log(np.exp(logits).sum()) - logits
+    targets = tokens[:, 1:]
+    expected = np.where(targets > 0, surprise[targets], 0).sum(axis=1)
+    np.testing.assert_allclose(sums, expected, rtol=1e-5)
+    np.testing.assert_array_equal(counts, np.count_nonzero(targets, axis=1))
+    assert evaluation.losses() == [pytest.approx(expected.sum() / counts.sum(), rel=1e-5)]
 
 
 def test_compiled_equals_uncompiled(rater):

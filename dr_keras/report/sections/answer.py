@@ -10,7 +10,11 @@ _BANDS = "Bands: standard deviation over seeds. The first steps run off the top.
 @page.section("answer", place=10)
 def answer(results: Results) -> page.Section:
     """The verdict, the figures it rests on, and the main picture."""
-    verdict, quality, line = results.answer, results.rater.quality, results.rater.line
+    verdict = results.answer
+    if not results.sizes or results.rater is None:
+        shown = page.Answer(verdict.outcome, verdict.text, verdict.figures, verdict.recommendation)
+        return page.Section(None, [shown])
+    quality, line = results.rater.quality, results.rater.line
     facts = [f"{verdict.figures}."]
     if quality.auc is not None:
         facts.append(f"The rater tells clean from damaged examples with AUC {quality.auc:.3f}.")
@@ -62,9 +66,11 @@ def _picture(results: Results) -> page.Figure:
 
 
 @page.section("protocol", place=20)
-def compared(results: Results) -> page.Section:
+def compared(results: Results) -> page.Section | None:
     """What was trained, and when one arm counts as better than another."""
     protocol, rater, sizes = results.protocol, results.rater, results.sizes
+    if rater is None:
+        return None
     seeds = len(protocol.seeds)
     text = (
         f"Models of {page.plural(len(sizes), 'size')} were trained from random weights with"

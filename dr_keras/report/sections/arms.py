@@ -30,8 +30,8 @@ def as_text(results: Results) -> str:
         f"{size}, {arm}: on a single pass this is the unfiltered arm; not run"
         for size, arm in results.protocol.same_as_unfiltered
     ]
-    quality = results.rater.quality
-    if quality.auc is not None:
+    quality = results.rater.quality if results.rater else None
+    if quality is not None and quality.auc is not None:
         parts.append(
             f"AUC of clean against damaged {page.number(quality.auc)} (level at least"
             f" {quality.minimum_level:g}), {page.number(quality.auc_all)} (all);"

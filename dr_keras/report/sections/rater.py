@@ -66,8 +66,10 @@ def learned(results: Results) -> page.Section:
 
 
 @page.section("damage", place=80)
-def damage(results: Results) -> page.Section:
+def damage(results: Results) -> page.Section | None:
     """How scores follow known damage."""
+    if results.rater is None:
+        return None
     quality, scores = results.rater.quality, results.findings.get("scores")
     blocks: list[page.Block] = []
     if quality.examples is not None:
