@@ -61,7 +61,6 @@ def test_budget_by_hand():
 
 
 def test_scored_examples_by_hand():
-    online = scored_examples(4, 0.75, True, 100)
-    offline = scored_examples(4, 0.75, False, 100)
+    online, offline = (scored_examples(16, online, 100) for online in (True, False))
     assert (online(2), offline(2)) == (32, 32)
     assert (online(50), offline(50)) == (800, 100)
