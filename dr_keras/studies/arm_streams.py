@@ -274,9 +274,7 @@ def is_unfiltered(steps: int, batch_size: int, discard_fraction: Decimal, exampl
     return steps * oversized_batch(batch_size, discard_fraction) <= examples
 
 
-def scored_examples(
-    read_a_step: float, online: bool, examples: int
-) -> Callable[[float], float]:
+def scored_examples(read_a_step: float, online: bool, examples: int) -> Callable[[float], float]:
     """steps -> examples that a run must have scored by then.
 
     Online, every example that was read; offline, each example once, and no more than the batches

@@ -129,7 +129,7 @@ def _budgets(size: Size, protocol: Protocol) -> page.Table:
                 "tokens seen": page.number(arm.budget.tokens_seen, 0) if text else None,
                 "unique of them": page.number(arm.budget.unique_tokens, 0),
                 "epochs": page.number(arm.budget.epochs, 2),
-                "of them the target's": _of_target(arm, arm.budget.target_tokens_seen, 0),
+                "of them target text": _of_target(arm, arm.budget.target_tokens_seen, 0),
                 "its epochs": _of_target(arm, arm.budget.target_epochs, 2),
                 "what it trains on": arm.description,
             }
