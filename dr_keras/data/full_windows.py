@@ -32,12 +32,10 @@ def full_windows(examples: ExampleSet) -> ExampleSet:
       source, the corpus and the id of the window that its first token is of, with "+<k>" after the
       id where k > 0 tokens of that window come before it.
     """
-    if set(examples.features) != {"tokens"}:
+    if not has_padding(examples):
         return examples
     tokens = examples.features["tokens"]
     is_short = (tokens == PAD_ID).any(axis=1)
-    if not is_short.any():
-        return examples
     parts = [(tokens[~is_short], np.flatnonzero(~is_short), np.zeros(int((~is_short).sum()), int))]
     for corpus in dict.fromkeys(examples.corpora[is_short].tolist()):
         rows = np.flatnonzero(is_short & (examples.corpora == corpus))
@@ -54,6 +52,13 @@ def full_windows(examples: ExampleSet) -> ExampleSet:
         sources=examples.sources[owners],
         corpora=examples.corpora[owners],
         labels={},
+    )
+
+
+def has_padding(examples: ExampleSet) -> bool:
+    """Whether `full_windows` would make other windows of a set."""
+    return set(examples.features) == {"tokens"} and bool(
+        (examples.features["tokens"] == PAD_ID).any()
     )
 
 

@@ -1,7 +1,7 @@
 """What an arm trains on: batches from a subset, or the best of oversized batches.
 
 Both give row numbers by (seed, step), so that the trainer needs to know nothing about arms. Batches
-from a subset may be of full windows alone, so that all arms see as many tokens, and may have a
+may be of full windows alone, so that all arms see as many tokens; those from a subset may have a
 share of text that every arm trains on, such as that of a target.
 """
 
@@ -14,12 +14,11 @@ import numpy as np
 from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.selection import Selection
 from dr_keras.data.examples import ExampleSet, objects
-from dr_keras.data.full_windows import full_windows
+from dr_keras.data.full_windows import full_windows, has_padding
 from dr_keras.data.streams import BatchStream
-from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal, oversized_batch
-from dr_keras.rating.rules import split_best
 from dr_keras.studies.sizes import Budget
+from dr_keras.studies.top_k_streams import FullTopKStream, TopKStream
 from dr_keras.training.trainers import count_targets
 
 UNFILTERED, CANDIDATE, RANDOM = "unfiltered", "rater", "random"
@@ -42,44 +41,6 @@ DESCRIPTIONS = {
     "least_damaged": "the least damaged, as known from how the corpus was made: no filter, a limit",
     "classifier": "most like the outer part to a linear n-gram classifier",
 }
-
-
-class TopKStream:
-    """Batch top-K online: of every B_up examples of the stream the best-scored B.
-
-    Of equal scores the earlier example stays; NaN ranks lowest. Within a batch the kept examples
-    keep their order, and windows their padding.
-
-    Args:
-      examples: the whole train part.
-      scores: [N], higher is better; None keeps the first B of each batch, which is a random choice.
-      discard_fraction: f; B_up = B / (1 - f), exactly.
-      batch_size: B.
-      seed: of the stream.
-    """
-
-    def __init__(
-        self, examples: ExampleSet, scores, discard_fraction: Decimal, batch_size: int, seed: int
-    ):
-        self.examples, self.batch_size = examples, batch_size
-        oversized = oversized_batch(batch_size, discard_fraction)
-        self._inner = BatchStream(examples, oversized, seed)
-        self._scores = None
-        if scores is not None:
-            scores = np.asarray(scores, np.float64)
-            if scores.shape != (len(examples),):
-                raise ConfigurationError(
-                    f"batch top-K: {len(examples)} examples but scores of shape {scores.shape}: an"
-                    " arm without a score an example is offline only."
-                )
-            self._scores = scores
-
-    def indices(self, step: int) -> np.ndarray:
-        """Row numbers of batch number `step`, int64 [B]."""
-        rows = self._inner.indices(step)
-        if self._scores is None:
-            return rows[: self.batch_size]
-        return rows[split_best(self._scores[rows], self.batch_size, len(rows))[0]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -158,6 +119,7 @@ class Draw:
         name: str,
         full: bool = False,
         mixed_in: MixedIn | None = None,
+        steps: int = 0,
     ):
         """The batches of a run: anything with `examples` and `indices(step)`.
 
@@ -166,15 +128,17 @@ class Draw:
           asked: the discard fraction as asked for, of which an online arm's batches are made.
           batch_size, seed: of the stream.
           name: of the arm, for messages.
-          full: whether padded windows are joined, see `full_windows`; an online arm's are not, for
-            it chooses them one by one.
+          full: whether padded windows are joined, see `full_windows`: before they are drawn, those
+            of an online arm once they are chosen.
           mixed_in: what else every batch has a share of; not with an online arm.
+          steps: of the run, for a full online arm, which is chosen in whole.
 
         Raises:
           DataError: too few examples for a batch.
         """
         if self.online:
-            return TopKStream(train, self.scores, asked, batch_size, seed)
+            chosen = TopKStream(train, self.scores, asked, batch_size, seed)
+            return FullTopKStream(chosen, steps) if full and has_padding(train) else chosen
         if self.rows is not None:
             kept = train.take(self.rows, f"{name} arm")
             train = dataclasses.replace(kept, weights=self.weights)
@@ -191,6 +155,8 @@ class Draw:
           stream: what `stream` returned for the same text to mix in.
           train_size: examples in the train part.
         """
+        if isinstance(stream, FullTopKStream):
+            return stream.read_a_step
         if self.online:
             return stream.batch_size / (1 - self.discard_fraction)
         share, more = (mixed_in.share, len(mixed_in.examples)) if mixed_in else (0.0, 0)
@@ -247,6 +213,8 @@ def data_budget(
       train_size: examples in the train part.
       mixed_in: how many of the stream's examples, the last ones, every arm trains on.
     """
+    if isinstance(stream, FullTopKStream):
+        return stream.budget(steps, train_size)
     targets = count_targets(stream.examples)
     seen = np.zeros(len(targets), np.int64)
     for step in range(steps):

@@ -158,16 +158,16 @@ class CellTrainer:
         """
         given, trainer = self._material(), self.trainer(cell.size)
         batch, train = trainer.batch_size, given.train
-        mixed = given.mixed_into(cell.size)
+        mixed, steps = given.mixed_into(cell.size), trainer.steps_of(cell.steps_share)
         stream = draw.stream(
-            train, cell.fraction, batch, cell.seed, cell.arm, given.equal_tokens, mixed
+            train, cell.fraction, batch, cell.seed, cell.arm, given.equal_tokens, mixed, steps
         )
         record = trainer.train(
             stream, given.test, cell.seed, progress, steps_share=cell.steps_share
         )
         budget = data_budget(
             stream,
-            trainer.steps_of(cell.steps_share),
+            steps,
             draw.read_a_step(stream, len(train), mixed),
             len(train),
             len(mixed.examples) if mixed else 0,

@@ -77,7 +77,7 @@ class Evidence:
       shorter_runs: shares of the steps in which the rater's arm is trained again, with the whole
         schedule of the learning rate: does it get as low as the unfiltered arm in its full run?
       equal_tokens: whether arms train on full windows alone, padded ones being joined (see
-        `data.full_windows`), so that all see as many tokens; online arms do not.
+        `data.full_windows`), so that all see as many tokens.
       with_target: share of every batch that is text of the outer part in a second study of each
         size, "<size> + target": what a filter is worth to somebody who also trains on the text that
         says what is wanted. None or 0 makes none.

@@ -6,14 +6,8 @@ import pytest
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError
-from dr_keras.studies.arm_streams import (
-    Draw,
-    MixedIn,
-    TopKStream,
-    data_budget,
-    is_unfiltered,
-    scored_examples,
-)
+from dr_keras.studies.arm_streams import Draw, MixedIn, data_budget, is_unfiltered, scored_examples
+from dr_keras.studies.top_k_streams import FullTopKStream, TopKStream
 
 
 def examples(count, length=5):
@@ -150,3 +144,33 @@ def test_what_is_mixed_in_has_a_name_of_its_own():
     both = MixedIn(of_lengths([9]), 0.5).into(train)
     assert both.weights == {"target": 0.25, "x": 0.25, "target'": 0.5}
     assert both.corpora.tolist() == ["target", "x", "target'"]
+
+
+def test_windows_chosen_in_oversized_batches_are_joined_in_their_order():
+    lengths = np.tile([9, 2, 5, 3], 50)
+    train = of_lengths(lengths, ["a", "b"] * 100)
+    scores = -lengths + np.linspace(0, 0.5, 200)  # short ones first
+    draw = Draw(0.5, online=True, scores=scores)
+    stream = draw.stream(train, 0.5, 4, seed=2, name="rater", full=True, steps=6)
+    assert isinstance(stream, FullTopKStream) and len(stream.examples) == 24
+    seen = np.concatenate([stream.examples.features["tokens"][stream.indices(k)] for k in range(6)])
+    assert (seen > 0).all()
+    padded = TopKStream(train, scores, 0.5, 4, seed=2)
+    rows = np.concatenate([padded.indices(step) for step in range(50)])
+    assert lengths[rows].max() < 9  # so that the order is simply that of the choice
+    texts = [[*train.features["tokens"][row, : lengths[row]], 1] for row in rows]
+    np.testing.assert_array_equal(seen.reshape(-1), np.concatenate(texts)[: 24 * 9])
+    needed = np.cumsum(lengths[rows]) // 9 < 24  # tokens alone; the marks are more yet
+    batches = int(needed.sum()) // 4 + 1
+    assert draw.read_a_step(stream, 200) == pytest.approx(batches * 8 / 6)
+    budget = data_budget(stream, 6, draw.read_a_step(stream, 200), 200)
+    assert budget.tokens_seen == 24 * 8 and budget.pool_examples == 200
+    assert budget.epochs == batches * 4 / 200 and budget.passes == pytest.approx(batches * 8 / 200)
+    taken = rows[: batches * 4]
+    assert budget.unique_tokens == (lengths[np.unique(taken)] - 1).sum()
+
+
+def test_full_windows_chosen_in_oversized_batches_are_what_they_were():
+    train = of_lengths([9] * 40)
+    draw = Draw(0.5, online=True, scores=np.arange(40.0))
+    assert isinstance(draw.stream(train, 0.5, 4, 0, "rater", full=True, steps=3), TopKStream)
