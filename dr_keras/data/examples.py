@@ -31,6 +31,7 @@ class ExampleSet:
       weights: share of the batches that each corpus gets, corpus name -> weight; None draws every
         example equally often.
       render: turns one row (name -> array without the leading axis) into text for people, or None.
+      end_id: of text, the token that stands between two documents in one window; None without one.
       name: how messages call this set.
 
     Raises:
@@ -44,6 +45,7 @@ class ExampleSet:
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, float] | None = None
     render: Callable[[dict[str, np.ndarray]], str] | None = None
+    end_id: int | None = None
     name: str = "examples"
 
     def __post_init__(self):
@@ -244,6 +246,7 @@ def joined(sets: Mapping[str, ExampleSet], name: str) -> ExampleSet:
         corpora=np.concatenate([part.corpora for part in parts]),
         labels={key: np.concatenate([part.labels[key] for part in parts]) for key in labels},
         render=first.render,
+        end_id=first.end_id,
         name=name,
     )
 

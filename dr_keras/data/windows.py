@@ -93,6 +93,7 @@ def window_documents(
         labels={"level": level, "damage": damage, **labels},
         weights=dict(weights) if weights is not None else None,
         render=functools.partial(render_tokens, tokenizer),
+        end_id=tokenizer.end_id,
         name=name,
     )
 

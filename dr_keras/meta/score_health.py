@@ -16,12 +16,15 @@ from dr_keras.data.examples import ExampleSet
 
 # Above this rank correlation, length explains about half of the order of the scores.
 LENGTH_DOMINATES = 0.7
+# Above this share of their variance as well, though most windows be full and ranks say little.
+LENGTH_EXPLAINS = 0.5
 # Below this standard deviation, weights of a softmax at temperature 1 differ by a twentieth.
 NO_SPREAD = 0.05
 
 _ROWS = 1024  # whose tokens are counted at once
 
 LENGTH, SPREAD, OF_SOURCE = "score_length_correlation", "score_spread", "score_mean"
+LENGTH_SHARE = "score_length_share"
 
 
 def lengths(
@@ -57,6 +60,21 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
     return float(x @ y / scale) if scale > 0 else None
 
 
+def explained_by_length(scores: np.ndarray, lengths: np.ndarray) -> float | None:
+    """Share of the variance of scores [N] that a line in length and its logarithm explains.
+
+    Unlike a rank correlation it says what few short examples do among many of one length. None
+    where lengths or scores do not differ.
+    """
+    x = np.asarray(scores, np.float64) - np.mean(scores)
+    by = np.stack([lengths, np.log(np.maximum(lengths, 1))], axis=1)
+    by = by - by.mean(axis=0)
+    if np.ptp(lengths) == 0 or np.ptp(scores) == 0:
+        return None
+    rest = x - by @ np.linalg.lstsq(by, x, rcond=None)[0]
+    return float(1 - (rest @ rest) / (x @ x))
+
+
 def figures(
     scores: np.ndarray,
     lengths: np.ndarray | None = None,
@@ -72,7 +90,8 @@ def figures(
       shown: sources that get figures of their own.
 
     Returns:
-      "score_length_correlation": Spearman's, of score (relative to its batch) and length.
+      "score_length_correlation": Spearman's, of score (relative to its batch) and length;
+      "score_length_share": see `explained_by_length`.
       "score_spread": standard deviation within batches. With several sources it is made of
       "score_spread_between_sources", that of the sources' means, each as often as it was drawn, and
       "score_spread_within_sources": their squares add up to its own. "score_mean/<source>":
@@ -93,6 +112,9 @@ def figures(
         correlation = rank_correlation(x, lengths[whole].ravel())
         if correlation is not None:
             found[LENGTH] = correlation
+        share = explained_by_length(x, lengths[whole].ravel())
+        if share is not None:
+            found[LENGTH_SHARE] = share
     if sources is None:
         return found
     names, place = np.unique(sources[whole].ravel(), return_inverse=True)
@@ -119,13 +141,15 @@ def figures(
 def warnings(logs: dict) -> list[str]:
     """Sentences for people about an epoch's figures, [] where nothing is wrong."""
     said = []
-    length, spread = logs.get(LENGTH), logs.get(SPREAD)
-    if length is not None and abs(length) > LENGTH_DOMINATES:
+    length, share, spread = logs.get(LENGTH), logs.get(LENGTH_SHARE) or 0.0, logs.get(SPREAD)
+    if length is not None and (abs(length) > LENGTH_DOMINATES or share > LENGTH_EXPLAINS):
         more = "long" if length > 0 else "short"
         said.append(
-            f"scores follow length (rank correlation {length:.2f}): the rater prefers {more}"
-            " examples and may know little else. Set example_softmax.count_tokens"
-            " and mean_loss.count_tokens, or pack windows."
+            f"scores follow length (rank correlation {length:.2f}, {100 * share:.0f}% of their"
+            f" variance): the rater prefers {more} examples and may know little else. Count tokens"
+            " at both levels (example_softmax.count_tokens = True, mean_loss.count_tokens = True)."
+            " Where they are counted, leave short windows out of training"
+            " (text_data.minimum_tokens = 32) or pack them (text_data.packing = True)."
         )
     if spread is not None and spread < NO_SPREAD:
         said.append(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TITLES = {
     "signal": "signal-to-noise of the meta-gradient",
     "update": "norm of the outer update",
-    "length": "rank correlation of score and length",
+    "length": "score and length: rank correlation, share of variance",
     "spread": "standard deviation of scores",
 }
 _LINES = ("-", "--", ":", "-.")

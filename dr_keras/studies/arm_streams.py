@@ -1,6 +1,8 @@
 """What an arm trains on: batches from a subset, or the best of oversized batches.
 
-Both give row numbers by (seed, step), so that the trainer needs to know nothing about arms.
+Both give row numbers by (seed, step), so that the trainer needs to know nothing about arms. Batches
+may be of full windows alone, so that all arms see as many tokens; those from a subset may have a
+share of text that every arm trains on, such as that of a target.
 """
 
 from collections import OrderedDict
@@ -11,12 +13,12 @@ import numpy as np
 
 from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.selection import Selection
-from dr_keras.data.examples import ExampleSet
+from dr_keras.data.examples import ExampleSet, objects
+from dr_keras.data.full_windows import full_windows, has_padding
 from dr_keras.data.streams import BatchStream
-from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal, oversized_batch
-from dr_keras.rating.rules import split_best
 from dr_keras.studies.sizes import Budget
+from dr_keras.studies.top_k_streams import FullTopKStream, TopKStream
 from dr_keras.training.trainers import count_targets
 
 UNFILTERED, CANDIDATE, RANDOM = "unfiltered", "rater", "random"
@@ -41,42 +43,46 @@ DESCRIPTIONS = {
 }
 
 
-class TopKStream:
-    """Batch top-K online: of every B_up examples of the stream the best-scored B.
+@dataclasses.dataclass(frozen=True, eq=False)
+class MixedIn:
+    """Text that all arms train on beside what they chose.
 
-    Of equal scores the earlier example stays; NaN ranks lowest. Within a batch the kept examples
-    keep their order.
-
-    Args:
-      examples: the whole train part.
-      scores: [N], higher is better; None keeps the first B of each batch, which is a random choice.
-      discard_fraction: f; B_up = B / (1 - f), exactly.
-      batch_size: B.
-      seed: of the stream.
+    Attributes:
+      examples: M windows of it.
+      share: of the examples of a run, in (0, 1).
     """
 
-    def __init__(
-        self, examples: ExampleSet, scores, discard_fraction: Decimal, batch_size: int, seed: int
-    ):
-        self.examples, self.batch_size = examples, batch_size
-        oversized = oversized_batch(batch_size, discard_fraction)
-        self._inner = BatchStream(examples, oversized, seed)
-        self._scores = None
-        if scores is not None:
-            scores = np.asarray(scores, np.float64)
-            if scores.shape != (len(examples),):
-                raise ConfigurationError(
-                    f"batch top-K: {len(examples)} examples but scores of shape {scores.shape}: an"
-                    " arm without a score an example is offline only."
-                )
-            self._scores = scores
+    examples: ExampleSet
+    share: float
 
-    def indices(self, step: int) -> np.ndarray:
-        """Row numbers of batch number `step`, int64 [B]."""
-        rows = self._inner.indices(step)
-        if self._scores is None:
-            return rows[: self.batch_size]
-        return rows[split_best(self._scores[rows], self.batch_size, len(rows))[0]]
+    def into(self, chosen: ExampleSet) -> ExampleSet:
+        """A set of both, the M windows last, with weights that give them their share.
+
+        The corpora of what was chosen keep their weights among themselves.
+        """
+        corpora = chosen.corpora
+        if chosen.weights is None:
+            corpora, weights = objects("chosen" for _ in chosen.ids), {"chosen": 1.0}
+        else:
+            weights = {name: float(weight) for name, weight in chosen.weights.items()}
+        total = sum(weights.values())
+        weights = {name: (1 - self.share) * w / total for name, w in weights.items()}
+        name = "target"
+        while name in weights:
+            name += "'"
+        both = [chosen, self.examples]
+        return dataclasses.replace(
+            chosen,
+            features={
+                key: np.concatenate([part.features[key] for part in both])
+                for key in chosen.features
+            },
+            ids=np.concatenate([part.ids for part in both]),
+            sources=np.concatenate([part.sources for part in both]),
+            corpora=np.concatenate([corpora, objects(name for _ in self.examples.ids)]),
+            labels={},
+            weights={**weights, name: self.share},
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +110,17 @@ class Draw:
         share = 1 - len(kept) / len(selection.candidates.examples)
         return cls(share, selection.rows, kept.weights)
 
-    def stream(self, train: ExampleSet, asked: Decimal, batch_size: int, seed: int, name: str):
+    def stream(
+        self,
+        train: ExampleSet,
+        asked: Decimal,
+        batch_size: int,
+        seed: int,
+        name: str,
+        full: bool = False,
+        mixed_in: MixedIn | None = None,
+        steps: int = 0,
+    ):
         """The batches of a run: anything with `examples` and `indices(step)`.
 
         Args:
@@ -112,13 +128,39 @@ class Draw:
           asked: the discard fraction as asked for, of which an online arm's batches are made.
           batch_size, seed: of the stream.
           name: of the arm, for messages.
+          full: whether padded windows are joined, see `full_windows`: before they are drawn, those
+            of an online arm once they are chosen.
+          mixed_in: what else every batch has a share of; not with an online arm.
+          steps: of the run, for a full online arm, which is chosen in whole.
+
+        Raises:
+          DataError: too few examples for a batch.
         """
         if self.online:
-            return TopKStream(train, self.scores, asked, batch_size, seed)
+            chosen = TopKStream(train, self.scores, asked, batch_size, seed)
+            return FullTopKStream(chosen, steps) if full and has_padding(train) else chosen
         if self.rows is not None:
             kept = train.take(self.rows, f"{name} arm")
             train = dataclasses.replace(kept, weights=self.weights)
-        return BatchStream(train, batch_size, seed)
+        if full:
+            train = full_windows(train)
+        return BatchStream(mixed_in.into(train) if mixed_in else train, batch_size, seed)
+
+    def read_a_step(self, stream, train_size: int, mixed_in: MixedIn | None = None) -> float:
+        """Examples of the train part that a step of a stream reads, discarded ones included.
+
+        A window that joins several is all of them; what is mixed in is not of the train part.
+
+        Args:
+          stream: what `stream` returned for the same text to mix in.
+          train_size: examples in the train part.
+        """
+        if isinstance(stream, FullTopKStream):
+            return stream.read_a_step
+        if self.online:
+            return stream.batch_size / (1 - self.discard_fraction)
+        share, more = (mixed_in.share, len(mixed_in.examples)) if mixed_in else (0.0, 0)
+        return stream.batch_size * (1 - share) * train_size / (len(stream.examples) - more)
 
 
 class Draws:
@@ -161,27 +203,33 @@ class Draws:
         return Draw(float(share), online=True, scores=scores)
 
 
-def data_budget(stream, steps: int, read_a_step: float, train_size: int) -> Budget:
+def data_budget(
+    stream, steps: int, read_a_step: float, train_size: int, mixed_in: int = 0
+) -> Budget:
     """The budget of `steps` batches of a stream.
 
     Args:
       read_a_step: examples that a step reads, those that are discarded included.
       train_size: examples in the train part.
+      mixed_in: how many of the stream's examples, the last ones, every arm trains on.
     """
+    if isinstance(stream, FullTopKStream):
+        return stream.budget(steps, train_size)
     targets = count_targets(stream.examples)
     seen = np.zeros(len(targets), np.int64)
-    drawn = 0
     for step in range(steps):
-        rows = stream.indices(step)
-        np.add.at(seen, rows, 1)
-        drawn += len(rows)
+        np.add.at(seen, stream.indices(step), 1)
+    chosen = len(targets) - mixed_in
+    pool, drawn, more = targets[:chosen], seen[:chosen], seen[chosen:]
     return Budget(
-        pool_examples=len(targets),
-        pool_tokens=int(targets.sum()),
+        pool_examples=chosen,
+        pool_tokens=int(pool.sum()),
         tokens_seen=int((targets * seen).sum()),
-        epochs=drawn / len(targets),
-        unique_tokens=int(targets[seen > 0].sum()),
+        epochs=int(drawn.sum()) / chosen,
+        unique_tokens=int(pool[drawn > 0].sum()),
         passes=steps * read_a_step / train_size,
+        target_tokens_seen=int((targets[chosen:] * more).sum()),
+        target_epochs=int(more.sum()) / mixed_in if mixed_in else 0.0,
     )
 
 
@@ -194,13 +242,15 @@ def is_unfiltered(steps: int, batch_size: int, discard_fraction: Decimal, exampl
     return steps * oversized_batch(batch_size, discard_fraction) <= examples
 
 
-def scored_examples(
-    batch_size: int, discard_fraction: Decimal, online: bool, examples: int
-) -> Callable[[float], float]:
+def scored_examples(read_a_step: float, online: bool, examples: int) -> Callable[[float], float]:
     """steps -> examples that a run must have scored by then.
 
-    Online, every example of every oversized batch; offline, each example once, and no more than
-    the batches so far needed.
+    Online, every example that was read; offline, each example once, and no more than the batches
+    so far needed.
+
+    Args:
+      read_a_step: examples that a step reads, those that are discarded included.
+      online: whether the arm chooses while training.
+      examples: in the train part.
     """
-    oversized = oversized_batch(batch_size, discard_fraction)
-    return lambda steps: steps * oversized if online else min(steps * oversized, examples)
+    return lambda steps: steps * read_a_step if online else min(steps * read_a_step, examples)

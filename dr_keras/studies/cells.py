@@ -24,12 +24,15 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError
 from dr_keras.rating.fractions import exact_fraction
-from dr_keras.studies.arm_streams import UNFILTERED, Draw, data_budget
+from dr_keras.studies.arm_streams import UNFILTERED, Draw, MixedIn, data_budget
 from dr_keras.studies.stages import LAYOUT
 from dr_keras.studies.summaries import metrics_of
 from dr_keras.system import whole_files
 from dr_keras.training.tasks import TaskScorer, TaskWindows
 from dr_keras.training.trainers import RepeatedTrainer, count_targets
+
+# What ends the name of a size whose batches have a share of the target's text in every arm.
+WITH_TARGET = " + target"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -82,6 +85,8 @@ class Material:
       validation: measured at the end, where it is given.
       corpora: name -> windows of other corpora, measured at the end.
       tasks: asked at the end.
+      equal_tokens: whether batches are of full windows, see `full_windows`.
+      target: what all arms train on where a size's name ends with `WITH_TARGET`.
     """
 
     train: ExampleSet
@@ -89,14 +94,21 @@ class Material:
     validation: ExampleSet | None = None
     corpora: Mapping[str, ExampleSet] = dataclasses.field(default_factory=dict)
     tasks: Sequence[TaskWindows] = ()
+    equal_tokens: bool = False
+    target: MixedIn | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of all data."""
+        """Hex SHA-256 of all data; the target's text by itself, see `mixed_into`."""
         sets = [self.train, self.test, self.validation, *self.corpora.values()]
         facts = ["" if s is None else s.fingerprint for s in sets]
         facts += [*self.corpora, *(windows.task.fingerprint for windows in self.tasks)]
+        facts += ["equal tokens"] * self.equal_tokens
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    def mixed_into(self, size: str) -> MixedIn | None:
+        """What the batches of a size have a share of beside what an arm chose."""
+        return self.target if size.endswith(WITH_TARGET) else None
 
     def bare(self) -> "Material":
         """Without what only people read, which other processes need not have."""
@@ -106,7 +118,10 @@ class Material:
 
         corpora = {name: stripped(examples) for name, examples in self.corpora.items()}
         sets = {name: stripped(getattr(self, name)) for name in ("train", "test", "validation")}
-        return dataclasses.replace(self, corpora=corpora, **sets)
+        target = self.target
+        if target is not None:
+            target = dataclasses.replace(target, examples=stripped(target.examples))
+        return dataclasses.replace(self, corpora=corpora, target=target, **sets)
 
 
 class CellTrainer:
@@ -127,6 +142,7 @@ class CellTrainer:
 
     def trainer(self, size: str) -> RepeatedTrainer:
         """The trainer of a size; the one before it is let go."""
+        size = size.removesuffix(WITH_TARGET)
         if size != self._size:
             self._trainer = self._scorer = None
             self._trainer, self._size = self._trainers[size](), size
@@ -142,12 +158,20 @@ class CellTrainer:
         """
         given, trainer = self._material(), self.trainer(cell.size)
         batch, train = trainer.batch_size, given.train
-        stream = draw.stream(train, cell.fraction, batch, cell.seed, cell.arm)
+        mixed, steps = given.mixed_into(cell.size), trainer.steps_of(cell.steps_share)
+        stream = draw.stream(
+            train, cell.fraction, batch, cell.seed, cell.arm, given.equal_tokens, mixed, steps
+        )
         record = trainer.train(
             stream, given.test, cell.seed, progress, steps_share=cell.steps_share
         )
-        read = batch / (1 - draw.discard_fraction)
-        budget = data_budget(stream, trainer.steps_of(cell.steps_share), read, len(train))
+        budget = data_budget(
+            stream,
+            steps,
+            draw.read_a_step(stream, len(train), mixed),
+            len(train),
+            len(mixed.examples) if mixed else 0,
+        )
         found = {
             "cell": dataclasses.asdict(cell),
             "record": dataclasses.asdict(record),

@@ -26,6 +26,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta.devices import strategies
 from dr_keras.rating.fractions import exact_fraction
 from dr_keras.studies.arm_streams import CANDIDATE, RANDOM, UNFILTERED
+from dr_keras.studies.cells import WITH_TARGET
 from dr_keras.studies.evidence_run import Study
 from dr_keras.studies.results import Results, WriteReport
 from dr_keras.training.tasks import Task
@@ -42,6 +43,7 @@ MAY_DIFFER = (
     "evidence.stale_after",
     "evidence.sweep_sizes",
     "evidence.shorter_runs",
+    "evidence.with_target",
     "SEEDS",
     "Workers.count",
     *strategies.BINDINGS,
@@ -74,6 +76,11 @@ class Evidence:
         there too; "smallest" does not.
       shorter_runs: shares of the steps in which the rater's arm is trained again, with the whole
         schedule of the learning rate: does it get as low as the unfiltered arm in its full run?
+      equal_tokens: whether arms train on full windows alone, padded ones being joined (see
+        `data.full_windows`), so that all see as many tokens.
+      with_target: share of every batch that is text of the outer part in a second study of each
+        size, "<size> + target": what a filter is worth to somebody who also trains on the text that
+        says what is wanted. None or 0 makes none.
       test_size, validation_size: at most so many examples of these parts, evenly spread.
       corpora: other corpora on which losses are reported; windows that the train part has are left
         out.
@@ -102,6 +109,8 @@ class Evidence:
     sweep_seeds: Sequence[int] | None = None
     sweep_sizes: str = "all"
     shorter_runs: Sequence[float] = ()
+    equal_tokens: bool = True
+    with_target: float | None = None
     test_size: int | None = 1024
     validation_size: int | None = 1024
     corpora: Sequence[Corpus] = ()
@@ -128,6 +137,8 @@ class Evidence:
         unknown = [n for n in self.sizes if not n or set(n) & set("/\\") or n[0] == "."]
         if unknown:
             raise ConfigurationError(f"evidence.sizes: {unknown[0]!r} cannot name a folder.")
+        if self.with_target:
+            self._check_target()
         wrong = [share for share in self.shorter_runs if not 0 < share < 1]
         if wrong:
             raise ConfigurationError(
@@ -144,6 +155,30 @@ class Evidence:
                     "a discard fraction is 0: unfiltered is an arm of its own."
                 )
 
+    def _check_target(self) -> None:
+        if not 0 < self.with_target < 1:
+            raise ConfigurationError(
+                f"evidence.with_target is {self.with_target:g}: it must be a share of every batch"
+                " between 0 and 1, or None."
+            )
+        if self.online_arms:
+            raise ConfigurationError(
+                "evidence.with_target and evidence.online_arms are both given: an arm that chooses"
+                " in oversized batches has no place for text that is not chosen. Leave one out."
+            )
+        named = [name for name in self.sizes if name.endswith(WITH_TARGET)]
+        if named:
+            raise ConfigurationError(
+                f"evidence.sizes: {named[0]!r} is how a size with the target's text is called: give"
+                " it another name."
+            )
+
+    @property
+    def all_sizes(self) -> list[str]:
+        """Names of the sizes, each followed by itself with the target's text, where that is run."""
+        more = [WITH_TARGET] if self.with_target else []
+        return [name + end for name in self.sizes for end in ["", *more]]
+
     @property
     def smallest(self) -> str:
         """The size that has every arm."""
@@ -151,11 +186,13 @@ class Evidence:
 
     def arms(self, size: str) -> list[str]:
         """Arms of a size."""
-        more = self.more_arms if size == self.smallest else ()
+        more = self.more_arms if size.removesuffix(WITH_TARGET) == self.smallest else ()
         return list(dict.fromkeys([*self.core_arms, *more]))
 
     def is_swept(self, size: str) -> bool:
-        """Whether the fractions are tried at this size."""
+        """Whether the fractions are tried at this size; never with the target's text."""
+        if size not in self.sizes:
+            return False
         return bool(self.sweep) and (size == self.smallest or self.sweep_sizes == "all")
 
     def run(self, base_dir, write_report: WriteReport | None = None) -> Results:

@@ -15,6 +15,7 @@ from dr_keras.baselines.selection import batch_fraction
 from dr_keras.config import configuration
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.examples import ExampleSet
+from dr_keras.data.full_windows import full_windows
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import window_documents
 from dr_keras.errors import CheckpointError, ConfigurationError
@@ -28,6 +29,7 @@ from dr_keras.studies.arm_streams import (
     RANDOM,
     UNFILTERED,
     Draws,
+    MixedIn,
     is_unfiltered,
     scored_examples,
 )
@@ -151,7 +153,22 @@ class Study:
                 for corpus in given.corpora
             },
             [task_windows(task, given.tokenizer, length) for task in given.tasks],
+            given.equal_tokens,
+            self._target(),
         )
+
+    def _target(self) -> MixedIn | None:
+        """The text of the outer part, for the sizes that train on it too."""
+        if not self._given.with_target:
+            return None
+        outer = self._parts.outer
+        if not len(outer):
+            raise ConfigurationError(
+                "evidence.with_target: the outer part has no examples like those of the train part"
+                " that models could train on. Leave evidence.with_target out."
+            )
+        text = full_windows(outer) if self._given.equal_tokens else outer
+        return MixedIn(dataclasses.replace(text, weights=None), self._given.with_target)
 
     @functools.cached_property
     def _baselines(self) -> Baselines:
@@ -184,7 +201,7 @@ class Study:
     def _run_cells(self) -> float:
         """Runs every cell; returns the fraction that was chosen."""
         given, grid, chosen = self._given, self._grid, self._given.discard_fraction
-        for size in given.sizes:
+        for size in given.all_sizes:
             self._stages.shared(
                 f"size-{size}", lambda size=size: to_json(grid.facts(size, count_flops=True))
             )
@@ -227,7 +244,7 @@ class Study:
         skipped = [arm for size, arm in self._same_as_unfiltered if size == name]
         arms = [arm for arm in self._given.arms(name) if arm not in skipped]
         cells = {a: [cell(name, a, fraction, s) for s in self._given.seeds] for a in arms}
-        cost = {arm: self._cost(arm, facts, fraction) for arm in arms}
+        cost = {arm: self._cost(arm, facts, cells[arm]) for arm in arms}
         known = {arm: ArmFacts(self._description(arm), cost[arm]) for arm in arms}
         size = self._grid.section(facts, cells, known, protocol)
         shorter = {
@@ -257,7 +274,7 @@ class Study:
             chosen_by="the user" if given.discard_fraction else "the sweep, on the validation part",
             same_as_unfiltered=self._same_as_unfiltered,
         )
-        sizes = [self._size(name, fraction, protocol) for name in given.sizes]
+        sizes = [self._size(name, fraction, protocol) for name in given.all_sizes]
         own = given.rater is None
         where = f"all {len(train):,} windows of the train part"
         return Results.assemble(
@@ -303,7 +320,7 @@ class Study:
             ),
             stages=self._stages.timings() | _runs(sizes),
             settings={
-                "threads_a_model": {name: self._grid.threads(name) for name in given.sizes},
+                "threads_a_model": {name: self._grid.threads(name) for name in given.all_sizes},
                 "configuration": configuration.parsed_config(),
             },
         )
@@ -314,15 +331,16 @@ class Study:
         text = DESCRIPTIONS.get(arm, "an arm of the user's own")
         return text if arm == UNFILTERED else f"{text}; {where}"
 
-    def _cost(self, arm: str, facts: SizeFacts, fraction: float) -> Cost:
+    def _cost(self, arm: str, facts: SizeFacts, cells: Sequence[Cell]) -> Cost:
         scoring, making, name = 0, 0.0, self._baselines.scored_by(arm)
         if name == RATER:
             scoring, making = self._scored["forward_flops"], self._made["flops"]["total"]
         elif name is not None:
             cost = self._cost_of(name)
             scoring, making = cost.forward, cost.training
-        online = arm in self._given.online_arms
-        count = scored_examples(facts.batch_size, fraction, online, len(self._parts.train))
+        online, examples = arm in self._given.online_arms, len(self._parts.train)
+        passes = [found["budget"]["passes"] for found in self._grid.found(cells).values()]
+        count = scored_examples(float(np.mean(passes)) * examples / facts.steps, online, examples)
         return Cost(scoring, count, making)
 
 

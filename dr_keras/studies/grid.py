@@ -91,6 +91,9 @@ class Grid:
         if cell.size not in self._settings:
             self._settings[cell.size] = self.trainer(cell.size).fingerprint
         chosen = [] if cell.arm == UNFILTERED else [*self._chosen_by(cell)]
+        mixed = self._material().mixed_into(cell.size)
+        if mixed is not None:
+            chosen += [mixed.examples.fingerprint, f"{mixed.share:g}"]
         return [self._material().fingerprint, self._settings[cell.size], *chosen]
 
     def trainer(self, size: str) -> RepeatedTrainer:

@@ -20,7 +20,10 @@ _PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "over steps": ("step", "meta_gradient_snr_steps"),
     },
     "update": {"outer update": ("step", "outer_update_norm")},
-    "length": {"score and length": ("epoch", score_health.LENGTH)},
+    "length": {
+        "score and length": ("epoch", score_health.LENGTH),
+        "share of variance": ("epoch", score_health.LENGTH_SHARE),
+    },
     "spread": {
         "within a batch": ("epoch", score_health.SPREAD),
         "between sources": ("epoch", f"{score_health.SPREAD}_between_sources"),

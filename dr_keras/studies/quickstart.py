@@ -81,6 +81,8 @@ class QuickStart:
       test_size: evaluate on at most so many test examples, evenly spread; None takes all.
       ceiling: add an arm of the passages known to be clean, where damage is known: the best that
         any filter could do.
+      equal_tokens: whether arms train on full windows alone, padded ones being joined (see
+        `data.full_windows`), so that all see as many tokens.
       more_arms: further arms of `baselines.arms.ARMS`, which drop as many documents as the rater.
       anyway: go on where the judgement of the raters says not to filter.
       title: of the report.
@@ -94,6 +96,7 @@ class QuickStart:
     seeds: Sequence[int] = (0, 1, 2)
     test_size: int | None = None
     ceiling: bool = False
+    equal_tokens: bool = False
     more_arms: Sequence[str] = ()
     anyway: bool = False
     title: str = "dr_keras quick start"
@@ -216,7 +219,9 @@ class QuickStart:
     def _grid(self, base_dir: pathlib.Path, text: "_Text") -> Grid:
         def material() -> Material:
             parts = text.setup.parts
-            return Material(parts.train, parts.test.thinned(self.test_size))
+            return Material(
+                parts.train, parts.test.thinned(self.test_size), equal_tokens=self.equal_tokens
+            )
 
         choice, trainers = _Choice(base_dir, text), {SIZE: LanguageModelTrainer}
         return Grid(base_dir, trainers, material, choice.draws, choice.key, say=self.say)

@@ -112,9 +112,12 @@ class Budget:
       pool_examples, pool_tokens: what there was to draw from, each once. Of examples that are no
         text, each counts as one token.
       tokens_seen: trained on, repetitions counted.
-      epochs: examples trained on per example in the pool.
-      unique_tokens: trained on, each counted once.
+      epochs: of the pool: examples trained on per example in it.
+      unique_tokens: of the pool, trained on, each counted once.
       passes: examples read, discarded ones included, per example of the train part.
+      target_tokens_seen: of `tokens_seen`, those of the target's text, which is mixed into the
+        batches of every arm and is in no pool; 0 where there is none.
+      target_epochs: how often each of its examples was trained on.
     """
 
     pool_examples: float
@@ -123,6 +126,8 @@ class Budget:
     epochs: float
     unique_tokens: float | None = None
     passes: float | None = None
+    target_tokens_seen: float = 0.0
+    target_epochs: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

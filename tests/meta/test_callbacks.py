@@ -175,7 +175,7 @@ def test_epochs_say_how_the_scores_that_weighed_them_spread(
     for record, steps in zip(epochs, (slice(1, 3), slice(3, 5)), strict=True):  # two of each
         scores, rows = (np.concatenate(part) for part in zip(*batches[steps]))
         expected = score_health.figures(scores, lengths[rows], labelled_set.sources[rows], ["web"])
-        assert len(expected) == 6
+        assert len(expected) == 7
         assert {name: record[name] for name in expected} == pytest.approx(expected)
         assert "score_mean/books" not in record  # of two sources the larger is shown
     # Nothing has a length here unless the loss counts.

@@ -61,7 +61,29 @@ def test_length_shows_where_scores_follow_it(batches):
         assert 0.9 < sign * follow["score_length_correlation"] < 1
         (said,) = score_health.warnings(follow)
         assert "follow length" in said and ("long" if sign > 0 else "short") in said
+        assert "example_softmax.count_tokens = True, mean_loss.count_tokens = True" in said
     assert score_health.warnings(score_health.figures(own, lengths)) == []
+
+
+def test_length_shows_where_few_examples_are_short():
+    """Nine of ten are full: ranks hardly see what is most of the variance."""
+    rng = np.random.default_rng(0)
+    shape = (200, 16)
+    lengths = np.where(rng.random(shape) < 0.9, 128.0, rng.integers(2, 128, shape))
+    scores = np.log(lengths) + 0.05 * rng.normal(size=shape)
+    found = score_health.figures(scores, lengths)
+    assert found["score_length_correlation"] < 0.6 and found["score_length_share"] > 0.9
+    (said,) = score_health.warnings(found)
+    assert "90% of" not in said and "follow length" in said and "minimum_tokens" in said
+    # By hand: of scores 0 and 3 (variance 9/4) at two lengths, all; of chance, next to nothing.
+    assert score_health.explained_by_length(np.array([0, 0, 3, 3.0]), np.array([2, 2, 9, 9.0])) == (
+        pytest.approx(1)
+    )
+    half = score_health.explained_by_length(np.array([0, 2, 1, 3.0]), np.array([2, 2, 9, 9.0]))
+    assert half == pytest.approx(0.2)  # of 1.25, between lengths: 0.25
+    noise = score_health.figures(rng.normal(size=shape), lengths)
+    assert noise["score_length_share"] < 0.01 and score_health.warnings(noise) == []
+    assert score_health.explained_by_length(np.ones(4), np.arange(4.0)) is None
 
 
 def test_scores_that_hardly_differ_are_warned_of(batches):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -113,8 +114,10 @@ def test_every_arm_and_figure_is_in_the_results(study):
         assert {"validation loss", "loss on letters"} < set(arm.metrics)
         assert set(arm.by_source) == {"even", "odd"}
     chosen = found.protocol.discard_fraction
-    kept = {arm.budget.pool_examples for n, arm in small.arms.items() if n != "unfiltered"}
-    assert len(kept) == 1  # all arms drop exactly as many
+    dropped = {arm.discard_fraction for n, arm in small.arms.items() if n != "unfiltered"}
+    assert len(dropped) == 1  # all arms drop exactly as many
+    # Passages of 112 to 128 bytes: what arms see is equal to the unit all the same.
+    assert {arm.budget.tokens_seen for arm in small.arms.values()} == {seen * 127}
     assert small.discard_fraction == pytest.approx(chosen, abs=0.06)
     swept = found.sweep["30k"]
     losses = {float(f): v.validation.mean for f, v in swept.fractions.items()}
@@ -128,9 +131,11 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
     training = 3 * small.forward_flops * small.steps * small.batch_size
     assert small.arms["unfiltered"].account.run == Run(training, 0.0, training)
     rater = small.arms["rater"].account.run
-    oversized = round(8 / (1 - small.discard_fraction))
-    scored = min(small.steps * oversized, found.compute.scored_examples)
-    assert rater.scoring == found.compute.rater_forward_flops * scored
+    windows = found.compute.scored_examples
+    # Windows that are joined are each scored: more than 8 / (1 - f) of them for a step.
+    read = min(small.arms["rater"].budget.passes, 1.0) * windows
+    assert min(small.steps * 8 / (1 - small.discard_fraction), windows) <= read
+    assert rater.scoring == pytest.approx(found.compute.rater_forward_flops * read)
     assert found.compute.meta_training["total"] == 1e9
     assert found.compute.perplexity["training_flops"] > 0
     assert small.arms["random"].account.run.scoring == 0
@@ -211,6 +216,11 @@ def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys)
         ({"evidence.shorter_runs": "(1.5,)"}, "1.5 is no share of the steps"),
         ({"evidence.shorter_runs": "(0.3,)"}, "30k: 0.3 of 4 steps must be a whole number of"),
         ({"SEQUENCE_LENGTH": "64"}, "rates windows of 128 tokens, the study has 64"),
+        ({"evidence.with_target": "1.5"}, "must be a share of every batch between 0 and 1"),
+        (
+            {"evidence.with_target": "0.1", "evidence.online_arms": "('rater',)"},
+            "has no place for text that is not chosen",
+        ),
         ({"evidence.rater": "'nowhere'"}, "nowhere is not a directory"),
     ],
 )
@@ -218,6 +228,34 @@ def test_mistakes_are_one_plain_line(folder, tmp_path, capsys, change, message):
     assert command.main(arguments(folder, tmp_path / "study", **change)) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_the_target_text_is_mixed_into_every_arm_of_a_second_run_of_each_size(
+    folder, study, tmp_path
+):
+    again = tmp_path / "again"
+    shutil.copytree(study, again)
+    cells = {path: path.stat().st_mtime_ns for path in (again / "cells").rglob("*.json")}
+    changes = {"evidence.with_target": "0.25", "evidence.more_arms": "()"}
+    changes["evidence.shorter_runs"] = "()"
+    assert command.main(arguments(folder, again, **changes, SEEDS="(0,)")) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in cells.items())
+    found = Results.load(again / "results.json")
+    assert [size.name for size in found.sizes] == ["30k", "30k + target", "120k", "120k + target"]
+    assert set(found.sweep) == {"30k"}
+    alone, mixed = found.sizes[:2]
+    outer = found.corpus.parts["outer"]
+    for name, arm in mixed.arms.items():
+        seen = arm.budget.tokens_seen
+        assert seen == alone.arms[name].budget.tokens_seen
+        # To within one window of a quarter, and epochs of the whole outer part.
+        assert abs(arm.budget.target_tokens_seen - seen / 4) <= 127
+        windows = arm.budget.target_tokens_seen / 127
+        assert arm.budget.target_epochs == pytest.approx(windows * 127 / outer.unique_tokens, 0.2)
+        assert arm.budget.pool_tokens == alone.arms[name].budget.pool_tokens
+        assert arm.final != alone.arms[name].final
+    assert alone.arms["rater"].budget.target_tokens_seen == 0
+    assert "of them target text" in (again / "report.html").read_text()
 
 
 ONLINE = {
@@ -244,8 +282,10 @@ def test_random_in_oversized_batches_of_a_single_pass_is_not_run_twice(folder, t
     assert set(arms) == {"unfiltered", "rater", "rater_inverted"}
     train = found.corpus.parts["train"].examples
     assert arms["rater"].budget.pool_examples == train  # drawn from all of it
-    assert arms["rater"].budget.passes == pytest.approx(4 * 11 / train)  # ceil(8 / 0.75)
-    assert arms["rater_inverted"].budget.pool_examples == train - train * 3 // 11
+    # Four batches of ceil(8 / 0.75), and what it takes to fill the padding of those kept.
+    assert 4 * 11 / train < arms["rater"].budget.passes < 6 * 11 / train
+    assert {arm.budget.tokens_seen for arm in arms.values()} == {4 * 8 * 127}
+    assert arms["rater_inverted"].discard_fraction == pytest.approx((train * 3 // 11) / train)
     assert (
         "this arm is the unfiltered arm, so it was not run twice"
         in (tmp_path / "study" / "report.html").read_text()

@@ -111,6 +111,10 @@ def _bad(arm: Arm, kind: str) -> str | None:
     return percent(known / arm.dropped.examples, 1)
 
 
+def _of_target(arm: Arm, figure: float, digits: int) -> str | None:
+    return page.number(figure, digits) if arm.budget.target_tokens_seen else None
+
+
 def _budgets(size: Size, protocol: Protocol) -> page.Table:
     text = size.sequence_length > 1
     tokens = f" of {size.sequence_length} tokens, padding not counted as seen" if text else ""
@@ -125,6 +129,8 @@ def _budgets(size: Size, protocol: Protocol) -> page.Table:
                 "tokens seen": page.number(arm.budget.tokens_seen, 0) if text else None,
                 "unique of them": page.number(arm.budget.unique_tokens, 0),
                 "epochs": page.number(arm.budget.epochs, 2),
+                "of them target text": _of_target(arm, arm.budget.target_tokens_seen, 0),
+                "its epochs": _of_target(arm, arm.budget.target_epochs, 2),
                 "what it trains on": arm.description,
             }
             for name, arm in size.arms.items()

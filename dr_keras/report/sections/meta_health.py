@@ -82,7 +82,11 @@ def _rows(panels: Mapping, members: int) -> list[dict[str, str | None]]:
             "score and length": (
                 "rank correlation with length",
                 "near 1 or −1 the rater has learned little but the number of tokens.",
-            )
+            ),
+            "share of variance": (
+                "share of the scores' variance that length explains",
+                "near 1 likewise, few short windows among many full ones included.",
+            ),
         },
         "spread": {
             "within a batch": (

@@ -1,0 +1,81 @@
+"""Windows without padding, so that batches of as many windows hold as many tokens.
+
+Ways of choosing data differ in the lengths of what they choose. Trained on padded windows, models
+of as many steps then see different numbers of tokens, and what differs is no longer the choice
+alone.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from dr_keras.data.examples import ExampleSet, objects
+from dr_keras.data.tokenizers import PAD_ID
+
+
+def full_windows(examples: ExampleSet) -> ExampleSet:
+    """The same text in windows that are all full.
+
+    A full window stays as it is. Padded ones, which are the ends of documents or short documents,
+    are joined within each corpus, in their order, with the set's `end_id` after each that does not
+    end with it; the whole is cut into windows, the last of which goes back to be full and repeats
+    what the one before it ends with. What is less than a window in all is repeated until it is one.
+    So no window joins texts without a mark between them, and none is cut off in the middle of a
+    document but by its own edge.
+
+    Args:
+      examples: text windows. Sets that have other features than `tokens`, or none, are returned as
+        they are, and so are sets whose windows are all full.
+
+    Returns:
+      A set with the same corpora and weights and without labels. A joined window has the place, the
+      source, the corpus and the id of the window that its first token is of, with "+<k>" after the
+      id where k > 0 tokens of that window come before it.
+    """
+    if not has_padding(examples):
+        return examples
+    tokens = examples.features["tokens"]
+    is_short = (tokens == PAD_ID).any(axis=1)
+    parts = [(tokens[~is_short], np.flatnonzero(~is_short), np.zeros(int((~is_short).sum()), int))]
+    for corpus in dict.fromkeys(examples.corpora[is_short].tolist()):
+        rows = np.flatnonzero(is_short & (examples.corpora == corpus))
+        windows, first, offsets = _joined(tokens[rows], examples.end_id)
+        parts.append((windows, rows[first], offsets))
+    filled, owners, offsets = (np.concatenate(columns) for columns in zip(*parts))
+    order = np.lexsort([offsets, owners])
+    filled, owners, offsets = filled[order], owners[order], offsets[order]
+    ids = zip(examples.ids[owners].tolist(), offsets.tolist())
+    return dataclasses.replace(
+        examples,
+        features={"tokens": filled},
+        ids=objects(f"{id}+{offset}" if offset else id for id, offset in ids),
+        sources=examples.sources[owners],
+        corpora=examples.corpora[owners],
+        labels={},
+    )
+
+
+def has_padding(examples: ExampleSet) -> bool:
+    """Whether `full_windows` would make other windows of a set."""
+    return set(examples.features) == {"tokens"} and bool(
+        (examples.features["tokens"] == PAD_ID).any()
+    )
+
+
+def _joined(tokens: np.ndarray, end_id: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Full windows [M, S] of padded ones [N, S], where each begins: its row [M] and place [M]."""
+    length = tokens.shape[1]
+    tokens = tokens.copy()
+    if end_id is not None:
+        sizes = np.count_nonzero(tokens, axis=1)
+        open_ = np.flatnonzero(tokens[np.arange(len(tokens)), sizes - 1] != end_id)
+        tokens[open_, sizes[open_]] = end_id
+    ends = np.cumsum(np.count_nonzero(tokens, axis=1))
+    flat = tokens[tokens != PAD_ID]
+    if len(flat) < length:
+        flat = np.resize(flat, length)
+    starts = np.arange(-(-len(flat) // length)) * length
+    starts[-1] = len(flat) - length
+    first = np.searchsorted(ends, starts, side="right")
+    offsets = starts - np.concatenate([[0], ends])[first]
+    return flat[starts[:, None] + np.arange(length)], first, offsets
