@@ -137,7 +137,7 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
     assert min(small.steps * 8 / (1 - small.discard_fraction), windows) <= read
     assert rater.scoring == pytest.approx(found.compute.rater_forward_flops * read)
     assert found.compute.meta_training["total"] == 1e9
-    assert found.compute.perplexity["training_flops"] > 0
+    assert found.compute.scorers["perplexity"].training > 0
     assert small.arms["random"].account.run.scoring == 0
 
 
