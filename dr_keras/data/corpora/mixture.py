@@ -125,7 +125,11 @@ class MixtureCorpus(Corpus):
 
 @gin.configurable
 def sampled_corpus(
-    corpus: Corpus, share: float = gin.REQUIRED, seed: int = 0, name: str | None = None
+    corpus: Corpus,
+    share: float = gin.REQUIRED,
+    seed: int = 0,
+    name: str | None = None,
+    rest: bool = False,
 ) -> Corpus:
     """Documents chosen by a hash of the seed and of what they say, about a share of them.
 
@@ -138,20 +142,24 @@ def sampled_corpus(
       share: in (0, 1].
       seed: another seed chooses others.
       name: None for the name of `corpus`.
+      rest: take the documents that are not chosen, so that two corpora share none.
 
     Raises:
       ConfigurationError: the share is out of its range.
     """
-    if not 0 < share <= 1:
-        raise ConfigurationError(f"sampled_corpus.share is {share}: it must lie in (0, 1].")
+    if not 0 < share <= 1 or (rest and share == 1):
+        raise ConfigurationError(
+            f"sampled_corpus.share is {share}: it must lie in (0, 1], and below 1 where the rest is"
+            " taken."
+        )
 
     def read(skipped: collections.Counter) -> Iterator[Document]:
         for document in corpus.documents():
-            if unit_hash("sample", seed, document.key) < share:
+            if (unit_hash("sample", seed, document.key) < share) != rest:
                 yield document
             else:
                 skipped["not in the sample"] += 1
         skipped.update(corpus.skipped)
 
-    settings = {"share": share, "of": corpus.describe()}
+    settings = {"share": share, "rest": rest, "of": corpus.describe()}
     return Corpus(name or corpus.name, read, settings, weights=corpus.weights)

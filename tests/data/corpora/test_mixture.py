@@ -113,3 +113,14 @@ def test_everything_and_nothing():
         with pytest.raises(ConfigurationError, match="must lie in"):
             sampled_corpus(numbered(), share)
     assert sampled_corpus(numbered(), 0.5).describe()["share"] == 0.5
+
+
+def test_a_sample_and_the_rest_are_the_whole():
+    whole = [d.text for d in numbered().documents()]
+    sample, rest = (
+        [d.text for d in sampled_corpus(numbered(), 0.25, rest=rest).documents()]
+        for rest in (False, True)
+    )
+    assert sorted(sample + rest) == sorted(whole) and not set(sample) & set(rest)
+    with pytest.raises(ConfigurationError, match="below 1 where the rest is taken"):
+        sampled_corpus(numbered(), 1.0, rest=True)
