@@ -18,19 +18,21 @@ heuristics.py (the rules in published_rules.py; what a rule and a text are in ru
         families=("c4", "gopher")) -> Heuristics, gin-configurable
         .measure(candidates) -> {rule: float64 [N]}   .broken(candidates) -> {rule: bool [N]}
     heuristics_arm(candidates, f, seed=0, scores=None, broken=None) -> Selection
+scores.py
+    Scores(values [N], training_flops=0.0, forward_flops=0.0, facts={})
+    Scorer: (candidates, outer, seed=0) -> Scores; what rates candidates, an arm and a teacher
 perplexity.py
-    cross_perplexity(examples, trainer=LanguageModelTrainer, folds=2, seed=0) -> float64 [rows]
-        nats per token, by models that never saw the document; gin-configurable
-    perplexity_arm(candidates, nats, f, keep="middle", seed=0) -> Selection
+    cross_perplexity(candidates, outer=None, trainer=LanguageModelTrainer, folds=2, ...) -> Scores
+        nats per token, by models that never saw the document; gin-configurable, as all scorers
 classifier.py (of the extra `study`, as all that imports it)
     NgramFeatures(unit="words", orders=(1, 2), buckets=65536), gin-configurable
-    cross_classifier_scores(candidates, outer, features=None, folds=2, ...) -> ClassifierScores
-    classifier_arm(candidates, found, f, seed=0) -> Selection
+    cross_classifier_scores(candidates, outer, features=None, folds=2, ...) -> Scores
 arms.py
     Baselines(candidates, outer, rater_scores=None, seed=0, cache_dir=None), gin-configurable
-        .select(arm, f, seed=0) -> Selection; arm is one of ARMS (or of its `more_arms`):
-        "unfiltered", "rater", "rater_inverted", "random", "random_as_rater", "perplexity_lowest",
-        "perplexity_middle", "perplexity_highest", "heuristics_c4", "heuristics_gopher",
-        "heuristics", "heuristics_then_rater", "classifier", "least_damaged"
-        .candidates .rater_scores .nats_per_token [N] .classifier_scores .broken("all")
+        .select(arm, f, seed=0) -> Selection; arm is one of ARMS, of its `more_arms` or of its
+        `more_scorers`: "unfiltered", "rater", "rater_inverted", "random", "random_as_rater",
+        "perplexity_lowest", "perplexity_middle", "perplexity_highest", "heuristics_c4",
+        "heuristics_gopher", "heuristics", "heuristics_then_rater", "classifier", "least_damaged"
+        .scores(name) -> Scores, of one of SCORERS or of its `more_scorers`
+        .candidates .rater_scores [N] .scored_by(arm) .broken("all")
 """

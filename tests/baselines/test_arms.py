@@ -6,6 +6,7 @@ import pytest
 
 from dr_keras.baselines.arms import ARMS, Baselines
 from dr_keras.baselines.candidates import joined_candidates, window_candidates
+from dr_keras.baselines.scores import Scores
 from dr_keras.baselines.selection import kept_count, select_by_score
 from dr_keras.errors import ConfigurationError, DataError
 import gin
@@ -13,15 +14,18 @@ import gin
 calls = []
 
 
-def fake_perplexity(examples, seed):
+def fake_perplexity(candidates, outer, seed):
     calls.append(seed)
-    return examples.features["tokens"][:, 0].astype(float)
+    return Scores(candidates.examples.features["tokens"][:, 0].astype(float), 30.0, 2.0, {"n": 1})
+
+
+FAKES = {"perplexity": fake_perplexity}
 
 
 def study(**settings):
     examples = pool.windows(20)
     examples.labels["level"] = np.arange(40.0) / 40
-    settings = {"rater_scores": np.arange(40.0), "perplexity": fake_perplexity} | settings
+    settings = {"rater_scores": np.arange(40.0), "more_scorers": FAKES} | settings
     outer = window_candidates(pool.windows(6, seed=1))
     return Baselines(window_candidates(examples), outer, **settings)
 
@@ -66,18 +70,38 @@ def test_a_document_gets_the_mean_of_its_windows():
     assert found.rater_scores.tolist() == [4.0, 4.0, 4.0]
 
 
-def test_perplexities_outlive_the_process_and_nothing_else_is_taken_for_them(tmp_path):
+def test_scores_outlive_the_process_and_nothing_else_is_taken_for_them(tmp_path):
+    def found(**settings):
+        return study(cache_dir=tmp_path, **settings).scores("perplexity")
+
     calls.clear()
-    first = study(cache_dir=tmp_path).nats_per_token
-    assert np.array_equal(study(cache_dir=tmp_path).nats_per_token, first) and calls == [0]
-    study(cache_dir=tmp_path, seed=5).nats_per_token
+    first, again = found(), found()
+    assert np.array_equal(again.values, first.values) and calls == [0]
+    assert (again.training_flops, again.forward_flops, again.facts) == (30.0, 2.0, {"n": 1})
+    found(seed=5)
     assert calls == [0, 5]
     gin.bind_parameter("cross_perplexity.folds", 3)
-    study(cache_dir=tmp_path).nats_per_token
+    found()
     assert calls == [0, 5, 0]
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:50])  # damaged: scored again
-    assert np.array_equal(study(cache_dir=tmp_path).nats_per_token, first) and len(calls) == 4
+    assert np.array_equal(found().values, first.values) and len(calls) == 4
+
+
+def test_a_scorer_of_ones_own_is_an_arm():
+    def by_length(candidates, outer, seed):
+        return Scores(candidates.tokens * 1.0 - np.arange(len(candidates)), facts={"unit": "token"})
+
+    found = study(more_scorers=FAKES | {"shortest": by_length})
+    chosen = found.select("shortest", 0.5)
+    assert chosen.arm == "shortest" and chosen.rows.tolist() == list(range(20))
+    assert chosen.budget()["shortest"] == {"unit": "token"}
+    named = ("shortest", "rater", "random_as_rater", "perplexity_middle", "random", "heuristics")
+    assert [found.scored_by(arm) for arm in named] == [
+        "shortest", "rater", "rater", "perplexity", None, None
+    ]  # fmt: skip
+    with pytest.raises(ConfigurationError, match="there is no scorer 'shortests'.*'shortest'"):
+        found.scores("shortests")
 
 
 def test_arms_of_ones_own_and_missing_pieces():
@@ -91,7 +115,7 @@ def test_arms_of_ones_own_and_missing_pieces():
     without = Baselines(found.candidates)
     with pytest.raises(ConfigurationError, match="needs the scores of a rater"):
         without.select("rater", 0.5)
-    with pytest.raises(ConfigurationError, match="needs the outer part"):
+    with pytest.raises(ConfigurationError, match="what the outer part looks like: give outer"):
         without.select("classifier", 0.5)
     with pytest.raises(DataError, match="needs windows of tokens"):
         Baselines(pool.candidates(4)).select("perplexity_lowest", 0.5)

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from dr_keras.baselines.arms import cached
+from dr_keras.baselines.scores import Scores, cached
 from dr_keras.data.images.sources import npz_images
 from dr_keras.errors import CheckpointError, DataError
 from dr_keras.studies.rater import read_scores
@@ -50,16 +50,17 @@ def test_a_pickle_in_the_cache_of_baselines_is_worked_out_anew(tmp_path, mark, b
 
     def work():
         calls.append(1)
-        return np.array([1.0, 2.0])
+        return Scores(np.array([1.0, 2.0]), 3.0, 4.0, {"folds": 2})
 
     def found():
-        return cached(tmp_path / "cache", "perplexity", key, work).tolist()
+        scores = cached(tmp_path / "cache", "perplexity", key, work)
+        return [*scores.values, scores.training_flops, scores.forward_flops, *scores.facts]
 
-    assert found() == found() == [1.0, 2.0] and len(calls) == 1
+    assert found() == found() == [1.0, 2.0, 3.0, 4.0, "folds"] and len(calls) == 1
     (path,) = (tmp_path / "cache").iterdir()
     path.write_bytes(pickled(mark, ["values"], bare))
-    assert found() == [1.0, 2.0] and len(calls) == 2 and not mark.exists()
-    assert found() == [1.0, 2.0] and len(calls) == 2  # it was put right
+    assert found() == [1.0, 2.0, 3.0, 4.0, "folds"] and len(calls) == 2 and not mark.exists()
+    assert found() == [1.0, 2.0, 3.0, 4.0, "folds"] and len(calls) == 2  # it was put right
 
 
 def test_a_pickle_among_the_scores_of_a_study_is_refused(tmp_path, mark):

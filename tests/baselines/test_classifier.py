@@ -8,12 +8,8 @@ import pool
 import pytest
 from scipy import sparse
 
-from dr_keras.baselines.classifier import (
-    NgramFeatures,
-    classifier_arm,
-    cross_classifier_scores,
-    fit_logistic,
-)
+from dr_keras.baselines.arms import Baselines
+from dr_keras.baselines.classifier import NgramFeatures, cross_classifier_scores, fit_logistic
 from dr_keras.baselines.selection import folds_of
 from dr_keras.errors import ConfigurationError, DataError
 import gin
@@ -98,17 +94,15 @@ def test_outer_text_is_known_from_training_text():
     found = pool.candidates(160, pool_texts)
     outer = pool.candidates(40, texts(wanted, 40, rng))
     result = cross_classifier_scores(found, outer)
-    chosen = classifier_arm(found, result, 0.75)
+    chosen = Baselines(found, outer).select("classifier", 0.75)
     assert len(chosen.ids & {f"d{k}" for k in range(40)}) >= 36
-    assert result.held_out_auc > 0.8  # the pool holds wanted text, too: not 1
-    budget = chosen.budget()
-    assert budget["held_out_auc"] == result.held_out_auc
-    assert budget["classifier"]["outer_examples"] == 40
+    assert result.facts["held_out_auc"] > 0.8  # the pool holds wanted text, too: not 1
+    assert chosen.budget()["classifier"] == result.facts
     # scores come from the other fold's texts alone: a candidate's own text does not teach its model
     pool_texts[0] = "of other words altogether"
     again = cross_classifier_scores(pool.candidates(160, pool_texts), outer)
     fold = folds_of(found.documents, 2, 0)
-    same = again.scores == result.scores
+    same = again.values == result.values
     assert same[fold == fold[0]].sum() == same[fold == fold[0]].size - 1 and not same[0]
     assert not same[fold != fold[0]].any()
 
@@ -117,7 +111,7 @@ def test_same_text_on_both_sides_cannot_be_told_apart():
     rng = np.random.default_rng(1)
     words = [f"w{k}" for k in range(30)]
     found, outer = (pool.candidates(200, texts(words, 200, rng)) for _ in range(2))
-    assert 0.4 < cross_classifier_scores(found, outer).held_out_auc < 0.6
+    assert 0.4 < cross_classifier_scores(found, outer).facts["held_out_auc"] < 0.6
 
 
 @pytest.mark.parametrize("folds", [2, 3])
@@ -134,8 +128,8 @@ def test_no_classifier_scores_what_it_learned(folds):
     result = cross_classifier_scores(found, outer, own_feature, folds)
     fold = folds_of(found.documents, folds, 0)
     for number in range(folds):  # nothing but the bias of one model
-        assert len(set(result.scores[fold == number].tolist())) == 1
-    assert result.held_out_auc == pytest.approx(0.5)
+        assert len(set(result.values[fold == number].tolist())) == 1
+    assert result.facts["held_out_auc"] == pytest.approx(0.5)
 
 
 def test_the_held_out_chance_and_the_facts_by_hand():
@@ -150,11 +144,13 @@ def test_the_held_out_chance_and_the_facts_by_hand():
     has = np.array([bool(text) for text in texts])
     # the chance is 1 against those without the feature, and one half where they are alike
     expected = [1 - has[fold == n].mean() / 2 for n in (0, 1)]
-    assert result.held_out_auc == pytest.approx(np.mean(expected), abs=1e-12)
+    assert result.facts["held_out_auc"] == pytest.approx(np.mean(expected), abs=1e-12)
     facts = result.facts
     assert (facts["folds"], facts["penalty"], facts["buckets"]) == (2, 1e-4, 1)
     assert facts["outer_examples"] == 20
-    assert set(facts) == {"folds", "penalty", "buckets", "outer_examples", "steps"}
+    assert set(facts) == {
+        "held_out_auc", "folds", "penalty", "buckets", "outer_examples", "steps"
+    }  # fmt: skip
     assert all(1 < steps < 300 for steps in facts["steps"])  # done, and not at once
 
 
@@ -169,7 +165,6 @@ def test_settings_where_none_are_bound():
     assert defaults(cross_classifier_scores) == {
         "features": None, "folds": 2, "penalty": 1e-4, "steps": 300, "seed": 0
     }  # fmt: skip
-    assert defaults(classifier_arm) == {"seed": 0}
 
 
 def test_buckets_are_bound_by_gin():

@@ -6,8 +6,10 @@ import numpy as np
 import pool
 import pytest
 
-from dr_keras.baselines.candidates import window_candidates
-from dr_keras.baselines.perplexity import cross_perplexity, perplexity_arm
+from dr_keras.baselines.arms import Baselines
+from dr_keras.baselines.candidates import joined_candidates, window_candidates
+from dr_keras.baselines.perplexity import cross_perplexity
+from dr_keras.baselines.scores import Scores
 from dr_keras.baselines.selection import folds_of
 from dr_keras.data.examples import document_ids
 from dr_keras.errors import ConfigurationError, DataError
@@ -36,6 +38,9 @@ class Spy:
     def __init__(self, trainer):
         self.inner, self.trained_on = trainer, []
 
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
     def train(self, data, test, seed):
         self.trained_on.append(set(document_ids(data)))
         return self.inner.train(data, test, seed)
@@ -58,7 +63,8 @@ def mostly_regular():
 
 def test_no_model_scores_what_it_was_trained_on_and_noise_is_surprising(trainer):
     examples, spy = mostly_regular(), Spy(trainer)
-    nats = cross_perplexity(examples, lambda: spy, folds=2, seed=3)
+    found = cross_perplexity(window_candidates(examples), trainer=lambda: spy, folds=2, seed=3)
+    nats = found.values
     assert len(spy.trained_on) == 2 and not spy.trained_on[0] & spy.trained_on[1]
     assert set.union(*spy.trained_on) == set(document_ids(examples))
     assert np.flatnonzero(np.isnan(nats)).tolist() == [3]
@@ -69,35 +75,44 @@ def test_no_model_scores_what_it_was_trained_on_and_noise_is_surprising(trainer)
     sums, counts = trainer.losses(examples.take(last))
     some = counts > 0
     assert np.allclose(nats[last & ~np.isnan(nats)], sums[some] / counts[some])
+    assert found.facts == {"nats_per_token": np.nanmean(nats), "folds": 2}
+    # two models, each 40 steps of 8 windows, three forward passes a window
+    assert found.training_flops == 2 * 40 * 8 * 3 * found.forward_flops > 0
+
+
+def test_a_document_has_the_nats_of_its_tokens(trainer):
+    examples = mostly_regular()
+    by_window = cross_perplexity(window_candidates(examples), trainer=lambda: trainer).values
+    found = cross_perplexity(joined_candidates(examples), trainer=lambda: trainer).values
+    assert found[1] == by_window[2]  # its second window predicts nothing
+    assert np.allclose(found[2:], by_window[4:].reshape(-1, 2).mean(1))
 
 
 def test_a_test_curve_needs_an_example(trainer):
     with pytest.raises(ConfigurationError, match="test_size is 0"):
-        cross_perplexity(mostly_regular(), lambda: trainer, test_size=0)
+        cross_perplexity(window_candidates(mostly_regular()), trainer=lambda: trainer, test_size=0)
 
 
 def test_a_weighted_corpus_must_reach_every_fold(trainer):
     examples = pool.windows(20, corpora=["one"] * 38 + ["two"] * 2, weights={"one": 1, "two": 1})
     with pytest.raises(DataError, match=r"All documents of the corpora \['two'\] fall into one"):
-        cross_perplexity(examples, lambda: trainer)
+        cross_perplexity(window_candidates(examples), trainer=lambda: trainer)
 
 
-def test_arm_keeps_lowest_middle_or_highest():
-    found = window_candidates(pool.windows(4, each=1))
-    nats = [1.0, 2.0, 3.0, 4.0]
-    kept = {k: perplexity_arm(found, nats, 0.5, k) for k in ("lowest", "middle", "highest")}
-    assert kept["lowest"].rows.tolist() == [0, 1]
-    assert kept["middle"].rows.tolist() == [1, 2]
-    assert kept["highest"].rows.tolist() == [2, 3]
-    assert kept["middle"].arm == "perplexity_middle"
-    assert kept["lowest"].budget()["nats_per_token"] == 2.5
+def test_arms_keep_lowest_middle_or_highest():
+    def known(candidates, outer, seed):
+        return Scores(np.array([4.0, 1.0, 3.0, 2.0]), facts={"nats_per_token": 2.5})
 
-
-def test_the_middle_is_kept_unless_told():
-    # the best of the three in the paper
-    chosen = perplexity_arm(window_candidates(pool.windows(4, each=1)), [4.0, 1.0, 3.0, 2.0], 0.5)
-    assert chosen.rows.tolist() == [2, 3] and chosen.arm == "perplexity_middle"
-    assert chosen.budget()["keep"] == "middle"
+    study = Baselines(
+        window_candidates(pool.windows(4, each=1)), more_scorers={"perplexity": known}
+    )
+    sides = ("lowest", "middle", "highest")
+    kept = {side: study.select(f"perplexity_{side}", 0.5) for side in sides}
+    assert [kept[side].rows.tolist() for side in sides] == [[1, 3], [2, 3], [0, 2]]
+    for side in sides:
+        budget = kept[side].budget()
+        assert budget["arm"] == f"perplexity_{side}" and budget["keep"] == side
+        assert budget["perplexity"] == {"nats_per_token": 2.5}
 
 
 def test_the_scoring_models_size_is_bound_under_a_scope():
@@ -114,5 +129,5 @@ def test_the_scoring_models_size_is_bound_under_a_scope():
         scorer/language_model.heads = 1
         scorer/language_model.layer_count = 1
     """)
-    nats = cross_perplexity(pool.windows(8, each=1), test_size=2)
+    nats = cross_perplexity(window_candidates(pool.windows(8, each=1)), test_size=2).values
     assert np.isfinite(nats).all() and abs(nats.mean() - np.log(20)) < 0.5

@@ -12,8 +12,8 @@ CURVES = {
 }
 
 
-def size(curves=CURVES, candidate="rater", baselines=("random",), scoring=4, meta_training=9000.0):
-    cost = Cost(scoring, lambda steps: 8 * steps, meta_training)
+def size(curves=CURVES, candidate="rater", baselines=("random",), scoring=4, making=9000.0):
+    cost = Cost(scoring, lambda steps: 8 * steps, making)
     return study.size(
         curves,
         study.protocol(candidate=candidate, baselines=list(baselines)),
@@ -61,8 +61,8 @@ def test_what_is_not_defined_is_none_with_a_reason():
     dear = account("rater", scoring=400)
     assert dear.saving < 0 and dear.runs_to_pay is None
     assert "never paid for" in dear.reason
-    assert "not known" in account("rater", meta_training=None).reason
-    assert "no meta-training" in account("rater", meta_training=0.0).reason
+    assert "not known" in account("rater", making=None).reason
+    assert "nothing was made" in account("rater", making=0.0).reason
 
 
 def test_recommendation_says_what_to_do():

@@ -132,7 +132,7 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
     scored = min(small.steps * oversized, found.compute.scored_examples)
     assert rater.scoring == found.compute.rater_forward_flops * scored
     assert found.compute.meta_training["total"] == 1e9
-    assert found.compute.perplexity["training_flops"] > 0
+    assert found.compute.scorers["perplexity"].training > 0
     assert small.arms["random"].account.run.scoring == 0
 
 
