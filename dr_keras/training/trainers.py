@@ -34,6 +34,7 @@ from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import checked_counts, next_token_sums
 from dr_keras.models.model_inputs import model_inputs
+from dr_keras.training.batches import gathered, in_order
 from dr_keras.training.weighted_model import Hastened, LossSums, ReplicatedModel, WeightedModel
 import gin
 
@@ -193,7 +194,7 @@ class RepeatedTrainer:
                 f"steps_per_execution ({steps_per_execution}) must divide evaluate_every "
                 f"({evaluate_every})"
             )
-        self.model_fn = model_fn
+        self.model_fn, self.loss_sums = model_fn, loss_sums
         self.steps, self.batch_size, self.evaluate_every = steps, batch_size, evaluate_every
         self.evaluation_batch_size = evaluation_batch_size or batch_size
         self.settings = {
@@ -304,25 +305,23 @@ class RepeatedTrainer:
             )
         return steps
 
-    def reset(self, seed: int) -> None:
-        """Fresh weights from `seed`, optimizer and dropout state as before the first step."""
+    def reset(self, seed: int, initial: Sequence[np.ndarray] | None = None) -> None:
+        """Weights from `seed`, or those given; optimizer, dropout as before the first step."""
         with seeded(derive_seed(seed, "language model")):  # a name like any other: part of the seed
             fresh = self.model_fn()
+        if initial is not None:
+            try:
+                fresh.set_weights(list(initial))
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"The weights to go on from do not fit the model '{fresh.name}': {error}. Give"
+                    " those of a model that is built alike."
+                ) from error
         self._wrapped.restart(fresh)
 
     def losses(self, examples: ExampleSet) -> tuple[np.ndarray, np.ndarray]:
         """Summed loss and number of targets of every example, float64 [N] each."""
-        return self._losses(self._batches(examples), len(examples))
-
-    def _batches(self, examples: ExampleSet) -> list[dict[str, tf.Tensor]]:
-        """Batches of one size; the last is filled up with copies of the first example."""
-        size = self.evaluation_batch_size
-        rows = np.arange(-(-len(examples) // size) * size)
-        rows[len(examples) :] = 0
-        return [
-            {name: tf.constant(values[chosen]) for name, values in examples.features.items()}
-            for chosen in np.split(rows, len(rows) // size)
-        ]
+        return self._losses(in_order(examples, self.evaluation_batch_size), len(examples))
 
     def _losses(self, batches, count: int) -> tuple[np.ndarray, np.ndarray]:
         # All calls are made before the first result is read: nothing waits in between.
@@ -341,6 +340,7 @@ class RepeatedTrainer:
         progress: Progress | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         steps_share: float = 1.0,
+        initial: Sequence[np.ndarray] | None = None,
     ) -> TrainingRecord:
         """Trains from scratch; the weights stay in `self.model` until the next call.
 
@@ -354,9 +354,12 @@ class RepeatedTrainer:
                 "loss" and "test_loss".
             steps_share: of the trainer's steps that this run has; it goes through all of the
                 learning rate's schedule, warm-up included, in so many steps.
+            initial: weights to go on from in place of fresh ones, as `model.get_weights()` of a
+                model built alike gives them; the optimizer and its schedule begin anew.
 
         Raises:
-            ConfigurationError: the share gives no whole number of evaluations.
+            ConfigurationError: the share gives no whole number of evaluations, or the weights do
+                not fit.
             DataError: too few examples for a batch, or a test set without a target.
             NonFiniteError: the test loss is NaN or infinite.
         """
@@ -371,7 +374,7 @@ class RepeatedTrainer:
             raise ConfigurationError(
                 f"the stream has batches of {rows.shape[1]}, the trainer of {self.batch_size}"
             )
-        test_batches = self._batches(test)
+        test_batches = in_order(test, self.evaluation_batch_size)
         sums = counts = np.zeros(0)  # of the last evaluation
 
         def evaluate() -> float:
@@ -381,12 +384,12 @@ class RepeatedTrainer:
                 raise DataError(f"the set {test.name!r} holds nothing to predict")
             return float(sums.sum() / counts.sum())
 
-        self.reset(seed)
+        self.reset(seed, initial)
         for schedule in self._schedules:
             schedule.pace.assign(self.steps / steps)
         evaluation = _Evaluation(evaluate, self.evaluate_every, steps, progress)
         self._wrapped.fit(
-            _gathered(examples, rows),
+            gathered(examples, rows),
             epochs=steps // self.evaluate_every,
             steps_per_epoch=self.evaluate_every,
             callbacks=[evaluation, *callbacks],
@@ -479,19 +482,6 @@ def _by_source(sources, sums: np.ndarray, counts: np.ndarray) -> dict[str, float
         for chosen in [names == name]
         if counts[chosen].sum()
     }
-
-
-def _gathered(examples: ExampleSet, rows: np.ndarray) -> tf.data.Dataset:
-    """Batches of `examples` given by row numbers [steps, B], gathered without Python."""
-    table = {name: tf.constant(values) for name, values in examples.features.items()}
-    batches = tf.data.Dataset.from_tensor_slices(rows).map(
-        lambda chosen: {name: tf.gather(values, chosen) for name, values in table.items()}
-    )
-    # With autotuning, tearing the iterator down can wait for the tuning thread's current period,
-    # which doubles up to a minute: seen as runs that take exactly 5.12, 10.24 or 20.48 seconds.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return batches.prefetch(2).with_options(options)
 
 
 def _largest_divisor(number: int, limit: int) -> int:

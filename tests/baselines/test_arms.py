@@ -117,7 +117,7 @@ def test_arms_of_ones_own_and_missing_pieces():
         without.select("rater", 0.5)
     with pytest.raises(ConfigurationError, match="what the outer part looks like: give outer"):
         without.select("classifier", 0.5)
-    with pytest.raises(DataError, match="needs windows of tokens"):
+    with pytest.raises(DataError, match="reads windows of tokens"):
         Baselines(pool.candidates(4)).select("perplexity_lowest", 0.5)
     gin.parse_config("heuristics.rules = ['c4_lorem_ipsum']")
     with pytest.raises(ConfigurationError, match="leaves no rule of gopher"):

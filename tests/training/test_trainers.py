@@ -142,6 +142,21 @@ def test_fit_takes_the_steps_of_a_plain_loop(share):
         np.testing.assert_allclose(got, expected.numpy(), atol=2e-5)
 
 
+def test_training_goes_on_from_given_weights(trainer, cells):
+    test = cells[-1]
+    first = trainer.train(examples(50), test, 3)
+    learned = trainer.model.get_weights()
+    on = trainer.train(examples(64, 5), test, 4, initial=learned)
+    assert on.curve[0][1] == first.curve[-1][1]  # begins where the other ended
+    assert on.curve[-1][1] < first.curve[-1][1]
+    # nothing but the weights is taken over: the optimizer and dropout are those of the seed
+    trainer.train(examples(50), test, 9)
+    again = trainer.train(examples(64, 5), test, 4, initial=learned)
+    assert again.curve == on.curve and trainer.traces == {"train": 1, "evaluation": 1}
+    with pytest.raises(ConfigurationError, match="weights to go on from do not fit the model"):
+        trainer.train(examples(50), test, initial=learned[:-1])
+
+
 def test_a_stream_of_ones_own_decides_the_batches(trainer):
     class FirstRows:
         examples = examples(50)
