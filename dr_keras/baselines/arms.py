@@ -6,12 +6,19 @@ import functools
 
 import numpy as np
 
+from dr_keras.baselines.best_sources import best_sources
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.classifier import cross_classifier_scores
+from dr_keras.baselines.conditional_loss import conditional_loss
+from dr_keras.baselines.dsir import dsir
 from dr_keras.baselines.heuristics import heuristics, heuristics_arm
+from dr_keras.baselines.influence import influence
 from dr_keras.baselines.perplexity import cross_perplexity
+from dr_keras.baselines.reference_loss import reference_loss
+from dr_keras.baselines.rho import rho
 from dr_keras.baselines.scores import Scorer, Scores, cached
 from dr_keras.baselines.selection import Selection, keep_first, random_arm, select_by_score
+from dr_keras.baselines.token_prior import token_prior
 from dr_keras.config.gin_files import nearest
 from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal
@@ -19,7 +26,17 @@ import gin
 
 RATER = "rater"
 # Name -> what scores. Each is an arm by its name, too, unless `ARMS` has others that use it.
-SCORERS: dict[str, Scorer] = {"perplexity": cross_perplexity, "classifier": cross_classifier_scores}
+SCORERS: dict[str, Scorer] = {
+    "perplexity": cross_perplexity,
+    "classifier": cross_classifier_scores,
+    "conditional_loss": conditional_loss,
+    "reference_loss": reference_loss,
+    "rho": rho,
+    "influence": influence,
+    "dsir": dsir,
+    "token_prior": token_prior,
+    "best_sources": best_sources,
+}
 
 
 @gin.configurable(denylist=["candidates", "outer", "rater_scores", "seed", "cache_dir"])
@@ -242,6 +259,6 @@ ARMS: dict[str, Callable[[Baselines, Decimal, int], Selection]] = {
     "heuristics_gopher": functools.partial(_heuristics, family="gopher"),
     "heuristics": functools.partial(_heuristics, family="all"),
     "heuristics_then_rater": _WithRater(_heuristics_then_rater),
-    "classifier": ScoreArm("classifier"),
+    **{name: ScoreArm(name) for name in SCORERS if name != "perplexity"},
     LEAST_DAMAGED: _least_damaged,
 }

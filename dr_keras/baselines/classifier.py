@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.scores import Scores, require_outer
@@ -61,10 +62,13 @@ class NgramFeatures:
 
     def __call__(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """The features of N texts, [N, buckets]; a text without a unit is a row of zeros."""
-        counts = HashingVectorizer(
+        return normalize(self.counts(texts).log1p())
+
+    def counts(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """How many n-grams of N texts fall into each bucket, float64 [N, buckets]."""
+        return HashingVectorizer(
             analyzer=self._ngrams, n_features=self.buckets, alternate_sign=False, norm=None
         ).transform(texts)
-        return normalize(counts.log1p())
 
     def _ngrams(self, text: str) -> Iterator[str]:
         # Words hold no blank, and a byte is one character of Latin-1: n-grams of two n differ.
@@ -117,7 +121,8 @@ def fit_logistic(
         max_iter=steps,
         tol=tolerance,
     )
-    with warnings.catch_warnings():
+    # Vectors are short, and threads that wait for each other take many times as long on busy cores.
+    with threadpool_limits(1), warnings.catch_warnings():
         # Who asked for so few steps finds in the facts that all of them were taken.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(features, positive)

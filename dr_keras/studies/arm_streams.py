@@ -38,6 +38,16 @@ DESCRIPTIONS = {
     "heuristics_then_rater": "what breaks rules goes first, then what the rater scores lowest",
     "least_damaged": "the least damaged, as known from how the corpus was made: no filter, a limit",
     "classifier": "most like the outer part to a linear n-gram classifier",
+    "conditional_loss": "what a small model of the train part finds likelier once tuned on the"
+    " outer part (CoLoR-Filter)",
+    "reference_loss": "the likeliest text under a small model tuned on the outer part",
+    "rho": "what a small model of the outer part finds likelier than one of the train part"
+    " (reducible holdout loss)",
+    "influence": "what lowers the outer loss of a small model by one step, as a regression on"
+    " n-grams tells it",
+    "dsir": "of n-grams that the outer part has more often than the train part (DSIR)",
+    "token_prior": "of token frequencies as usual in the outer part",
+    "best_sources": "the sources most like the outer part by their n-grams, whole",
 }
 
 

@@ -1,14 +1,17 @@
 """All arms behind one call."""
 
+import itertools
+
 import numpy as np
 import pool
 import pytest
 
-from dr_keras.baselines.arms import ARMS, Baselines
+from dr_keras.baselines.arms import ARMS, SCORERS, Baselines
 from dr_keras.baselines.candidates import joined_candidates, window_candidates
 from dr_keras.baselines.scores import Scores
 from dr_keras.baselines.selection import kept_count, select_by_score
 from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.studies.arm_streams import DESCRIPTIONS
 import gin
 
 calls = []
@@ -19,7 +22,9 @@ def fake_perplexity(candidates, outer, seed):
     return Scores(candidates.examples.features["tokens"][:, 0].astype(float), 30.0, 2.0, {"n": 1})
 
 
-FAKES = {"perplexity": fake_perplexity}
+# What trains models has tests of its own.
+TRAINED = ("perplexity", "conditional_loss", "reference_loss", "rho", "influence")
+FAKES = dict.fromkeys(TRAINED, fake_perplexity)
 
 
 def study(**settings):
@@ -30,15 +35,21 @@ def study(**settings):
     return Baselines(window_candidates(examples), outer, **settings)
 
 
-@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.75])
-def test_all_arms_keep_as_much(fraction):
+def test_all_arms_keep_as_much():
     found = study()
-    for arm in ARMS:
+    for arm, fraction in itertools.product(ARMS, [0.1, 0.5, 0.75]):
         chosen = found.select(arm, fraction, seed=2)
         assert chosen.arm == arm
         kept = 40 if arm == "unfiltered" else kept_count(40, fraction)
         assert chosen.kept.sum() == kept == len(chosen.examples()), arm
         assert chosen.budget()["unique_tokens"] == 7 * kept
+
+
+def test_every_scorer_is_an_arm_that_reports_describe():
+    found = study()
+    scored = {found.scored_by(arm) for arm in ARMS}
+    assert scored - {"rater", None} == set(SCORERS)
+    assert set(ARMS) <= set(DESCRIPTIONS)
 
 
 def test_arms_keep_what_they_are_called_after():
