@@ -182,7 +182,8 @@ class FittedRater:
             **self._identity(parts),
         }
         made = reference if examples.features.keys() != parts.train.features.keys() else None
-        evaluated = (_EVALUATIONS + 1) * min(len(held), _MOST_EVALUATED) + len(held)
+        evaluations = trainer.steps // trainer.evaluate_every + 1
+        evaluated = evaluations * min(len(held), _MOST_EVALUATED) + len(held)
         trained_on = trainer.steps * self.batch_size
         add_costs(record, rater, examples, made, trained_on, evaluated)
         with whole_files.replacing(folder / WEIGHTS) as temporary:
@@ -316,9 +317,9 @@ class FittedRater:
 def _schedule(updates: float) -> tuple[int, int]:
     """(about so many updates, updates between evaluations): the one a multiple of the other."""
     every = max(round(updates / _EVALUATIONS), 1)
-    if every > 25:
-        every = 25 * round(every / 25)  # so that 25 updates go into one call of the compiled loop
-    return _EVALUATIONS * every, every
+    if updates >= 25 * _EVALUATIONS:  # 25 updates go into one call of the compiled loop
+        every = 25 * max(round(updates / _EVALUATIONS / 25), 1)
+    return every * max(round(updates / every), 1), every
 
 
 def _with_reference(
