@@ -44,6 +44,7 @@ class Experiment:
       seed: of the run.
       reference: the frozen model of a rater that reads "reference_loss"; None without.
       fitted: how the rater is fitted before its first meta-step; None where it is not.
+      rater_fn: builds a rater like `rater`, with other weights.
     """
 
     parts: Parts
@@ -54,6 +55,7 @@ class Experiment:
     seed: int
     reference: keras.Model | None = None
     fitted: FittedRater | None = None
+    rater_fn: Callable[[], keras.Model] | None = None
 
     @property
     def reference_loss(self) -> ReferenceLoss | None:
@@ -116,6 +118,7 @@ def experiment(
         seed,
         reference_model() if reference_model else None,
         fitted,
+        rater,
     )
 
 

@@ -31,6 +31,7 @@ BINDINGS = """
     MetaTrainer.population_size = 1
     MetaTrainer.inner_batch_size = 8
     MetaTrainer.outer_batch_size = 8
+    meta_train.judged = False
     MetaEvaluation.jit_compile = False
     MetaEvaluation.updates = 2
     MetaEvaluation.batch_size = 8
