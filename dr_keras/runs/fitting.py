@@ -11,6 +11,7 @@ example, where the teacher may need two models, or the whole corpus.
                                   presence means done
 """
 
+from collections.abc import Callable
 import dataclasses
 import json
 import pathlib
@@ -18,33 +19,22 @@ import time
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from dr_keras.baselines.candidates import window_candidates
 from dr_keras.baselines.scores import Scorer, Scores, cached
-from dr_keras.data.examples import ExampleSet, Parts, document_ids
-from dr_keras.data.splits import unit_hash
-from dr_keras.errors import CheckpointError, ConfigurationError, DataError
+from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.checkpoints import file_checksum, save_weights
-from dr_keras.meta.score_health import ranks
 from dr_keras.meta.scoring import Scorer as RaterScorer
 from dr_keras.meta.scoring import reference_losses
-from dr_keras.models.rater_scores import (
-    ReferenceLoss,
-    check_can_score,
-    example_scores,
-    reads_by_token,
-    state_read,
-)
+from dr_keras.models.rater_scores import ReferenceLoss, check_can_score, reads_by_token, state_read
+from dr_keras.runs.fit_lessons import KINDS, Lesson, begin_from, lesson, take_over, twin_by_token
 from dr_keras.runs.fit_records import RECORD, WEIGHTS, add_costs, agreement, spread
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
 from dr_keras.training.trainers import RepeatedTrainer
 import gin
 
-TARGETS = ("standard", "ranks")
-
-_TARGET = "fitted_rater/target"  # the feature that the fit adds
 _EVALUATIONS, _MOST_EVALUATED, _ROWS = 10, 2048, 256
 
 
@@ -71,6 +61,10 @@ class FittedRater:
         softmax over scores: of normal scores with the deviation s about exp(-s²) of a batch counts
         (its effective sample size), and a fit's own deviation is smaller than its targets'.
       huber: deviations at which squares become straight lines; None: squares everywhere.
+      token_share: of a teacher that says what single tokens add (`conditional_loss.by_token =
+        True`), what the error of tokens counts for beside that of windows; 0 leaves them out.
+      begin_with_teacher: whether the rater begins with the weights of the teacher's model, which
+        must have its width, layers and heads; its own last layer stays.
       held_out: share of the documents that the fit does not see.
       seed: of the teacher, and of the order of the batches.
       jit_compile: compile with XLA.
@@ -88,14 +82,20 @@ class FittedRater:
     targets: str = "standard"
     scale: float = 1.0
     huber: float | None = 1.0
+    token_share: float = 1.0
+    begin_with_teacher: bool = False
     held_out: float = 0.05
     seed: int = 0
     jit_compile: bool = True
 
     def __post_init__(self):
-        if self.targets not in TARGETS:
+        if self.targets not in KINDS:
             raise ConfigurationError(
-                f"fitted_rater.targets is {self.targets!r}: choose one of {', '.join(TARGETS)}."
+                f"fitted_rater.targets is {self.targets!r}: choose one of {', '.join(KINDS)}."
+            )
+        if self.token_share < 0:
+            raise ConfigurationError(
+                f"fitted_rater.token_share is {self.token_share}: it must be at least 0."
             )
         if not 0 < self.held_out < 1:
             raise ConfigurationError(
@@ -123,6 +123,7 @@ class FittedRater:
         parts: Parts,
         folder: str | pathlib.Path,
         reference: ReferenceLoss | None = None,
+        rater_fn: Callable[..., keras.Model] | None = None,
     ) -> dict:
         """Gives a rater the weights of its fit, which is made where the folder has none yet.
 
@@ -132,14 +133,15 @@ class FittedRater:
           parts: the teacher scores `train`, and is shown `outer`.
           folder: where the fit is kept.
           reference: of a rater that reads "reference_loss".
+          rater_fn: builds such a rater; asked for one by token where the teacher speaks of tokens.
 
         Returns:
           What fit.json says: "teacher" (name, seconds, training_flops, scoring_flops, facts),
-          "fit" (seconds, flops, updates, epochs, windows), "held_out" (windows, rank_correlation,
-          explained: 1 - squared error / variance of the targets), "scores" (of held-out windows:
-          mean, deviation, effective_share: the effective sample size of a large batch, as a share
-          of it), "flops" (all together, None with a "reason" where the rater's products cannot be
-          counted), "settings" and "sha256" of the weights.
+          "fit" (seconds, flops, updates, epochs, windows, without_a_score, by_token), "held_out"
+          (windows, rank_correlation, explained: 1 - squared error / variance of the targets),
+          "scores" (of held-out windows: mean, deviation, effective_share: the effective sample size
+          of a large batch, as a share of it), "flops" (all together, None with a "reason" where the
+          rater's products cannot be counted), "settings" and "sha256" of the weights.
 
         Raises:
           CheckpointError: the fit in the folder is damaged, or of other settings or data.
@@ -154,13 +156,25 @@ class FittedRater:
         check_can_score(rater, examples.features, reference is not None)
         scores = self._teach(parts, folder)
         begin = time.monotonic()
-        targets, fitted, held = self._targets(examples, scores.values)
-        trainer = self._trainer(rater, len(fitted))
-        learned, tested = (
-            _with_targets(examples.take(rows, name), targets[rows])
-            for rows, name in ((fitted, "the windows to fit"), (held, "the windows held out"))
+        taught = lesson(
+            scores,
+            examples,
+            self.teacher_name,
+            kind=self.targets,
+            scale=self.scale,
+            held_out=self.held_out,
+            least=self.batch_size,
+            by_token=self.token_share > 0,
         )
+        fitted, held = taught.fitted, taught.held
+        if self.begin_with_teacher:
+            begin_from(rater, scores.weights, self.teacher_name)
+        model = rater if taught.tokens is None else twin_by_token(rater, rater_fn)
+        trainer = self._trainer(model, taught)
+        tested = taught.examples(examples, held, "the windows held out")
+        learned = taught.examples(examples, fitted, "the windows to fit")
         self._train(trainer, learned, tested.thinned(_MOST_EVALUATED))
+        take_over(model, rater, tested.thinned(8))
         found = RaterScorer(rater, _ROWS, self.jit_compile)(examples.take(held)).astype(np.float64)
         record = {
             "teacher": {
@@ -174,10 +188,11 @@ class FittedRater:
                 "updates": trainer.steps,
                 "epochs": trainer.steps * self.batch_size / len(fitted),
                 "windows": len(fitted),
+                "by_token": taught.tokens is not None,
                 "without_a_score": len(examples) - len(fitted) - len(held),
                 "seconds": time.monotonic() - begin,
             },
-            "held_out": agreement(found, targets[held]),
+            "held_out": agreement(found, taught.windows[held]),
             "scores": spread(found),
             **self._identity(parts),
         }
@@ -239,56 +254,11 @@ class FittedRater:
         key = (self.teacher_name, parts.fingerprint, str(self.seed))
         return cached(folder, "teacher", key, work)
 
-    def _targets(
-        self, examples: ExampleSet, values: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Targets float32 [N] (0 where there is no score), rows to fit, rows held out."""
-        values = np.asarray(values, np.float64)
-        if values.shape != (len(examples),):
-            raise DataError(
-                f"{self.teacher_name} gives scores of shape {values.shape} for {len(examples)}"
-                " windows: a teacher gives one to each."
-            )
-        known = np.isfinite(values)
-        documents = document_ids(examples)
-        # Windows of a document are alike: a document is held out with all of them.
-        out = {d: unit_hash("fitted rater", d) < self.held_out for d in set(documents.tolist())}
-        apart = np.array([out[document] for document in documents])
-        fitted, held = np.flatnonzero(known & ~apart), np.flatnonzero(known & apart)
-        if len(fitted) < self.batch_size or not len(held):
-            raise DataError(
-                f"{self.teacher_name} scores {int(known.sum())} of {len(examples)} windows:"
-                f" {len(fitted)} to fit a rater to and {len(held)} held out. It takes at least"
-                f" fitted_rater.batch_size ({self.batch_size}) and 1: give more documents, or"
-                " another batch_size or held_out."
-            )
-        if np.ptp(values[fitted]) == 0:
-            raise DataError(
-                f"{self.teacher_name} gives every window the same score: there is nothing to fit"
-                " a rater to."
-            )
-        chosen = values[known]
-        if self.targets == "ranks":
-            chosen = tf.math.ndtri((ranks(chosen) + 0.5) / len(chosen)).numpy()
-        targets = np.zeros(len(examples), np.float32)
-        targets[known] = self.scale * (chosen - chosen.mean()) / chosen.std()
-        return targets, fitted, held
-
-    def _trainer(self, rater: keras.Model, windows: int) -> RepeatedTrainer:
-        steps, every = _schedule(self.epochs * windows / self.batch_size)
-
-        def sums(outputs, batch):
-            scores = example_scores(outputs, batch)
-            error = (scores - tf.cast(batch[_TARGET], scores.dtype)) / self.scale
-            loss = tf.square(error) / 2
-            if self.huber is not None:
-                size = tf.abs(error)
-                loss = tf.where(size > self.huber, self.huber * (size - self.huber / 2), loss)
-            return tf.cast(loss, tf.float32), tf.ones_like(loss, tf.float32)
-
+    def _trainer(self, model: keras.Model, taught: Lesson) -> RepeatedTrainer:
+        steps, every = _schedule(self.epochs * len(taught.fitted) / self.batch_size)
         return RepeatedTrainer(
-            # The very rater: it is trained where it stands, from the weights that it has.
-            lambda: rater,
+            # The very model: it is trained where it stands, from the weights that it has.
+            lambda: model,
             steps=steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -298,7 +268,7 @@ class FittedRater:
             evaluate_every=every,
             evaluation_batch_size=_ROWS,
             jit_compile=self.jit_compile,
-            loss_sums=sums,
+            loss_sums=taught.loss(self.huber, self.token_share),
         )
 
     def _train(self, trainer: RepeatedTrainer, learned: ExampleSet, tested: ExampleSet) -> None:
@@ -330,7 +300,3 @@ def _with_reference(
     if reference is not None and "reference_loss" in state_read(rater, features):
         features["reference_loss"] = reference_losses(reference, examples, reads_by_token(rater))
     return dataclasses.replace(examples, features=features, weights=None)
-
-
-def _with_targets(examples: ExampleSet, targets: np.ndarray) -> ExampleSet:
-    return dataclasses.replace(examples, features={**examples.features, _TARGET: targets})

@@ -188,13 +188,17 @@ def _fit(base_dir: pathlib.Path, setup: Experiment, placement: OneDevice) -> Non
     """Gives the rater the weights of its fit, which the chief makes where there is none yet."""
 
     def fit() -> dict[str, float]:
-        record = setup.fitted.fit(setup.rater, setup.parts, base_dir / FOLDER, setup.reference_loss)
-        print(told(record), file=sys.stderr)
+        folder = base_dir / FOLDER
+        record = setup.fitted.fit(
+            setup.rater, setup.parts, folder, setup.reference_loss, setup.rater_fn
+        )
+        if placement.is_chief:
+            print(told(record), file=sys.stderr)
         return {}
 
     placement.from_chief(fit)
     if not placement.is_chief:
-        setup.fitted.fit(setup.rater, setup.parts, base_dir / FOLDER, setup.reference_loss)
+        fit()
 
 
 def _meta_evaluation(setup: Experiment) -> MetaEvaluation:

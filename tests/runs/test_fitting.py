@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 from scipy.stats import norm, spearmanr
+import tensorflow as tf
 
+from dr_keras.baselines.candidates import window_candidates
 from dr_keras.baselines.scores import Scores
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError, ConfigurationError, DataError
@@ -19,6 +21,7 @@ from dr_keras.models.rater_scores import ReferenceLoss
 from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.runs.experiment import experiment
 from dr_keras.runs.export import export_run
+from dr_keras.runs.fit_lessons import begin_from, lesson
 from dr_keras.runs.fit_records import read_fit
 from dr_keras.runs.fitting import FittedRater, _schedule
 from dr_keras.runs.meta_training import choose_step, meta_train
@@ -123,8 +126,12 @@ def test_a_fit_gives_the_order_of_its_teacher_and_says_what_it_cost(parts, tmp_p
 
 def test_ranks_take_the_tails_off_and_what_has_no_score_is_left_out(parts, tmp_path):
     fit = FIT(teacher=skewed, targets="ranks", huber=None)
-    values = skewed(type("", (), {"examples": parts.train}), None).values
-    targets, fitted, held = fit._targets(parts.train, values)
+    values = skewed(window_candidates(parts.train), None).values
+    taught = lesson(
+        Scores(values), parts.train, "t", kind="ranks", scale=2.0, held_out=0.2, least=1,
+        by_token=False,
+    )  # fmt: skip
+    targets, fitted, held = taught.windows / 2, taught.fitted, taught.held
     known = np.isfinite(values)
     assert not known[::7].any() and set(fitted) | set(held) == set(np.flatnonzero(known))
     assert not set(fitted) & set(held)
@@ -204,25 +211,104 @@ def test_settings_out_of_range(setting, message):
         FittedRater(teacher=linear, **setting)
 
 
-def test_a_rater_by_token_and_one_that_reads_a_reference(tmp_path):
-    tokens = np.random.default_rng(0).integers(1, 9, (80, 6)).astype(np.int32)
-    tokens[:40, 4:] = 0
-    ids = np.array([f"d{k}#0" for k in range(80)], object)
-    text = ExampleSet({"tokens": tokens}, ids, ids, ids)
-    held = text.take(slice(0, 8))
-    size = dict(vocabulary_size=9, sequence_length=6, width=4, layer_count=1, heads=1)
-    reference = ReferenceLoss(language_model(**size), token_loss)
+# -------------------------------------------------------------------------------------- by token
+
+
+SIZE = dict(vocabulary_size=9, sequence_length=6, width=4, layer_count=1, heads=1)
+
+
+@pytest.fixture(scope="module")
+def text():
+    """Short windows, half of them padded; their parts."""
+    tokens = np.random.default_rng(0).integers(1, 9, (160, 6)).astype(np.int32)
+    tokens[:80, 4:] = 0
+    ids = np.array([f"d{k}#0" for k in range(160)], object)
+    train = ExampleSet({"tokens": tokens}, ids, ids, ids)
+    return Parts(train, *[train.take(slice(0, 8))] * 3)
+
+
+def worth(tokens):
+    """What a token adds: 1 for a 3, -1 for a 7; nothing is said of the first."""
+    found = np.where(tokens == 3, 1.0, np.where(tokens == 7, -1.0, 0.0))
+    return np.where((tokens > 0) & (np.arange(6) > 0), found, np.nan)
+
+
+def by_token(candidates, outer, *, seed=0):
+    model = language_model(**SIZE)
+    tokens = worth(candidates.examples.features["tokens"])
+    weights = {weight.path: np.asarray(weight) for weight in model.weights}
+    return Scores(np.nanmean(tokens, axis=1), tokens=tokens.astype(np.float16), weights=weights)
+
+
+def test_the_loss_of_windows_and_of_tokens_by_hand(text):
+    scores = by_token(window_candidates(text.train), None)
+    given = dict(kind="standard", scale=0.5, held_out=0.2, least=1, by_token=True)
+    taught = lesson(scores, text.train, "t", **given)
+    unit = scores.values.std() / 0.5
+    tokens = (worth(text.train.features["tokens"]) - scores.values.mean()) / unit
+    np.testing.assert_allclose(taught.tokens, tokens, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(np.nanmean(tokens, axis=1), taught.windows, atol=1e-5)
+    rows = taught.fitted[:3]
+    batch = {k: tf.constant(v) for k, v in taught.examples(text.train, rows, "").features.items()}
+    given = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
+    found, ones = taught.loss(huber=1.0, token_share=3.0)(tf.constant(given), batch)
+    real = text.train.features["tokens"][rows] > 0
+    error = np.abs((given * real).sum(1) / real.sum(1) - taught.windows[rows]) / 0.5
+    huber = np.where(error < 1, error**2 / 2, error - 0.5)
+    apart = (given - tokens[rows]) / np.nanstd(tokens[taught.fitted])
+    np.testing.assert_allclose(found, huber + 3 * np.nanmean(apart**2, axis=1) / 2, rtol=5e-3)
+    np.testing.assert_array_equal(ones, 1)
+
+
+def test_tokens_teach_a_rater_of_windows_more_than_windows(text, tmp_path):
+    rater_fn = functools.partial(text_rater, **SIZE)
+    fit = functools.partial(FIT, teacher=by_token, epochs=12, batch_size=8)
+    found = {}
+    for share in (0.0, 1.0):
+        with seeded(1):
+            rater = rater_fn()
+        record = fit(token_share=share).fit(rater, text, tmp_path / f"{share}", None, rater_fn)
+        assert record["fit"]["by_token"] == bool(share)
+        found[share] = record["held_out"]["explained"]
+        assert rater.output.shape == (None,) or rater.output.shape[1:] == (1,)
+    assert found[1.0] > max(found[0.0], 0.5)
+    with pytest.raises(ConfigurationError, match="no twin by token .there is no function"):
+        fit().fit(rater, text, tmp_path / "none")
+    with pytest.raises(ConfigurationError, match="has no twin by token .*per_token"):
+        fit().fit(rater, text, tmp_path / "none", None, lambda: rater)
+
+
+def test_a_rater_may_begin_with_what_its_teacher_knows(text):
+    weights = by_token(window_candidates(text.train), None).weights
+    rater = text_rater(**SIZE)
+    head = [np.asarray(v) for v in rater.variables if v.path.startswith("score/")]
+    begin_from(rater, weights, "t")
+    after = {v.path.replace("_layer/", "/"): np.asarray(v) for v in rater.variables}
+    assert len(head) == 2 and len(after) == len(weights) + 2
+    for name, value in weights.items():
+        np.testing.assert_array_equal(after[name], value)
+    for before, name in zip(head, ("score/kernel", "score/bias")):
+        np.testing.assert_array_equal(after[name], before)
+    wider = text_rater(**SIZE | {"width": 6})
+    with pytest.raises(ConfigurationError, match="t has no weights for token_embedding.*width"):
+        begin_from(wider, weights, "t")
+    with pytest.raises(ConfigurationError, match="t has no weights"):
+        begin_from(rater, None, "t")
+
+
+def test_a_rater_by_token_that_reads_a_reference(text, tmp_path):
+    reference = ReferenceLoss(language_model(**SIZE), token_loss)
 
     def share(candidates, outer, *, seed=0):
-        return Scores((tokens == 3).sum(axis=1) / (tokens > 0).sum(axis=1))
+        return Scores(np.nanmean(worth(candidates.examples.features["tokens"]), axis=1))
 
     fit = FIT(teacher=share, epochs=1, batch_size=8)
-    rater = text_rater(**size, per_token=True, features=["reference_loss"])
-    record = fit.fit(rater, Parts(text, held, held, held), tmp_path / "a", reference)
+    rater = text_rater(**SIZE, per_token=True, features=["reference_loss"])
+    record = fit.fit(rater, text, tmp_path / "a", reference)
     assert np.isfinite(record["held_out"]["explained"]) and record["flops"] > 0
-    of_member = text_rater(**size, features=["inner_loss"])
+    of_member = text_rater(**SIZE, features=["inner_loss"])
     with pytest.raises(ConfigurationError, match="cannot be exported, or score"):
-        fit.fit(of_member, Parts(text, held, held, held), tmp_path / "b")
+        fit.fit(of_member, text, tmp_path / "b")
 
 
 # ------------------------------------------------------------------------------ a run goes on
