@@ -14,6 +14,7 @@ from dr_keras.commands import common
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
     "quickstart",
+    "fit-rater",
     "meta-train",
     "meta-evaluate",
     "export-rater",

@@ -7,9 +7,14 @@ The paper keeps the examples with the largest reduction, of sequences of one len
 differ it is per token here, so that length is not what decides.
 """
 
+import dataclasses
+
+import numpy as np
+
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.reference_models import ReferenceModels, TrainerBuilder, tuning_trainer
 from dr_keras.baselines.scores import Scores
+from dr_keras.baselines.token_losses import token_nats
 from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
@@ -20,6 +25,7 @@ def conditional_loss(
     outer: Candidates | None,
     trainer: TrainerBuilder = LanguageModelTrainer,
     tuner: TrainerBuilder = tuning_trainer,
+    by_token: bool = False,
     seed: int = 0,
 ) -> Scores:
     """Nats per token under a model of the train part, minus those once it is tuned on the outer.
@@ -30,6 +36,8 @@ def conditional_loss(
       trainer: builds the trainer of the model. Its size and steps are bound under a scope, as in
         `conditional_loss.trainer = @scorer/LanguageModelTrainer`.
       tuner: builds, from `model_fn=`, the trainer of the run on the outer part.
+      by_token: whether the scores come with what single tokens add and with the weights of the
+        tuned model, for a rater that is fitted to them; every window is then read twice.
       seed: of initial weights and batches.
 
     Returns:
@@ -43,9 +51,19 @@ def conditional_loss(
     """
     models = ReferenceModels(candidates, outer, trainer, tuner, seed, "conditional_loss")
     before, after = models.prior(), models.tuned()
-    return Scores(
+    found = Scores(
         candidates.token_means(before.nats - after.nats),
         after.training_flops,
         before.forward_flops + after.forward_flops,
         models.facts(before, after),
+    )
+    if not by_token:
+        return found
+    model, rows = models.trainer.model, models.trainer.evaluation_batch_size
+    nats = [token_nats(model, one.weights, candidates.examples, rows) for one in (before, after)]
+    return dataclasses.replace(
+        found,
+        forward_flops=2 * found.forward_flops,
+        tokens=(nats[0] - nats[1]).astype(np.float16),
+        weights=dict(zip((weight.path for weight in model.weights), after.weights)),
     )

@@ -21,6 +21,8 @@ from dr_keras.baselines.candidates import Candidates
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.system import whole_files
 
+_WEIGHT = "weight/"  # of a name in a file of scores
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
@@ -32,12 +34,18 @@ class Scores:
       training_flops: operations of making what scores, such as training reference models.
       forward_flops: operations of scoring one example (a window).
       facts: what else is known, JSON-able.
+      tokens: float [rows of the candidates' examples, S], what single tokens add: their mean over
+        an example is its value. NaN where nothing is said of a token; None of a scorer that knows
+        no more than the whole. A rater learns more from these (`runs.fitting`).
+      weights: name -> values, of the model that scores; None where it has none to give.
     """
 
     values: np.ndarray
     training_flops: float = 0.0
     forward_flops: float = 0.0
     facts: Mapping = dataclasses.field(default_factory=dict)
+    tokens: np.ndarray | None = None
+    weights: Mapping[str, np.ndarray] | None = None
 
 
 class Scorer(Protocol):
@@ -79,15 +87,21 @@ def cached(folder, name: str, key: tuple[str, ...], work: Callable[[], Scores]) 
     try:
         with np.load(path, allow_pickle=False) as stored:
             known = json.loads(str(stored["known"]))
-            return Scores(stored["values"], **known)
+            weights = {name.removeprefix(_WEIGHT): stored[name] for name in stored.files
+                       if name.startswith(_WEIGHT)}  # fmt: skip
+            tokens = stored["tokens"] if "tokens" in stored.files else None
+            return Scores(stored["values"], **known, tokens=tokens, weights=weights or None)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         scores = work()
     known = {
         field.name: getattr(scores, field.name)
         for field in dataclasses.fields(Scores)
-        if field.name != "values"
+        if field.name not in ("values", "tokens", "weights")
     }
+    arrays = {_WEIGHT + name: value for name, value in (scores.weights or {}).items()}
+    if scores.tokens is not None:
+        arrays["tokens"] = scores.tokens
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, values=scores.values, known=json.dumps(known))
+    np.savez_compressed(buffer, values=scores.values, known=json.dumps(known), **arrays)
     whole_files.write_bytes(path, buffer.getvalue())
     return scores

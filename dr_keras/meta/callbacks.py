@@ -127,6 +127,8 @@ class ScoreHealth(TrainerCallback):
         self._recent.append((record.scores.reshape(-1, size), record.rows.reshape(-1, size)))
 
     def on_epoch_end(self, epoch, logs=None):
+        if not self._recent:  # an epoch without a meta-step
+            return
         scores, rows = (np.concatenate(parts) for parts in zip(*self._recent))
         self._recent.clear()
         train = self.trainer.train_set
@@ -188,7 +190,8 @@ class ShowProgress(TrainerCallback):
                 self._validated += f" (random choice {chance:.3f})"
 
     def on_train_end(self, logs=None):
-        self._progress.close(self._note)
+        if self.params["meta_steps"]:
+            self._progress.close(self._note)
         for sentence in score_health.warnings(self._epoch):
             print(f"warning: {sentence}", file=sys.stderr)
 

@@ -54,12 +54,13 @@ def _checksum_path(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name.replace(".weights.h5", ".sha256"))
 
 
-def _checksum(path: pathlib.Path) -> str:
+def file_checksum(path: str | os.PathLike) -> str:
+    """Hex SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _save_weights(model: keras.Model, path: str) -> None:
+def save_weights(model: keras.Model, path: str) -> None:
     """Writes the weights; raises OSError where there is no room for them."""
     # HDF5 ends the process with a segmentation fault where the disk is full: room is asked for
     # first, for the values and what HDF5 keeps about each and about its groups.
@@ -89,7 +90,7 @@ def load_rater_weights(rater: keras.Model, base_dir, step: int) -> None:
             f"{base_dir} has no rater of meta-step {step}; it has {known or 'none'}."
         )
     checksum = _checksum_path(path)
-    if not checksum.exists() or checksum.read_text(encoding="ascii").strip() != _checksum(path):
+    if not checksum.exists() or checksum.read_text(encoding="ascii").strip() != file_checksum(path):
         others = [str(other) for other in rater_steps(base_dir) if other != step]
         raise CheckpointError(
             f"{path} is damaged: it does not have the checksum in {checksum.name}. Choose another"
@@ -183,9 +184,9 @@ class Checkpoints(keras.callbacks.Callback):
         step = int(self._trainer.meta_step.numpy())
         final = rater_path(self.base_dir, step)
         with whole_files.replacing(final) as temporary:
-            _save_weights(self._trainer.rater, temporary)
+            save_weights(self._trainer.rater, temporary)
             # First the checksum: weights with their final name always have it.
-            whole_files.write_text(_checksum_path(final), _checksum(temporary) + "\n")
+            whole_files.write_text(_checksum_path(final), file_checksum(temporary) + "\n")
         # The bundle's data file is written before its index, and only an index is looked for.
         path = str(self.folder / f"state-{step}")
         try:

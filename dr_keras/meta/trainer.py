@@ -293,6 +293,7 @@ class MetaTrainer:
         steps_per_epoch: int = 50,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         validate: Callable[[], dict[str, float]] | None = None,
+        validate_first: bool = False,
     ) -> keras.callbacks.History:
         """Meta-trains until `meta_steps` are done, counted from the trainer's own `meta_step`.
 
@@ -311,6 +312,8 @@ class MetaTrainer:
           steps_per_epoch: meta-steps per epoch.
           callbacks: Keras callbacks.
           validate: called at each epoch's end; its scalars join the epoch's logs.
+          validate_first: whether an epoch without a meta-step comes before the first, so that the
+            rater that training goes on from is judged and kept as those after it.
 
         Returns:
           Keras' History of the epochs.
@@ -357,6 +360,8 @@ class MetaTrainer:
         with Interruption() as interruption, self._answering_workers():
             step = int(self.meta_step.numpy())
             seen: dict[str, list[float]] = {}
+            if validate_first:
+                self._end_epoch(callback_list, -1, {}, validate)
             while step < meta_steps and not self.rater.stop_training:
                 reinitialised = self.population.begin_step(step)
                 if not self._ageing(train, callbacks, lambda: self._stop_requested(interruption)):
@@ -375,16 +380,19 @@ class MetaTrainer:
                 if self._stop_requested(interruption):
                     break
                 if step % steps_per_epoch == 0 or step == meta_steps:
-                    epoch_logs = {name: _known_mean(values) for name, values in seen.items()}
-                    if validate is not None:
-                        epoch_logs.update(self.placement.from_chief(validate))
-                    callback_list.on_epoch_end((step - 1) // steps_per_epoch, epoch_logs)
+                    self._end_epoch(callback_list, (step - 1) // steps_per_epoch, seen, validate)
                     seen = {}
                     if self._stop_requested(interruption):
                         break
             callback_list.on_train_end()
             interruption.leave()
         return self.rater.history
+
+    def _end_epoch(self, callbacks, epoch: int, seen: dict[str, list[float]], validate) -> None:
+        logs = {name: _known_mean(values) for name, values in seen.items()}
+        if validate is not None:
+            logs.update(self.placement.from_chief(validate))
+        callbacks.on_epoch_end(epoch, logs)
 
     def _one_step(self, step: int, batches: MemberBatches, reinitialised) -> dict[str, float]:
         rows = batches.rows(step)

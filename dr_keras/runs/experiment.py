@@ -21,6 +21,7 @@ from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import next_token_loss
 from dr_keras.models.rater_scores import ReferenceLoss
 from dr_keras.models.weight_files import values_in, values_saved
+from dr_keras.runs.fitting import FittedRater
 from dr_keras.serving.export import export_examples
 from dr_keras.serving.loading import shipped_raters
 from dr_keras.serving.weights import is_exported, load_exported_weights
@@ -42,6 +43,8 @@ class Experiment:
       exporter: writes the rater as an artefact; see `dr_keras.serving.export`.
       seed: of the run.
       reference: the frozen model of a rater that reads "reference_loss"; None without.
+      fitted: how the rater is fitted before its first meta-step; None where it is not.
+      rater_fn: builds a rater like `rater`, with other weights.
     """
 
     parts: Parts
@@ -51,6 +54,8 @@ class Experiment:
     exporter: Callable
     seed: int
     reference: keras.Model | None = None
+    fitted: FittedRater | None = None
+    rater_fn: Callable[[], keras.Model] | None = None
 
     @property
     def reference_loss(self) -> ReferenceLoss | None:
@@ -69,7 +74,7 @@ def experiment(
     inner_model: Callable[[], keras.Model] = gin.REQUIRED,
     per_example_loss: Callable = next_token_loss,
     exporter: Callable = export_examples,
-    initial_rater: str | None = None,
+    initial_rater: str | FittedRater | None = None,
     seed: int = 0,
     reference_model: Callable[[], keras.Model] | None = None,
     outer_sets: Mapping[str, OuterSet | None] | None = None,
@@ -86,7 +91,8 @@ def experiment(
         @export_examples for any other features, or a function of your own.
       initial_rater: where the rater goes on from: the base_dir of an earlier run (its newest
         rater, or that of `<base_dir>@<step>`), an exported rater or the name of one that ships with
-        dr_keras, or a file of Keras weights; None starts from random weights.
+        dr_keras, or a file of Keras weights; or @fitted_rater(), by which meta-training first fits
+        it to the scores of a teacher. None starts from random weights.
       seed: decides the rater's initial weights; the trainer has a seed of its own.
       reference_model: builds the frozen model of a rater that reads "reference_loss", such as
         @reference_model.
@@ -102,14 +108,17 @@ def experiment(
       DataError: the data cannot be used, or train and held-out sets overlap.
     """
     parts = data() if callable(data) else data
+    fitted = initial_rater if isinstance(initial_rater, FittedRater) else None
     return Experiment(
         with_outer_sets(parts, outer_sets or {}, on_overlap),
-        build_rater(rater, seed, initial_rater),
+        build_rater(rater, seed, None if fitted else initial_rater),
         inner_model,
         per_example_loss,
         exporter,
         seed,
         reference_model() if reference_model else None,
+        fitted,
+        rater,
     )
 
 

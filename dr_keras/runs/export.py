@@ -21,7 +21,7 @@ import gin
 REFERENCE_LOSS = ("carried", "input")
 
 
-@gin.configurable(denylist=["base_dir", "checkpoint", "setup", "directory"])
+@gin.configurable(denylist=["base_dir", "checkpoint", "setup", "directory", "reason"])
 def export_run(
     base_dir,
     checkpoint: str = "best",
@@ -29,6 +29,7 @@ def export_run(
     directory=None,
     reference_size: int = 20_000,
     reference_loss: str = "carried",
+    reason: str | None = None,
 ) -> str:
     """Writes <base_dir>/export/<version>/ and returns its path.
 
@@ -41,6 +42,7 @@ def export_run(
       reference_size: about so many examples of the train part make the reference distribution.
       reference_loss: of a rater that reads it: "carried", the artefact has the run's reference
         model in it; or "input", it takes the losses as one more feature.
+      reason: what the artefact says of why this rater was chosen; None: what `choose_step` says.
 
     Raises:
       CheckpointError: no such checkpoint, or a damaged one.
@@ -52,14 +54,14 @@ def export_run(
             f"export_run.reference_loss is {reference_loss!r}: it must be one of"
             f" {', '.join(REFERENCE_LOSS)}."
         )
-    step, reason = choose_step(base_dir, checkpoint)
+    step, known_reason = choose_step(base_dir, checkpoint)
     setup = setup or experiment_of_run()
     load_rater_weights(setup.rater, base_dir, step)
     sample = reference_sample(setup.parts.train, reference_size)
     further: dict = {}
     known = {
         "meta_step": step,
-        "chosen": reason,
+        "chosen": reason or known_reason,
         "meta_evaluations": evaluated_steps(base_dir),
         "gin_config": configuration.parsed_config(),
         "operative_config": recorded_operative_config(base_dir, step),

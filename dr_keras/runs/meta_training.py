@@ -6,6 +6,7 @@
 <base_dir>/metrics.jsonl                see dr_keras.meta.callbacks
 <base_dir>/judgement.json               see dr_keras.runs.judgement
 <base_dir>/checkpoints/                 see dr_keras.meta.checkpoints
+<base_dir>/fitted/                      see dr_keras.runs.fitting; of a rater that was fitted first
 <base_dir>/summaries/meta_train/        TensorBoard
 <base_dir>/export/<version>/            see dr_keras.serving
 """
@@ -15,6 +16,7 @@ import contextlib
 import json
 import math
 import pathlib
+import sys
 
 import keras
 import tensorflow as tf
@@ -29,6 +31,7 @@ from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.runs.experiment import Experiment, experiment, experiment_of_run
+from dr_keras.runs.fit_records import FOLDER, told
 from dr_keras.runs.judgement import judge, read_judgement
 from dr_keras.runs.verdict import Judgement, in_short
 from dr_keras.system import locks, whole_files
@@ -69,7 +72,8 @@ def meta_train(
     Args:
       base_dir: the run directory; made if missing.
       setup: the experiment; built from gin when None.
-      meta_steps: total number of meta-steps (the paper: 8,000 to its checkpoint).
+      meta_steps: total number of meta-steps (the paper: 8,000 to its checkpoint); 0, of a rater
+        that is fitted, judges and keeps the fit alone, and a later call may go on from there.
       steps_per_epoch: meta-steps between meta-evaluations, checkpoints and heavy summaries.
       evaluate: run the meta-evaluation at every epoch's end; of several workers the chief does.
       judged: judge the best rater at the end (`dr_keras.runs.judgement`), so that the run says
@@ -92,7 +96,7 @@ def meta_train(
       WorkerLostError: another worker does not answer any more.
     """
     strategy = placement_of(strategy)
-    at_least("meta_train.meta_steps", meta_steps, 1)
+    at_least("meta_train.meta_steps", meta_steps, 0)
     base_dir = pathlib.Path(base_dir)
     if base_dir.exists() and not base_dir.is_dir():
         raise CheckpointError(f"base_dir {base_dir} is a file: name a directory.")
@@ -127,6 +131,7 @@ def _meta_train(
     if strategy.is_chief:
         configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
     setup = setup or experiment()
+    at_least("meta_train.meta_steps", meta_steps, 0 if setup.fitted else 1)
     if strategy.is_chief:
         check_same_data(base_dir, setup.parts.fingerprint)
     trainer = MetaTrainer(
@@ -141,10 +146,15 @@ def _meta_train(
     checkpoints.set_trainer(trainer)
     if strategy.is_chief:
         checkpoints.remove_leftovers()
-    step = checkpoints.restore() or 0
+    restored = checkpoints.restore()
+    step = restored or 0
+    if setup.fitted is not None and step == 0:
+        _fit(base_dir, setup, trainer.placement)
     validate = _meta_evaluation(setup).beside_random if evaluate else None
     writing = []
     if strategy.is_chief:
+        if restored is None:
+            (base_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that kept no checkpoint
         summaries = Summaries(base_dir, setup.parts.train)
         configuration.write_operative_config(base_dir, step)
         summaries.write_text("operative_config", f"```\n{configuration.operative_config()}\n```")
@@ -158,6 +168,7 @@ def _meta_train(
             steps_per_epoch,
             [*writing, checkpoints, *([summaries] if strategy.is_chief else []), *callbacks],
             validate,
+            validate_first=setup.fitted is not None and restored is None,
         )
     except (NonFiniteError, WorkerLostError) as error:
         known = rater_steps(base_dir)
@@ -171,6 +182,23 @@ def _meta_train(
     if judged and evaluate and strategy.is_chief and _meta_evaluations(base_dir):
         judge(setup, best_raters(base_dir), base_dir)
     return trainer
+
+
+def _fit(base_dir: pathlib.Path, setup: Experiment, placement: OneDevice) -> None:
+    """Gives the rater the weights of its fit, which the chief makes where there is none yet."""
+
+    def fit() -> dict[str, float]:
+        folder = base_dir / FOLDER
+        record = setup.fitted.fit(
+            setup.rater, setup.parts, folder, setup.reference_loss, setup.rater_fn
+        )
+        if placement.is_chief:
+            print(told(record), file=sys.stderr)
+        return {}
+
+    placement.from_chief(fit)
+    if not placement.is_chief:
+        fit()
 
 
 def _meta_evaluation(setup: Experiment) -> MetaEvaluation:

@@ -1,9 +1,11 @@
 """The rater of a study, meta-trained for it or given; its scores and cost.
 
 <run>/export/<version>/       of a run of meta_train: the study's folder, or one in it
+<run>/scratch/                a second run, where a rater from scratch is made beside a fitted one
 <base_dir>/scores.npz         ids and scores of the train part
 """
 
+from collections.abc import Sequence
 import dataclasses
 import hashlib
 import io
@@ -18,32 +20,131 @@ from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.meta.estimators import told, untold
 from dr_keras.meta.trainer import MetaTrainer
-from dr_keras.runs.experiment import Experiment
+from dr_keras.runs.experiment import Experiment, build_rater
 from dr_keras.runs.export import export_run
-from dr_keras.runs.meta_training import choose_step, meta_train
+from dr_keras.runs.fit_records import read_fit
+from dr_keras.runs.judgement import judge, read_judgement
+from dr_keras.runs.meta_training import best_raters, choose_step, meta_train
+from dr_keras.runs.verdict import in_short
 from dr_keras.serving.loading import load_rater
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
 from dr_keras.training import flops
 from dr_keras.training.meta_evaluation import bound_settings, training_flops
+import gin
+
+FITTED, REFINED, SCRATCH = RATERS = ("fitted", "refined", "scratch")
 
 _ROWS = 1024
 
 
-def trained(run: pathlib.Path, setup: Experiment, count_flops: bool = False) -> dict:
-    """Meta-trains in `run`; {"meta_steps", "nonfinite"}, and "flops" (`meta_flops`) on demand."""
-    trainer = meta_train(run, setup)
+def fresh_setup(setup: Experiment) -> Experiment:
+    """The experiment of a rater that is meta-trained from scratch, beside one that is fitted."""
+    rater = build_rater(setup.rater_fn, setup.seed)
+    return dataclasses.replace(setup, rater=rater, fitted=None)
+
+
+@gin.configurable("study_rater", allowlist=["raters"])
+def trained(
+    run: pathlib.Path, setup: Experiment, count_flops: bool = False, raters: Sequence[str] = ()
+) -> dict:
+    """Makes the raters of a study in `run`, and judges them.
+
+    Args:
+      run: the folder of the meta-training; that of another beside it is <run>/scratch/.
+      setup: the experiment.
+      count_flops: whether to count what making them took.
+      raters: which: "fitted", a rater fitted to a teacher (`experiment.initial_rater =
+        @fitted_rater()`); "refined", which meta-training makes of it, judged beside it; "scratch",
+        meta-trained from random weights, by the bindings of the scope "scratch" where there are any
+        (`scratch/OuterAdam.learning_rate`). () makes what the experiment says, in one run. Of
+        several, the judgement chooses.
+
+    Returns:
+      {"meta_steps", "nonfinite"} of all runs, and "flops" on demand: as of `meta_flops`, all runs
+      together, with "fitting" (teacher included) and "judgement" where there are any.
+
+    Raises:
+      ConfigurationError: there is no such rater, or nothing says how to fit one.
+    """
+    _check(raters, setup)
+    if set(raters) == {SCRATCH}:
+        setup = fresh_setup(setup)
+    several = SCRATCH in raters and len(set(raters)) > 1
+    options: dict = {"judged": False} if several else {}
+    if raters and not {REFINED, SCRATCH} & set(raters) or several and REFINED not in raters:
+        options["meta_steps"] = 0
+    trainers = {run: (setup, meta_train(run, setup, **options))}
+    if several:
+        beside = fresh_setup(setup)
+        with gin.config_scope(SCRATCH):
+            trainer = meta_train(run / SCRATCH, beside, judged=False)
+        trainers[run / SCRATCH] = (beside, trainer)
+    costs = {}
+    if count_flops or several:
+        costs = {place: meta_flops(place, *trainers[place]) for place in trainers}
+    if several:
+        _judge_all(run, setup, costs)
     found = {
-        "meta_steps": int(trainer.meta_step.numpy()),
-        "nonfinite": int(trainer.nonfinite_count.numpy()),
+        name: sum(int(getattr(t, counter).numpy()) for _, t in trainers.values())
+        for name, counter in (("meta_steps", "meta_step"), ("nonfinite", "nonfinite_count"))
     }
-    return found | ({"flops": meta_flops(run, setup, trainer)} if count_flops else {})
+    return found | ({"flops": _added(run, list(costs.values()))} if count_flops else {})
+
+
+def _check(raters: Sequence[str], setup: Experiment) -> None:
+    unknown = [name for name in raters if name not in RATERS]
+    if unknown:
+        raise ConfigurationError(
+            f"study_rater.raters: there is no {unknown[0]!r}; choose among {', '.join(RATERS)}."
+        )
+    if {FITTED, REFINED} & set(raters) and setup.fitted is None:
+        raise ConfigurationError(
+            "study_rater.raters: nothing says how to fit a rater: bind experiment.initial_rater ="
+            " @fitted_rater() and fitted_rater.teacher (gin file runs/fitted.gin)."
+        )
+
+
+def _judge_all(run: pathlib.Path, setup: Experiment, costs: dict[pathlib.Path, dict]) -> None:
+    """Judges the raters of a run and of the one from scratch in it."""
+    places = best_raters(run)
+    if beside := best_raters(run / SCRATCH):
+        places[SCRATCH] = beside["rater"]
+    if len(places) < 2:
+        raise ConfigurationError(
+            "study_rater.raters: which rater is best is not known without meta-evaluations: set"
+            " meta_train.evaluate = True, or make one rater."
+        )
+    fit = read_fit(run) or {}
+    made = {FITTED: fit.get("flops"), REFINED: costs[run]["total"]}
+    made[SCRATCH] = costs[run / SCRATCH]["total"]
+    judge(setup, places, run, {name: made[name] for name in places if made[name] is not None})
+
+
+def _added(run: pathlib.Path, costs: list[dict]) -> dict:
+    """What several runs cost together, with their judgement."""
+    unknown = [cost for cost in costs if cost["total"] is None]
+    if unknown:
+        return unknown[0]
+    judgement = read_judgement(run)
+    if judgement is not None and judgement.flops is not None:
+        costs = [*costs, {"judgement": judgement.flops, "total": judgement.flops}]
+    names = dict.fromkeys(name for cost in costs for name in cost)
+    return {name: sum(cost.get(name, 0) for cost in costs) for name in names}
 
 
 def exported(base_dir: pathlib.Path, run: pathlib.Path, setup: Experiment) -> dict:
-    """Exports the best checkpoint; {"path" (from base_dir), "meta_step", "chosen"}."""
-    step, reason = choose_step(run)
-    path = pathlib.Path(export_run(run, "best", setup))
+    """Exports the best rater to <run>/export; {"path" (from base_dir), "meta_step", "chosen"}.
+
+    That is the one with the highest gain where raters of several runs were judged.
+    """
+    place, (step, reason) = run, choose_step(run)
+    judgement = read_judgement(run)
+    if judgement is not None and judgement.best.run != ".":
+        best = judgement.best
+        place, step = run / best.run, best.step
+        reason = f"{best.name}, {in_short(best, judgement)}"
+    path = pathlib.Path(export_run(place, str(step), setup, run / "export", reason=reason))
     return {"path": path.relative_to(base_dir).as_posix(), "meta_step": step, "chosen": reason}
 
 
@@ -51,9 +152,10 @@ def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> di
     """Operations of a run's meta-training and of its meta-evaluations, by formula.
 
     Returns:
-      {"inner_models", "rater", "meta_evaluation", "total"}; or {"total": None, "reason"} where
-      the models' products cannot be counted, the estimator does not say its cost, or a held-out
-      set has features of its own.
+      {"inner_models", "rater", "meta_evaluation", "total"}, and "fitting" of a rater that was
+      fitted first, its teacher included; or {"total": None, "reason"} where the models' products
+      cannot be counted, the estimator does not say its cost, or a held-out set has features of its
+      own.
     """
     shapes = flops.feature_shapes(setup.parts.train.features)
     try:
@@ -81,6 +183,10 @@ def meta_flops(run: pathlib.Path, setup: Experiment, trainer: MetaTrainer) -> di
     one = training_flops(inner, rater, settings, validation)
     found["meta_evaluation"] = int(evaluations * settings["repeats"] * one)
     found["total"] += found["meta_evaluation"]
+    if fit := read_fit(run):
+        if fit["flops"] is None:
+            return {"total": None, "reason": fit["reason"]}
+        found |= {"fitting": int(fit["flops"]), "total": found["total"] + int(fit["flops"])}
     return found
 
 

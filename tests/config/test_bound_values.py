@@ -137,7 +137,8 @@ def refusal(*bindings, gin_files=()):
         ),
         (
             "experiment.initial_rater = ['runs/a']",
-            "experiment.initial_rater = ['runs/a'] is a list, but must be text in quotes or None.",
+            "experiment.initial_rater = ['runs/a'] is a list, but must be text in quotes,"
+            " FittedRater (@name(), with brackets) or None. Write for example @fitted_rater().",
         ),
         ("MetaTrainer.jit_compile = 'False'", "must be True or False. Write False without quotes."),
         (

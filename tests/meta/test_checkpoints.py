@@ -305,7 +305,7 @@ def _raise_in_mid_write(monkeypatch, trainer, what):
     if what == "rater":
         monkeypatch.setattr(trainer.rater, "save_weights", save_weights)
     elif what == "checksum":
-        monkeypatch.setattr("dr_keras.meta.checkpoints._checksum", lambda path: 1 / 0)
+        monkeypatch.setattr("dr_keras.meta.checkpoints.file_checksum", lambda path: 1 / 0)
     else:
         monkeypatch.setattr(tf.train.Checkpoint, "write", write)
 
