@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs experiments/targeted.gin for four targets, each absent from the corpus and with a little of it.
+"""Runs experiments/targeted.gin for four targets, absent from the corpus or with a little of it.
 
     tools/targeted.py --data DATA --base_dir runs/targeted
     tools/targeted.py --data DATA --base_dir runs/targeted --targets code --present 0.01 \
