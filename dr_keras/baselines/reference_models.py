@@ -23,7 +23,6 @@ from dr_keras.baselines.perplexity import nats_per_token
 from dr_keras.baselines.scores import require_outer, require_windows
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import DataError
-from dr_keras.meta.seeds import derive_seed
 from dr_keras.training import flops
 from dr_keras.training.trainers import LanguageModelTrainer, RepeatedTrainer
 import gin
@@ -156,8 +155,8 @@ class ReferenceModels:
                 f" {self._scorer}."
             )
         watched, rows = self.outer_examples.thinned(_WATCHED), self._candidates.examples
-        seed, initial = derive_seed(self._seed, kind), start.weights if start else None
-        record = trainer.train(data, watched, seed, initial=initial)
+        initial = start.weights if start else None
+        record = trainer.train(data, watched, self._seed, initial=initial)
         forward = flops.forward_flops(trainer.model, flops.feature_shapes(rows.features))
         spent = flops.training_flops(forward, trainer.steps * trainer.batch_size)
         return Reference(

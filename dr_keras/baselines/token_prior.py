@@ -12,7 +12,7 @@ import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.scores import Scores, require_windows
-from dr_keras.errors import ConfigurationError
+from dr_keras.errors import ConfigurationError, DataError
 import gin
 
 STATISTICS = ("mean", "deviation")
@@ -51,9 +51,11 @@ def token_prior(
         raise ConfigurationError(
             f"token_prior.statistics is {statistics!r}: choose among {', '.join(STATISTICS)}."
         )
-    require_windows(candidates, "token_prior")
     usual = outer if to_outer and outer is not None else candidates
-    require_windows(usual, "token_prior")
+    for part in (candidates, usual):
+        require_windows(part, "token_prior")
+        if "tokens" not in part.examples.features:
+            raise DataError("'token_prior' is about text: these examples have no tokens.")
     largest = max(int(part.examples.features["tokens"].max()) for part in (candidates, usual))
     counts = np.bincount(candidates.examples.features["tokens"].ravel(), minlength=largest + 1)
     counts[0] = 0  # padding

@@ -10,11 +10,12 @@ import tensorflow as tf
 from unigrams import Unigrams
 
 from dr_keras.baselines.candidates import joined_candidates, window_candidates
-from dr_keras.baselines.influence import SLOPE_PASSES, influence, mean_gradient, slopes
+from dr_keras.baselines.influence import influence
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.models.text_models import language_model
 from dr_keras.training import flops
 from dr_keras.training.metrics import spearman
+from dr_keras.training.slopes import SLOPE_PASSES, mean_gradient, slopes
 
 VOCABULARY, LENGTH = 7, 6
 
@@ -128,6 +129,7 @@ def test_alike_probes_teach_nothing():
         influence(*parts, lambda: Unigrams(VOCABULARY, LENGTH), sample=20)
 
 
+@pytest.mark.long
 def test_passes_of_a_slope_are_those_of_its_graph():
     model = language_model(40, 16, width=32, layer_count=2, heads=2)
     trainer = Unigrams(model_fn=lambda: model)

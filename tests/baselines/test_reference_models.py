@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pool
 import pytest
-from unigrams import Unigrams
+from unigrams import Unigrams, model
 
 from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.candidates import joined_candidates, window_candidates
@@ -14,9 +14,7 @@ from dr_keras.baselines.reference_loss import reference_loss
 from dr_keras.baselines.rho import rho
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.models.text_models import language_model
 from dr_keras.training.metrics import area_under_curve
-from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 
@@ -115,26 +113,20 @@ def test_what_is_missing_or_too_little_is_said(parts, builders):
         conditional_loss(parts[0], few, *builders)
 
 
-def test_text_like_the_outer_part_is_kept_by_networks_bound_in_gin():
+def test_text_like_the_outer_part_is_kept_by_networks():
     gin.parse_config("""
-        language_model.vocabulary_size = 20
-        language_model.sequence_length = 8
-        language_model.width = 8
-        language_model.layer_count = 1
-        language_model.heads = 1
         LanguageModelTrainer.jit_compile = False
-        LanguageModelTrainer.evaluation_batch_size = 64
-        conditional_loss.trainer = @scorer/LanguageModelTrainer
-        scorer/LanguageModelTrainer.model_fn = @language_model
+        LanguageModelTrainer.evaluation_batch_size = 80
+        LanguageModelTrainer.learning_rate = 0.1
         scorer/LanguageModelTrainer.steps = 40
-        scorer/LanguageModelTrainer.batch_size = 8
-        scorer/LanguageModelTrainer.learning_rate = 2e-2
+        conditional_loss.trainer = @scorer/LanguageModelTrainer
+        conditional_loss.tuner = @tuning_trainer
         tuning_trainer.steps = 20
-        tuning_trainer.learning_rate = 5e-3
+        tuning_trainer.learning_rate = 0.05
     """)
-    assert language_model and LanguageModelTrainer  # registered with gin
-    train, outer = pool.windows(40), pool.windows(10, seed=1)
-    for examples, up in ((train, 20), (outer, 20)):
+    gin.bind_parameter("scorer/LanguageModelTrainer.model_fn", lambda: model(20, 8))
+    train, outer = pool.windows(40), pool.windows(20, seed=1)
+    for examples, up in ((train, 20), (outer, 40)):  # a quarter of the pool counts up
         tokens, ways = examples.features["tokens"], np.where(np.arange(len(examples)) < up, 1, -1)
         tokens[:] = 1 + (tokens[:, :1] + ways[:, None] * np.arange(8)) % 19
     found = Baselines(window_candidates(train), window_candidates(outer))

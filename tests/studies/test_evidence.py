@@ -13,7 +13,7 @@ from dr_keras.studies.results import Results, TaskFacts
 from dr_keras.studies.sizes import Run
 
 ARMS = (
-    "random_as_rater", "perplexity_middle", "heuristics", "classifier", "rater_inverted",
+    "random_as_rater", "perplexity_middle", "conditional_loss", "best_sources", "rater_inverted",
     "least_damaged",
 )  # fmt: skip
 # The rater that ships reads windows of 128 bytes; meta-training has tests of its own.
@@ -42,6 +42,7 @@ BINDINGS = {
     "language_model.layer_count": "1",
     "small/language_model.layer_count": "1",
     "medium/language_model.layer_count": "1",
+    "tuning_trainer.steps": "2",
 }
 
 
@@ -137,7 +138,15 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
     assert min(small.steps * 8 / (1 - small.discard_fraction), windows) <= read
     assert rater.scoring == pytest.approx(found.compute.rater_forward_flops * read)
     assert found.compute.meta_training["total"] == 1e9
-    assert found.compute.scorers["perplexity"].training > 0
+    scorers = found.compute.scorers
+    assert set(scorers) == {"perplexity", "conditional_loss", "best_sources"}
+    # So many steps on the train part, two on the outer part; two models score.
+    conditional, step = scorers["conditional_loss"], 3 * small.forward_flops * small.batch_size
+    assert conditional.training == step * (small.steps + 2)
+    assert conditional.forward == 2 * small.forward_flops
+    assert conditional.scoring == conditional.forward * found.compute.scored_examples
+    assert small.arms["conditional_loss"].account.run.scoring == conditional.forward * scored
+    assert small.arms["best_sources"].account.run.scoring == 0
     assert small.arms["random"].account.run.scoring == 0
 
 
