@@ -181,9 +181,16 @@ def _meta_train(
             f"{error} Last {last}; the same command on every worker goes on from there, with as"
             " many workers or under another strategy."
         ) from error
-    if judged and evaluate and strategy.is_chief and _meta_evaluations(base_dir):
-        judge(setup, best_raters(base_dir), base_dir)
+    if judged and evaluate:
+        trainer.placement.from_chief(lambda: _judge(base_dir, setup))
     return trainer
+
+
+def _judge(base_dir: pathlib.Path, setup: Experiment) -> dict[str, float]:
+    """Judges the best raters; what the other workers are told, which wait for it."""
+    if raters := best_raters(base_dir):
+        judge(setup, raters, base_dir)
+    return {}
 
 
 def _fit(base_dir: pathlib.Path, setup: Experiment, placement: OneDevice) -> None:
