@@ -149,7 +149,7 @@ class _Trainings:
                 for name in sums:
                     if name is not None:
                         load_rater_weights(setup.rater, *raters[name])
-                    which = "random choice" if name is None else f"{name} rater"
+                    which = {None: "random choice", "rater": "rater"}.get(name, f"{name} rater")
                     note = f"pair {pair + 1} of {self._repeats}, {which}"
                     shown = _shown(progress, done, note)
                     found = self._training(pair, of_rater.get(name or "", "random"), name, shown)

@@ -22,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from dr_keras.config import configuration
+from dr_keras.data.examples import document_ids
 from dr_keras.errors import CheckpointError, ConfigurationError, NonFiniteError, WorkerLostError
 from dr_keras.meta.callbacks import MetricsFile, ScoreHealth, ShowProgress, Summaries, read_metrics
 from dr_keras.meta.checkpoints import Checkpoints, load_rater_weights, rater_steps
@@ -36,6 +37,7 @@ from dr_keras.runs.judgement import judge, read_judgement
 from dr_keras.runs.verdict import Judgement, in_short
 from dr_keras.system import locks, whole_files
 from dr_keras.training.meta_evaluation import MetaEvaluation
+from dr_keras.training.paired_gain import PairedGain, paired_gain
 import gin
 
 # A run may be given more meta-steps, another judgement and other devices, and a study that it is
@@ -179,9 +181,16 @@ def _meta_train(
             f"{error} Last {last}; the same command on every worker goes on from there, with as"
             " many workers or under another strategy."
         ) from error
-    if judged and evaluate and strategy.is_chief and _meta_evaluations(base_dir):
-        judge(setup, best_raters(base_dir), base_dir)
+    if judged and evaluate:
+        trainer.placement.from_chief(lambda: _judge(base_dir, setup))
     return trainer
+
+
+def _judge(base_dir: pathlib.Path, setup: Experiment) -> dict[str, float]:
+    """Judges the best raters; what the other workers are told, which wait for it."""
+    if raters := best_raters(base_dir):
+        judge(setup, raters, base_dir)
+    return {}
 
 
 def _fit(base_dir: pathlib.Path, setup: Experiment, placement: OneDevice) -> None:
@@ -214,7 +223,7 @@ def _meta_evaluation(setup: Experiment) -> MetaEvaluation:
 
 def meta_evaluate(
     base_dir, steps: Sequence[int] | None = None, setup: Experiment | None = None
-) -> Iterator[tuple[int | None, list[float]]]:
+) -> Iterator[tuple[int | None, list[float], PairedGain | None]]:
     """Judges the kept raters of a run, beside a random choice, as `MetaEvaluation` is configured.
 
     Args:
@@ -223,9 +232,9 @@ def meta_evaluate(
       setup: the run's experiment; built from gin when None. Its rater's weights are changed.
 
     Yields:
-      (None, losses) of the random choice, then (meta-step, losses) of each rater: validation
-      losses of `MetaEvaluation.repeats` trainings, the k-th of all from the same weights and
-      batches, so that they can be compared pair by pair.
+      (None, losses, None) of the random choice, then (meta-step, losses, gain) of each rater:
+      validation losses of `MetaEvaluation.repeats` trainings, the k-th of all from the same weights
+      and batches, and what the rater gains on the random choice by these pairs.
 
     Raises:
       CheckpointError: the run has no such rater, or was made on other data.
@@ -236,10 +245,14 @@ def meta_evaluate(
     setup = setup or experiment_of_run()
     check_same_data(base_dir, setup.parts.fingerprint)
     evaluation = _meta_evaluation(setup)
-    yield None, evaluation.losses(use_scores=False)
+    chance, counts = evaluation.all_row_losses(use_scores=False)
+    yield None, (chance.sum(axis=1) / counts.sum()).tolist(), None
+    owners = document_ids(evaluation.validation)
     for step in steps:
         load_rater_weights(setup.rater, base_dir, step)
-        yield step, evaluation.losses()
+        sums, counts = evaluation.all_row_losses()
+        gain = paired_gain(chance, sums, counts, owners, len(steps))
+        yield step, (sums.sum(axis=1) / counts.sum()).tolist(), gain
 
 
 def check_objectives(objective: Callable | Mapping[str, Callable], sets: Iterable[str]) -> None:

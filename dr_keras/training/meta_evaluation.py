@@ -152,8 +152,13 @@ class MetaEvaluation:
 
     def losses(self, use_scores: bool = True) -> list[float]:
         """The validation loss of each of the `repeats` trainings, in the same order always."""
-        found = (self.row_losses(k, use_scores) for k in range(len(self._trainings)))
-        return [float(sums.sum() / counts.sum()) for sums, counts in found]
+        sums, counts = self.all_row_losses(use_scores)
+        return (sums.sum(axis=1) / counts.sum()).tolist()
+
+    def all_row_losses(self, use_scores: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Makes all trainings: summed losses [repeats, R] and numbers of targets [R]."""
+        found = [self.row_losses(k, use_scores) for k in range(len(self._trainings))]
+        return np.stack([sums for sums, _ in found]), found[0][1]
 
     def beside_random(self) -> dict[str, float]:
         """Adds "random_validation_loss", the reference, which is trained once and remembered.

@@ -15,6 +15,7 @@ from dr_keras.meta.checkpoints import rater_path, rater_steps
 from dr_keras.runs import meta_training
 from dr_keras.serving.loading import load_rater
 from dr_keras.studies.results import Results
+from dr_keras.training.paired_gain import PairedGain
 import gin
 
 WORDS = [
@@ -230,7 +231,7 @@ def test_raters_are_judged_anew_as_meta_training_judged_them(finished, corpus, c
         *(["meta-step", str(e["meta_step"]), f"{e['validation_loss']:.4f}"] for e in epochs),
     ]
     better = int(epochs[1]["validation_loss"] < chance)
-    assert lines[2].endswith(f"better in {better} of 1")
+    assert lines[2].endswith(f"lower in {better} of 1") and "±" not in lines[2]
     assert sorted(base_dir.rglob("*")) == before
 
 
@@ -240,8 +241,9 @@ def test_raters_are_judged_by_pairs(finished, corpus, capsys):
     assert meta_evaluate.main(judged(base_dir, corpus, "--checkpoints", "4", repeats)) == 0
     _, chance, rater = capsys.readouterr().out.splitlines()
     assert "±" in chance and rater.startswith("meta-step 4") and rater.endswith("of 3")
-    assert meta_evaluate.line(8, [1.0, 2.0, 4.0], [1.5, 3.0, 3.0]) == (
-        "meta-step 8    2.3333 ± 1.5275   0.1667 ± 1.0408, better in 2 of 3"
+    gain = PairedGain(1 / 6, 0.05, 2.5)
+    assert meta_evaluate.line(8, [1.0, 2.0, 4.0], [1.5, 3.0, 3.0], gain) == (
+        "meta-step 8    2.3333 ± 1.5275   0.1667 ± 0.0500 (better), lower in 2 of 3"
     )
 
 

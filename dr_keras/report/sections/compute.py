@@ -34,7 +34,9 @@ def compute(results: Results) -> page.Section | None:
         " scores, is paid for."
     )
     meta = spent.meta_training
-    parts = [name for name in ("inner_models", "rater", "meta_evaluation") if name in meta]
+    parts = [
+        name for name in ("inner_models", "rater", "meta_evaluation", "judgement") if name in meta
+    ]
     of_which = ", ".join(f"{page.spaced(name)} {page.flops(meta[name])}" for name in parts)
     windows = f"{spent.scored_examples:,} windows of {page.flops(spent.rater_forward_flops)}"
     once = {
