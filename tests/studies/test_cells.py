@@ -1,6 +1,7 @@
 """Cells: not run twice, by whichever process; the same figures by one worker and by two."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -14,8 +15,8 @@ import pytest
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import CheckpointError, ConfigurationError, DrKerasError, NonFiniteError
 from dr_keras.models.text_models import language_model
-from dr_keras.studies.arm_streams import Draw
-from dr_keras.studies.cells import Material, cell
+from dr_keras.studies.arm_streams import Draw, MixedIn
+from dr_keras.studies.cells import CellTrainer, Material, cell
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.workers import SMALL, Pool, Workers, own_threads, sendable
 from dr_keras.system.claims import Claims
@@ -53,6 +54,28 @@ def grid(base_dir, count, documents=10, build=BUILD, draw=half, chosen="scores")
 
 def cells(arms=("unfiltered", "rater")):
     return [cell("tiny", arm, 0.5, seed) for seed in SEEDS for arm in arms]
+
+
+def test_padded_windows_and_the_target_are_trained_on_as_the_budget_says():
+    """With and without the target the same compiled step sees as many tokens of every arm."""
+    train = windows(10)
+    train.features["tokens"][::2, 3:] = 0
+    target = MixedIn(windows(2, seed=2), 0.25)
+    material = Material(train, windows(4, seed=1), equal_tokens=True, target=target)
+    trainer = CellTrainer({"tiny": BUILD}, lambda: material)
+    seen = []
+    for size in ("tiny", "tiny + target"):
+        for arm in ("unfiltered", "rater"):
+            found = trainer.run(cell(size, arm, 0.5, 0), half(cell(size, arm, 0.5, 0)))
+            seen.append((found["record"]["tokens_seen"], found["budget"]["tokens_seen"]))
+            # Of 16 draws a quarter, to within one.
+            drawn = found["budget"]["target_tokens_seen"] / 7
+            assert abs(drawn - 4) <= 1 if "target" in size else drawn == 0
+    assert seen == [(4 * 4 * 7,) * 2] * 4
+    assert trainer.trainer("tiny").traces["train"] == 1
+    bare = material.bare()
+    assert bare.fingerprint == material.fingerprint
+    assert bare.fingerprint != dataclasses.replace(material, equal_tokens=False).fingerprint
 
 
 def test_a_cell_is_read_back_and_run_again_only_for_other_data_or_another_choice(tmp_path, capsys):

@@ -118,9 +118,11 @@ def _of_target(arm: Arm, figure: float, digits: int) -> str | None:
 def _budgets(size: Size, protocol: Protocol) -> page.Table:
     text = size.sequence_length > 1
     tokens = f" of {size.sequence_length} tokens, padding not counted as seen" if text else ""
+    mixed = any(arm.budget.target_tokens_seen for arm in size.arms.values())
+    target = " Text of the target's outer part is mixed into the batches of every arm."
     return page.Table.of(
         f"Data budgets: {size.steps:,} steps of {size.batch_size} examples{tokens}. Epochs:"
-        " examples trained on per example that the arm may draw from.",
+        " examples trained on per example that the arm may draw from." + (target if mixed else ""),
         [
             {
                 "arm": page.spaced(name),
