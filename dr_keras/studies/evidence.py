@@ -154,7 +154,7 @@ class Evidence:
                 f"evidence.shorter_runs: {wrong[0]:g} is no share of the steps between 0 and 1."
             )
         absent = [arm for arm in self.shorter_arms if arm not in self.arms(self.smallest)]
-        if absent:
+        if absent and self.shorter_runs:
             raise ConfigurationError(
                 f"evidence.shorter_arms names {absent[0]!r}, which is neither in core_arms nor in"
                 " more_arms: add it there."

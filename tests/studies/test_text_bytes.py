@@ -14,6 +14,7 @@ from dr_keras.studies.text_bytes import bytes_per_target
 class Words:
     """Ids of words that are known; 0 is padding and 1 the end."""
 
+    end_id = 1
     known = ("", "\n", "a", "bb", "ccc", "éé")
 
     def encode(self, texts):
