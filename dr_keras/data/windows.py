@@ -103,6 +103,14 @@ def render_tokens(tokenizer: Tokenizer, row: Mapping[str, np.ndarray]) -> str:
     return tokenizer.decode(row["tokens"])
 
 
+def tokenizer_of(examples: ExampleSet) -> Tokenizer | None:
+    """What made the windows of `window_documents`; None of other examples."""
+    render = examples.render
+    if isinstance(render, functools.partial) and render.func is render_tokens:
+        return render.args[0]
+    return None
+
+
 def _cut(
     encoded: Sequence[np.ndarray], length: int, minimum: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ colour, a line style and a label, so that no figure depends on colour alone. Coo
 stay text: a figure is small, can be searched, and is read out by its description.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import html
 import io
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dr_keras.studies.paired import ERRORS
 from dr_keras.studies.results import Results
 from dr_keras.studies.sizes import Arm, Protocol, Size, Sweep
 
@@ -314,6 +315,34 @@ def final_losses(size: Size, protocol: Protocol) -> "Figure":
         target = size.arms[protocol.reference].final.mean
         axes.axvline(target, color=INK, linewidth=0.8, alpha=0.6)
         axes.set_xlabel("final test loss, lower is better")
+    return figure
+
+
+def differences(results: Results, rivals: Callable[[Size], Sequence[str]]) -> "Figure":
+    """The candidate's paired difference to every rival, with two standard errors, a row each.
+
+    Args:
+      results: of a study.
+      rivals: size -> names of arms.
+    """
+    protocol = results.protocol
+    rows = [
+        (f"{size.name}, {name.replace('_', ' ')}", figure.against[name])
+        for size in results.sizes
+        for figure in [size.arms[protocol.candidate].judged(protocol.metric)]
+        for name in rivals(size)
+        if name in figure.against
+    ][::-1]
+    colours = {"better": COLOURS[0], "worse": COLOURS[4], "undecided": GREY}
+    with drawing(0.24 * len(rows) + 0.9) as (figure, axes):
+        for row, (_, found) in enumerate(rows):
+            error = ERRORS * (found.standard_error or 0.0)
+            look = {"marker": "o", "color": colours[found.outcome], "capsize": 3, "linewidth": 1.6}
+            axes.errorbar(found.difference, row, xerr=error, **look)
+        axes.set_yticks(range(len(rows)), [as_is(name) for name, _ in rows])
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        axes.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
+        axes.set_xlabel(f"{protocol.metric}: {as_is(protocol.candidate)} minus the other arm")
     return figure
 
 

@@ -43,8 +43,9 @@ def arm_account(arm: Arm, reference: Arm, size: SizeFacts, cost: Cost) -> Accoun
     Returns:
       `run`: of the whole run; `steps_share` and `flops_share` of the reference's, with
       `flops_share_by_seed` and their `spread`; `saving`, operations saved a run, scoring counted;
-      `saving_shared`, the same where the corpus was scored before and for many runs; `runs_to_pay`:
-      runs after which the making of what scores is paid for. None with a `reason` where undefined.
+      `saving_shared`, the same where the corpus was scored before and for many runs; `making`: of
+      what scores, once; `runs_to_pay`: runs after which that is paid for. None with a `reason`
+      where undefined.
     """
     whole = run_flops(arm.steps, size, cost)
     full = training_flops(size.forward_flops, 1) * size.batch_size * reference.steps
@@ -52,10 +53,10 @@ def arm_account(arm: Arm, reference: Arm, size: SizeFacts, cost: Cost) -> Accoun
         seed: None if share is None else run_flops(share * reference.steps, size, cost).total / full
         for seed, share in arm.match.share_by_seed.items()
     }
-    undefined = Account(whole, None, None, by_seed, None, None, None, None)
+    undefined = Account(whole, None, None, by_seed, None, None, None, None, making=cost.making)
     if arm is reference:
         ones = dict.fromkeys(by_seed, 1.0)
-        return Account(whole, 1.0, 1.0, ones, None, 0.0, 0.0, None, "the reference")
+        return Account(whole, 1.0, 1.0, ones, None, 0.0, 0.0, None, "the reference", cost.making)
     if arm.match.steps is None:
         return dataclasses.replace(undefined, reason=arm.match.reason)
     reached = run_flops(arm.match.steps, size, cost)
@@ -85,4 +86,5 @@ def arm_account(arm: Arm, reference: Arm, size: SizeFacts, cost: Cost) -> Accoun
         saving_shared=full - reached.training,
         runs_to_pay=runs,
         reason="; ".join(reasons) or None,
+        making=cost.making,
     )

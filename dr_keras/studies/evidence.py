@@ -33,9 +33,12 @@ from dr_keras.training.tasks import Task
 from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
+# Fractions that are tried where none is given.
+SWEEP = (0.1, 0.25, 0.5, 0.75, 0.9)
 # What a later call in the same folder may change: cells that are there stay good.
 MAY_DIFFER = (
     "evidence.seeds",
+    "evidence.more_seeds",
     "evidence.sweep_seeds",
     "evidence.core_arms",
     "evidence.more_arms",
@@ -44,6 +47,7 @@ MAY_DIFFER = (
     "evidence.sweep_sizes",
     "evidence.shorter_runs",
     "evidence.with_target",
+    "evidence.shorter_arms",
     "SEEDS",
     "Workers.count",
     *strategies.BINDINGS,
@@ -62,7 +66,8 @@ class Evidence:
       tokenizer: of the data, for tasks and other corpora.
       rater: path of an exported rater, or the name of one that ships; None meta-trains one here, by
         the bindings that `meta_train` reads.
-      seeds: of every arm; at least three for a verdict worth the name.
+      seeds: of every arm; at least three, or there is no verdict.
+      more_seeds: further ones at the smallest size, where runs are cheap.
       core_arms: run at every size; "unfiltered" and "rater" must be among them.
       more_arms: run at the smallest size; names are those of `baselines.arms.Baselines`.
       online_arms: arms that choose within oversized batches while training; the others choose a
@@ -70,12 +75,14 @@ class Evidence:
         and is not run.
       discard_fraction: share to drop; None takes the best of `sweep` on the smallest size by the
         loss on the validation part.
-      sweep: fractions to try for the rater's arm; empty tries none.
+      sweep: fractions to try for the rater's arm; empty tries none, and so does None where
+        `discard_fraction` is given. None otherwise tries `SWEEP`.
       sweep_seeds: seeds of the sweep; None for `seeds`.
       sweep_sizes: "all" repeats the sweep at every size, to see whether the choice is the best
         there too; "smallest" does not.
-      shorter_runs: shares of the steps in which the rater's arm is trained again, with the whole
-        schedule of the learning rate: does it get as low as the unfiltered arm in its full run?
+      shorter_runs: shares of the steps in which some arms are trained again, with the whole
+        schedule of the learning rate: do they get as low as the unfiltered arm in its full run?
+      shorter_arms: these arms; a size that lacks one leaves it out.
       equal_tokens: whether arms train on full windows alone, padded ones being joined (see
         `data.full_windows`), so that all see as many tokens.
       with_target: share of every batch that is text of the outer part in a second study of each
@@ -99,16 +106,18 @@ class Evidence:
     tokenizer: Tokenizer = gin.REQUIRED
     rater: str | None = None
     seeds: Sequence[int] = (0, 1, 2)
+    more_seeds: Sequence[int] = ()
     core_arms: Sequence[str] = (UNFILTERED, CANDIDATE, RANDOM)
     more_arms: Sequence[str] = tuple(
         arm for arm in ARMS if arm not in (UNFILTERED, CANDIDATE, RANDOM, LEAST_DAMAGED)
     )
     online_arms: Sequence[str] = ()
     discard_fraction: float | None = None
-    sweep: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.9)
+    sweep: Sequence[float] | None = None
     sweep_seeds: Sequence[int] | None = None
     sweep_sizes: str = "all"
     shorter_runs: Sequence[float] = ()
+    shorter_arms: Sequence[str] = (CANDIDATE,)
     equal_tokens: bool = True
     with_target: float | None = None
     test_size: int | None = 1024
@@ -144,12 +153,18 @@ class Evidence:
             raise ConfigurationError(
                 f"evidence.shorter_runs: {wrong[0]:g} is no share of the steps between 0 and 1."
             )
-        if self.discard_fraction is None and not self.sweep:
+        absent = [arm for arm in self.shorter_arms if arm not in self.arms(self.smallest)]
+        if absent and self.shorter_runs:
+            raise ConfigurationError(
+                f"evidence.shorter_arms names {absent[0]!r}, which is neither in core_arms nor in"
+                " more_arms: add it there."
+            )
+        if self.discard_fraction is None and not self.tried:
             raise ConfigurationError(
                 "evidence.discard_fraction is None and evidence.sweep is empty: give one of them."
             )
         given = [] if self.discard_fraction is None else [self.discard_fraction]
-        for fraction in (*self.sweep, *given):
+        for fraction in (*self.tried, *given):
             if exact_fraction(fraction) == 0:
                 raise ConfigurationError(
                     "a discard fraction is 0: unfiltered is an arm of its own."
@@ -189,11 +204,23 @@ class Evidence:
         more = self.more_arms if size.removesuffix(WITH_TARGET) == self.smallest else ()
         return list(dict.fromkeys([*self.core_arms, *more]))
 
+    def seeds_of(self, size: str) -> list[int]:
+        """Seeds of a size."""
+        more = self.more_seeds if size.removesuffix(WITH_TARGET) == self.smallest else ()
+        return list(dict.fromkeys([*self.seeds, *more]))
+
+    @property
+    def tried(self) -> Sequence[float]:
+        """The fractions of the sweep."""
+        if self.sweep is None:
+            return SWEEP if self.discard_fraction is None else ()
+        return self.sweep
+
     def is_swept(self, size: str) -> bool:
         """Whether the fractions are tried at this size; never with the target's text."""
         if size not in self.sizes:
             return False
-        return bool(self.sweep) and (size == self.smallest or self.sweep_sizes == "all")
+        return bool(self.tried) and (size == self.smallest or self.sweep_sizes == "all")
 
     def run(self, base_dir, write_report: WriteReport | None = None) -> Results:
         """Runs what is left of the study in `base_dir` and writes its report.

@@ -219,21 +219,33 @@ class Study:
                     self._same_as_unfiltered.append((size, RANDOM))
                     arms.remove(RANDOM)
             # Seed by seed, so that a study that was stopped has whole seeds.
-            grid.run([cell(size, arm, chosen, seed) for seed in given.seeds for arm in arms])
-            for share in sorted(set(given.shorter_runs)):
-                grid.run(self._shorter(size, chosen, share))
+            seeds = given.seeds_of(size)
+            grid.run([cell(size, arm, chosen, seed) for seed in seeds for arm in arms])
+            shorter = self._shorter_cells(size, chosen, arms).values()
+            grid.run([cell for by_arm in shorter for cells in by_arm.values() for cell in cells])
             grid.run(tried)
         return chosen
 
-    def _shorter(self, size: str, fraction: float, share: float) -> list[Cell]:
-        return [cell(size, CANDIDATE, fraction, seed, share) for seed in self._given.seeds]
+    def _shorter_cells(
+        self, size: str, fraction: float, arms: Sequence[str]
+    ) -> dict[float, dict[str, list[Cell]]]:
+        """Share of the steps, rising -> arm -> its cells."""
+        given = self._given
+        return {
+            share: {
+                arm: [cell(size, arm, fraction, seed, share) for seed in given.seeds_of(size)]
+                for arm in dict.fromkeys(given.shorter_arms)
+                if arm in arms
+            }
+            for share in sorted(set(given.shorter_runs))
+        }
 
     def _swept(self, size: str) -> dict[float, list[Cell]]:
         given = self._given
         if not given.is_swept(size):
             return {}
         seeds = given.sweep_seeds or given.seeds
-        return {f: [cell(size, CANDIDATE, f, seed) for seed in seeds] for f in given.sweep}
+        return {f: [cell(size, CANDIDATE, f, seed) for seed in seeds] for f in given.tried}
 
     def _found_sweep(self, size: str) -> dict[float, dict]:
         return {fraction: self._grid.found(cells) for fraction, cells in self._swept(size).items()}
@@ -243,18 +255,16 @@ class Study:
         facts = self._facts(name)
         skipped = [arm for size, arm in self._same_as_unfiltered if size == name]
         arms = [arm for arm in self._given.arms(name) if arm not in skipped]
-        cells = {a: [cell(name, a, fraction, s) for s in self._given.seeds] for a in arms}
+        cells = {a: [cell(name, a, fraction, s) for s in self._given.seeds_of(name)] for a in arms}
         cost = {arm: self._cost(arm, facts, cells[arm]) for arm in arms}
         known = {arm: ArmFacts(self._description(arm), cost[arm]) for arm in arms}
         size = self._grid.section(facts, cells, known, protocol)
         shorter = {
-            f"{share:g}": summaries.shorter_run(
-                self._grid.found(self._shorter(name, fraction, share)),
-                size,
-                UNFILTERED,
-                cost[CANDIDATE],
-            )
-            for share in sorted(set(self._given.shorter_runs))
+            f"{share:g}": {
+                arm: summaries.shorter_run(self._grid.found(found), size, UNFILTERED, cost[arm])
+                for arm, found in by_arm.items()
+            }
+            for share, by_arm in self._shorter_cells(name, fraction, arms).items()
         }
         return dataclasses.replace(size, shorter_runs=shorter)
 
@@ -266,7 +276,7 @@ class Study:
             reference=UNFILTERED,
             candidate=CANDIDATE,
             baselines=[RANDOM] if RANDOM in core else [],
-            seeds=list(given.seeds),
+            seeds=given.seeds_of(given.smallest),
             core_arms=core,
             more_arms=[arm for arm in given.arms(given.smallest) if arm not in core],
             online_arms=list(given.online_arms),
@@ -284,7 +294,9 @@ class Study:
             corpus=self._described,
             rater=findings.of_rater(
                 self._rater.metadata,
-                findings.quality(self._scores, *findings.levels_and_kinds(train), where),
+                findings.quality(
+                    self._scores, *findings.levels_and_kinds(train), where, train.sources
+                ),
                 source=None if own else self._made["path"],
             ),
             protocol=dataclasses.replace(
@@ -315,7 +327,7 @@ class Study:
                 self._parts,
                 self._scores,
                 self._baselines,
-                "perplexity" in self._scorers,
+                self._scorers,
                 sorted({0.0, fraction, *FRACTIONS}),
             ),
             stages=self._stages.timings() | _runs(sizes),

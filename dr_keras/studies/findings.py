@@ -7,6 +7,7 @@ A finding is a key with what JSON holds; the report draws those that are there.
     "meta_health"         `meta_health.meta_health`
     "judgement"           `runs.verdict.Judgement` of the run's best raters
     "extremes"            `learned.extremes`: heading -> examples
+    "within_sources"      `within_sources`: spread of scores, and figures of every source
     "meta_gradient_norm", "agreement", "distributions", "sources", "correlations", "lasso"
                           of `learned` and `lasso`, with "sample", the examples they were taken on
 """
@@ -22,7 +23,7 @@ from dr_keras.baselines.heuristics import heuristics
 from dr_keras.data.examples import ExampleSet, Parts, evenly_spread
 from dr_keras.meta.callbacks import read_metrics
 from dr_keras.runs.meta_training import judgement_of
-from dr_keras.studies import learned
+from dr_keras.studies import learned, within_sources
 from dr_keras.studies.lasso import explain_scores
 from dr_keras.studies.meta_health import meta_health
 from dr_keras.studies.results import Quality, Rater, read
@@ -67,7 +68,17 @@ def of_scores(scores, sources, levels, kinds, fractions=learned.FRACTIONS) -> di
         "scores": scores_by_damage(scores, levels, kinds),
         "distributions": learned.score_distributions(scores, sources),
         "sources": learned.source_shares(scores, sources, fractions),
+        "within_sources": _within_sources(scores, sources, levels),
     }
+
+
+def _within_sources(scores, sources, levels) -> dict:
+    """Spread and ranking of every source; {} with fewer than two."""
+    found = within_sources.spread_by_source(scores, sources)
+    if found:
+        for name, figures in within_sources.ranking(scores, sources, levels).items():
+            found["by_source"][name] |= figures
+    return found
 
 
 def of_run(run: pathlib.Path) -> dict:
@@ -100,7 +111,7 @@ def of_rater(metadata: Mapping, quality: Quality, **more) -> Rater:
     )
 
 
-def quality(scores, levels, kinds, measured_on: str) -> Quality:
+def quality(scores, levels, kinds, measured_on: str, sources=None) -> Quality:
     """How scores follow damage of known level, or the reason why nothing is known.
 
     Args:
@@ -108,10 +119,15 @@ def quality(scores, levels, kinds, measured_on: str) -> Quality:
       levels: [N], 0 clean, NaN unknown.
       kinds: [N], of damage.
       measured_on: which examples these are.
+      sources: [N], for the ranking within each; None leaves it out.
     """
     if not np.isfinite(np.asarray(levels, float)).any():
         return Quality(None, None, None, "no damage of known level in this corpus")
-    return read(Quality, rater_quality(scores, levels, kinds, measured_on=measured_on), "quality")
+    found = rater_quality(scores, levels, kinds, measured_on=measured_on)
+    if sources is not None and len(set(sources)) > 1:
+        by_source = within_sources.ranking(scores, sources, levels, found["minimum_level"])
+        found["within_sources"] = within_sources.mean_ranking(by_source)
+    return read(Quality, found, "quality")
 
 
 def scores_by_damage(scores, levels, kinds) -> dict:
@@ -180,7 +196,7 @@ def what_the_rater_learned(
     parts: Parts,
     scores,
     baselines: Baselines,
-    perplexity: bool,
+    scorers: Sequence[str],
     fractions: Sequence[float] = learned.FRACTIONS,
 ) -> dict:
     """The `findings` of an evidence study, JSON-able.
@@ -190,8 +206,8 @@ def what_the_rater_learned(
       build_rater: builds its Keras model, for the scores of its checkpoints.
       parts: of the corpus.
       scores: of the train part, [N].
-      baselines: with the candidates and, if it was worked out, their perplexity.
-      perplexity: whether it was.
+      baselines: with the candidates and what else scored them.
+      scorers: names of what else scored it; the rater's order is held against theirs.
       fractions: discard fractions at which shares of sources are given.
     """
     train, candidates = parts.train, baselines.candidates
@@ -202,15 +218,19 @@ def what_the_rater_learned(
     features |= of_windows(train.take(rows))
     # No example among a sample may break a rule, and what never differs explains nothing.
     features = {name: values for name, values in features.items() if np.ptp(values) > 0}
-    if perplexity:
-        features["nats_per_token"] = baselines.scores("perplexity").values[rows]
+    others = {n: baselines.scores(n).values[rows] for n in scorers}
+    if "perplexity" in others:
+        features["nats_per_token"] = others.pop("perplexity")
     finite = {name: values for name, values in features.items() if np.isfinite(values).all()}
+    others = {f"score of {name}": values for name, values in others.items()}
     levels, kinds = levels_and_kinds(train)
     known = None if not np.isfinite(levels).any() else levels[rows]
     found = of_scores(scores, sources, levels, kinds, fractions) | {
         "extremes": learned.extremes(candidates, scores, 8, labels=train.labels),
         "sample": len(rows),
-        "correlations": learned.rank_correlations(scores[rows], features, known, sources[rows]),
+        "correlations": learned.rank_correlations(
+            scores[rows], features | others, known, sources[rows]
+        ),
         "lasso": explain_scores(scores[rows], finite, candidates.documents[rows]),
     }
     if run is not None:

@@ -23,6 +23,7 @@ from dr_keras.studies.arm_streams import UNFILTERED, Draw
 from dr_keras.studies.cells import Cell, CellFiles, CellTrainer, Material
 from dr_keras.studies.sizes import Protocol, Size, SizeFacts
 from dr_keras.studies.summaries import ArmFacts, size_section
+from dr_keras.studies.text_bytes import bytes_per_target
 from dr_keras.studies.verdicts import too_small_for_verdict
 from dr_keras.studies.workers import Pool, Workers, own_threads, sendable
 from dr_keras.system.claims import Claims
@@ -104,11 +105,11 @@ class Grid:
         """What is known of a size apart from its runs."""
         trainer, features = self.trainer(size), self._material().train.features
         length = int(features["tokens"].shape[1]) if "tokens" in features else 1
-        known = {}
+        known: dict = {"bytes_per_token": bytes_per_target(self._material().test)}
         if count_flops:
             forward = flops.forward_flops(trainer.model, flops.feature_shapes(features))
             tokens = trainer.steps * trainer.batch_size * length
-            known = {"tokens_a_run": tokens, "forward_flops": int(forward)}
+            known |= {"tokens_a_run": tokens, "forward_flops": int(forward)}
         return SizeFacts(
             name=size,
             parameters=trainer.parameters,

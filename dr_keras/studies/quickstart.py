@@ -378,7 +378,9 @@ def _results(
         answer=verdict,
         protocol=protocol,
         sizes=[size],
-        rater=findings.of_rater(loaded.metadata, findings.quality(scores, levels, kinds, where)),
+        rater=findings.of_rater(
+            loaded.metadata, findings.quality(scores, levels, kinds, where, sources)
+        ),
         findings=findings.of_scores(scores, sources, levels, kinds)
         | findings.of_run(base_dir)
         | {"extremes": learned.extremes(_candidates(train), scores, labels=labels)},

@@ -31,10 +31,11 @@ from typing import Any
 
 from dr_keras import __version__
 from dr_keras.errors import DataError
-from dr_keras.studies.sizes import DO_NOT_FILTER, Protocol, Size, Sweep, Verdict, empty
+from dr_keras.studies.scoreboard import tallies
+from dr_keras.studies.sizes import DO_NOT_FILTER, Protocol, Size, Sweep, Tally, Verdict, empty
 from dr_keras.system import whole_files
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,22 @@ class Corpus:
 
 
 @dataclasses.dataclass(frozen=True)
+class WithinSources:
+    """`Quality` of the ranking within each source: means over sources, each counting the same.
+
+    Attributes:
+      auc, spearman: None where no source has enough examples (`within_sources.ENOUGH`).
+      auc_sources, spearman_sources: that the means are over.
+    """
+
+    auc: float | None
+    spearman: float | None
+    auc_sources: int
+    spearman_sources: int
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Quality:
     """How scores follow damage whose level is known: `training.metrics.rater_quality`."""
 
@@ -66,6 +83,7 @@ class Quality:
     auc_all: float | None
     spearman: float | None
     reason: str | None = None
+    within_sources: "WithinSources | None" = None
     damaged: int | None = None
     damaged_from_minimum_level: int | None = None
     measured_on: str | None = None
@@ -190,6 +208,7 @@ class Results:
       answer: on all sizes.
       sizes: in rising size; none where the study stopped, its answer being not to filter.
       rater: that chose; None where the study stopped.
+      tallies: figure -> in how many cells the candidate won; see `studies.scoreboard`.
       findings: what the rater learned, a key a statistic: see `studies.findings`.
       settings: anything JSON holds.
       versions: of Python and of the libraries that results depend on.
@@ -208,14 +227,15 @@ class Results:
     versions: dict[str, str]
     rater: Rater | None = None
     sweep: dict[str, Sweep] = empty(dict)
+    tallies: dict[str, Tally] = empty(dict)
     compute: Compute | None = None
     tasks: dict[str, TaskFacts] = empty(dict)
     findings: dict[str, Any] = empty(dict)
     pictures: list[Picture] = empty(list)
 
     @classmethod
-    def assemble(cls, **sections) -> "Results":
-        """The sections, with the schema's version, the date and the libraries' versions.
+    def assemble(cls, sizes: Sequence[Size], protocol: Protocol, **sections) -> "Results":
+        """The sections, with the schema's version, the date, the tallies and libraries' versions.
 
         Raises:
           DataError: a section is not of its form.
@@ -224,6 +244,9 @@ class Results:
             schema_version=SCHEMA_VERSION,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=versions(),
+            sizes=list(sizes),
+            protocol=protocol,
+            tallies=tallies(sizes, protocol),
             **sections,
         )
         return cls.of(to_json(made))

@@ -125,7 +125,7 @@ class Retraining:
             answer=judged_first(verdicts.answer([size], self._protocol), judgement),
             corpus=described,
             rater=findings.of_rater(
-                metadata, findings.quality(scores, levels, kinds, where), line=line
+                metadata, findings.quality(scores, levels, kinds, where, train.sources), line=line
             ),
             protocol=self._protocol,
             sizes=[size],

@@ -19,18 +19,53 @@ def empty(kind: type):
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A figure of one arm minus that of another.
+    """A figure of one arm minus that of another, paired by seed: see `paired.difference`.
 
     Attributes:
-      difference: of the means.
-      margin: the sum of both spreads; None with fewer than two seeds.
-      outcome: "better" or "worse" beyond the margin, else "undecided".
+      difference: mean over the seeds that both arms have.
+      standard_error: of that mean; None with fewer than two such seeds.
+      outcome: "better" or "worse" beyond two standard errors, else "undecided".
+      pairs: seeds that both arms have.
     """
 
     difference: float
-    margin: float | None
+    standard_error: float | None
     outcome: str
     reason: str | None = None
+    pairs: int = 0
+
+    def shown(self, digits: int = 3) -> str:
+        """ "difference ± standard error", with its sign; without an error the difference alone."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.{digits}f}"
+        return f"{self.difference:+.{digits}f}{error}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """Cells in which the candidate is better than a rival, not told from it, or worse.
+
+    Attributes:
+      by_chance: how many would be called better or worse if no arm differed from any other; half
+        of them better.
+    """
+
+    better: int
+    undecided: int
+    worse: int
+    by_chance: float
+
+    @property
+    def cells(self) -> int:
+        """All of them."""
+        return self.better + self.undecided + self.worse
+
+    def shown(self) -> str:
+        """In words."""
+        text = f"better in {self.better} of {self.cells}, worse in {self.worse}"
+        if not self.by_chance:
+            return text
+        chance = f"{self.by_chance / 2:.1f}"
+        return f"{text} (by chance alone {chance} better and {chance} worse)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +126,11 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """What one arm costs and saves: see `costs.arm_account`."""
+    """What one arm costs and saves: see `costs.arm_account`.
+
+    Attributes:
+      making: operations of making what scores, once; None where they are not known.
+    """
 
     run: Run
     steps_share: float | None
@@ -102,6 +141,21 @@ class Account:
     saving_shared: float | None
     runs_to_pay: float | None
     reason: str | None = None
+    making: float | None = None
+
+    def total_share(self, full: float, runs: float) -> float | None:
+        """Making, scoring and training to the reference's loss, as a share of its run.
+
+        Args:
+          full: operations of the reference's run.
+          runs: that share what is made; each of them scores anew.
+
+        Returns:
+          None where the loss is never reached or the making is not known.
+        """
+        if self.flops_share is None or self.making is None:
+            return None
+        return self.flops_share + self.making / runs / full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +204,7 @@ class Arm:
       final: test loss at the end.
       metrics: other figures at the end.
       by_source: test loss at the end by source.
+      bits_per_byte: `final` by what does not depend on the tokenizer, of text alone.
       discard_fraction: share of the train part left out.
       seconds: mean wall time of a run.
       pool_by_source, pool_by_damage: examples to draw from, where an arm has the same in every run.
@@ -170,6 +225,7 @@ class Arm:
     dropped: Dropped | None = None
     pool_by_source: dict[str, int] = empty(dict)
     pool_by_damage: dict[str, int] = empty(dict)
+    bits_per_byte: Summary | None = None
 
     @property
     def steps(self) -> int:
@@ -201,7 +257,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class ShorterRun:
-    """The candidate trained in fewer steps, against the reference's full run."""
+    """An arm trained in fewer steps, against the reference's full run."""
 
     steps: int
     flops_share: float
@@ -217,6 +273,8 @@ class SizeFacts:
       steps, batch_size: of every run, in examples.
       sequence_length: tokens an example; 1 where examples are no text.
       forward_flops: of one example, where costs are counted.
+      bytes_per_token: UTF-8 bytes that a target of the test part stands for; None where examples
+        are no text.
     """
 
     name: str
@@ -226,6 +284,7 @@ class SizeFacts:
     sequence_length: int
     tokens_a_run: int | None = None
     forward_flops: int | None = None
+    bytes_per_token: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -236,13 +295,13 @@ class Size(SizeFacts):
       discard_fraction: what the candidate achieved.
       arms: the reference among them.
       verdict: on this size.
-      shorter_runs: share of the steps -> what came of it.
+      shorter_runs: share of the steps -> arm -> what came of it.
     """
 
     discard_fraction: float
     arms: dict[str, Arm]
     verdict: Verdict
-    shorter_runs: dict[str, ShorterRun] = empty(dict)
+    shorter_runs: dict[str, dict[str, ShorterRun]] = empty(dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +329,7 @@ class Protocol:
       reference: the arm that filters nothing.
       candidate: the arm in question.
       baselines: arms that the candidate has to beat as well, where they ran.
-      seeds: of every arm.
+      seeds: of every arm, at one size or more.
       metric: by which arms are compared: `LOSS`, or a name in `Arm.metrics`.
       higher_is_better: whether a larger one is better.
       discard_fraction: share to drop, as asked for; None where arms drop different ones.

@@ -9,9 +9,7 @@ A *cell* is one training run of one arm from one seed. What came of it is a JSON
 A *curve* is a list of (step, test loss) with rising steps; all arms of a size are evaluated at the
 same steps. One arm, the reference, sets the loss that the others have to reach.
 
-Two arms are called different only where their means are further apart than the sum of their
-spreads (sample standard deviation over seeds), so a lucky seed does not make a winner. With one
-seed there is no spread and hence no verdict.
+How arms are held against one another: `studies.paired`.
 
 Steps to reach the reference's final loss are counted on curves whose learning rate follows the
 schedule of the full run. At an early crossing the learning rate is still high, so a run planned to
@@ -20,16 +18,17 @@ end there would have got lower: the count is, if anything, too large for the bet
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import math
 
 import numpy as np
 
 from dr_keras.errors import ConfigurationError, NonFiniteError
 from dr_keras.studies import costs, verdicts
+from dr_keras.studies.paired import compared, difference, summary
 from dr_keras.studies.sizes import (
     Arm,
     Budget,
     Curve,
-    Difference,
     Dropped,
     Match,
     Protocol,
@@ -98,55 +97,6 @@ def steps_to_reach(target: float, curve: Curve) -> float | None:
         return float(steps[0])
     part = (losses[k - 1] - target) / (losses[k - 1] - losses[k])
     return float(steps[k - 1] + part * (steps[k] - steps[k - 1]))
-
-
-def summary(by_seed: Mapping[int, float], higher_is_better: bool | None = None) -> Summary:
-    """Mean and spread (sample standard deviation) of one figure over seeds."""
-    values = np.array(list(by_seed.values()), np.float64)
-    alone = len(values) < 2
-    return Summary(
-        mean=float(values.mean()),
-        spread=None if alone else float(values.std(ddof=1)),
-        by_seed={str(seed): float(value) for seed, value in by_seed.items()},
-        reason="one seed has no spread" if alone else None,
-        higher_is_better=higher_is_better,
-    )
-
-
-def difference(a: Summary, b: Summary) -> Difference:
-    """The mean of `a` minus that of `b`, and whether it is beyond the spread.
-
-    Lower is better unless the summary says otherwise.
-    """
-    gap = a.mean - b.mean
-    if a.spread is None or b.spread is None:
-        reason = "a verdict needs at least two seeds in both arms"
-        return Difference(gap, None, "undecided", reason)
-    margin = a.spread + b.spread
-    outcome = "better" if (gap > 0) == bool(a.higher_is_better) else "worse"
-    return Difference(gap, margin, "undecided" if abs(gap) <= margin else outcome)
-
-
-def compared(
-    by_arm: Mapping[str, Mapping[int, float]],
-    higher_is_better: bool | None = None,
-    rivals: Sequence[str] | None = None,
-) -> dict[str, Summary]:
-    """The summaries of one figure, arm by arm, each with how it compares with the others.
-
-    Args:
-      by_arm: arm -> seed -> figure.
-      higher_is_better: whether a larger figure is better.
-      rivals: the arms that the others are held against; None takes all.
-    """
-    found = {arm: summary(by_seed, higher_is_better) for arm, by_seed in by_arm.items()}
-    named = found if rivals is None else [name for name in rivals if name in found]
-    return {
-        arm: dataclasses.replace(
-            mine, against={o: difference(mine, found[o]) for o in named if o != arm}
-        )
-        for arm, mine in found.items()
-    }
 
 
 def metrics_of(cell: Mapping) -> dict[str, tuple[float, bool | None]]:
@@ -251,6 +201,7 @@ def size_section(
             seconds=float(np.mean([cell["record"]["seconds"] for cell in found.values()])),
             metrics={metric: of_arm[name] for metric, of_arm in metrics.items()},
             by_source={source: of_arm[name] for source, of_arm in by_source.items()},
+            bits_per_byte=_bits_per_byte(finals[name], size.bytes_per_token),
         )
     for name, arm in made.items():
         if (cost := arms[name].cost) is not None:
@@ -270,7 +221,7 @@ def _figures(
 
     def of_all(figure: Callable[[Mapping], float], higher=None, against=rivals):
         figures = {arm: {seed: figure(c) for seed, c in f.items()} for arm, f in cells.items()}
-        return compared(figures, higher, against)
+        return compared(figures, higher, against, protocol.candidate)
 
     metrics = {}
     for name, (_, higher) in metrics_of(first).items():
@@ -285,6 +236,14 @@ def _figures(
     return metrics, by_source
 
 
+def _bits_per_byte(final: Summary, bytes_per_token: float | None) -> Summary | None:
+    """Nats per token in bits per byte; None where examples are no text."""
+    if bytes_per_token is None:
+        return None
+    scale = 1 / (math.log(2) * bytes_per_token)
+    return summary({seed: scale * loss for seed, loss in final.by_seed.items()}, False)
+
+
 def _ended(cells: Cells) -> Summary:
     """Test loss at the end."""
     return summary({seed: cell["record"]["curve"][-1][1] for seed, cell in cells.items()})
@@ -295,13 +254,13 @@ def _validation(cells: Cells) -> Summary:
 
 
 def shorter_run(cells: Cells, size: Size, reference: str, cost: costs.Cost) -> ShorterRun:
-    """The candidate's runs of fewer steps, against the reference's full ones.
+    """An arm's runs of fewer steps, against the reference's full ones.
 
     Args:
       cells: seed -> what came of the cell.
       size: with the full runs.
-      reference: the arm.
-      cost: of the candidate's choice.
+      reference: the arm that has them.
+      cost: of the choice of the arm that runs shorter.
     """
     final = _ended(cells)
     steps = int(next(iter(cells.values()))["record"]["curve"][-1][0])

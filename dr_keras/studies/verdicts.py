@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.studies import scoreboard
 from dr_keras.studies.sizes import LOSS, Arm, Protocol, Size, Verdict, percent
 import gin
+
+# How much better is better: see `paired.difference`.
+BEYOND = "by more than two standard errors of the paired differences"
 
 
 @gin.configurable
@@ -55,8 +59,8 @@ def judge(arms: Mapping[str, Arm], protocol: Protocol, too_small: str | None = N
       too_small: from `too_small_for_verdict`; not None means no verdict, whatever the figures.
 
     Returns:
-      "better" (than the reference and every baseline beyond the spread), "worse" (than one of them
-      beyond the spread), "undecided", or "too_small".
+      "better" (than the reference and every baseline), "worse" (than one of them), "undecided", all
+      of them by `paired.difference`, or "too_small".
     """
     candidate, reference, metric = protocol.candidate, protocol.reference, protocol.metric
     missing = [name for name in (candidate, reference) if name not in arms]
@@ -71,7 +75,7 @@ def judge(arms: Mapping[str, Arm], protocol: Protocol, too_small: str | None = N
     open_ = [name for name, found in against.items() if found.outcome == "undecided"]
     outcome = "worse" if lost else "undecided" if open_ else "better"
     reasons = {against[name].reason for name in open_} - {None}
-    within = f"the difference to {' and '.join(open_)} is within the spread over seeds"
+    within = f"the difference to {' and '.join(open_)} is within two standard errors"
     unclear = f"No clear answer: {reasons.pop() if reasons else within}"
     if metric != LOSS:
         dropped = candidate.split()[-1]
@@ -79,7 +83,7 @@ def judge(arms: Mapping[str, Arm], protocol: Protocol, too_small: str | None = N
             "worse": f"The rater did not help: {candidate} was worse than {' and '.join(lost)}.",
             "undecided": f"{unclear}.",
             "better": f"Yes: without the {dropped} of the training examples that the rater scored"
-            f" lowest, the model beat {' and '.join(rivals)} beyond the spread over seeds.",
+            f" lowest, the model beat {' and '.join(rivals)} {BEYOND}.",
         }[outcome]
         return Verdict(outcome, text, f"Test {metric}: {shown}")
     share = arms[candidate].match.share
@@ -92,7 +96,7 @@ def judge(arms: Mapping[str, Arm], protocol: Protocol, too_small: str | None = N
         f" than {' and '.join(lost)}; {reach}.",
         "undecided": f"{unclear}; {reach}.",
         "better": f"Yes: trained on what the {candidate} kept, the model beat"
-        f" {' and '.join(rivals)} beyond the spread over seeds; {reach}.",
+        f" {' and '.join(rivals)} {BEYOND}; {reach}.",
     }[outcome]
     if too_small:
         outcome = "too_small"
@@ -126,7 +130,7 @@ def answer(sizes: Sequence[Size], protocol: Protocol) -> Verdict:
             f"at {largest.name} it reached the {reference} model's final loss with"
             f" {100 * account.flops_share:.0f}{spread}% of its FLOPs, scoring included"
         )
-    reach += _reached_sooner(largest, reference)
+    reach += _reached_sooner(largest, candidate, reference)
     if "too_small" in outcomes.values():
         outcome = "too_small"
         text = next(s.verdict.text for s in sizes if s.verdict.outcome == outcome)
@@ -134,8 +138,8 @@ def answer(sizes: Sequence[Size], protocol: Protocol) -> Verdict:
         outcome = "better"
         where = "the one size" if len(sizes) == 1 else f"all {len(sizes)} sizes"
         text = (
-            f"Yes: trained on what the {candidate} kept, models beat {rivals} beyond the spread"
-            f" over seeds at {where}; {reach}."
+            f"Yes: trained on what the {candidate} kept, models beat {rivals} {BEYOND} at {where};"
+            f" {reach}."
         )
     elif lost:
         outcome = "worse"
@@ -145,7 +149,7 @@ def answer(sizes: Sequence[Size], protocol: Protocol) -> Verdict:
         )
     else:
         outcome = "undecided"
-        where = f"nowhere is the {candidate} arm better than {rivals} beyond the spread over seeds"
+        where = f"nowhere is the {candidate} arm better than {rivals} {BEYOND}"
         if better:
             where = f"the {candidate} arm is better at {' and '.join(better)} only"
         text = f"No clear answer: {where}; {reach}."
@@ -153,14 +157,20 @@ def answer(sizes: Sequence[Size], protocol: Protocol) -> Verdict:
     if outcome != "too_small":
         advice = recommendation(sizes, protocol)
     figures = f"{largest.name}: {largest.verdict.figures}"
+    counted = scoreboard.tallies(sizes, protocol)[protocol.metric]
+    if counted.cells > 2:
+        figures += f". Over all sizes and rival arms {candidate} was {counted.shown()}"
     return Verdict(outcome, text, figures, advice)
 
 
-def _reached_sooner(size: Size, reference: str) -> str:
-    """In words: the cheapest of the shorter runs that is no worse than the full reference."""
-    for run in size.shorter_runs.values():
-        if run.final.mean <= size.arms[reference].final.mean:
-            sure = "" if run.final.outcome(reference) == "better" else ", within the spread"
+def _reached_sooner(size: Size, candidate: str, reference: str) -> str:
+    """In words: the candidate's shortest run that is no worse than the full reference."""
+    for runs in size.shorter_runs.values():
+        run = runs.get(candidate)
+        if run is not None and run.final.mean <= size.arms[reference].final.mean:
+            sure = (
+                "" if run.final.outcome(reference) == "better" else ", within two standard errors"
+            )
             return f", and with {percent(run.flops_share)} where planned to end there{sure}"
     return ""
 
@@ -195,8 +205,10 @@ def recommendation(sizes: Sequence[Size], protocol: Protocol) -> str:
                 text += f" and pays for meta-training from {runs:,} runs on"
             not_sure = [name for name, outcome in outcomes.items() if outcome == "undecided"]
             if not_sure:
-                text += f" (within the spread of {' and '.join(not_sure)})"
-            lost = [name for name, outcome in outcomes.items() if outcome == "worse"]
+                text += f" (not told from {' and '.join(not_sure)})"
+            lost = [
+                n for n in scoreboard.rivals(size.arms, protocol) if arm.final.outcome(n) == "worse"
+            ]
             if lost:
                 text += f", but {' and '.join(lost)} does better"
             parts.append(text)

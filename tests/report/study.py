@@ -1,5 +1,7 @@
 """Made-up studies with the shape of real ones, shared by the tests of results and reports."""
 
+import dataclasses
+
 import numpy as np
 
 from dr_keras.studies import summaries, verdicts
@@ -150,10 +152,16 @@ def evidence(**changes) -> Results:
     for name, final in finals.items():
         cells = {
             arm: {seed: cell(curve, **extra) for seed, curve in found.items()}
-            for arm, found in curves(final).items()
+            for arm, found in curves(final, range(5) if name == "30k" else SEEDS).items()
         }
         size_facts = dict(name=name, forward_flops=1_000_000, tokens_a_run=400 * 32 * 128)
-        made.append(size(cells, cost=cost, **size_facts))
+        whole = size(cells, cost=cost, bytes_per_token=1.0, **size_facts)
+        short = {seed: cell([(0, 5.0), (200, 2.2)], **extra) for seed in SEEDS}
+        runs = {
+            arm: summaries.shorter_run(short, whole, "unfiltered", cost[arm])
+            for arm in ("unfiltered", "rater")
+        }
+        made.append(dataclasses.replace(whole, shorter_runs={"0.5": runs}))
     swept = {f: {0: cell([(0, 5.0), (9, 2.0)], validation_loss=2 + f)} for f in (0.25, 0.5)}
     given = dict(
         study="evidence",

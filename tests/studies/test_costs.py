@@ -50,6 +50,12 @@ def test_account_by_hand():
     assert list(found.flops_share_by_seed.values()) == pytest.approx(shares)
     assert found.spread == pytest.approx(abs(shares[0] - shares[1]) / 2**0.5)
     assert found.reason is None
+    # Meta-training is 1.5 runs: with one run to pay for it, and with three.
+    assert found.making == 9000
+    assert found.total_share(full, 1) == pytest.approx(reached / full + 1.5)
+    assert found.total_share(full, 3) == pytest.approx(reached / full + 0.5)
+    assert account("random").total_share(full, 1) is None
+    assert account("rater", making=None).total_share(full, 1) is None
 
 
 def test_what_is_not_defined_is_none_with_a_reason():
@@ -68,7 +74,12 @@ def test_what_is_not_defined_is_none_with_a_reason():
 def test_recommendation_says_what_to_do():
     def advice(candidate="rater", baselines=("random",), curves=(), **changes):
         given = study.protocol(candidate=candidate, baselines=list(baselines))
-        return recommendation([size(CURVES | dict(curves), candidate, baselines, **changes)], given)
+        # Every seed twice, for a verdict.
+        four = {
+            arm: found | {seed + 2: curve for seed, curve in found.items()}
+            for arm, found in (CURVES | dict(curves)).items()
+        }
+        return recommendation([size(four, candidate, baselines, **changes)], given)
 
     def ends(low, high):
         return {0: [[0, 5.0], [50, 2.0], [100, low]], 1: [[0, 5.0], [50, 2.2], [100, high]]}
@@ -76,7 +87,7 @@ def test_recommendation_says_what_to_do():
     assert advice() == (
         "At 1M, filtering saves 23% of a run and pays for meta-training from 7 runs on."
     )
-    never = {0: [[0, 5.0], [50, 3.0], [100, 2.15]], 1: [[0, 5.0], [50, 3.0], [100, 2.3]]}
+    never = {0: [[0, 5.0], [50, 3.0], [100, 1.95]], 1: [[0, 5.0], [50, 3.0], [100, 2.4]]}
     assert (
         advice(curves={"rater": never})
         == "At 1M, do not filter: the unfiltered loss was never reached."
@@ -84,7 +95,9 @@ def test_recommendation_says_what_to_do():
     worse = advice(curves={"rater": ends(2.5, 2.6)})
     assert worse == "At 1M, do not filter: the rater arm ends worse."
     within = advice(curves={"rater": ends(1.9, 2.3)})
-    assert "(within the spread of unfiltered" in within
+    assert "(not told from unfiltered)" in within
     lost = advice(curves={"random": ends(1.1, 1.2)})
     assert "but random does better" in lost
+    lost = advice(curves={"classifier": ends(1.1, 1.2), "rater_inverted": ends(1.0, 1.1)})
+    assert lost.endswith("from 7 runs on, but classifier does better.")
     assert "filtering saves nothing" in advice(scoring=400)

@@ -1,14 +1,17 @@
 """The evidence protocol end to end, so small that its figures mean nothing."""
 
+import dataclasses
 import json
 import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from dr_keras.commands import evaluate as command
+from dr_keras.studies.evidence import SWEEP, Evidence
 from dr_keras.studies.results import Results, TaskFacts
 from dr_keras.studies.sizes import Run
 
@@ -36,6 +39,7 @@ BINDINGS = {
     "LanguageModelTrainer.evaluation_batch_size": "16",
     "LanguageModelTrainer.evaluate_every": "2",
     "evidence.shorter_runs": "(0.5,)",
+    "evidence.shorter_arms": "('rater', 'classifier')",
     "LanguageModelTrainer.jit_compile": "False",
     "small/language_model.width": "8",
     "medium/language_model.width": "12",
@@ -123,6 +127,14 @@ def test_every_arm_and_figure_is_in_the_results(study):
     swept = found.sweep["30k"]
     losses = {float(f): v.validation.mean for f, v in swept.fractions.items()}
     assert set(losses) == {0.25, 0.5} and min(losses, key=losses.get) == swept.best == chosen
+    assert small.bytes_per_token == 1.0  # of text in ASCII, read by bytes
+    bits = small.arms["rater"].bits_per_byte
+    assert bits.mean == pytest.approx(small.arms["rater"].final.mean / np.log(2))
+    # Rivals: all but what is no way to train, and two at the other size; two seeds are no verdict.
+    assert found.tallies["test loss"].undecided == len(ARMS) + 2
+    assert found.rater.quality.within_sources is not None
+    assert set(found.findings["within_sources"]["by_source"]) == {"even", "odd"}
+    assert "score of classifier" in str(found.findings["correlations"])
     assert found.tasks["toy"] == TaskFacts(questions=6, available=8, chance=0.5)
 
 
@@ -152,9 +164,12 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
 
 def test_shorter_runs_are_held_against_the_full_one(study):
     found = Results.load(study / "results.json")
+    small, medium = found.sizes
+    assert list(small.shorter_runs["0.5"]) == ["rater", "classifier"]
+    assert list(medium.shorter_runs["0.5"]) == ["rater"]  # it has no classifier
     for size in found.sizes:
-        run, whole = size.shorter_runs["0.5"], size.arms["rater"]
-        assert run.steps == 2 and set(run.final.by_seed) == {"0", "1"}
+        run, whole = size.shorter_runs["0.5"]["rater"], size.arms["rater"]
+        assert run.steps == 2 and set(run.final.by_seed) == set(whole.curves)
         gap = run.final.mean - size.arms["unfiltered"].final.mean
         assert run.final.against["unfiltered"].difference == pytest.approx(gap)
         # Half of the training, half of the scoring.
@@ -222,6 +237,7 @@ def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys)
             {"CORPUS": "@jsonl_corpus()"},
             "evidence: the arm least_damaged needs a corpus whose damage is",
         ),
+        ({"evidence.shorter_arms": "('dsir',)"}, "names 'dsir', which is neither in core_arms"),
         ({"evidence.shorter_runs": "(1.5,)"}, "1.5 is no share of the steps"),
         ({"evidence.shorter_runs": "(0.3,)"}, "30k: 0.3 of 4 steps must be a whole number of"),
         ({"SEQUENCE_LENGTH": "64"}, "rates windows of 128 tokens, the study has 64"),
@@ -272,7 +288,8 @@ ONLINE = {
     "evidence.more_arms": "()",
     "evidence.core_arms": "('unfiltered', 'rater', 'random', 'rater_inverted')",
     "evidence.discard_fraction": "0.25",
-    "evidence.sweep": "()",
+    "evidence.sweep": "None",
+    "evidence.shorter_arms": "('rater',)",
     "evidence.tasks": "()",
     "evidence.corpora": "()",
     "SIZES": "{'30k': @small/LanguageModelTrainer}",
@@ -287,6 +304,7 @@ def test_random_in_oversized_batches_of_a_single_pass_is_not_run_twice(folder, t
     assert "random: on a single pass this is the unfiltered arm; not run" in capsys.readouterr().out
     found = Results.load(tmp_path / "study" / "results.json")
     assert found.protocol.same_as_unfiltered == [("30k", "random")]
+    assert found.sweep == {}  # the fraction was given
     arms = found.sizes[0].arms
     assert set(arms) == {"unfiltered", "rater", "rater_inverted"}
     train = found.corpus.parts["train"].examples
@@ -299,6 +317,16 @@ def test_random_in_oversized_batches_of_a_single_pass_is_not_run_twice(folder, t
         "this arm is the unfiltered arm, so it was not run twice"
         in (tmp_path / "study" / "report.html").read_text()
     )
+
+
+def test_the_smallest_size_may_have_more_seeds():
+    given = Evidence(
+        data=None, sizes={"s": None, "m": None}, tokenizer=None, seeds=(0, 1, 2), more_seeds=(3, 2)
+    )
+    assert given.seeds_of("s") == [0, 1, 2, 3] and given.seeds_of("m") == [0, 1, 2]
+    assert given.tried == SWEEP
+    assert dataclasses.replace(given, discard_fraction=0.5).tried == ()
+    assert dataclasses.replace(given, discard_fraction=0.5, sweep=(0.1,)).tried == (0.1,)
 
 
 @pytest.mark.long

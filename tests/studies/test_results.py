@@ -39,7 +39,7 @@ def test_what_a_study_lacks_is_left_out(made):
 @pytest.mark.parametrize(
     "place, value, message",
     [
-        (("schema_version",), 1, "schema_version is 1, this dr_keras reads 3: use the version"),
+        (("schema_version",), 1, "schema_version is 1, this dr_keras reads 4: use the version"),
         (("titel",), "x", "unknown key 'titel'"),
         (("rater", "quality", "auc"), float("nan"), "results.rater.quality.auc must be a finite"),
         (("rater", "quality", "auc"), None, "rater.quality.auc is null and no 'reason'"),

@@ -1,4 +1,3 @@
-import math
 import re
 
 from hypothesis import given
@@ -9,7 +8,6 @@ import study
 
 from dr_keras.errors import ConfigurationError, NonFiniteError
 from dr_keras.studies import summaries
-from dr_keras.studies.summaries import compared, summary
 from dr_keras.studies.verdicts import judge, too_small_for_verdict
 
 CURVE = [(0, 5.0), (10, 3.0), (20, 2.0), (30, 2.5)]
@@ -33,34 +31,6 @@ def test_steps_to_reach_lies_between_the_evaluations_around_it(losses, target):
         assert max(7 * (k - 1), 0) <= found <= 7 * k
 
 
-def test_the_spread_is_by_n_minus_1():
-    # of 1, 2 and 6: mean 3, squares of the distances 4 + 1 + 9
-    found = summary({3: 1.0, 0: 2.0, 7: 6.0}, higher_is_better=True)
-    assert found.mean == 3.0 and found.spread == pytest.approx(math.sqrt(14 / 2))
-    assert found.by_seed == {"3": 1.0, "0": 2.0, "7": 6.0}
-    assert found.higher_is_better and found.reason is None
-    assert summary({0: 1.0, 1: 2.0}).spread == pytest.approx(math.sqrt(0.5))
-
-
-def test_one_seed_has_no_spread_and_says_so():
-    found = summary({4: 2.5})
-    assert (found.mean, found.spread, found.by_seed) == (2.5, None, {"4": 2.5})
-    assert found.reason == "one seed has no spread" and found.higher_is_better is None
-
-
-@pytest.mark.parametrize("higher, outcome", [(True, "better"), (False, "worse"), (None, "worse")])
-def test_the_same_figures_are_better_or_worse_by_which_way_is_up(higher, outcome):
-    figures = {"mine": {0: 5.0, 1: 5.2}, "other": {0: 1.0, 1: 1.2}}
-    found = compared(figures, higher, ["other", "absent"])
-    assert found["other"].against == {}
-    assert list(found["mine"].against) == ["other"]
-    against = found["mine"].against["other"]
-    assert against.outcome == outcome and against.difference == pytest.approx(4.0)
-    # both spreads together
-    assert against.margin == pytest.approx(2 * math.sqrt(0.02))
-    assert list(compared(figures, higher)["other"].against) == ["mine"]
-
-
 def finals(**by_arm):
     """arm -> seed -> a curve that ends there."""
     return {
@@ -71,7 +41,7 @@ def finals(**by_arm):
 
 def test_a_size_has_means_spreads_and_shares():
     found = study.size(
-        finals(unfiltered=[3.0, 3.2, 3.4], rater=[2.2, 2.4, 2.6], random=[3.3, 3.5, 3.7])
+        finals(unfiltered=[3.0, 3.2, 3.4], rater=[2.2, 2.4, 2.6], random=[3.3, 3.2, 3.7])
     ).arms
     unfiltered, rater, random = found["unfiltered"], found["rater"], found["random"]
     assert unfiltered.final.mean == pytest.approx(3.2)
@@ -86,10 +56,11 @@ def test_a_size_has_means_spreads_and_shares():
     assert rater.match.steps == pytest.approx(100 * 1.8 / 2.6)
     assert rater.match.share_by_seed["0"] == pytest.approx(1.8 / 2.8)
     against = rater.final.against["unfiltered"]
-    assert against.difference == pytest.approx(-0.8) and against.margin == pytest.approx(0.4)
+    assert against.difference == pytest.approx(-0.8)
+    assert against.standard_error == pytest.approx(0.0, abs=1e-9)
     assert against.outcome == "better"
     assert random.match.steps is None and "never reached 3.2" in random.match.reason
-    assert random.final.outcome("unfiltered") == "undecided"  # 0.3 < 0.4
+    assert random.final.outcome("unfiltered") == "undecided"  # by 0.3, 0 and 0.3
     assert random.final.outcome("rater") == "worse"
 
 
@@ -99,15 +70,17 @@ def test_a_metric_is_compared_with_its_rivals_and_the_judged_one_with_all():
             seed: study.cell(
                 [(0, 5.0), (9, 2.0)], metrics={"accuracy": mean + seed / 100}, validation_loss=mean
             )
-            for seed in (0, 1)
+            for seed in (0, 1, 2)
         }
         for arm, mean in {"unfiltered": 0.5, "rater": 0.9, "random": 0.7, "oracle": 1.0}.items()
     }
     judged = study.protocol(metric="accuracy", higher_is_better=True)
-    rater = study.size(cells, judged).arms["rater"]
+    arms = study.size(cells, judged).arms
+    rater = arms["rater"]
     assert set(rater.metrics["accuracy"].against) == {"unfiltered", "random", "oracle"}
+    assert set(arms["oracle"].metrics["validation loss"].against) == {"unfiltered", "random"}
     assert rater.metrics["accuracy"].outcome("oracle") == "worse"
-    assert set(rater.metrics["validation loss"].against) == {"unfiltered", "random"}
+    assert set(rater.metrics["validation loss"].against) == {"unfiltered", "random", "oracle"}
     assert rater.metrics["validation loss"].outcome("random") == "worse"
 
 
@@ -136,15 +109,15 @@ def test_bad_curves_are_refused():
 @pytest.mark.parametrize(
     "given, outcome, words",
     [
-        (dict(unfiltered=[3, 3.1], random=[3.1, 3.2], rater=[2, 2.1]), "better", "of the steps"),
-        (dict(unfiltered=[3, 3.1], random=[3.1, 3.2], rater=[4, 4.1]), "worse", "never reached"),
-        (dict(unfiltered=[3, 3.1], random=[2, 2.1], rater=[2, 2.1]), "undecided", "to random"),
-        (dict(unfiltered=[3, 3.1], random=[1, 1.1], rater=[2, 2.1]), "worse", "than random"),
-        (dict(unfiltered=[3.0], rater=[1.0]), "undecided", "at least two seeds"),
+        (dict(unfiltered=3.0, random=3.1, rater=2.0), "better", "of the steps"),
+        (dict(unfiltered=3.0, random=3.1, rater=4.0), "worse", "never reached"),
+        (dict(unfiltered=3.0, random=2.0, rater=2.0), "undecided", "to random is within two"),
+        (dict(unfiltered=3.0, random=1.0, rater=2.0), "worse", "than random"),
     ],
 )
 def test_verdict(given, outcome, words):
-    verdict = study.size(finals(**given)).verdict
+    losses = {arm: [loss, loss + 0.1, loss + 0.2] for arm, loss in given.items()}
+    verdict = study.size(finals(**losses)).verdict
     assert verdict.outcome == outcome
     assert words in verdict.text
     assert verdict.figures.startswith("Final test loss in nats per token, lower is better: rater ")
@@ -164,7 +137,7 @@ def test_too_small_overrides_any_figure():
 @pytest.mark.parametrize(
     "unfiltered, random, outcome, text",
     [
-        (0.5, 0.6, "better", "Yes: without the 50% of .* beat unfiltered and random 50% beyond"),
+        (0.5, 0.6, "better", "Yes: without the 50% of .* beat unfiltered and random 50% by more"),
         (0.5, 0.9, "undecided", "No clear answer: the difference to random 50% is within"),
         (0.99, 0.5, "worse", "The rater did not help: rater 50% was worse than unfiltered"),
         (0.99, 0.9, "worse", "was worse than unfiltered"),
@@ -172,7 +145,7 @@ def test_too_small_overrides_any_figure():
 )
 def test_a_verdict_by_a_metric_is_better_only_than_all(unfiltered, random, outcome, text):
     means = {"unfiltered": unfiltered, "rater 50%": 0.9, "random 50%": random}
-    figures = {arm: {0: mean - 0.01, 1: mean + 0.01} for arm, mean in means.items()}
+    figures = {arm: {0: m - 0.01, 1: m, 2: m + 0.01} for arm, m in means.items()}
     cells = {
         arm: {s: study.cell(CURVE, metrics={"accuracy": v}) for s, v in by_seed.items()}
         for arm, by_seed in figures.items()
@@ -183,7 +156,7 @@ def test_a_verdict_by_a_metric_is_better_only_than_all(unfiltered, random, outco
     verdict = study.size(cells, protocol).verdict
     assert verdict.outcome == outcome
     assert re.search(text, verdict.text)
-    assert verdict.figures.startswith("Test accuracy: rater 50% 0.9000 ± 0.0141, unfiltered")
+    assert verdict.figures.startswith("Test accuracy: rater 50% 0.9000 ± 0.0100, unfiltered")
 
 
 def test_one_seed_gives_no_verdict_by_a_metric():
@@ -193,18 +166,20 @@ def test_one_seed_gives_no_verdict_by_a_metric():
     }
     protocol = study.protocol(candidate="rater 50%", metric="accuracy", higher_is_better=True)
     text = study.size(cells, protocol).verdict.text
-    assert text == "No clear answer: a verdict needs at least two seeds in both arms."
+    assert text == "No clear answer: a verdict needs at least 3 seeds that both arms have."
 
 
 def test_the_answer_on_all_sizes():
     found = study.evidence()
     assert found.answer.outcome == "better"
     assert found.answer.text.startswith(
-        "Yes: trained on what the rater kept, models beat unfiltered and random beyond the spread"
-        " over seeds at all 2 sizes; at 100k it reached the unfiltered model's final loss with"
+        "Yes: trained on what the rater kept, models beat unfiltered and random by more than two"
+        " standard errors of the paired differences at all 2 sizes; at 100k it reached the"
+        " unfiltered model's final loss with"
     )
     assert found.answer.recommendation.startswith("At 30k, filtering saves ")
     assert found.answer.figures.startswith("100k: Final test loss")
+    assert "Over all sizes and rival arms rater was better in 5 of 5" in found.answer.figures
     assert study.results().answer == study.results().sizes[0].verdict
 
 

@@ -1,6 +1,7 @@
 """The answer in one sentence and one picture, and what was compared."""
 
 from dr_keras.report import page, plots
+from dr_keras.studies.paired import ERRORS, PAIRS
 from dr_keras.studies.results import Results
 from dr_keras.studies.sizes import LOSS, percent
 
@@ -17,7 +18,13 @@ def answer(results: Results) -> page.Section:
     quality, line = results.rater.quality, results.rater.line
     facts = [f"{verdict.figures}."]
     if quality.auc is not None:
-        facts.append(f"The rater tells clean from damaged examples with AUC {quality.auc:.3f}.")
+        within = quality.within_sources
+        sources = ""
+        if within is not None and within.auc is not None:
+            sources = f" ({within.auc:.3f} within sources)"
+        facts.append(
+            f"The rater tells clean from damaged examples with AUC {quality.auc:.3f}{sources}."
+        )
     main = results.sizes[-1]
     match = main.arms[results.protocol.candidate].match
     by_steps = results.protocol.metric == LOSS and results.compute is None
@@ -71,12 +78,14 @@ def compared(results: Results) -> page.Section | None:
     protocol, rater, sizes = results.protocol, results.rater, results.sizes
     if rater is None:
         return None
-    seeds = len(protocol.seeds)
+    counts = sorted({len(size.arms[protocol.reference].curves) for size in sizes})
+    seeds = counts[0]
+    up_to = f"{seeds} to " if len(counts) > 1 else ""
     text = (
         f"Models of {page.plural(len(sizes), 'size')} were trained from random weights with"
-        f" {page.plural(seeds, 'seed')}. Every arm trains the same model for the same number of"
-        " steps on batches of the same size; the arms differ only in the data they may draw from."
-        " An arm with fewer unique examples repeats them more often. "
+        f" {up_to}{page.plural(counts[-1], 'seed')}. Every arm trains the same model for the same"
+        " number of steps on batches of the same size; the arms differ only in the data they may"
+        " draw from. An arm with fewer unique examples repeats them more often. "
     )
     if protocol.discard_fraction is not None:
         text += (
@@ -87,9 +96,10 @@ def compared(results: Results) -> page.Section | None:
     step = "" if rater.meta_step is None else f", after {rater.meta_step:,} meta-steps"
     source = "meta-trained in this study" if rater.source is None else rater.source
     text += (
-        f"One rater of {rater.parameters:,} parameters ({source}{step}) served all sizes. An arm"
-        " counts as better (▲) or worse (▼) only where the difference of the means exceeds the sum"
-        " of both standard deviations."
+        f"One rater of {rater.parameters:,} parameters ({source}{step}) served all sizes. Arms"
+        " are compared seed by seed: one counts as better (▲) or worse (▼) only where the mean of"
+        f" the differences is more than {ERRORS:g} of its standard errors from 0, with at least"
+        f" {PAIRS} seeds."
     )
     blocks: list[page.Block] = [page.Paragraph(text)]
     if rater.chosen and rater.meta_step is not None:
@@ -99,8 +109,8 @@ def compared(results: Results) -> page.Section | None:
             )
         )
     notes = [f"Budgets differ: {warning}." for warning in protocol.warnings]
-    if seeds < 3:
-        notes.append("Fewer than three seeds: read nothing into small gaps.")
+    if seeds < PAIRS:
+        notes.append(f"Fewer than {PAIRS} seeds: no verdict; read nothing into gaps.")
     notes += [
         f"{size}, {arm}: chosen at random in oversized batches of a single pass, this arm is the"
         " unfiltered arm, so it was not run twice."

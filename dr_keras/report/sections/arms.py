@@ -30,13 +30,23 @@ def as_text(results: Results) -> str:
         f"{size}, {arm}: on a single pass this is the unfiltered arm; not run"
         for size, arm in results.protocol.same_as_unfiltered
     ]
+    parts += [
+        f"{figure}, {results.protocol.candidate} against rival arms: {found.shown()}"
+        for figure, found in results.tallies.items()
+        if found.cells > 2
+    ]
     quality = results.rater.quality if results.rater else None
     if quality is not None and quality.auc is not None:
+        within = quality.within_sources
         parts.append(
             f"AUC of clean against damaged {page.number(quality.auc)} (level at least"
             f" {quality.minimum_level:g}), {page.number(quality.auc_all)} (all);"
             f" rank correlation with the level {page.number(quality.spearman, 2)}"
         )
+        if within is not None and within.auc is not None:
+            parts[-1] += (
+                f"; within sources AUC {page.number(within.auc)}, mean of {within.auc_sources}"
+            )
     return "\n\n".join(parts)
 
 
@@ -53,7 +63,7 @@ def _of_size(results: Results, size: Size) -> list[page.Block]:
                 f" mean of {protocol.reference}.",
             )
         )
-    if len(protocol.seeds) > 1:
+    if len(size.arms[protocol.reference].curves) > 1:
         curves = page.Figure(
             lambda: plots.loss_curves(size, protocol, seeds=True),
             f"Test loss against training steps of {size.name}, every seed.",
@@ -67,10 +77,12 @@ def losses(size: Size, protocol: Protocol) -> page.Table:
     """How every arm ended, against the reference and the baselines, and how soon it got there."""
     reference = protocol.reference
     unit = " in nats per token" if size.sequence_length > 1 else ""
+    seeds = page.plural(len(size.arms[reference].curves), "seed")
     counted = ", FLOPs count scoring" if size.forward_flops else ""
     return page.Table.of(
-        f"{size.name}: {size.parameters:,} parameters, {page.plural(len(protocol.seeds), 'seed')}."
-        f" Loss{unit}, mean ± standard deviation over seeds. “Steps to match” are those needed to"
+        f"{size.name}: {size.parameters:,} parameters, {seeds}."
+        f" Loss{unit}, mean ± standard deviation over seeds; what counts as better is the paired"
+        " difference to another arm, see above. “Steps to match” are those needed to"
         f" reach the final loss of {reference}{counted}.",
         [_loss(name, arm, size, protocol) for name, arm in size.arms.items()],
         candidate=page.spaced(protocol.candidate),
@@ -97,6 +109,7 @@ def _loss(name: str, arm: Arm, size: Size, protocol: Protocol) -> dict[str, str 
         **{f"{kind} among dropped": _bad(arm, kind) for kind in ("corrupted", "mislabelled")},
         **({} if metric == LOSS else {f"test {metric}": judged.shown(4)}),
         "test loss": arm.final.shown(),
+        "bits per byte": None if arm.bits_per_byte is None else arm.bits_per_byte.shown(),
         **{f"against {rival}": judged.outcome(rival) for rival in rivals},
         "steps to match": steps,
         "share": share,
@@ -148,20 +161,22 @@ def _shorter(size: Size, protocol: Protocol) -> list[page.Block]:
     reference = protocol.reference
     rows = [
         {
+            "arm": page.spaced(arm),
             "steps": f"{percent(float(share))} ({run.steps:,})",
             "FLOPs, scoring included": percent(run.flops_share, 1),
             "test loss": run.final.shown(),
             f"test loss of {reference}, full run": size.arms[reference].final.shown(),
             "against it": run.final.outcome(reference),
         }
-        for share, run in size.shorter_runs.items()
+        for share, runs in size.shorter_runs.items()
+        for arm, run in runs.items()
     ]
     caption = (
-        f"The {protocol.candidate}'s arm with fewer steps, in which the learning rate goes through"
-        f" its whole schedule, against the full run of {reference}. Above, the learning rate is"
-        " still high where the arm crosses that loss."
+        "Runs of fewer steps, in which the learning rate goes through its whole schedule, against"
+        f" the full run of {reference}. Above, the learning rate is still high where an arm crosses"
+        " that loss."
     )
-    return [page.Table.of(caption, rows)]
+    return [page.Table.of(caption, rows, candidate=page.spaced(protocol.candidate))]
 
 
 def _marked(figure: Summary, reference: str, digits: int = 3, scale: float = 1.0) -> str:
@@ -191,9 +206,9 @@ def _metrics(results: Results, size: Size) -> list[page.Block]:
         f"{name} {facts.questions:,} of {facts.available:,}" for name, facts in tasks.items()
     )
     caption = (
-        f"Other figures at the end of training. ▲ ▼: better or worse than {reference} beyond the"
-        " spread. Losses: lower is better; accuracy and log-likelihood of the right answer: higher"
-        " is better."
+        f"Other figures at the end of training. ▲ ▼: better or worse than {reference} by more than"
+        " two standard errors of the paired differences. Losses: lower is better; accuracy and"
+        " log-likelihood of the right answer: higher is better."
         + (" The validation part chose the discard fraction." if results.sweep else "")
         + (f" Questions, chosen by hash: {asked}." if asked else "")
     )

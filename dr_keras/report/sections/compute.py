@@ -4,6 +4,8 @@ from dr_keras.report import page, plots
 from dr_keras.studies.results import Results
 from dr_keras.studies.sizes import percent
 
+_RUNS = (1, 10, 100)  # that share what is made
+
 
 @page.section("compute", place=40)
 def compute(results: Results) -> page.Section | None:
@@ -14,7 +16,7 @@ def compute(results: Results) -> page.Section | None:
     reference = results.protocol.reference
     rows = []
     for size in results.sizes:
-        for name, arm in plots.main_arms(size, results.protocol).items():
+        for name, arm in size.arms.items():
             account = arm.account
             rows.append(
                 {
@@ -55,7 +57,46 @@ def compute(results: Results) -> page.Section | None:
         wide=["of which"],
     )
     counted = page.Paragraph(f"Counted are the {spent.counted}.")
-    return page.Section("Compute", [counted, page.Table.of(caption, rows, wide=["note"]), shared])
+    return page.Section(
+        "Compute", [counted, page.Table.of(caption, rows, wide=["note"]), _total(results), shared]
+    )
+
+
+def _total(results: Results) -> page.Table:
+    """Everything that reaching the reference's loss took, for one run and for many."""
+    protocol = results.protocol
+    rows = []
+    for size in results.sizes:
+        full = size.arms[protocol.reference].account.run.total
+        for name, arm in size.arms.items():
+            if name == protocol.reference:
+                continue
+            account = arm.account
+            making = None if account.making is None else account.making / full
+            rows.append(
+                {
+                    "run": f"{size.name} {page.spaced(name)}",
+                    "making, in runs": page.number(making, 2),
+                    "training and scoring": percent(account.flops_share),
+                    **{
+                        f"all, for {count:,} {'run' if count == 1 else 'runs'}": _share(
+                            account.total_share(full, count)
+                        )
+                        for count in _RUNS
+                    },
+                }
+            )
+    caption = (
+        "All that is computed until a run is as low as the final loss of"
+        f" {protocol.reference}, as a share of that whole run: making what scores (meta-training,"
+        " reference models), scoring, and training. For several runs what is made is shared, and"
+        " each of them scores anew. Making: in runs of the reference."
+    )
+    return page.Table.of(caption, rows, candidate=f"{results.sizes[-1].name} {protocol.candidate}")
+
+
+def _share(share: float | None) -> str | None:
+    return None if share is None else percent(share)
 
 
 @page.section("sweep", place=50)

@@ -1,0 +1,154 @@
+"""Wins, ties and losses of the candidate: in one study, and in one table of several.
+
+A *cell* is a figure of the candidate against that of one rival at one size: (size, rival), and for
+tasks (size, rival, task). It is won where the candidate is better, lost where it is worse, and tied
+where the paired difference does not tell (`paired.difference`). Of many cells some are won or
+lost by chance alone; how many is said with every count.
+
+    Scoreboard.of({"abstracts": results, ...}).markdown()
+
+puts several studies, such as one for each target, into one table.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from typing import TYPE_CHECKING
+
+from dr_keras.studies.paired import false_calls
+from dr_keras.studies.sizes import Difference, Protocol, Size, Tally, percent
+
+if TYPE_CHECKING:
+    from dr_keras.studies.results import Results
+
+# Arms that no one would train by: what the rater scores lowest, and what knows the damage.
+NO_RIVALS = ("rater_inverted", "least_damaged", "ceiling")
+# Metrics that are counted beside the one that judges: how a name begins or ends -> heading.
+_COUNTED = {"loss on ": "loss on other corpora", " accuracy": "accuracy of tasks"}
+_COUNTED[" likelihood"] = "likelihood of the right answer"
+
+
+def rivals(arms: Iterable[str], protocol: Protocol) -> list[str]:
+    """The arms that the candidate competes with, the reference first.
+
+    An arm that drops another share than the candidate's, where names say the share ("random 10%"),
+    is none.
+    """
+    share = protocol.candidate.split()[1:]
+    found = [
+        name
+        for name in arms
+        if name not in (protocol.candidate, protocol.reference)
+        and name.split()[0] not in NO_RIVALS
+        and (name.split()[1:] == share or not share)
+    ]
+    return [protocol.reference, *found]
+
+
+def tally(differences: Iterable[Difference]) -> Tally:
+    """Counts of some cells."""
+    known = list(differences)
+    counts = {o: sum(d.outcome == o for d in known) for o in ("better", "undecided", "worse")}
+    return Tally(**counts, by_chance=sum(false_calls(d.pairs) for d in known))
+
+
+def tallies(sizes: Sequence[Size], protocol: Protocol) -> dict[str, Tally]:
+    """Figure -> wins, ties and losses over all sizes and rivals; the judging metric comes first."""
+    groups: dict[str, list[Difference]] = {protocol.metric: []}
+    for size in sizes:
+        named = rivals(size.arms, protocol)
+        arm = size.arms[protocol.candidate]
+        figures = [(protocol.metric, arm.judged(protocol.metric))]
+        for name, figure in arm.metrics.items():
+            heading = next((h for part, h in _COUNTED.items() if part in name), None)
+            if heading and name != protocol.metric:
+                figures.append((heading, figure))
+        for heading, figure in figures:
+            found = [figure.against[name] for name in named if name in figure.against]
+            groups.setdefault(heading, []).extend(found)
+    return {heading: tally(found) for heading, found in groups.items() if found}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One cell of a table of studies.
+
+    Attributes:
+      study: as the caller named it, such as its target.
+      size: of the model.
+      rival: of the candidate.
+      difference: of the judging metric, candidate minus rival.
+      flops_share: operations, scoring included, to the reference's final loss as a share of its
+        run; None where it is never reached or costs were not counted.
+    """
+
+    study: str
+    size: str
+    rival: str
+    difference: Difference
+    flops_share: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoreboard:
+    """The cells of several studies.
+
+    Attributes:
+      rows: study by study, size by size.
+    """
+
+    rows: Sequence[Row]
+
+    @classmethod
+    def of(cls, studies: Mapping[str, "Results"]) -> "Scoreboard":
+        """From the results of studies by name."""
+        return cls([row for name, results in studies.items() for row in _rows(name, results)])
+
+    def tally(self, rival: str | None = None, study: str | None = None) -> Tally:
+        """Wins, ties and losses against a rival, in a study; None is all of them."""
+        return tally(
+            row.difference
+            for row in self.rows
+            if (rival is None or row.rival == rival) and (study is None or row.study == study)
+        )
+
+    def markdown(self, digits: int = 3) -> str:
+        """All cells, and wins, ties and losses by rival and by study, as tables."""
+        cells = [
+            (
+                row.study,
+                row.size,
+                row.rival,
+                row.difference.shown(digits),
+                str(row.difference.pairs),
+                row.difference.outcome,
+                percent(row.flops_share) if row.flops_share is not None else "–",
+            )
+            for row in self.rows
+        ]
+        head = ("study", "size", "rival", "difference ± standard error", "seeds", "outcome")
+        parts = [_table((*head, "FLOPs to match"), cells)]
+        for heading, key in (("rival", "rival"), ("study", "study")):
+            names = list(dict.fromkeys(getattr(row, key) for row in self.rows))
+            counts = {name: self.tally(**{key: name}) for name in names}
+            if heading == "study":
+                counts["all"] = self.tally()
+            lines = [(n, *map(str, (c.better, c.undecided, c.worse))) for n, c in counts.items()]
+            parts.append(_table((heading, "won", "tied", "lost"), lines))
+        parts.append(f"All cells: {self.tally().shown()}.")
+        return "\n\n".join(parts) + "\n"
+
+
+def _rows(study: str, results: "Results") -> Iterator[Row]:
+    protocol = results.protocol
+    for size in results.sizes:
+        arm = size.arms[protocol.candidate]
+        judged, account = arm.judged(protocol.metric), arm.account
+        for rival in rivals(size.arms, protocol):
+            if rival in judged.against:
+                share = None if account is None else account.flops_share
+                yield Row(study, size.name, rival, judged.against[rival], share)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
