@@ -74,14 +74,14 @@ class FittedRater:
     """
 
     teacher: Scorer = gin.REQUIRED
-    epochs: float = 2.0
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.0
+    epochs: float = 1.0
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
     clip_norm: float | None = 1.0
     targets: str = "standard"
     scale: float = 1.0
-    huber: float | None = 1.0
+    huber: float | None = None
     token_share: float = 1.0
     begin_with_teacher: bool = False
     held_out: float = 0.05
@@ -262,7 +262,7 @@ class FittedRater:
             steps=steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            final_learning_rate_share=0.0,
+            final_learning_rate_share=0.02,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
             evaluate_every=every,
