@@ -34,7 +34,7 @@ GATHERED_SHARE = 8
 GATHERED_FILES = 256
 _FOLDER = "documents"  # of the pieces, below that of the job
 # What is left out of a piece where a document has it so.
-_USUAL = {"corpus": "", "count": 1, "level": None, "damage": None}
+_USUAL = {"corpus": "", "count": 1, "level": None, "damage": None, "group": ""}
 
 
 @dataclasses.dataclass(frozen=True)
