@@ -269,7 +269,7 @@ def open_source(corpus: Corpus | str | os.PathLike | Sequence[str], shard_bytes:
             files = input_files(found.paths)
             shards = plan(found.kind, files, shard_bytes)
             return Source(FORMATS[found.kind], fields_of(found.kind), files, shards)
-        corpus = corpus_from_path(corpus)
+        return CorpusSource(corpus_from_path(corpus))
     return CorpusSource(corpus)
 
 

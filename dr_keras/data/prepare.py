@@ -232,8 +232,8 @@ def _separate(documents: dict[str, list[Document]], on_overlap: str) -> None:
         for part in [part for part in documents if part.partition("/")[0] == protected]:
             repeated = [document for document in documents[part] if known(document)]
             if repeated and on_overlap == "stop":
-                other = known(repeated[0])
-                count = sum(known(document) == other for document in repeated)
+                others = [known(document) for document in repeated]
+                other, count = others[0] or "", others.count(others[0])
                 raise DataError(
                     f"The parts '{part}' and '{other}' overlap: {count} documents lie in both, for"
                     f" example '{repeated[0].id}' (source '{repeated[0].source}'). Name another"

@@ -110,9 +110,9 @@ def split_target(
     if share is None and taken > _MOST_OF_TRAIN * _bytes(train):
         share = _PART_OF_TARGET
         notes.append(
-            f"The target {name} has {100 * taken / _bytes(train):.0f}% of the training text of"
-            f" {corpus.name} in it: {100 * share:.0f}% of the target is held out, by document or"
-            " group; the rest stays what it is in the corpus (text_data.target_share changes that)."
+            f"{100 * taken / _bytes(train):.0f}% of the training text of {corpus.name} is in the"
+            f" target {name}, or is of its groups: {100 * share:.0f}% of the target is held out,"
+            " the rest stays what it is in the corpus (text_data.target_share changes that)."
         )
     held = whole if share is None else [d for d in whole if _is_held(d, share)]
     documents, thin = _split(held, name)

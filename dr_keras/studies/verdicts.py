@@ -211,6 +211,6 @@ def on_target(verdict: Verdict, target: str | None) -> Verdict:
         return verdict
     return dataclasses.replace(
         verdict,
-        text=f"By the loss on {target}: {verdict.text}",
+        text=f"By the loss on {target}, {verdict.text[:1].lower()}{verdict.text[1:]}",
         figures=verdict.figures.replace("Final test loss", f"Final loss on {target}"),
     )
