@@ -237,6 +237,11 @@ def parse_gin(arguments: argparse.Namespace, default: str | os.PathLike | None =
     arguments.gin_params = [*_target_bindings(arguments), *arguments.gin_params]
     files = arguments.gin_files or ([] if default is None else [os.fspath(default)])
     configuration.parse(files, arguments.gin_params)
+    if getattr(arguments, "targets", None) and "@text_data" not in configuration.parsed_config():
+        raise ConfigurationError(
+            "--target splits text by @text_data, and nothing in this configuration names it: leave"
+            " the flag out, or take the data from @text_data."
+        )
 
 
 def run(

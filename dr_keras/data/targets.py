@@ -158,12 +158,14 @@ def _split(held: list[Document], name: str) -> tuple[dict[str, list[Document]], 
         notes.append(
             f"The target {name} is tiny, {units:,} {unit} with {size / 1e3:,.0f} kB: {given}."
         )
-    for part, documents in parts.items():
-        if (there := _bytes(documents)) < _SHAKY_BYTES:
-            notes.append(
-                f"The {part} part of the target {name} has {len(documents):,} documents with"
-                f" {there / 1e3:,.1f} kB; below {_SHAKY_BYTES / 1e3:.0f} kB {_RISKS[part]}."
-            )
+    shaky = [
+        f"{part} ({len(documents):,} documents, {there / 1e3:,.1f} kB): {_RISKS[part]}"
+        for part, documents in parts.items()
+        if (there := _bytes(documents)) < _SHAKY_BYTES
+    ]
+    if shaky:
+        least = f"{_SHAKY_BYTES / 1e3:.0f} kB"
+        notes.append(f"Parts of the target {name} below {least} are shaky. {'; '.join(shaky)}.")
     return parts, notes
 
 
