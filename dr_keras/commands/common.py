@@ -13,6 +13,7 @@ import dataclasses
 import enum
 import errno
 import io
+import logging
 import os
 import re
 import signal
@@ -83,6 +84,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         arguments = super().parse_args(args, namespace)
+        if not logging.root.handlers:  # else a library's first warning would put its form on all
+            logging.root.addHandler(_PlainLog(logging.WARNING))
         if getattr(arguments, "base_dir", None):
             _require_folder(arguments.base_dir)
         if self._starts_tensorflow:
@@ -91,6 +94,14 @@ class ArgumentParser(argparse.ArgumentParser):
             with hidden_errors(shown_if_failed=True):
                 import tensorflow  # noqa: F401
         return arguments
+
+
+class _PlainLog(logging.Handler):
+    """Warnings as lines on standard error, without the names of modules."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # nobody is left to read it
+            print(record.getMessage(), file=sys.stderr, flush=True)
 
 
 def _require_folder(path: str) -> None:
