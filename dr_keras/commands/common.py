@@ -13,6 +13,7 @@ import dataclasses
 import enum
 import errno
 import io
+import logging
 import os
 import re
 import signal
@@ -83,6 +84,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         arguments = super().parse_args(args, namespace)
+        if not logging.root.handlers:  # else a library's first warning would put its form on all
+            logging.root.addHandler(_PlainLog(logging.WARNING))
         if getattr(arguments, "base_dir", None):
             _require_folder(arguments.base_dir)
         if self._starts_tensorflow:
@@ -91,6 +94,14 @@ class ArgumentParser(argparse.ArgumentParser):
             with hidden_errors(shown_if_failed=True):
                 import tensorflow  # noqa: F401
         return arguments
+
+
+class _PlainLog(logging.Handler):
+    """Warnings as lines on standard error, without the names of modules."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # nobody is left to read it
+            print(record.getMessage(), file=sys.stderr, flush=True)
 
 
 def _require_folder(path: str) -> None:
@@ -167,14 +178,81 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Adds --target and --group_field, of the commands that read a corpus by gin's `text_data`."""
+    parser.add_argument(
+        "--target",
+        dest="targets",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="text of the kind that models are to be good at, a file or folder as for a corpus: it"
+        " guides the rater and is what the verdict is about. Given several times: one rater for all"
+        " of them together",
+    )
+    parser.add_argument(
+        "--group_field",
+        metavar="FIELD",
+        help="the field of records (column, feature) that versions of one document share, such as a"
+        " page or address: they are held out together",
+    )
+
+
+def corpus_bindings(
+    scope: str, paths: Sequence[str], macro: str, *arguments: str, name: str | None = None
+) -> list[str]:
+    """Lines of gin that make files the corpus of a macro and of arguments, which all use it.
+
+    Args:
+      scope: of the bindings; what is bound there (`target/jsonl_corpus.text_field`) is for these
+        files alone.
+      paths: local ones become absolute, so that a run is the same from every folder.
+      macro: such as "CORPUS".
+      arguments: such as "text_data.corpus".
+      name: of the corpus; None for what gin binds, else that of the first path.
+    """
+    whole = [path if "://" in path else os.path.abspath(path) for path in map(str, paths)]
+    path = repr(whole[0] if len(whole) == 1 else whole)
+    lines = [f"{macro} = @{scope}/files_corpus()", f"{scope}/files_corpus.path = {path}"]
+    if name is not None:
+        lines.append(f"{scope}/files_corpus.name = {name!r}")
+    return lines + [f"{argument} = %{macro}" for argument in arguments]
+
+
+def _target_bindings(arguments: argparse.Namespace) -> list[str]:
+    """What --target and --group_field say, as gin."""
+    lines = []
+    if targets := getattr(arguments, "targets", None):
+        from dr_keras.data.formats.listing import default_name  # needs TensorFlow
+
+        if len(targets) > 1:
+            print(
+                f"{len(targets)} targets: one rater for all of them together. For a rater each,"
+                " call once for each --target, with a --base_dir of its own.",
+                file=sys.stderr,
+            )
+        name = " + ".join(map(default_name, targets))
+        lines += corpus_bindings("target", targets, "TARGET", "text_data.target", name=name)
+    if field := getattr(arguments, "group_field", None):
+        of_kinds = ("jsonl_corpus.group_field", "parquet_corpus.group_column")
+        lines += [f"{each} = {field!r}" for each in (*of_kinds, "tfrecord_corpus.group_feature")]
+    return lines
+
+
 def parse_gin(arguments: argparse.Namespace, default: str | os.PathLike | None = None) -> None:
     """Parses the gin files and bindings of `arguments`; without a file, the file `default`."""
     from dr_keras.config import configuration  # here, so that the doctor runs without gin
 
     if getattr(arguments, "workers", None) is not None:
         arguments.gin_params = [*arguments.gin_params, f"Workers.count = {arguments.workers}"]
+    arguments.gin_params = [*_target_bindings(arguments), *arguments.gin_params]
     files = arguments.gin_files or ([] if default is None else [os.fspath(default)])
     configuration.parse(files, arguments.gin_params)
+    if getattr(arguments, "targets", None) and "@text_data" not in configuration.parsed_config():
+        raise ConfigurationError(
+            "--target splits text by @text_data, and nothing in this configuration names it: leave"
+            " the flag out, or take the data from @text_data."
+        )
 
 
 def run(

@@ -1,10 +1,16 @@
 """Meta-trains a rater, filters a corpus with it, reports whether that helped.
 
 Exports the rater, and trains language models on unfiltered, randomly filtered and rater-filtered
-text. Without --input it uses the prose of the Python installation, half of its training text
-damaged. A second call goes on where the first one stopped.
+text. With --target, the text that you want models to be good at, the rater learns what of your
+corpus helps there, and the verdict is about the loss there:
+
+  dr-keras quickstart --input corpus/ --target good.jsonl
+
+Without --input it uses the prose of the Python installation, half of its training text damaged. A
+second call goes on where the first one stopped.
 """
 
+import argparse
 from collections.abc import Sequence
 import hashlib
 import os
@@ -34,23 +40,28 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         help="filter and compare even where the judgement after meta-training is not to filter",
     )
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
+    common.add_target(parser)
     common.add_workers(parser)
     arguments = parser.parse_args(argv)
+    _check_inputs(arguments)
     require_study_extra()
-    from dr_keras.data.prepare import corpus_from_path
     from dr_keras.report.page import write_report
     from dr_keras.report.sections.arms import as_text
     from dr_keras.studies import quickstart
 
-    base_dir = pathlib.Path(arguments.base_dir or _default_folder(arguments.input))
+    base_dir = pathlib.Path(
+        arguments.base_dir or _default_folder(arguments.input, arguments.targets)
+    )
     name = "quickstart_input" if arguments.input else "quickstart"
+    if arguments.input:
+        corpus = ("compare_filtered.corpus", "text_data.corpus")
+        bound = common.corpus_bindings("input", [arguments.input], "CORPUS", *corpus)
+        arguments.gin_params = [*bound, *arguments.gin_params]
     common.parse_gin(arguments, f"experiments/{name}.gin")
-    given = {"corpus": corpus_from_path(arguments.input)} if arguments.input else {}
     if arguments.fresh:
         _remove(base_dir)
     print(f"run folder: {base_dir}", flush=True)
-    title = f"dr_keras on {arguments.input}" if arguments.input else "dr_keras quick start"
-    study = quickstart.QuickStart(title=title, **given, anyway=arguments.anyway)
+    study = quickstart.QuickStart(title=_title(arguments), anyway=arguments.anyway)
     found = study.run(base_dir, write_report)
     shown = [as_text(found), found.answer.text] if found.sizes else []
     print("\n" + "\n\n".join(shown or [found.answer.text, found.answer.figures]) + "\n")
@@ -60,12 +71,32 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     print(f"curves:  tensorboard --logdir {base_dir}")
 
 
-def _default_folder(path: str | None) -> pathlib.Path:
+def _title(arguments: argparse.Namespace) -> str:
+    if not arguments.input:
+        return "dr_keras quick start"
+    of = f", for {' and '.join(arguments.targets)}" if arguments.targets else ""
+    return f"dr_keras on {arguments.input}{of}"
+
+
+def _check_inputs(arguments: argparse.Namespace) -> None:
+    """Raises ConfigurationError about a target without a corpus."""
+    from dr_keras.errors import ConfigurationError
+
+    if arguments.targets and not (arguments.input or arguments.gin_files):
+        raise ConfigurationError(
+            "--target says what text you want; name the corpus to choose from as well, with"
+            " --input PATH."
+        )
+
+
+def _default_folder(path: str | None, targets: Sequence[str]) -> pathlib.Path:
     if not path:
         return pathlib.Path("runs") / "quickstart"
     # Two inputs of the same name in different places are different runs.
-    place = hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:8]
-    return pathlib.Path("runs") / f"{pathlib.Path(path).stem or 'input'}-{place}"
+    places = "\n".join(map(os.path.abspath, [path, *targets]))
+    place = hashlib.sha256(places.encode()).hexdigest()[:8]
+    names = "-for-".join(pathlib.Path(each).stem or "input" for each in [path, *targets][:2])
+    return pathlib.Path("runs") / f"{names}-{place}"
 
 
 def _remove(base_dir: pathlib.Path) -> None:

@@ -34,7 +34,7 @@ GATHERED_SHARE = 8
 GATHERED_FILES = 256
 _FOLDER = "documents"  # of the pieces, below that of the job
 # What is left out of a piece where a document has it so.
-_USUAL = {"corpus": "", "count": 1, "level": None, "damage": None}
+_USUAL = {"corpus": "", "count": 1, "level": None, "damage": None, "group": ""}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,7 +269,7 @@ def open_source(corpus: Corpus | str | os.PathLike | Sequence[str], shard_bytes:
             files = input_files(found.paths)
             shards = plan(found.kind, files, shard_bytes)
             return Source(FORMATS[found.kind], fields_of(found.kind), files, shards)
-        corpus = corpus_from_path(corpus)
+        return CorpusSource(corpus_from_path(corpus))
     return CorpusSource(corpus)
 
 

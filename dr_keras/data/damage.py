@@ -179,7 +179,7 @@ def _distinct(
     for k, passage in passages:
         content = content_key(_straight(passage.text))
         # The last two make the choice among copies in a part independent of the corpus' order.
-        rank = (PROTECTION.index(part_of(passage.key, fractions)), passage.key, k)
+        rank = (PROTECTION.index(part_of(passage.split_key, fractions)), passage.key, k)
         best[content] = min(rank, best.get(content, rank))
         total[content] += passage.count
         listed.append((content, rank, passage))

@@ -2,7 +2,9 @@
 
 A document is known by two things. Its `id` is for people and files: the user's own id, else a hash
 of source and text. Its `key` is for the split: a hash of the normalised content alone, so the same
-text lies in the same part of a corpus whatever it is called and wherever it was found.
+text lies in the same part of a corpus whatever it is called and wherever it was found. Documents
+that belong together (versions of a page, answers to a question) have a `group`, which then decides
+the part in place of the content.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,6 +35,8 @@ class Document:
       level: damage in [0, 1], 0.0 known to be clean, None unknown. For evaluation only.
       damage: the kind of damage, "clean", or None for unknown. For evaluation only.
       corpus: name of the corpus, which the weights of a mixture refer to.
+      group: what it shares with documents that must lie in its part, such as the page that it is a
+        version of; "" for none. Groups of one name are one group in all corpora.
     """
 
     id: str
@@ -43,6 +47,12 @@ class Document:
     level: float | None = None
     damage: str | None = None
     corpus: str = ""
+    group: str = ""
+
+    @property
+    def split_key(self) -> str:
+        """What decides the part: a hash of the group, where there is one, else `key`."""
+        return _sha256(f"group\0{self.group}").hexdigest() if self.group else self.key
 
 
 def _normalised_chunks(text: str) -> Iterator[str]:
@@ -132,7 +142,7 @@ def document_id(source: str, text: str) -> str:
     return _normalised_sha256(_sha256(source + "\0"), text=text)[0][:24]
 
 
-def make_document(text: str, source: str, id: str | None = None) -> Document:
+def make_document(text: str, source: str, id: str | None = None, group: str = "") -> Document:
     """Builds a document from raw text; without an `id` it gets the hash of source and text."""
     if id is None:
         digests = hashlib.sha256(), _sha256(source + "\0")
@@ -140,13 +150,14 @@ def make_document(text: str, source: str, id: str | None = None) -> Document:
         id = id[:24]
     else:
         key = content_key(text)
-    return Document(id=id, text=text, source=source, key=key)
+    return Document(id=id, text=text, source=source, key=key, group=group)
 
 
 def merge_duplicates(documents: Iterable[Document]) -> list[Document]:
     """Merges exact duplicates (after normalisation); the first one stays, with the summed count.
 
     Passages of one document share its key, so duplicates are those that agree in key and content.
+    One that was found in several groups is of the first of them by name, whatever the order.
 
     Args:
       documents: any iterable; order is kept.
@@ -169,7 +180,8 @@ def merge_duplicates(documents: Iterable[Document]) -> list[Document]:
             )
         first = merged.get(content)
         if first is not None:
-            document = dataclasses.replace(first, count=first.count + document.count)
+            group = min(filter(None, (first.group, document.group)), default="")
+            document = dataclasses.replace(first, count=first.count + document.count, group=group)
         merged[content] = document
     return list(merged.values())
 

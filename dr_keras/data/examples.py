@@ -5,7 +5,7 @@ streams, to the meta-trainer and to the evaluation.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
@@ -133,6 +133,10 @@ class Parts:
       outer: all that is held out for the meta-objective and looks like `train`, as one set.
       named_outer: the sets of the meta-objective by name, where there are several, or one whose
         features are not those of `train`; None for `outer` alone.
+      target: name of the corpus that outer, validation and test are of, where a target was named.
+      own_test: with a target, the test part of the corpus itself, to see what the target costs
+        elsewhere; None without, or where nothing is left of it.
+      notes: what people should know about these parts, a sentence each.
       disjoint: whether who made the parts has seen to it that nothing in `train` is held out, such
         as by document; what is not known to be is checked before a run (`data.overlap`).
     """
@@ -143,6 +147,9 @@ class Parts:
     test: ExampleSet
     named_outer: Mapping[str, ExampleSet] | None = None
     disjoint: bool = False
+    target: str | None = None
+    own_test: ExampleSet | None = None
+    notes: Sequence[str] = ()
 
     def __post_init__(self):
         if self.named_outer is not None:

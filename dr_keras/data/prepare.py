@@ -1,6 +1,7 @@
 """From a corpus to the four parts of examples that meta-training and evaluation use."""
 
 from collections.abc import Mapping
+import dataclasses
 import logging
 
 from dr_keras.data.corpora.base import Corpus, check_choice
@@ -10,6 +11,7 @@ from dr_keras.data.formats.base import FORMATS
 from dr_keras.data.formats.kinds import TEXT
 from dr_keras.data.formats.listing import Found, Paths, default_name, list_corpus
 from dr_keras.data.splits import PARTS, PROTECTION, part_of, split_fractions
+from dr_keras.data.targets import HELD_OUT, split_target
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import window_documents
 from dr_keras.errors import ConfigurationError, DataError
@@ -33,7 +35,7 @@ def split_documents(
     fractions = split_fractions() if fractions is None else fractions
     parts: dict[str, list[Document]] = {part: [] for part in PARTS}
     for document in merge_duplicates(corpus.documents()):
-        parts[part_of(document.key, fractions)].append(document)
+        parts[part_of(document.split_key, fractions)].append(document)
     return parts
 
 
@@ -49,12 +51,14 @@ def text_data(
     on_overlap: str = "stop",
     packing: bool = False,
     minimum_tokens: int = 2,
+    target: Corpus | None = None,
+    target_share: float | None = None,
 ) -> Parts:
     """Turns text into train, outer, validation and test examples.
 
-    All four are split off `corpus`, unless a corpus of its own is named for a held-out part. The
-    documents of `corpus` that would have made up such a part are then used nowhere, so that what
-    was held out in one run never becomes training data in the next.
+    All four are split off `corpus`, unless a target is named, or a corpus of its own for a held-out
+    part. The documents of `corpus` that would have made up such a part are then used nowhere, so
+    that what was held out in one run never becomes training data in the next.
 
     Args:
       corpus: where the training text comes from; the weights of a mixture go with all its parts.
@@ -72,19 +76,33 @@ def text_data(
         validation, then outer, then train).
       packing: whether examples may span documents.
       minimum_tokens: examples with fewer real tokens are left out.
+      target: text of the kind that models are to be good at: it is split into the outer, the
+        validation and the test part (`target_fractions`), by document or, where documents have
+        groups, by group. Training documents that the held-out parts have too, by content or by
+        group, are left out; how many is logged, as is what a tiny target risks.
+      target_share: of the target that is held out; None for all of it, or 0.3 where all would take
+        more than half of the training text away, because the corpus holds the target.
 
     Returns:
       The parts, with `tokens` int32 [N, sequence_length] and the labels `level` and `damage`.
 
     Raises:
-      ConfigurationError: something that is no corpus is given as one.
+      ConfigurationError: something that is no corpus is given as one, or a target beside held-out
+        parts of their own.
       DataError: parts overlap, or one of them has no examples.
     """
     _same_fractions(corpus, fractions)
     check_choice("text_data.on_overlap", on_overlap, ("stop", "drop"))
     held_out = by_part(outer, validation, test)
     named = {part: own for part, own in held_out.items() if own is not None}
-    for part, value in {"corpus": corpus, **named}.items():
+    if named and target is not None:
+        arguments = " and ".join(f"text_data.{part_argument(part)}" for part in named)
+        raise ConfigurationError(
+            f"text_data.target gives the outer, validation and test parts, and {arguments} names"
+            " one as well: leave out the one or the other."
+        )
+    others = named if target is None else {"target": target}
+    for part, value in {"corpus": corpus, **others}.items():
         if not isinstance(value, Corpus):
             raise ConfigurationError(
                 f"text_data.{part_argument(part)} is {value!r}, which is no corpus: give it one,"
@@ -96,6 +114,13 @@ def text_data(
         documents[part] = merge_duplicates(own.documents())
     if named:
         _separate(documents, on_overlap)
+    targeted = None
+    if target is not None:
+        targeted = split_target(split, corpus, target, target_share)
+        documents = {part: targeted.documents[part] for part in documents}
+        named = dict.fromkeys(HELD_OUT, target)
+        for note in targeted.notes:
+            _logger.warning("%s", note)
     sizes = ", ".join(f"{part} {len(members)}" for part, members in documents.items())
     _logger.info("documents: %s", sizes)
     sets = {}
@@ -108,10 +133,22 @@ def text_data(
             raise DataError(
                 f"The corpus '{origin.name}' gives the part '{part}' no examples (documents:"
                 f" {sizes}; an example needs {minimum_tokens} tokens): add documents, raise"
-                f" split_fractions.{part.partition('/')[0]}, or name a corpus in"
-                f" text_data.{part_argument(part)}."
+                f" {'target' if origin is target else 'split'}_fractions.{part.partition('/')[0]},"
+                f" or name a corpus in text_data.{part_argument(part)}."
             )
-    return Parts.of(sets, disjoint=True)
+    parts = Parts.of(sets, disjoint=True)
+    if targeted is None:
+        return parts
+    own_test = window_documents(
+        targeted.own_test, tokenizer, sequence_length, packing, minimum_tokens, "own test",
+        corpus.weights,
+    )  # fmt: skip
+    return dataclasses.replace(
+        parts,
+        target=targeted.name,
+        own_test=own_test if len(own_test) else None,
+        notes=targeted.notes,
+    )
 
 
 @gin.configurable
@@ -131,7 +168,7 @@ def corpus_part(
 
     def read(skipped):
         for document in corpus.documents():
-            if part_of(document.key, fractions) == part:
+            if part_of(document.split_key, fractions) == part:
                 yield document
         skipped.update(corpus.skipped)
 
@@ -139,11 +176,16 @@ def corpus_part(
     return Corpus(corpus.name, read, settings, weights=corpus.weights)
 
 
-def corpus_from_path(path: Paths) -> Corpus:
+@gin.configurable("files_corpus")
+def corpus_from_path(path: Paths, name: str | None = None) -> Corpus:
     """The corpus in a file, or in the files of one kind of a folder, glob or list.
 
     The files say of which kind it is: see `formats.kinds.what_is`. What gin binds for that kind
     (`jsonl_corpus.text_field`, ...) holds here too. Files that are passed over are logged.
+
+    Args:
+      path: local or through `tf.io.gfile`.
+      name: of the corpus; None for what gin binds for that kind, else the name of the first path.
 
     Raises:
       DataError: there is no such path, or nothing that can be read in it.
@@ -151,9 +193,9 @@ def corpus_from_path(path: Paths) -> Corpus:
     """
     found = find_corpus_files(path)
     found.say()
-    name = {"name": default_name(path)}
-    make = FORMATS[found.kind].corpus
-    return make(found.paths, **{} if "name" in gin.get_bindings(f"{found.kind}_corpus") else name)
+    if name is None and "name" not in gin.get_bindings(f"{found.kind}_corpus"):
+        name = default_name(path)
+    return FORMATS[found.kind].corpus(found.paths, **{} if name is None else {"name": name})
 
 
 def find_corpus_files(path: Paths) -> Found:
@@ -174,18 +216,24 @@ def _same_fractions(corpus: Corpus, fractions: Mapping[str, float] | None) -> No
 
 
 def _separate(documents: dict[str, list[Document]], on_overlap: str) -> None:
-    """Makes the parts disjoint by key, in place, or raises DataError about the first overlap.
+    """Makes the parts disjoint, in place, or raises DataError about the first overlap.
 
-    Several outer sets, "outer/<name>", are one part here.
+    Documents are one where they have the same content or the same group. Several outer sets,
+    "outer/<name>", are one part here.
     """
     taken: dict[str, str] = {}
+
+    def known(document: Document) -> str | None:
+        """The part that has such a document."""
+        return taken.get(document.key) or taken.get(document.split_key)
+
     for protected in PROTECTION:
         found: dict[str, str] = {}
         for part in [part for part in documents if part.partition("/")[0] == protected]:
-            repeated = [document for document in documents[part] if document.key in taken]
+            repeated = [document for document in documents[part] if known(document)]
             if repeated and on_overlap == "stop":
-                other = taken[repeated[0].key]
-                count = sum(taken[document.key] == other for document in repeated)
+                others = [known(document) for document in repeated]
+                other, count = others[0] or "", others.count(others[0])
                 raise DataError(
                     f"The parts '{part}' and '{other}' overlap: {count} documents lie in both, for"
                     f" example '{repeated[0].id}' (source '{repeated[0].source}'). Name another"
@@ -196,6 +244,7 @@ def _separate(documents: dict[str, list[Document]], on_overlap: str) -> None:
             if repeated:
                 count = len(repeated)
                 _logger.info("%d documents left out of %s: held out elsewhere", count, part)
-                documents[part] = [d for d in documents[part] if d.key not in taken]
-            found.update((document.key, part) for document in documents[part])
+                documents[part] = [d for d in documents[part] if not known(d)]
+            for document in documents[part]:
+                found |= {document.key: part, document.split_key: part}
         taken.update(found)

@@ -1,8 +1,8 @@
 """The four disjoint parts of every corpus, decided by what a document says and nothing else.
 
-A part depends on the document's key (a hash of its normalised content), so it does not move when
-files are renamed, re-ordered, or joined by others; it is the same on every machine and in every
-process, unlike Python's own `hash`.
+A part depends on the document's key (a hash of its group, such as the page that it is a version of,
+else of its normalised content), so it does not move when files are renamed, re-ordered, or joined
+by others; it is the same on every machine and in every process, unlike Python's own `hash`.
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ def part_of(key: str, fractions: Mapping[str, float] | None = None) -> str:
     """Returns the part, one of `PARTS`, in which the document with this key lies.
 
     Args:
-      key: `Document.key`.
+      key: `Document.split_key`.
       fractions: share of each part, by name; None for `split_fractions()`.
 
     Raises:

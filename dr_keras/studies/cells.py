@@ -204,6 +204,11 @@ def counts(values) -> dict[str, int]:
     return {str(name): int(number) for name, number in zip(names, numbers)}
 
 
+def own_test_name(corpus: str) -> str:
+    """What losses on the test part of the corpus itself are called, where there is a target."""
+    return f"{corpus}, its own test part"
+
+
 def describe(parts: Parts, name: str | None = None) -> dict:
     """The `corpus` section of the results.
 
@@ -214,6 +219,8 @@ def describe(parts: Parts, name: str | None = None) -> dict:
     return {
         "name": name or ", ".join(sorted(set(parts.train.corpora.tolist()))[:20]),
         "fingerprint": parts.fingerprint,
+        "target": parts.target,
+        "remarks": list(parts.notes),
         "parts": {
             part: {
                 "examples": len(examples),

@@ -33,7 +33,7 @@ from dr_keras.studies.arm_streams import (
     is_unfiltered,
     scored_examples,
 )
-from dr_keras.studies.cells import Cell, Material, cell, describe
+from dr_keras.studies.cells import Cell, Material, cell, describe, own_test_name
 from dr_keras.studies.costs import Cost
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.judged import judged_first
@@ -151,7 +151,8 @@ class Study:
             {
                 corpus.name: other_corpus(corpus, given.tokenizer, parts.train, given.test_size)
                 for corpus in given.corpora
-            },
+            }
+            | self._own_test(),
             [task_windows(task, given.tokenizer, length) for task in given.tasks],
             given.equal_tokens,
             self._target(),
@@ -169,6 +170,13 @@ class Study:
             )
         text = full_windows(outer) if self._given.equal_tokens else outer
         return MixedIn(dataclasses.replace(text, weights=None), self._given.with_target)
+
+    def _own_test(self) -> dict[str, ExampleSet]:
+        """With a target, the test part of the corpus itself."""
+        own = self._parts.own_test
+        if own is None:
+            return {}
+        return {own_test_name(self._described["name"]): own.thinned(self._given.test_size)}
 
     @functools.cached_property
     def _baselines(self) -> Baselines:
@@ -290,7 +298,10 @@ class Study:
         return Results.assemble(
             study="evidence",
             title=given.title,
-            answer=judged_first(verdicts.answer(sizes, protocol), self._judgement),
+            answer=judged_first(
+                verdicts.on_target(verdicts.answer(sizes, protocol), self._parts.target),
+                self._judgement,
+            ),
             corpus=self._described,
             rater=findings.of_rater(
                 self._rater.metadata,

@@ -32,6 +32,7 @@ from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
 from dr_keras.data.examples import document_ids
 from dr_keras.data.prepare import split_documents, text_data
+from dr_keras.data.targets import split_target
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.rating.score_files import read_scores
 from dr_keras.runs.experiment import Experiment, experiment
@@ -40,7 +41,7 @@ from dr_keras.runs.verdict import Judgement
 from dr_keras.serving.loading import load_rater
 from dr_keras.studies import findings, learned, rater, verdicts
 from dr_keras.studies.arm_streams import DESCRIPTIONS, UNFILTERED, Draws
-from dr_keras.studies.cells import Cell, Material, cell, counts, describe
+from dr_keras.studies.cells import Cell, Material, cell, counts, describe, own_test_name
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.judged import judged_first, stopped
 from dr_keras.studies.results import Results, WriteReport, read, to_json
@@ -60,6 +61,10 @@ _DESCRIPTIONS = DESCRIPTIONS | {
 }
 
 
+# Where files lie; the fingerprint of the data says whether they are the same.
+_PLACES = ("input/files_corpus.path", "target/files_corpus.path")
+
+
 def memory_corpus(name: str, documents: Sequence[Document], weights=None) -> Corpus:
     """Documents that were read already, as a corpus."""
     corpus = Corpus(name, lambda skipped: iter(documents), {"kind": "memory"})
@@ -73,7 +78,8 @@ class QuickStart:
     """A study of one corpus, one size of model and the documents that a new rater keeps.
 
     Args:
-      corpus: of text; its four parts are split off as for `text_data`.
+      corpus: of text; its four parts are split off as for `text_data`, or the train part alone
+        where `text_data.target` is bound.
       discard_fraction: share of the train documents that filtering removes.
       filter_batch_size: B of batch top-K, whose keep probability the filter follows.
       filter_method: see `filter_corpus`.
@@ -121,7 +127,7 @@ class QuickStart:
         if not self.seeds:
             raise ConfigurationError("compare_filtered.seeds is empty: name at least one seed.")
         base_dir = pathlib.Path(base_dir)
-        configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+        configuration.check_same_config(base_dir, may_differ=(*MAY_DIFFER, *_PLACES))
         stages = Stages(base_dir, self.say)
         text = _Text(self.corpus)
         with contextlib.ExitStack() as stack:
@@ -153,7 +159,7 @@ class QuickStart:
         )
         size = read(Size, compared["size"], "compare")
         found = _results(
-            base_dir, text.documents["train"], self._protocol, size,
+            base_dir, text.documents["train"], self._protocol, size, described.get("target"),
             title=self.title, corpus=described, stages=stages.timings(),
             exported=exported["path"],
             settings={
@@ -218,10 +224,11 @@ class QuickStart:
 
     def _grid(self, base_dir: pathlib.Path, text: "_Text") -> Grid:
         def material() -> Material:
-            parts = text.setup.parts
-            return Material(
-                parts.train, parts.test.thinned(self.test_size), equal_tokens=self.equal_tokens
-            )
+            parts, others = text.setup.parts, {}
+            if parts.own_test is not None:
+                others = {own_test_name(self.corpus.name): parts.own_test.thinned(self.test_size)}
+            test = parts.test.thinned(self.test_size)
+            return Material(parts.train, test, corpora=others, equal_tokens=self.equal_tokens)
 
         choice, trainers = _Choice(base_dir, text), {SIZE: LanguageModelTrainer}
         return Grid(base_dir, trainers, material, choice.draws, choice.key, say=self.say)
@@ -300,23 +307,41 @@ class _Text:
 
     def __init__(self, corpus: Corpus):
         self._corpus = corpus
+        bound = gin.get_bindings("text_data")
+        self._target: Corpus | None = bound.get("target")
+        self._share: float | None = bound.get("target_share")
 
     @functools.cached_property
-    def documents(self) -> dict[str, list[Document]]:
+    def _own(self) -> dict[str, list[Document]]:
         return split_documents(self._corpus)
 
     @functools.cached_property
+    def _of_target(self) -> Corpus | None:
+        """The target, read."""
+        target = self._target
+        return target and memory_corpus(target.name, list(target.documents()), target.weights)
+
+    @functools.cached_property
+    def documents(self) -> dict[str, list[Document]]:
+        if self._of_target is None:
+            return self._own
+        return split_target(self._own, self._corpus, self._of_target, self._share).documents
+
+    @functools.cached_property
     def setup(self) -> Experiment:
-        everything = [d for part in self.documents.values() for d in part]
+        everything = [d for part in self._own.values() for d in part]
         corpus = memory_corpus(self._corpus.name, everything, self._corpus.weights)
-        return experiment(data=lambda: text_data(corpus=corpus))
+        return experiment(data=lambda: text_data(corpus=corpus, target=self._of_target))
 
     def describe(self) -> dict:
         """The `corpus` section of results.json."""
         described = describe(self.setup.parts, self._corpus.name)
         for part, facts in described["parts"].items():
             facts["documents"] = len(self.documents[part])
-        return described | {"notes": self._corpus.describe()}
+        notes = self._corpus.describe()
+        if self._target is not None:
+            notes["target"] = self._target.describe()
+        return described | {"notes": notes}
 
 
 def _share_dropped(kept: np.ndarray) -> fractions.Fraction:
@@ -358,6 +383,7 @@ def _results(
     train: list[Document],
     protocol: Protocol,
     size: Size,
+    target: str | None,
     *,
     exported: str,
     **sections,
@@ -370,7 +396,8 @@ def _results(
     kinds = [d.damage for d in train]
     sources = [d.source for d in train]
     loaded = load_rater(str(base_dir / exported))
-    verdict = judged_first(verdicts.answer([size], protocol), judgement_of(base_dir))
+    on_target = verdicts.on_target(verdicts.answer([size], protocol), target)
+    verdict = judged_first(on_target, judgement_of(base_dir))
     where = f"all {len(train):,} documents of the train part"
     labels = {"level": levels, "damage": kinds}
     return Results.assemble(

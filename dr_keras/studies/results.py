@@ -51,12 +51,23 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """What was trained and tested on."""
+    """What was trained and tested on.
+
+    Attributes:
+      name: of the corpus.
+      fingerprint: of all parts.
+      parts: by name.
+      notes: what the corpus says of itself.
+      target: name of the corpus that the held-out parts are of, where the user named one.
+      remarks: what was left out for the target, and what a small one risks, a sentence each.
+    """
 
     name: str
     fingerprint: str
     parts: dict[str, Part]
     notes: Any = None
+    target: str | None = None
+    remarks: list[str] = empty(list)
 
 
 @dataclasses.dataclass(frozen=True)

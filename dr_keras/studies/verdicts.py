@@ -1,6 +1,7 @@
 """The answer in one sentence: did the choice of data help, by how much, and what to do."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 
 import numpy as np
 
@@ -214,3 +215,14 @@ def recommendation(sizes: Sequence[Size], protocol: Protocol) -> str:
             parts.append(text)
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "."
+
+
+def on_target(verdict: Verdict, target: str | None) -> Verdict:
+    """The verdict, which says that it is about the loss on the target, where one was named."""
+    if target is None:
+        return verdict
+    return dataclasses.replace(
+        verdict,
+        text=f"By the loss on {target}, {verdict.text[:1].lower()}{verdict.text[1:]}",
+        figures=verdict.figures.replace("Final test loss", f"Final loss on {target}"),
+    )

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from dr_keras.commands import common
-from dr_keras.errors import DataError
+from dr_keras.errors import ConfigurationError, DataError
 import gin
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -37,6 +37,36 @@ def test_flags_are_handed_to_gin(capsys, tmp_path):
     argv += ["--gin_param", "sample_step.rate = 1", "--gin_param=sample_step.size = 4"]
     assert common.run(run_sample, argv) == 0
     assert capsys.readouterr().out == "somewhere 4\n"
+
+
+def target_of(argv):
+    """What `text_data.target` is with the quick start's gin file and flags."""
+    parser = common.ArgumentParser("A sample.", base_dir=False)
+    common.add_target(parser)
+    common.parse_gin(parser.parse_args(argv), "experiments/quickstart_input.gin")
+    return gin.query_parameter("%TARGET"), gin.get_bindings("text_data")
+
+
+def test_a_target_is_bound_for_all_that_read_text(tmp_path, capsys):
+    for name in ("good", "better"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a", "page": 3}\n{"text": "b"}\n')
+    good, better = str(tmp_path / "good.jsonl"), str(tmp_path / "better.jsonl.gz")
+    os.rename(tmp_path / "better.jsonl", better)
+    _, bound = target_of(["--target", good, "--group_field", "page"])
+    target = bound["target"]
+    assert target.name == "good" and [d.group for d in target.documents()] == ["3", ""]
+    assert bound["corpus"] is None
+    argv = ["--target", good, "--target", better, "--gin_param=jsonl_corpus.name = 'mine'"]
+    target = target_of(argv)[1]["target"]
+    assert target.name == "good + better"
+    assert "2 targets: one rater for all of them together" in capsys.readouterr().err
+    assert target_of([])[0] is None
+
+
+def test_a_target_without_text_is_refused(capsys):
+    argv = ["--target=x.jsonl", "--gin_file=experiments/mnist_corruption.gin"]
+    with pytest.raises(ConfigurationError, match="--target splits text by @text_data, and nothing"):
+        target_of(argv)
 
 
 def test_flags_that_a_command_does_without():

@@ -1,6 +1,7 @@
 """The whole path on a corpus small enough for a test: stages, reuse, resume, errors."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -66,20 +67,28 @@ def params(*more):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "my.jsonl"
+    """A folder with `my.jsonl`, and `good.jsonl`, of which ten documents are of pages there."""
+    folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
-    with open(path, "w", encoding="utf-8") as file:
-        for number in range(300):
-            text = " ".join(rng.choice(WORDS, rng.integers(5, 40)))
-            source = ("web", "books")[number % 2]
-            file.write(json.dumps({"id": f"d{number}", "text": text, "source": source}) + "\n")
-    return path
+
+    def write(name, count, pages):
+        with open(folder / name, "w", encoding="utf-8") as file:
+            for number in range(count):
+                text = " ".join(rng.choice(WORDS, rng.integers(5, 40)))
+                source = ("web", "books")[number % 2]
+                record = {"id": f"d{number}", "text": text, "source": source, "page": pages(number)}
+                file.write(json.dumps(record) + "\n")
+
+    write("my.jsonl", 300, lambda number: number)
+    write("good.jsonl", 150, lambda number: number if number < 10 else f"good {number}")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def finished(corpus, tmp_path_factory):
     base_dir = tmp_path_factory.mktemp("run") / "mine"
-    arguments = ["--input", str(corpus), "--base_dir", str(base_dir), *params()]
+    arguments = ["--input", str(corpus / "my.jsonl"), "--target", str(corpus / "good.jsonl")]
+    arguments += ["--group_field", "page", "--base_dir", str(base_dir), *params()]
     assert command.main(arguments) == 0  # one pair of trainings never says that a rater helps
     for name in ("results.json", "report.html"):
         shutil.copy(base_dir / name, base_dir.parent / name)
@@ -123,11 +132,19 @@ def test_a_run_leaves_results_report_rater_and_filtered_corpus(finished):
     assert kept + dropped == documents
     assert 0.35 * documents < kept < 0.65 * documents
     assert results.answer.outcome == "too_small"
-    assert "too small for a verdict" in results.answer.text
+    text = results.answer.text
+    assert text.startswith("By the loss on good, this corpus is too small for a verdict")
+    assert results.corpus.target == "good" and "Final loss on good" in results.answer.figures
+    assert re.search(r"\d+ of \d+ .* the target good has them", results.corpus.remarks[-1])
+    assert set(arms["rater"].metrics) == {"loss on my, its own test part"}
     assert results.rater.quality.reason == "no damage of known level in this corpus"
     assert list(results.stages) == ["corpus", "meta_train", "export", "filter", "compare"]
     page = (base_dir / "report.html").read_text(encoding="utf-8")
-    assert "too small for a verdict" in page and 'src="http' not in page
+    assert (
+        "too small for a verdict" in page
+        and results.corpus.remarks[-1] in page
+        and 'src="http' not in page
+    )
     rater = load_rater(base_dir / "export")
     assert rater(["the model learns"])["score"].shape == (1,)
     assert rater.metadata["training"]["meta_step"] in (2, 4)
@@ -171,6 +188,11 @@ def test_fresh_removes_runs_only(tmp_path, capsys):
     assert (tmp_path / "thesis.txt").exists()
 
 
+def test_a_target_needs_a_corpus_to_choose_from(capsys):
+    assert command.main(["--target", "good.jsonl"]) == 2
+    assert "name the corpus to choose from as well, with --input" in capsys.readouterr().err
+
+
 def test_missing_input_is_one_line(tmp_path, capsys):
     absent = tmp_path / "absent.jsonl"
     assert command.main(["--input", str(absent), "--base_dir", str(tmp_path / "run")]) == 2
@@ -211,17 +233,11 @@ def test_a_run_whose_raters_are_no_better_than_chance_says_so(
     assert ("NO rater of this run does better" in reason) == no_better
 
 
-def judged(base_dir, corpus, *more):
-    """Arguments for `meta_evaluate`; the quick start's --input is in no gin file."""
-    named = ("text_data.corpus = @jsonl_corpus()", f"jsonl_corpus.path = '{corpus}'")
-    return ["--base_dir", str(base_dir), *(f"--gin_param={line}" for line in named), *more]
-
-
-def test_raters_are_judged_anew_as_meta_training_judged_them(finished, corpus, capsys):
+def test_raters_are_judged_anew_as_meta_training_judged_them(finished, capsys):
     """With the run's own settings the command prints what metrics.jsonl has."""
     base_dir, _ = finished
     before = sorted(base_dir.rglob("*"))
-    assert meta_evaluate.main(judged(base_dir, corpus)) == 0
+    assert meta_evaluate.main(["--base_dir", str(base_dir)]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     epochs = read_metrics(base_dir, "epoch")
     chance = epochs[0]["random_validation_loss"]
@@ -235,10 +251,11 @@ def test_raters_are_judged_anew_as_meta_training_judged_them(finished, corpus, c
     assert sorted(base_dir.rglob("*")) == before
 
 
-def test_raters_are_judged_by_pairs(finished, corpus, capsys):
+def test_raters_are_judged_by_pairs(finished, capsys):
     base_dir, _ = finished
     repeats = "--gin_param=MetaEvaluation.repeats = 3"
-    assert meta_evaluate.main(judged(base_dir, corpus, "--checkpoints", "4", repeats)) == 0
+    arguments = ["--base_dir", str(base_dir), "--checkpoints", "4", repeats]
+    assert meta_evaluate.main(arguments) == 0
     _, chance, rater = capsys.readouterr().out.splitlines()
     assert "±" in chance and rater.startswith("meta-step 4") and rater.endswith("of 3")
     gain = PairedGain(1 / 6, 0.05, 2.5)

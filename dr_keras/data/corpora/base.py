@@ -124,20 +124,33 @@ class Malformed(Exception):
         )
 
 
+class LeftOut(Malformed):
+    """A record that the user's settings leave out: counted, whatever is done about others."""
+
+
 def decoded_document(
-    text: bytes, identity: bytes | int | float | None, source: bytes | str
+    text: bytes,
+    identity: bytes | int | float | None,
+    source: bytes | str,
+    group: bytes | int | float | None = None,
 ) -> Document:
     """Builds a document from fields as binary formats hold them, or raises `Malformed`."""
     try:
         identity = decode(identity) if isinstance(identity, bytes) else identity
         source = decode(source) if isinstance(source, bytes) else source
+        group = decode(group) if isinstance(group, bytes) else group
         text = decode(text)
     except UnicodeDecodeError as error:
         raise Malformed("invalid UTF-8", str(error)) from error
     try:
-        return make_document(text, source, identity_text(identity))
+        identity = identity_text(identity)
     except ValueError as error:
         raise Malformed("the id is no string or integer", str(error)) from error
+    try:
+        group = group_text(group)
+    except ValueError as error:
+        raise Malformed("the group is no string or integer", str(error)) from error
+    return make_document(text, source, identity, group)
 
 
 def identity_text(value: Any) -> str | None:
@@ -158,3 +171,14 @@ def identity_text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"it is a {type(value).__name__}")
     return str(value)
+
+
+def group_text(value: Any) -> str:
+    """Returns the name of a group as a string, "" for a value that is none; see `identity_text`."""
+    return identity_text(value) or ""
+
+
+def is_one_of(value: Any, wanted: Any) -> bool:
+    """Whether a field has the value that is wanted, or one of several; true is not 1."""
+    several = wanted if isinstance(wanted, list | tuple) else [wanted]
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in several)

@@ -133,6 +133,8 @@ def sampled_corpus(
 ) -> Corpus:
     """Documents chosen by a hash of the seed and of what they say, about a share of them.
 
+    Of documents with groups, whole groups are chosen.
+
     The choice depends neither on order nor on the other documents, and is independent of the split
     into parts: every part and every source keeps about its share. `max_documents` of a corpus takes
     its first documents instead, which may all be of one source.
@@ -155,7 +157,7 @@ def sampled_corpus(
 
     def read(skipped: collections.Counter) -> Iterator[Document]:
         for document in corpus.documents():
-            if (unit_hash("sample", seed, document.key) < share) != rest:
+            if (unit_hash("sample", seed, document.split_key) < share) != rest:
                 yield document
             else:
                 skipped["not in the sample"] += 1

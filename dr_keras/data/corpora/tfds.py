@@ -28,6 +28,7 @@ def tfds_corpus(
     corpus_name: str | None = None,
     on_malformed: str = "stop",
     max_documents: int | None = None,
+    group_feature: str | None = None,
 ) -> base.Corpus:
     """A corpus from TensorFlow Datasets.
 
@@ -44,6 +45,8 @@ def tfds_corpus(
       corpus_name: name of the corpus; None for the same.
       on_malformed: "stop" at invalid UTF-8 with the record's number (from 1), or "skip" and count.
       max_documents: stop after so many.
+      group_feature: the feature whose value documents share that must lie in one part; None for
+        none.
 
     Raises:
       DataError: there is no such data set, split or feature, or it is not prepared (at once).
@@ -54,10 +57,11 @@ def tfds_corpus(
     full_name = f"{builder.name}/{config}" if config else builder.name
     check_prepared("tfds_corpus", builder, full_name, [split], download)
     _check_feature(builder, full_name, text_feature, (np.bytes_, np.str_, np.object_))
-    if id_feature not in (None, "tfds_id"):
-        identities = (np.bytes_, np.str_, np.object_, np.integer)
-        _check_feature(builder, full_name, id_feature, identities)
-    features = (text_feature, id_feature)
+    for feature in (None if id_feature == "tfds_id" else id_feature, group_feature):
+        if feature is not None:
+            identities = (np.bytes_, np.str_, np.object_, np.integer)
+            _check_feature(builder, full_name, feature, identities)
+    features = (text_feature, id_feature, group_feature)
     read = functools.partial(
         _read, builder, full_name, split, features, source or full_name, on_malformed
     )
@@ -180,7 +184,7 @@ def _read(
     builder: Any,
     full_name: str,
     split: str,
-    features: tuple[str, str | None],
+    features: tuple[str, str | None, str | None],
     source: str,
     on_malformed: str,
     skipped: collections.Counter,
@@ -192,14 +196,15 @@ def _read(
     with_id = features[1] == "tfds_id"
     examples = read_examples("tfds_corpus", builder, full_name, split, with_id, decoders=decoders)
     for number, example in enumerate(examples, 1):
-        text, identity = (None if name is None else _value(example, name) for name in features)
+        found = (None if name is None else _value(example, name) for name in features)
+        text, identity, group = found
         try:
-            document = base.decoded_document(text, identity, source)
-        except base.Malformed as found:
+            document = base.decoded_document(text, identity, source, group)
+        except base.Malformed as wrong:
             if on_malformed == "stop":
                 where = f"TFDS data set {full_name!r}, split {split!r}, record {number}"
-                raise found.error(where, "tfds_corpus.on_malformed") from found
-            skipped[found.reason] += 1
+                raise wrong.error(where, "tfds_corpus.on_malformed") from wrong
+            skipped[wrong.reason] += 1
         else:
             yield document
 

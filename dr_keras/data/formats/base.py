@@ -57,6 +57,7 @@ class Format(abc.ABC):
       unit: what messages call a record: they count them from 1.
       text_argument: the argument of the corpus that says what the text is, as a corpus describes
         itself and as messages name it.
+      group_argument: the one that says which documents belong together; "" where there is none.
       corpus: the gin-configurable function that makes a corpus of files.
       has_records: whether records can be scored in ranges and kept whole; else files are only read
         as a corpus, and what is below `read` is never called.
@@ -66,6 +67,7 @@ class Format(abc.ABC):
     suffixes: tuple[str, ...]
     unit: str
     text_argument: str
+    group_argument = ""
     corpus: Callable[..., Corpus]
     has_records = True
 

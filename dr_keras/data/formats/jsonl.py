@@ -1,11 +1,19 @@
 """JSON Lines: one JSON object a line, its text under one field. Cut into ranges of bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 import json
 import os
 import shlex
 
-from dr_keras.data.corpora.base import Corpus, Malformed, check_at_least, identity_text
+from dr_keras.data.corpora.base import (
+    Corpus,
+    LeftOut,
+    Malformed,
+    check_at_least,
+    group_text,
+    identity_text,
+    is_one_of,
+)
 from dr_keras.data.documents import Document, decode, is_unicode, make_document
 from dr_keras.data.formats.base import LineFormat, Record, parsed, register
 from dr_keras.data.formats.kinds import bare
@@ -31,6 +39,8 @@ def jsonl_corpus(
     on_malformed: str = "stop",
     max_line_bytes: int = 8 << 20,
     max_documents: int | None = None,
+    group_field: str | None = None,
+    only: Mapping[str, str | int | float | bool | Sequence] | None = None,
 ) -> Corpus:
     """A corpus of JSON Lines files, compressed (.gz, .bz2, .zst) or not.
 
@@ -46,6 +56,10 @@ def jsonl_corpus(
       on_malformed: "stop" at a malformed line with its file and number, or "skip" and count it.
       max_line_bytes: a longer line is malformed; it is not read into memory.
       max_documents: stop after so many.
+      group_field: the field (string or integer) whose value documents share that must lie in one
+        part, such as the page that they are versions of; lines without it are in no group.
+      only: field -> the value, or the list of values, that a line must have there, such as
+        {'kind': 'clean'}; others are left out and counted.
 
     Raises:
       DataError: a path names nothing (at once); a line is malformed (when read).
@@ -59,6 +73,7 @@ class Jsonl(LineFormat):
     name = "jsonl"
     suffixes = (".jsonl", ".ndjson", ".jsonlines", ".jl", ".json")
     text_argument = "text_field"
+    group_argument = "group_field"
     corpus = staticmethod(jsonl_corpus)
 
     def begins(self, content):
@@ -101,6 +116,9 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
         raise Malformed("not JSON", str(error)) from error
     if not isinstance(record, dict):
         raise Malformed("not a JSON object", f"it is a {type(record).__name__}")
+    for field, wanted in (fields.get("only") or {}).items():
+        if not is_one_of(_value(record, field), wanted):
+            raise LeftOut(f"{field!r} is not {wanted!r}")
     text = _value(record, text_field)
     if text is _ABSENT:
         present = ", ".join(map(repr, list(record)[:10])) or "none"
@@ -116,9 +134,16 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
     source = _value(record, fields["source_field"])
     if not isinstance(source, str) or not source:
         source = default_source
-    if not all(map(is_unicode, (text, source, identity or ""))):
+    group = _value(record, fields["group_field"])
+    try:
+        group = group_text(None if group is _ABSENT else group)
+    except ValueError as error:
+        raise Malformed(
+            f"field {fields['group_field']!r} is no string or integer", str(error)
+        ) from error
+    if not all(map(is_unicode, (text, source, identity or "", group))):
         raise Malformed("invalid Unicode", "a surrogate without its partner")
-    return make_document(text, source, identity)
+    return make_document(text, source, identity, group)
 
 
 def _value(record: dict, field: str | None) -> object:

@@ -1,6 +1,6 @@
 """Parquet files, their text in one column. Cut into row groups."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 
 import pyarrow
@@ -8,7 +8,7 @@ import pyarrow.compute
 import pyarrow.parquet
 import tensorflow as tf
 
-from dr_keras.data.corpora.base import Corpus, Malformed, decoded_document
+from dr_keras.data.corpora.base import Corpus, LeftOut, Malformed, decoded_document, is_one_of
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
 from dr_keras.data.formats.listing import Paths
@@ -18,7 +18,7 @@ from dr_keras.data.formats.writing import GFileWriter, Output
 from dr_keras.errors import DataError
 import gin
 
-_ROLES = ("text_column", "id_column", "source_column")
+_ROLES = ("text_column", "id_column", "source_column", "group_column")
 _ROWS = 256  # in memory at a time: documents can be long
 _SMALL = 1 << 20  # bytes that threads are not worth starting for
 _GROUP = 4096  # rows in a row group that is written
@@ -34,6 +34,8 @@ def parquet_corpus(
     name: str | None = None,
     on_malformed: str = "stop",
     max_documents: int | None = None,
+    group_column: str | None = None,
+    only: Mapping[str, str | int | float | bool | Sequence] | None = None,
 ) -> Corpus:
     """A corpus of Parquet files; only the columns named are read.
 
@@ -49,6 +51,10 @@ def parquet_corpus(
       on_malformed: "stop" at a malformed row with its file and number (from 1), or "skip" and
         count it. Damage to a file itself always stops.
       max_documents: stop after so many.
+      group_column: the column (strings or integers) whose value documents share that must lie in
+        one part, such as the page that they are versions of; rows without it are in no group.
+      only: column -> the value, or the list of values, that a row must have there, such as
+        {'kind': 'clean'}; others are left out and counted.
 
     Raises:
       DataError: a path names nothing (at once); a file is damaged or has no such column, a row is
@@ -64,6 +70,7 @@ class Parquet(Format):
     suffixes = (".parquet", ".pq")
     unit = "row"
     text_argument = "text_column"
+    group_argument = "group_column"
     corpus = staticmethod(parquet_corpus)
 
     def begins(self, content):
@@ -79,18 +86,21 @@ class Parquet(Format):
         columns = tuple(fields[role] for role in _ROLES)
         with _opened(part.path) as file:
             places = _find_columns(part.path, file.schema_arrow, columns)
+            only = _conditions(part.path, file.schema_arrow, fields.get("only"))
+            read = [column for column, place in zip(columns, places) if place is not None]
             groups = None if part.start is None else list(range(part.start, part.end))
             if groups == []:
                 return
             batches = file.iter_batches(
                 _ROWS,
                 row_groups=groups,
-                columns=None if whole else [c for c, p in zip(columns, places) if p is not None],
+                columns=None if whole else list(dict.fromkeys([*read, *only])),
                 use_threads=part.size is None or part.size > _SMALL,
             )
             for batch in batches:
-                texts, identities, sources = (_values(batch, place) for place in places)
+                texts, identities, sources, groups_of = (_values(batch, p) for p in places)
                 texts.reverse()  # taken from its end, so that no text is held once it is decoded
+                left_out = _left_out(batch, only)
                 for row, (identity, source) in enumerate(zip(identities, sources)):
                     yield parsed(
                         _document,
@@ -98,6 +108,8 @@ class Parquet(Format):
                         texts.pop(),
                         identity,
                         source or default_source,
+                        groups_of[row],
+                        left_out[row],
                         whole=(batch, row) if whole else None,
                     )
 
@@ -134,11 +146,39 @@ def _opened(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
 
 
 def _document(
-    column: str, text: bytes | None, identity: bytes | int | float | None, source: bytes | str
+    column: str,
+    text: bytes | None,
+    identity: bytes | int | float | None,
+    source: bytes | str,
+    group: bytes | int | float | None,
+    left_out: str,
 ) -> Document:
+    if left_out:
+        raise LeftOut(left_out)
     if text is None:
         raise Malformed(f"null in column {column!r}")
-    return decoded_document(text, identity, source)
+    return decoded_document(text, identity, source, group)
+
+
+def _conditions(path: str, schema: pyarrow.Schema, only: Mapping | None) -> dict:
+    """What rows must have in columns that are there; DataError about one that is not."""
+    for column in only or {}:
+        if len(schema.get_all_field_indices(column)) != 1:
+            raise DataError(
+                f"{path}: parquet_corpus.only names the column {column!r}, of which there must be"
+                f" one; its columns: {', '.join(schema.names)}"
+            )
+    return dict(only or {})
+
+
+def _left_out(batch: pyarrow.RecordBatch, only: Mapping) -> list[str]:
+    """Of every row of a batch, why it is left out; "" for one that is not."""
+    reasons = [""] * batch.num_rows
+    for column, wanted in only.items():
+        for row, value in enumerate(batch.column(column).to_pylist()):
+            if not is_one_of(value, wanted):
+                reasons[row] = reasons[row] or f"{column!r} is not {wanted!r}"
+    return reasons
 
 
 def _form(metadata: pyarrow.parquet.FileMetaData, schema: pyarrow.Schema) -> tuple:
@@ -176,9 +216,9 @@ def _stored(path: str) -> tuple[pyarrow.Schema, dict]:
 
 
 def _find_columns(
-    path: str, schema: pyarrow.Schema, columns: tuple[str, str | None, str | None]
+    path: str, schema: pyarrow.Schema, columns: Sequence[str | None]
 ) -> list[tuple[str, list[str]] | None]:
-    """Returns, for text, id and source, (name of the column, names of fields within); or None.
+    """Returns, for every role, (name of the column, names of fields within); or None.
 
     Raises:
       DataError: there is no text, a name stands for two columns, or a type does not fit.
@@ -217,7 +257,7 @@ def _find_column(
         kind = kind.field(field).type
     types = pyarrow.types
     plain = kind.value_type if types.is_dictionary(kind) else kind
-    is_id = setting.endswith("id_column")
+    is_id = setting.endswith(("id_column", "group_column"))
     if _is_textual(plain) or (is_id and (types.is_integer(plain) or types.is_float64(plain))):
         return name, inner
     fields = kind.names if types.is_struct(kind) else []
@@ -238,7 +278,7 @@ def _is_textual(kind: pyarrow.DataType) -> bool:
 
 
 def _values(batch: pyarrow.RecordBatch, place: tuple[str, list[str]] | None) -> list:
-    """The text, id or source of the rows of a batch; None for what is null or no column."""
+    """The text, id, source or group of a batch's rows; None for what is null or no column."""
     if place is None:
         return [None] * batch.num_rows
     name, inner = place

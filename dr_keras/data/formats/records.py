@@ -7,16 +7,19 @@ such stops the job, because nobody knows what is lost.
 import collections
 from collections.abc import Iterator
 import inspect
+import logging
 from typing import Any
 
-from dr_keras.data.corpora.base import ON_MALFORMED, Corpus, Malformed, check_choice
+from dr_keras.data.corpora.base import ON_MALFORMED, Corpus, LeftOut, Malformed, check_choice
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.base import FORMATS, Format, Part, Record
 from dr_keras.data.formats.listing import Paths, default_name, find_files
 from dr_keras.errors import ConfigurationError
 import gin
 
-_UNUSED = ("path", "name", "max_documents")  # where files are read whole
+_logger = logging.getLogger(__name__)
+
+_UNUSED = ("path", "name", "max_documents", "only")  # where files are read whole
 
 
 def file_corpus(
@@ -44,15 +47,26 @@ def file_corpus(
     _check(format, fields)
     paths = find_files(path, kind, suffixes)
 
+    group = fields.get(format.group_argument)
+
     def read(skipped: collections.Counter) -> Iterator[Document]:
+        grouped = False
         for each in paths:
             for item in read_records(format, Part(each), fields, whole=False):
                 if isinstance(item, Malformed):
                     skipped[item.reason] += 1
                 elif item is not None:
+                    grouped = grouped or bool(item.document.group)
                     yield item.document
+        if group and not grouped:
+            setting, called = format.setting(format.group_argument), name or default_name(path)
+            _logger.warning(
+                "no %s of the corpus %r has the group %r (%s): every document is by itself",
+                format.unit, called, group, setting,
+            )  # fmt: skip
 
-    said = {format.text_argument: fields[format.text_argument]}
+    known = (format.text_argument, format.group_argument, "only")
+    said = {argument: fields[argument] for argument in known if fields.get(argument) is not None}
     settings = {"kind": kind, "paths": paths, **said}
     return Corpus(name or default_name(path), read, settings, max_documents)
 
@@ -71,7 +85,7 @@ def read_records(
     """
     stops = fields["on_malformed"] == "stop"
     for number, item in enumerate(format.read(part, fields, whole), 1):
-        if stops and isinstance(item, Malformed):
+        if stops and isinstance(item, Malformed) and not isinstance(item, LeftOut):
             place = item.place or f"{format.unit} {format.before(part) + number}"
             raise item.error(f"{part.path}, {place}", format.setting("on_malformed"))
         if isinstance(item, Record) and (not item.document.text or item.document.text.isspace()):
@@ -89,11 +103,13 @@ def fields_of(kind: str) -> dict[str, Any]:
       ConfigurationError: a setting is out of its range, or makes no sense here.
     """
     bound = gin.get_bindings(f"{kind}_corpus")
-    if bound.pop("max_documents", None) is not None:
-        raise ConfigurationError(
-            f"{kind}_corpus.max_documents is set, but files are filtered whole: leave it out, or"
-            f" filter the corpus with `filter_corpus.corpus = @{kind}_corpus()` instead of --input."
-        )
+    for setting in ("max_documents", "only"):
+        if bound.pop(setting, None) is not None:
+            raise ConfigurationError(
+                f"{kind}_corpus.{setting} is set, but files are filtered whole: leave it out, or"
+                f" filter the corpus with `filter_corpus.corpus = @{kind}_corpus()` instead of"
+                " --input."
+            )
     for unused in _UNUSED:
         bound.pop(unused, None)
     values = {**default_fields(kind), **bound}
@@ -110,9 +126,13 @@ def default_fields(kind: str) -> dict[str, Any]:
 
 
 def identifying(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields by which scores and unfinished jobs are known: what is done about malformed
-    records changes no document."""
-    return {name: value for name, value in fields.items() if name != "on_malformed"}
+    """The fields by which scores and unfinished jobs are known: neither what is done about
+    malformed records nor which documents belong together changes a text."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if name != "on_malformed" and not name.startswith("group_")
+    }
 
 
 def _check(format: Format, fields: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ def tfrecord_corpus(
     compression: str = "auto",
     on_malformed: str = "stop",
     max_documents: int | None = None,
+    group_feature: str | None = None,
 ) -> Corpus:
     """A corpus of TFRecord files.
 
@@ -56,6 +57,8 @@ def tfrecord_corpus(
       on_malformed: "stop" at a malformed record with its file and number (from 1), or "skip" and
         count it. Damage to a file itself always stops.
       max_documents: stop after so many.
+      group_feature: the feature (bytes or integer) whose value documents share that must lie in one
+        part, such as the page that they are versions of; records without it are in no group.
 
     Raises:
       DataError: a path names nothing (at once); a file is damaged, a record malformed (when read).
@@ -70,6 +73,7 @@ class TFRecord(Format):
     suffixes = (".tfrecord", ".tfrecords", ".tfrec")
     unit = "record"
     text_argument = "feature"
+    group_argument = "group_feature"
     corpus = staticmethod(tfrecord_corpus)
 
     def begins(self, content):
@@ -182,11 +186,11 @@ def _document(record: bytes, fields: dict, default_source: str) -> Document:
     except DecodeError as error:
         raise Malformed("not a tf.train.Example") from error
     values = []
-    for argument in ("feature", "id_feature", "source_feature"):
+    for argument in ("feature", "id_feature", "source_feature", "group_feature"):
         name = fields[argument]
         kind = found[name].WhichOneof("kind") if name and name in found else None
         values.append(list(getattr(found[name], kind).value) if kind else [])
-    texts, ids, sources = values
+    texts, ids, sources, groups = values
     if not texts:
         present = ", ".join(sorted(map(repr, found))[:10]) or "none"
         reason = f"no feature {fields['feature']!r}"
@@ -198,8 +202,12 @@ def _document(record: bytes, fields: dict, default_source: str) -> Document:
     if len(ids) > 1 or (ids and isinstance(ids[0], float)):
         id_feature = fields["id_feature"]
         raise Malformed(f"feature {id_feature!r} is not one byte string or integer")
+    if len(groups) > 1 or (groups and isinstance(groups[0], float)):
+        group_feature = fields["group_feature"]
+        raise Malformed(f"feature {group_feature!r} is not one byte string or integer")
     named = len(sources) == 1 and isinstance(sources[0], bytes) and sources[0]
-    return decoded_document(texts[0], ids[0] if ids else None, named or default_source)
+    identity, group = (found[0] if found else None for found in (ids, groups))
+    return decoded_document(texts[0], identity, named or default_source, group)
 
 
 class _TFRecords(Output):

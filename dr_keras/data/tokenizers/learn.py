@@ -135,7 +135,7 @@ def _sample(
     total = 0
     for document in corpus.documents():
         content = (document.key, document.text)
-        if content in contents or (part and part_of(document.key, fractions) != part):
+        if content in contents or (part and part_of(document.split_key, fractions) != part):
             continue
         heapq.heappush(kept, (-unit_hash("vocabulary", document.key), *content))
         contents.add(content)

@@ -30,6 +30,7 @@ def as_text(results: Results) -> str:
         f"{size}, {arm}: on a single pass this is the unfiltered arm; not run"
         for size, arm in results.protocol.same_as_unfiltered
     ]
+    parts += [line for size in results.sizes for line in _elsewhere(size)]
     parts += [
         f"{figure}, {results.protocol.candidate} against rival arms: {found.shown()}"
         for figure, found in results.tallies.items()
@@ -48,6 +49,21 @@ def as_text(results: Results) -> str:
                 f"; within sources AUC {page.number(within.auc)}, mean of {within.auc_sources}"
             )
     return "\n\n".join(parts)
+
+
+def _elsewhere(size: Size) -> list[str]:
+    """Of every other corpus, how the arms end there."""
+    names = dict.fromkeys(name for arm in size.arms.values() for name in arm.metrics)
+    return [
+        f"{size.name}, {name}: "
+        + ", ".join(
+            f"{page.spaced(arm)} {found.metrics[name].shown()}"
+            for arm, found in size.arms.items()
+            if name in found.metrics
+        )
+        for name in names
+        if name.startswith("loss on ")
+    ]
 
 
 def _of_size(results: Results, size: Size) -> list[page.Block]:

@@ -194,10 +194,14 @@ def corpus(results: Results) -> page.Section:
         }
         for name, part in found.parts.items()
     ]
+    held_out = ""
+    if found.target:
+        held_out = f" Outer, validation and test are of the target, {found.target}."
     said = (
-        f"{found.name}; fingerprint {found.fingerprint[:16]}. The parts share no document: train"
-        " feeds the models, outer guides the rater, validation chooses its checkpoint and the"
-        " discard fraction, and test was used for nothing but what is reported."
+        f"{found.name}; fingerprint {found.fingerprint[:16]}.{held_out} The parts share no"
+        " document: train feeds the models, outer guides the rater, validation chooses its"
+        " checkpoint and the discard fraction, and test was used for nothing but what is reported."
     )
+    remarks = [page.Paragraph(remark, note=True) for remark in found.remarks]
     table = page.Table.of("Parts by a hash of the content.", rows, wide=["sources", "damage"])
-    return page.Section("The corpus", [page.Paragraph(said), table])
+    return page.Section("The corpus", [page.Paragraph(said), *remarks, table])
