@@ -49,6 +49,7 @@ MAY_DIFFER = (
     "evidence.with_target",
     "evidence.shorter_arms",
     "SEEDS",
+    "SIZES",
     "Workers.count",
     *strategies.BINDINGS,
 )

@@ -157,7 +157,7 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
     assert conditional.training == step * (small.steps + 2)
     assert conditional.forward == 2 * small.forward_flops
     assert conditional.scoring == conditional.forward * found.compute.scored_examples
-    assert small.arms["conditional_loss"].account.run.scoring == conditional.forward * scored
+    assert small.arms["conditional_loss"].account.run.scoring == conditional.forward * read
     assert small.arms["best_sources"].account.run.scoring == 0
     assert small.arms["random"].account.run.scoring == 0
 
