@@ -15,6 +15,7 @@ from collections.abc import Callable
 import dataclasses
 import json
 import pathlib
+import sys
 import time
 
 import keras
@@ -245,6 +246,7 @@ class FittedRater:
         """The teacher's scores, kept in the folder: a fit that was stopped need not ask again."""
 
         def work() -> Scores:
+            print(f"{self.teacher_name} scores {len(parts.train):,} windows", file=sys.stderr)
             begin = time.monotonic()
             outer = window_candidates(parts.outer) if len(parts.outer) else None
             found = self.teacher(window_candidates(parts.train), outer, seed=self.seed)
