@@ -141,6 +141,14 @@ def test_ranks_take_the_tails_off_and_what_has_no_score_is_left_out(parts, tmp_p
     assert record["fit"]["without_a_score"] == (~known).sum() == 86
 
 
+def test_a_teacher_may_score_a_part_and_its_rater_learn_from_that(parts, tmp_path):
+    record = FIT(teacher=linear, epochs=1, most_windows=101).fit(fresh(), parts, tmp_path)
+    windows = record["fit"]["windows"] + record["held_out"]["windows"]
+    assert windows == 100  # whole documents
+    assert record["teacher"]["scoring_flops"] == 10 * windows
+    assert record["data_fingerprint"] == parts.fingerprint
+
+
 @pytest.mark.parametrize("updates", [0.2, 12, 249, 318, 370, 2640, 40_000])
 def test_updates_are_a_whole_number_of_evaluations(updates):
     steps, every = _schedule(updates)
