@@ -18,6 +18,7 @@ from dr_keras.errors import ConfigurationError
 @common.verb("fit-rater", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints how well the rater follows, how it does beside chance, and where it lies."""
+    common.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.runs import meta_training  # after the quiet start-up
     from dr_keras.runs.experiment import experiment

@@ -1,4 +1,4 @@
-"""Meta-trains a rater, or goes on where an earlier call stopped; judges it beside chance."""
+"""Meta-trains a rater, or goes on where it stopped; judges it beside chance."""
 
 from collections.abc import Sequence
 

@@ -6,14 +6,13 @@ import pathlib
 import numpy as np
 
 from dr_keras.config import configuration
-from dr_keras.data.examples import ExampleSet, document_ids
-from dr_keras.data.splits import unit_hash
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.checkpoints import load_rater_weights
 from dr_keras.meta.scoring import reference_losses
 from dr_keras.models.rater_scores import reads_by_token, state_read
 from dr_keras.runs.experiment import Experiment, experiment_of_run
 from dr_keras.runs.meta_training import choose_step, evaluated_steps
+from dr_keras.runs.samples import whole_documents
 from dr_keras.training.metrics import spearman
 import gin
 
@@ -57,7 +56,7 @@ def export_run(
     step, known_reason = choose_step(base_dir, checkpoint)
     setup = setup or experiment_of_run()
     load_rater_weights(setup.rater, base_dir, step)
-    sample = reference_sample(setup.parts.train, reference_size)
+    sample = whole_documents(setup.parts.train, reference_size)
     further: dict = {}
     known = {
         "meta_step": step,
@@ -99,19 +98,3 @@ def recorded_operative_config(base_dir, step: int) -> str:
     if not records:
         return configuration.operative_config()
     return records[max(records)].read_text(encoding="utf-8")
-
-
-def reference_sample(examples: ExampleSet, size: int) -> ExampleSet:
-    """Whole documents, chosen by a hash of their ids, with about `size` examples in all.
-
-    Whole, because a document whose windows were thinned out would get another mean; by hash, so
-    that the order of the corpus does not matter.
-    """
-    if len(examples) <= size:
-        return examples
-    owners, index, counts = np.unique(
-        document_ids(examples), return_inverse=True, return_counts=True
-    )
-    order = np.argsort([unit_hash("reference", owner) for owner in owners])
-    number = max(1, int(np.searchsorted(np.cumsum(counts[order]), size, side="right")))
-    return examples.take(np.flatnonzero(np.isin(index, order[:number])))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import dataclasses
 import json
 import pathlib
+import sys
 import time
 
 import keras
@@ -30,6 +31,7 @@ from dr_keras.meta.scoring import reference_losses
 from dr_keras.models.rater_scores import ReferenceLoss, check_can_score, reads_by_token, state_read
 from dr_keras.runs.fit_lessons import KINDS, Lesson, begin_from, lesson, take_over, twin_by_token
 from dr_keras.runs.fit_records import RECORD, WEIGHTS, add_costs, agreement, spread
+from dr_keras.runs.samples import whole_documents
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
 from dr_keras.training.trainers import RepeatedTrainer
@@ -65,6 +67,8 @@ class FittedRater:
         True`), what the error of tokens counts for beside that of windows; 0 leaves them out.
       begin_with_teacher: whether the rater begins with the weights of the teacher's model, which
         must have its width, layers and heads; its own last layer stays.
+      most_windows: about so many windows, of whole documents chosen by hash, are what the teacher
+        scores and the rater learns from; None: all. The teacher costs more than the fit does.
       held_out: share of the documents that the fit does not see.
       seed: of the teacher, and of the order of the batches.
       jit_compile: compile with XLA.
@@ -84,6 +88,7 @@ class FittedRater:
     huber: float | None = None
     token_share: float = 1.0
     begin_with_teacher: bool = False
+    most_windows: int | None = None
     held_out: float = 0.05
     seed: int = 0
     jit_compile: bool = True
@@ -152,6 +157,11 @@ class FittedRater:
         folder = pathlib.Path(folder)
         if (folder / RECORD).exists():
             return self._load(rater, parts, folder)
+        identity = self._identity(parts)
+        if self.most_windows is not None:
+            parts = dataclasses.replace(
+                parts, train=whole_documents(parts.train, self.most_windows)
+            )
         examples = _with_reference(rater, parts.train, reference)
         check_can_score(rater, examples.features, reference is not None)
         scores = self._teach(parts, folder)
@@ -194,7 +204,7 @@ class FittedRater:
             },
             "held_out": agreement(found, taught.windows[held]),
             "scores": spread(found),
-            **self._identity(parts),
+            **identity,
         }
         made = reference if examples.features.keys() != parts.train.features.keys() else None
         evaluations = trainer.steps // trainer.evaluate_every + 1
@@ -245,6 +255,7 @@ class FittedRater:
         """The teacher's scores, kept in the folder: a fit that was stopped need not ask again."""
 
         def work() -> Scores:
+            print(f"{self.teacher_name} scores {len(parts.train):,} windows", file=sys.stderr)
             begin = time.monotonic()
             outer = window_candidates(parts.outer) if len(parts.outer) else None
             found = self.teacher(window_candidates(parts.train), outer, seed=self.seed)

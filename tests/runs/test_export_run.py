@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dr_keras.data.examples import ExampleSet, document_ids
-from dr_keras.runs.export import recorded_operative_config, reference_sample
+from dr_keras.runs.export import recorded_operative_config
+from dr_keras.runs.samples import whole_documents
 from dr_keras.serving.export import document_scores
 
 
@@ -18,7 +19,7 @@ def windows(counts):
 def test_sample_is_of_whole_documents_and_about_the_size_asked_for():
     counts = np.random.default_rng(0).integers(1, 30, 400)
     examples = windows(counts)
-    sample = reference_sample(examples, 1000)
+    sample = whole_documents(examples, 1000)
     assert 970 < len(sample) <= 1000
     for owner in set(document_ids(sample)):
         assert (document_ids(sample) == owner).sum() == counts[int(owner[1:])]
@@ -27,14 +28,14 @@ def test_sample_is_of_whole_documents_and_about_the_size_asked_for():
 def test_sample_does_not_depend_on_the_order():
     examples = windows([3] * 300)
     backwards = examples.take(np.arange(len(examples))[::-1])
-    chosen = set(reference_sample(examples, 90).ids)
-    assert set(reference_sample(backwards, 90).ids) == chosen
+    chosen = set(whole_documents(examples, 90).ids)
+    assert set(whole_documents(backwards, 90).ids) == chosen
     assert len(chosen) == 90
 
 
 def test_small_sets_are_taken_whole_and_one_long_document_is_not_cut():
-    assert len(reference_sample(windows([2, 2]), 10)) == 4
-    assert len(reference_sample(windows([50]), 10)) == 50
+    assert len(whole_documents(windows([2, 2]), 10)) == 4
+    assert len(whole_documents(windows([50]), 10)) == 50
 
 
 def test_document_scores_weigh_windows_by_real_tokens():

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -20,12 +21,10 @@ from dr_keras.models.losses import squared_error, token_loss
 from dr_keras.models.rater_scores import ReferenceLoss
 from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.runs.experiment import experiment
-from dr_keras.runs.export import export_run
 from dr_keras.runs.fit_lessons import begin_from, lesson
 from dr_keras.runs.fit_records import read_fit
 from dr_keras.runs.fitting import FittedRater, _schedule
 from dr_keras.runs.meta_training import choose_step, meta_train
-from dr_keras.serving.loading import load_rater
 from dr_keras.training.trainers import RepeatedTrainer
 import gin
 
@@ -140,6 +139,14 @@ def test_ranks_take_the_tails_off_and_what_has_no_score_is_left_out(parts, tmp_p
     record = fit.fit(fresh(), parts, tmp_path)
     assert record["held_out"]["rank_correlation"] > 0.95
     assert record["fit"]["without_a_score"] == (~known).sum() == 86
+
+
+def test_a_teacher_may_score_a_part_and_its_rater_learn_from_that(parts, tmp_path):
+    record = FIT(teacher=linear, epochs=1, most_windows=101).fit(fresh(), parts, tmp_path)
+    windows = record["fit"]["windows"] + record["held_out"]["windows"]
+    assert windows == 100  # whole documents
+    assert record["teacher"]["scoring_flops"] == 10 * windows
+    assert record["data_fingerprint"] == parts.fingerprint
 
 
 @pytest.mark.parametrize("updates", [0.2, 12, 249, 318, 370, 2640, 40_000])
@@ -260,22 +267,18 @@ def test_the_loss_of_windows_and_of_tokens_by_hand(text):
     np.testing.assert_array_equal(ones, 1)
 
 
-def test_tokens_teach_a_rater_of_windows_more_than_windows(text, tmp_path):
+def test_tokens_teach_a_rater_of_windows(text, tmp_path):
     rater_fn = functools.partial(text_rater, **SIZE)
-    fit = functools.partial(FIT, teacher=by_token, epochs=12, batch_size=8)
-    found = {}
-    for share in (0.0, 1.0):
-        with seeded(1):
-            rater = rater_fn()
-        record = fit(token_share=share).fit(rater, text, tmp_path / f"{share}", None, rater_fn)
-        assert record["fit"]["by_token"] == bool(share)
-        found[share] = record["held_out"]["explained"]
-        assert rater.output.shape == (None,) or rater.output.shape[1:] == (1,)
-    assert found[1.0] > max(found[0.0], 0.5)
+    fit = FIT(teacher=by_token, epochs=12, batch_size=8)
+    with seeded(1):
+        rater = rater_fn()
+    record = fit.fit(rater, text, tmp_path / "fit", None, rater_fn)
+    assert record["fit"]["by_token"] and record["held_out"]["explained"] > 0.5
+    assert len(rater({"tokens": text.train.features["tokens"]}).shape) == 1
     with pytest.raises(ConfigurationError, match="no twin by token .there is no function"):
-        fit().fit(rater, text, tmp_path / "none")
+        fit.fit(rater, text, tmp_path / "none")
     with pytest.raises(ConfigurationError, match="has no twin by token .*per_token"):
-        fit().fit(rater, text, tmp_path / "none", None, lambda: rater)
+        fit.fit(rater, text, tmp_path / "none", None, lambda: rater)
 
 
 def test_a_rater_may_begin_with_what_its_teacher_knows(text):
@@ -329,38 +332,28 @@ def test_meta_training_goes_on_from_the_fit_and_may_choose_it(parts, tmp_path):
     gin.parse_config(BINDINGS)
     fit = FIT(teacher=linear, epochs=2)
     train = functools.partial(meta_train, steps_per_epoch=2)
-    whole = train(tmp_path / "whole", setup(parts, fit), 4)
     run = tmp_path / "run"
     fitted = train(run, setup(parts, fit), 0)
     assert rater_steps(run) == [0] and read_fit(run)["teacher"]["name"] == "linear"
-    expected = scores(fitted.rater, parts.train)
     (record,) = read_metrics(run)
     assert record["kind"] == "epoch" and record["meta_step"] == 0
     assert record["validation_loss"] > 0 and record["random_validation_loss"] > 0
-    kept = fresh()
-    kept.load_weights(run / "fitted" / "rater.weights.h5")
-    np.testing.assert_array_equal(scores(kept, parts.train), expected)
-    loaded = load_rater(export_run(run, "0", setup(parts, fit)))
-    np.testing.assert_allclose(loaded(parts.train.features)["score"], expected, atol=1e-5)
+    expected, kept = scores(fitted.rater, parts.train), fresh()
+    for path in (run / "fitted" / "rater.weights.h5", run / "checkpoints" / "rater-0.weights.h5"):
+        kept.load_weights(path)
+        np.testing.assert_array_equal(scores(kept, parts.train), expected)
     assert choose_step(run)[0] == 0
-    # Going on is as if it had never stopped, and asks no teacher.
+    # One that died after its fit and before its first checkpoint begins again, with the fit
+    died = tmp_path / "died"
+    shutil.copytree(run, died, ignore=shutil.ignore_patterns("checkpoints"))
+    whole = train(died, setup(parts, fit), 4)
+    # Going on is as if it had never stopped, and asks no teacher
     resumed = train(run, setup(parts, fit), 4)
     for a, b in zip(values(whole), values(resumed)):
         np.testing.assert_array_equal(a, b)
-    assert rater_steps(run) == [0, 2, 4]
-    for folder in (run, tmp_path / "whole"):
+    for folder in (run, died):
         assert [r["meta_step"] for r in read_metrics(folder, "epoch")] == [0, 2, 4]
+        assert rater_steps(folder) == [0, 2, 4]
     assert not np.array_equal(scores(resumed.rater, parts.train), expected)
-    assert choose_step(run)[0] in (0, 2, 4)
     with pytest.raises(ConfigurationError, match="meta_steps is 0"):
         train(tmp_path / "scratch", setup(parts, None), 0)
-
-
-def test_a_run_that_died_before_its_first_checkpoint_begins_again(parts, tmp_path):
-    gin.parse_config(BINDINGS)
-    fit = FIT(teacher=linear, epochs=1)
-    meta_train(tmp_path, setup(parts, fit), 0)
-    for path in (tmp_path / "checkpoints").iterdir():
-        path.unlink()
-    meta_train(tmp_path, setup(parts, fit), 0)
-    assert len(read_metrics(tmp_path)) == 1 and rater_steps(tmp_path) == [0]
