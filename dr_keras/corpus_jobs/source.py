@@ -306,7 +306,7 @@ def _write_pieces(
 
 
 def to_record(document: Document) -> dict:
-    """id, text, source, and corpus, count, level and damage where they are known."""
+    """id, text, source, and corpus, count, level, damage and group where they are known."""
     record: dict = {"id": document.id, "text": document.text, "source": document.source}
     for name, usual in _USUAL.items():
         value = getattr(document, name)

@@ -145,6 +145,10 @@ def test_parts_know_their_target(caplog):
     without = text_data(corpus, byte_tokenizer(), 64)
     assert without.train.fingerprint == parts.train.fingerprint and without.target is None
     assert without.test.fingerprint == parts.own_test.fingerprint
+    everything = dict.fromkeys(PARTS, 0.0) | {"train": 1.0}
+    for packing in (False, True):
+        options = {"target": target, "fractions": everything, "packing": packing}
+        assert text_data(corpus, byte_tokenizer(), 64, **options).own_test is None
     with pytest.raises(ConfigurationError, match="text_data.outer names one as well"):
         text_data(corpus, byte_tokenizer(), 64, target=target, outer=target)
     with pytest.raises(ConfigurationError, match="text_data.target is 'x', which is no corpus"):
