@@ -1,6 +1,7 @@
 """JSON Lines: one JSON object a line, its text under one field. Cut into ranges of bytes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ from dr_keras.data.corpora.base import (
 from dr_keras.data.documents import Document, decode, is_unicode, make_document
 from dr_keras.data.formats.base import LineFormat, Record, parsed, register
 from dr_keras.data.formats.kinds import bare
+from dr_keras.data.formats.levels import Levels, check_levels, known_level
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import read_lines, stem
 from dr_keras.data.formats.records import file_corpus
@@ -41,6 +43,8 @@ def jsonl_corpus(
     max_documents: int | None = None,
     group_field: str | None = None,
     only: Mapping[str, str | int | float | bool | Sequence] | None = None,
+    level_field: str | None = None,
+    levels: Levels = (0.0, 1.0),
 ) -> Corpus:
     """A corpus of JSON Lines files, compressed (.gz, .bz2, .zst) or not.
 
@@ -60,6 +64,10 @@ def jsonl_corpus(
         part, such as the page that they are versions of; lines without it are in no group.
       only: field -> the value, or the list of values, that a line must have there, such as
         {'kind': 'clean'}; others are left out and counted.
+      level_field: the field that says how bad a text is known to be, such as an error rate; for
+        evaluation only. Lines without it are of unknown level.
+      levels: the values that mean clean and as bad as can be, in this order ((100, 0) of a score of
+        which more is better); or value -> level, such as {'clean': 0.0, 'raw': 1.0}.
 
     Raises:
       DataError: a path names nothing (at once); a line is malformed (when read).
@@ -93,6 +101,7 @@ class Jsonl(LineFormat):
 
     def check(self, fields):
         check_at_least("jsonl_corpus.max_line_bytes", fields["max_line_bytes"])
+        check_levels("jsonl_corpus.levels", fields["levels"])
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed | None]:
         source = fields["source"] or stem(part.path)
@@ -143,7 +152,18 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
         ) from error
     if not all(map(is_unicode, (text, source, identity or "", group))):
         raise Malformed("invalid Unicode", "a surrogate without its partner")
-    return make_document(text, source, identity, group)
+    document = make_document(text, source, identity, group)
+    return _with_level(document, record, fields) if fields["level_field"] else document
+
+
+def _with_level(document: Document, record: dict, fields: dict) -> Document:
+    field = fields["level_field"]
+    value = _value(record, field)
+    try:
+        level, damage = known_level(None if value is _ABSENT else value, fields["levels"])
+    except ValueError as error:
+        raise Malformed(f"field {field!r} is no number", str(error)) from error
+    return dataclasses.replace(document, level=level, damage=damage)
 
 
 def _value(record: dict, field: str | None) -> object:
