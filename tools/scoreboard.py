@@ -23,8 +23,7 @@ def named(argument: str) -> tuple[str, Results]:
     if found.is_dir():
         found = found / "results.json"
     results = Results.load(found)
-    target = getattr(results.corpus, "target", None)
-    return name or target or found.resolve().parent.name, results
+    return name or results.corpus.target or found.resolve().parent.name, results
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -39,7 +39,7 @@ BINDINGS = {
     "LanguageModelTrainer.evaluation_batch_size": "16",
     "LanguageModelTrainer.evaluate_every": "2",
     "evidence.shorter_runs": "(0.5,)",
-    "evidence.shorter_arms": "('rater', 'classifier')",
+    "evidence.shorter_arms": "('rater', 'best_sources')",
     "LanguageModelTrainer.jit_compile": "False",
     "small/language_model.width": "8",
     "medium/language_model.width": "12",
@@ -134,7 +134,7 @@ def test_every_arm_and_figure_is_in_the_results(study):
     assert found.tallies["test loss"].undecided == len(ARMS) + 2
     assert found.rater.quality.within_sources is not None
     assert set(found.findings["within_sources"]["by_source"]) == {"even", "odd"}
-    assert "score of classifier" in str(found.findings["correlations"])
+    assert "score of conditional_loss" in str(found.findings["correlations"])
     assert found.tasks["toy"] == TaskFacts(questions=6, available=8, chance=0.5)
 
 
@@ -165,8 +165,8 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
 def test_shorter_runs_are_held_against_the_full_one(study):
     found = Results.load(study / "results.json")
     small, medium = found.sizes
-    assert list(small.shorter_runs["0.5"]) == ["rater", "classifier"]
-    assert list(medium.shorter_runs["0.5"]) == ["rater"]  # it has no classifier
+    assert list(small.shorter_runs["0.5"]) == ["rater", "best_sources"]
+    assert list(medium.shorter_runs["0.5"]) == ["rater"]  # it has no best_sources
     for size in found.sizes:
         run, whole = size.shorter_runs["0.5"]["rater"], size.arms["rater"]
         assert run.steps == 2 and set(run.final.by_seed) == set(whole.curves)

@@ -61,6 +61,10 @@ def test_several_studies_are_one_table(tmp_path, capsys):
     assert f"| code | 30k | random | {gap.shown()} | 5 | better | " in printed
     assert "| law/chat | byte model | unfiltered | +0.2" in printed
     assert "| random | 2 | 0 | 1 |" in printed and "| all | 5 | 0 | 2 |" in printed
+    targeted = dataclasses.replace(won, corpus=dataclasses.replace(won.corpus, target="papers"))
+    targeted.write(tmp_path / "a" / "results.json")
+    assert TOOL["main"]([str(tmp_path / "a")]) == 0
+    assert "| papers | 5 | 0 | 0 |" in capsys.readouterr().out
     assert "All cells: better in 5 of 7, worse in 2 (by chance" in printed
 
 
