@@ -132,7 +132,8 @@ def text_data(
         if not len(sets[part]):
             raise DataError(
                 f"The corpus '{origin.name}' gives the part '{part}' no examples (documents:"
-                f" {sizes}; an example needs {minimum_tokens} tokens): add documents, raise"
+                f" {sizes}; an example needs {minimum_tokens} tokens, by text_data.minimum_tokens):"
+                " add documents, raise"
                 f" {'target' if origin is target else 'split'}_fractions.{part.partition('/')[0]},"
                 f" or name a corpus in text_data.{part_argument(part)}."
             )
