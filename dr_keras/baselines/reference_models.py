@@ -159,10 +159,12 @@ class ReferenceModels:
         record = trainer.train(data, watched, self._seed, initial=initial)
         forward = flops.forward_flops(trainer.model, flops.feature_shapes(rows.features))
         spent = flops.training_flops(forward, trainer.steps * trainer.batch_size)
+        weights = trainer.model.get_weights()
+        self.trainer.model.set_weights(weights)  # all are scored by one compiled function
         return Reference(
-            nats_per_token(trainer, rows),
+            nats_per_token(self.trainer, rows),
             record.curve[-1][1],
-            trainer.model.get_weights(),
+            weights,
             float(spent) + (start.training_flops if start else 0.0),
             float(forward),
         )
