@@ -7,7 +7,7 @@ from dr_keras.commands import common
 
 @common.verb("meta-train", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
-    """Prints how many meta-steps are done, which rater is the best, and whether to use it."""
+    """Prints how many meta-steps are done, which checkpoint is the best, and whether to use it."""
     common.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.runs import meta_training  # after the quiet start-up
@@ -16,7 +16,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     trainer = meta_training.meta_train(arguments.base_dir)
     step, reason = meta_training.choose_step(arguments.base_dir)
     print(f"{arguments.base_dir}: {int(trainer.meta_step.numpy())} meta-steps done")
-    print(f"best rater: meta-step {step}, {reason}")
+    print(f"best checkpoint: meta-step {step}, {reason}")
     if judgement := meta_training.judgement_of(arguments.base_dir):
         print(judgement.text)
     print(f"look at it: tensorboard --logdir {arguments.base_dir}")

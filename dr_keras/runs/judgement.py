@@ -95,7 +95,11 @@ def judge(
 
 
 def read_judgement(base_dir: str | os.PathLike) -> Judgement | None:
-    """The judgement in a folder; None where there is none, or one of another version."""
+    """The judgement in a folder; None where there is none.
+
+    Raises:
+      CheckpointError: the file is damaged, or of another version.
+    """
     path = pathlib.Path(base_dir) / FILE
     try:
         return Judgement.of(json.loads(path.read_text(encoding="utf-8")))

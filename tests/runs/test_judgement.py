@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 import json
+import types
 
 import keras
 import numpy as np
 import pytest
 
+from dr_keras.commands import meta_train
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError, ConfigurationError, NonFiniteError
 from dr_keras.meta.checkpoints import rater_path
@@ -261,7 +263,7 @@ def test_the_checkpoint_that_is_taken_is_the_one_judged_best(setup, tmp_path):
     assert meta_training.choose_step(tmp_path)[0] == 4
 
 
-def test_a_rater_that_was_judged_no_better_is_said_to_be(setup, tmp_path):
+def test_a_rater_that_was_judged_no_better_is_said_to_be(setup, tmp_path, monkeypatch, capsys):
     run_with(tmp_path, setup, {2: 1.5, 4: 1.8})
     raters = meta_training.best_raters(tmp_path)
     assert raters == {"rater": (tmp_path, 2)}
@@ -269,3 +271,8 @@ def test_a_rater_that_was_judged_no_better_is_said_to_be(setup, tmp_path):
     step, reason = meta_training.choose_step(tmp_path)
     assert step == 2 and reason.startswith("lowest validation loss of 2 meta-evaluations (1.5")
     assert "NO better than a random choice" in reason and "do not filter" in reason
+    done = types.SimpleNamespace(meta_step=keras.ops.convert_to_tensor(4))
+    monkeypatch.setattr(meta_training, "meta_train", lambda base_dir: done)
+    monkeypatch.setattr(meta_train.common, "parse_gin", lambda arguments: None)
+    assert meta_train.main(["--base_dir", str(tmp_path), "--gin_file", "any.gin"]) == 0
+    assert "\nDo not filter: trained on what the rater of meta-step 2" in capsys.readouterr().out
