@@ -147,7 +147,7 @@ class QuickStart:
             judgement = judgement_of(base_dir)
             if judgement and not judgement.helps:
                 self.say(f"  {judgement.text}")
-                if not self.anyway:
+                if not self.anyway and not stages.is_done("compare"):
                     found = self._stopped(base_dir, judgement, described, stages)
                     return found.publish(base_dir, write_report)
             exported = stages.run("export", lambda: rater.exported(base_dir, base_dir, text.setup))
