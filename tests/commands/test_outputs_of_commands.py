@@ -15,6 +15,7 @@ RUNS = [
     "build_savedmodel",
     "evaluate",
     "export_rater",
+    "fit_rater",
     "meta_evaluate",
     "meta_train",
     "quickstart",

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from dr_keras.baselines.candidates import window_candidates
 from dr_keras.baselines.scores import Scores
+from dr_keras.commands import fit_rater as command
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError, ConfigurationError, DataError
 from dr_keras.meta.callbacks import read_metrics
@@ -25,6 +26,7 @@ from dr_keras.runs.fit_lessons import begin_from, lesson
 from dr_keras.runs.fit_records import read_fit
 from dr_keras.runs.fitting import FittedRater, _schedule
 from dr_keras.runs.meta_training import choose_step, meta_train
+from dr_keras.serving.loading import load_rater
 from dr_keras.training.trainers import RepeatedTrainer
 import gin
 
@@ -357,3 +359,35 @@ def test_meta_training_goes_on_from_the_fit_and_may_choose_it(parts, tmp_path):
     assert not np.array_equal(scores(resumed.rater, parts.train), expected)
     with pytest.raises(ConfigurationError, match="meta_steps is 0"):
         train(tmp_path / "scratch", setup(parts, None), 0)
+
+
+with gin.unlock_config():
+    _CONFIGURABLE = {
+        name: gin.configurable(f"fitting_test_{name}")(function)
+        for name, function in {
+            "parts": lambda: Parts(
+                *[rows(n, c, k) for k, (n, c) in enumerate(zip("tove", (120, 16, 16, 8)))]
+            ),
+            "rater": dense_rater,
+            "model": linear_model,
+            "teacher": linear,
+        }.items()
+    }
+
+
+def test_the_verb_fits_judges_and_exports(tmp_path, capsys):
+    bindings = [*BINDINGS.split("\n"), "experiment.data = @fitting_test_parts"]
+    bindings += ["experiment.rater = @fitting_test_rater", "meta_train.meta_steps = 4"]
+    bindings += ["experiment.inner_model = @fitting_test_model"]
+    bindings += ["experiment.per_example_loss = @squared_error", "fitted_rater.batch_size = 16"]
+    bindings += ["fitted_rater.teacher = @fitting_test_teacher", "fitted_rater.jit_compile = False"]
+    flags = [f"--base_dir={tmp_path}"]
+    flags += [f"--gin_param={binding.strip()}" for binding in bindings if binding.strip()]
+    assert command.main(flags) == 2
+    assert "fits no rater: bind experiment.initial_rater" in capsys.readouterr().err
+    gin.clear_config()
+    fitted = "--gin_param=experiment.initial_rater = @fitted_rater()"
+    assert command.main([*flags, fitted]) == 0
+    reason, path = capsys.readouterr().out.splitlines()
+    assert reason.startswith("fitted rater: lowest validation loss of 1 meta-evaluations")
+    assert path == str(tmp_path / "export" / "1") and load_rater(path).metadata["training"]
