@@ -71,8 +71,8 @@ def bindings(data: Path, target: Target, present: float) -> Iterator[str]:
     files = [os.fspath(path) for path in domains]
     yield f"CORPUS_FILES = {files}"
     yield f"TARGET_FILES = {[os.fspath(data / name) for name in target.files]}"
-    yield "target/jsonl_corpus.group_field = 'page'"
     if target.kind:
+        yield "target/jsonl_corpus.group_field = 'page'"
         yield f"target/jsonl_corpus.only = {{'kind': {target.kind!r}}}"
     yield f"web/jsonl_corpus.path = '{data / WEB_PAGES}'"
     yield "web/jsonl_corpus.only = {'kind': 'raw'}"
