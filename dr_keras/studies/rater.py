@@ -70,12 +70,12 @@ def trained(
     _check(raters, setup)
     if set(raters) == {SCRATCH}:
         setup = fresh_setup(setup)
-    several = SCRATCH in raters and len(set(raters)) > 1
+    several = len(set(raters)) > 1
     options: dict = {"judged": False} if several else {}
-    if raters and not {REFINED, SCRATCH} & set(raters) or several and REFINED not in raters:
+    if FITTED in raters and REFINED not in raters:
         options["meta_steps"] = 0
     trainers = {run: (setup, meta_train(run, setup, **options))}
-    if several:
+    if several and SCRATCH in raters:
         beside = fresh_setup(setup)
         with gin.config_scope(SCRATCH):
             trainer = meta_train(run / SCRATCH, beside, judged=False)
@@ -106,10 +106,10 @@ def _check(raters: Sequence[str], setup: Experiment) -> None:
 
 
 def _judge_all(run: pathlib.Path, setup: Experiment, costs: dict[pathlib.Path, dict]) -> None:
-    """Judges the raters of a run and of the one from scratch in it."""
+    """Judges the raters of a run, and that of the one from scratch in it."""
     places = best_raters(run)
-    if beside := best_raters(run / SCRATCH):
-        places[SCRATCH] = beside["rater"]
+    beside = best_raters(run / SCRATCH) if run / SCRATCH in costs else {}
+    places |= {name: beside["rater"] for name in (SCRATCH,) if beside}
     if len(places) < 2:
         raise ConfigurationError(
             "study_rater.raters: which rater is best is not known without meta-evaluations: set"
@@ -117,7 +117,7 @@ def _judge_all(run: pathlib.Path, setup: Experiment, costs: dict[pathlib.Path, d
         )
     fit = read_fit(run) or {}
     made = {FITTED: fit.get("flops"), REFINED: costs[run]["total"]}
-    made[SCRATCH] = costs[run / SCRATCH]["total"]
+    made[SCRATCH] = costs.get(run / SCRATCH, {}).get("total")
     judge(setup, places, run, {name: made[name] for name in places if made[name] is not None})
 
 

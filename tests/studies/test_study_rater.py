@@ -89,6 +89,7 @@ def test_the_judgement_chooses_among_all_and_all_are_paid_for(tmp_path):
     assert fit == made[0] == cost["fitting"] and cost["judgement"] == judgement["flops"] > 0
     assert cost["total"] == sum(v for k, v in cost.items() if k != "total")
     assert cost["total"] == made[1] + made[2] + cost["judgement"]
+    assert "Making them took" in judgement["text"]
     assert made[1] > fit  # the fit is a part of what it is made of
     # the best of them is exported, from the run that has it
     best = max(judgement["raters"], key=lambda one: one["gain"])

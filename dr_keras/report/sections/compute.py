@@ -37,7 +37,9 @@ def compute(results: Results) -> page.Section | None:
     )
     meta = spent.meta_training
     parts = [
-        name for name in ("inner_models", "rater", "meta_evaluation", "judgement") if name in meta
+        name
+        for name in ("fitting", "inner_models", "rater", "meta_evaluation", "judgement")
+        if name in meta
     ]
     of_which = ", ".join(f"{page.spaced(name)} {page.flops(meta[name])}" for name in parts)
     windows = f"{spent.scored_examples:,} windows of {page.flops(spent.rater_forward_flops)}"
