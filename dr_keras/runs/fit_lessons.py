@@ -182,13 +182,15 @@ def take_over(twin: keras.Model, rater: keras.Model, rows: ExampleSet) -> None:
         )
 
 
-def begin_from(rater: keras.Model, weights: Mapping[str, np.ndarray] | None, teacher: str) -> None:
-    """Gives a rater the weights of its teacher's model; its last layer, `score`, keeps its own.
+def begin_from(
+    rater: keras.Model, weights: Mapping[str, np.ndarray] | None, setting: str, giver: str
+) -> None:
+    """Gives a rater the weights of another model; its last layer, `score`, keeps its own.
 
     Args:
       rater: with layers of the same names and sizes.
       weights: name -> values.
-      teacher: its name, for messages.
+      setting: of `FittedRater`, and `giver`, who has the weights: for messages.
 
     Raises:
       ConfigurationError: there are none, or not for every layer.
@@ -202,11 +204,11 @@ def begin_from(rater: keras.Model, weights: Mapping[str, np.ndarray] | None, tea
     ]
     if differ:
         raise ConfigurationError(
-            f"fitted_rater.begin_with_teacher: {teacher} has no weights for {differ[0]} of the"
-            f" rater '{rater.name}'"
+            f"fitted_rater.{setting}: {giver} has no weights for {differ[0]} of the rater"
+            f" '{rater.name}'"
             + (f" and {len(differ) - 1} more" if len(differ) > 1 else "")
-            + ". Give the rater the width, layers and heads of the teacher's model"
-            " (conditional_loss.trainer, with by_token = True), or set it to False."
+            + ". Give the rater the width, layers and heads of that model (conditional_loss gives"
+            " weights with by_token = True), or leave the setting out."
         )
     for variable in wanted:
         variable.assign(known[_layer(variable.path)])

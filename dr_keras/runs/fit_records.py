@@ -55,6 +55,7 @@ def add_costs(
       evaluated: windows scored beside, repetitions counted.
     """
     taught = record["teacher"]["training_flops"] + record["teacher"]["scoring_flops"]
+    taught += (record["beginning"] or {}).get("training_flops", 0)
     try:
         forward = flops.forward_flops(rater, flops.feature_shapes(examples.features))
         beside = 0

@@ -67,6 +67,8 @@ class FittedRater:
         True`), what the error of tokens counts for beside that of windows; 0 leaves them out.
       begin_with_teacher: whether the rater begins with the weights of the teacher's model, which
         must have its width, layers and heads; its own last layer stays.
+      beginner: another scorer whose weights it begins with, such as @tuned_model: a model of the
+        rater's own size, where the teacher's is larger.
       most_windows: about so many windows, of whole documents chosen by hash, are what the teacher
         scores and the rater learns from; None: all. The teacher costs more than the fit does.
       held_out: share of the documents that the fit does not see.
@@ -88,6 +90,7 @@ class FittedRater:
     huber: float | None = None
     token_share: float = 1.0
     begin_with_teacher: bool = False
+    beginner: Scorer | None = None
     most_windows: int | None = None
     held_out: float = 0.05
     seed: int = 0
@@ -120,7 +123,7 @@ class FittedRater:
     @property
     def teacher_name(self) -> str:
         """As people call the teacher."""
-        return getattr(self.teacher, "__name__", type(self.teacher).__name__)
+        return _name(self.teacher)
 
     def fit(
         self,
@@ -142,6 +145,7 @@ class FittedRater:
 
         Returns:
           What fit.json says: "teacher" (name, seconds, training_flops, scoring_flops, facts),
+          "beginning" (whose weights it began with, with what that cost; None: its own),
           "fit" (seconds, flops, updates, epochs, windows, without_a_score, by_token), "held_out"
           (windows, rank_correlation, explained: 1 - squared error / variance of the targets),
           "scores" (of held-out windows: mean, deviation, effective_share: the effective sample size
@@ -177,8 +181,7 @@ class FittedRater:
             by_token=self.token_share > 0,
         )
         fitted, held = taught.fitted, taught.held
-        if self.begin_with_teacher:
-            begin_from(rater, scores.weights, self.teacher_name)
+        beginning = self._begin(rater, scores, parts, folder)
         model = rater if taught.tokens is None else twin_by_token(rater, rater_fn)
         trainer = self._trainer(model, taught)
         tested = taught.examples(examples, held, "the windows held out")
@@ -192,7 +195,7 @@ class FittedRater:
                 "seconds": scores.facts["seconds"],
                 "training_flops": scores.training_flops,
                 "scoring_flops": scores.forward_flops * len(examples),
-                "facts": scores.facts["of_teacher"],
+                "facts": scores.facts["of_scorer"],
             },
             "fit": {
                 "updates": trainer.steps,
@@ -202,6 +205,7 @@ class FittedRater:
                 "without_a_score": len(examples) - len(fitted) - len(held),
                 "seconds": time.monotonic() - begin,
             },
+            "beginning": beginning,
             "held_out": agreement(found, taught.windows[held]),
             "scores": spread(found),
             **identity,
@@ -222,8 +226,9 @@ class FittedRater:
         settings = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("teacher", "jit_compile")
+            if field.name not in ("teacher", "beginner", "jit_compile")
         }
+        settings["beginner"] = _name(self.beginner) if self.beginner else None
         return {"settings": settings, "data_fingerprint": parts.fingerprint}
 
     def _load(self, rater: keras.Model, parts: Parts, folder: pathlib.Path) -> dict:
@@ -253,17 +258,37 @@ class FittedRater:
 
     def _teach(self, parts: Parts, folder: pathlib.Path) -> Scores:
         """The teacher's scores, kept in the folder: a fit that was stopped need not ask again."""
+        return self._asked("teacher", self.teacher, parts, folder)
 
+    def _asked(self, role: str, scorer: Scorer, parts: Parts, folder: pathlib.Path) -> Scores:
         def work() -> Scores:
-            print(f"{self.teacher_name} scores {len(parts.train):,} windows", file=sys.stderr)
+            reads = f"{len(parts.train):,} windows"
+            print(f"{role}: {_name(scorer)} works on {reads}", file=sys.stderr)
             begin = time.monotonic()
             outer = window_candidates(parts.outer) if len(parts.outer) else None
-            found = self.teacher(window_candidates(parts.train), outer, seed=self.seed)
-            facts = {"of_teacher": dict(found.facts), "seconds": time.monotonic() - begin}
+            found = scorer(window_candidates(parts.train), outer, seed=self.seed)
+            facts = {"of_scorer": dict(found.facts), "seconds": time.monotonic() - begin}
             return dataclasses.replace(found, facts=facts)
 
-        key = (self.teacher_name, parts.fingerprint, str(self.seed))
-        return cached(folder, "teacher", key, work)
+        return cached(folder, role, (_name(scorer), parts.fingerprint, str(self.seed)), work)
+
+    def _begin(
+        self, rater: keras.Model, scores: Scores, parts: Parts, folder: pathlib.Path
+    ) -> dict | None:
+        """Gives the rater the weights that it begins with, where others than its own are asked for.
+
+        Returns:
+          Who gave them, and what that cost; None of the rater's own.
+        """
+        if self.beginner is not None:
+            given = self._asked("beginner", self.beginner, parts, folder)
+            begin_from(rater, given.weights, "beginner", _name(self.beginner))
+            cost = {"seconds": given.facts["seconds"], "training_flops": given.training_flops}
+            return {"name": _name(self.beginner), "facts": given.facts["of_scorer"], **cost}
+        if self.begin_with_teacher:
+            begin_from(rater, scores.weights, "begin_with_teacher", self.teacher_name)
+            return {"name": self.teacher_name, "facts": {}, "seconds": 0.0, "training_flops": 0.0}
+        return None
 
     def _trainer(self, model: keras.Model, taught: Lesson) -> RepeatedTrainer:
         steps, every = _schedule(self.epochs * len(taught.fitted) / self.batch_size)
@@ -293,6 +318,10 @@ class FittedRater:
 
         trainer.train(learned, tested, self.seed, progress)
         shown.close(note)
+
+
+def _name(scorer: Scorer) -> str:
+    return getattr(scorer, "__name__", type(scorer).__name__)
 
 
 def _schedule(updates: float) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from dr_keras.baselines.candidates import window_candidates
 from dr_keras.baselines.conditional_loss import conditional_loss
 from dr_keras.baselines.scores import cached
 from dr_keras.baselines.token_losses import token_nats
+from dr_keras.baselines.tuned_model import tuned_model
 from dr_keras.data.examples import ExampleSet
 from dr_keras.models.text_models import language_model
 from dr_keras.training.trainers import LanguageModelTrainer
@@ -52,3 +53,8 @@ def test_scores_by_token_have_the_scores_of_windows_as_their_means(tmp_path):
     assert again.weights.keys() == found.weights.keys()
     for name, value in found.weights.items():
         np.testing.assert_array_equal(again.weights[name], value)
+    # `tuned_model` trains the same model, and reads no window
+    alone = tuned_model(*score.args)
+    assert np.isnan(alone.values).all() and alone.training_flops == plain.training_flops
+    for name, value in found.weights.items():
+        np.testing.assert_array_equal(alone.weights[name], value)

@@ -242,11 +242,13 @@ def worth(tokens):
     return np.where((tokens > 0) & (np.arange(6) > 0), found, np.nan)
 
 
-def by_token(candidates, outer, *, seed=0):
+def by_token(candidates, outer, *, seed=0, **known):
     model = language_model(**SIZE)
     tokens = worth(candidates.examples.features["tokens"])
     weights = {weight.path: np.asarray(weight) for weight in model.weights}
-    return Scores(np.nanmean(tokens, axis=1), tokens=tokens.astype(np.float16), weights=weights)
+    return Scores(
+        np.nanmean(tokens, axis=1), tokens=tokens.astype(np.float16), weights=weights, **known
+    )
 
 
 def test_the_loss_of_windows_and_of_tokens_by_hand(text):
@@ -271,10 +273,15 @@ def test_the_loss_of_windows_and_of_tokens_by_hand(text):
 
 def test_tokens_teach_a_rater_of_windows(text, tmp_path):
     rater_fn = functools.partial(text_rater, **SIZE)
-    fit = FIT(teacher=by_token, epochs=12, batch_size=8)
+    spent = dict(facts={"outer_nats": 1.0}, training_flops=700.0)
+    beginner = functools.partial(by_token, **spent)
+    fit = FIT(teacher=by_token, epochs=12, batch_size=8, beginner=beginner)
+    assert fit._identity(text)["settings"]["beginner"] == "partial"
     with seeded(1):
         rater = rater_fn()
     record = fit.fit(rater, text, tmp_path / "fit", None, rater_fn)
+    assert record["beginning"]["training_flops"] == 700
+    assert record["flops"] == record["fit"]["flops"] + 700
     assert record["fit"]["by_token"] and record["held_out"]["explained"] > 0.5
     assert len(rater({"tokens": text.train.features["tokens"]}).shape) == 1
     with pytest.raises(ConfigurationError, match="no twin by token .there is no function"):
@@ -287,7 +294,7 @@ def test_a_rater_may_begin_with_what_its_teacher_knows(text):
     weights = by_token(window_candidates(text.train), None).weights
     rater = text_rater(**SIZE)
     head = [np.asarray(v) for v in rater.variables if v.path.startswith("score/")]
-    begin_from(rater, weights, "t")
+    begin_from(rater, weights, "beginner", "t")
     after = {v.path.replace("_layer/", "/"): np.asarray(v) for v in rater.variables}
     assert len(head) == 2 and len(after) == len(weights) + 2
     for name, value in weights.items():
@@ -295,10 +302,12 @@ def test_a_rater_may_begin_with_what_its_teacher_knows(text):
     for before, name in zip(head, ("score/kernel", "score/bias")):
         np.testing.assert_array_equal(after[name], before)
     wider = text_rater(**SIZE | {"width": 6})
-    with pytest.raises(ConfigurationError, match="t has no weights for token_embedding.*width"):
-        begin_from(wider, weights, "t")
+    with pytest.raises(
+        ConfigurationError, match="rater.beginner: t has no weights for token_embedding.*width"
+    ):
+        begin_from(wider, weights, "beginner", "t")
     with pytest.raises(ConfigurationError, match="t has no weights"):
-        begin_from(rater, None, "t")
+        begin_from(rater, None, "beginner", "t")
 
 
 def test_a_rater_by_token_that_reads_a_reference(text, tmp_path):
