@@ -53,6 +53,7 @@ class FittedRater:
       teacher: what scores the train part, such as @conditional_loss, @cross_classifier_scores or
         @score_file; higher is better.
       epochs: passes over the windows.
+      least_updates: a small corpus is gone through more often, until there are so many.
       batch_size: windows an update.
       learning_rate: peak.
       weight_decay: AdamW's.
@@ -81,6 +82,7 @@ class FittedRater:
 
     teacher: Scorer = gin.REQUIRED
     epochs: float = 1.0
+    least_updates: int = 500
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -291,7 +293,8 @@ class FittedRater:
         return None
 
     def _trainer(self, model: keras.Model, taught: Lesson) -> RepeatedTrainer:
-        steps, every = _schedule(self.epochs * len(taught.fitted) / self.batch_size)
+        updates = self.epochs * len(taught.fitted) / self.batch_size
+        steps, every = _schedule(max(updates, self.least_updates))
         return RepeatedTrainer(
             # The very model: it is trained where it stands, from the weights that it has.
             lambda: model,

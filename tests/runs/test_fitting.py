@@ -81,7 +81,13 @@ def skewed(candidates, outer, *, seed=0):
 
 
 FIT = functools.partial(
-    FittedRater, epochs=20, batch_size=32, learning_rate=0.02, held_out=0.2, jit_compile=False
+    FittedRater,
+    epochs=20,
+    least_updates=1,
+    batch_size=32,
+    learning_rate=0.02,
+    held_out=0.2,
+    jit_compile=False,
 )
 
 
@@ -148,6 +154,7 @@ def test_a_teacher_may_score_a_part_and_its_rater_learn_from_that(parts, tmp_pat
     windows = record["fit"]["windows"] + record["held_out"]["windows"]
     assert windows == 100  # whole documents
     assert record["teacher"]["scoring_flops"] == 10 * windows
+    assert record["fit"]["updates"] == 3
     assert record["data_fingerprint"] == parts.fingerprint
 
 
@@ -157,6 +164,15 @@ def test_updates_are_a_whole_number_of_evaluations(updates):
     assert steps % every == 0 and 1 <= steps // every <= 15
     assert steps == pytest.approx(max(updates, 1), rel=0.08)
     assert every % 25 == 0 or updates < 250
+
+
+def test_a_small_corpus_is_gone_through_more_often(parts):
+    taught = lesson(
+        linear(window_candidates(parts.train), [0]), parts.train, "t", kind="standard",
+        scale=1.0, held_out=0.2, least=1, by_token=False,
+    )  # fmt: skip
+    assert FIT(teacher=linear, epochs=1, least_updates=70)._trainer(fresh(), taught).steps == 70
+    assert FIT(teacher=linear, epochs=1)._trainer(fresh(), taught).steps == 16
 
 
 def test_a_fit_that_was_stopped_asks_its_teacher_once(parts, tmp_path, monkeypatch):
@@ -389,6 +405,7 @@ def test_the_verb_fits_judges_and_exports(tmp_path, capsys):
     bindings += ["experiment.rater = @fitting_test_rater", "meta_train.meta_steps = 4"]
     bindings += ["experiment.inner_model = @fitting_test_model"]
     bindings += ["experiment.per_example_loss = @squared_error", "fitted_rater.batch_size = 16"]
+    bindings += ["fitted_rater.least_updates = 20"]
     bindings += ["fitted_rater.teacher = @fitting_test_teacher", "fitted_rater.jit_compile = False"]
     flags = [f"--base_dir={tmp_path}"]
     flags += [f"--gin_param={binding.strip()}" for binding in bindings if binding.strip()]

@@ -53,7 +53,9 @@ def knows_what_is_wrong(candidates, outer, *, seed=0):
 
 def setup(fitted=True):
     parts = Parts(rows("train", 120, 3.0), rows("o", 16), rows("va", 32), rows("tes", 8))
-    fit = FittedRater(teacher=knows_what_is_wrong, batch_size=16, held_out=0.2, jit_compile=False)
+    fit = FittedRater(
+        teacher=knows_what_is_wrong, batch_size=16, least_updates=5, held_out=0.2, jit_compile=False
+    )
     return experiment(
         parts, lambda: dense({"x": 3, "target": 1}), lambda: dense({"x": 3}), squared_error,
         initial_rater=fit if fitted else None, on_overlap="drop",
