@@ -44,7 +44,7 @@ def jsonl_corpus(
     group_field: str | None = None,
     only: Mapping[str, str | int | float | bool | Sequence] | None = None,
     level_field: str | None = None,
-    levels: Levels = (0.0, 1.0),
+    levels: Levels | None = None,
 ) -> Corpus:
     """A corpus of JSON Lines files, compressed (.gz, .bz2, .zst) or not.
 
@@ -67,11 +67,13 @@ def jsonl_corpus(
       level_field: the field that says how bad a text is known to be, such as an error rate; for
         evaluation only. Lines without it are of unknown level.
       levels: the values that mean clean and as bad as can be, in this order ((100, 0) of a score of
-        which more is better); or value -> level, such as {'clean': 0.0, 'raw': 1.0}.
+        which more is better), None for 0 and 1; or value -> level, {'clean': 0.0, 'raw': 1.0}.
 
     Raises:
       DataError: a path names nothing (at once); a line is malformed (when read).
     """
+    if levels is not None and not isinstance(levels, Mapping):
+        levels = list(levels)  # as it is read again where jobs wrote down how a corpus was read
     return file_corpus("jsonl", **locals())
 
 
@@ -101,7 +103,8 @@ class Jsonl(LineFormat):
 
     def check(self, fields):
         check_at_least("jsonl_corpus.max_line_bytes", fields["max_line_bytes"])
-        check_levels("jsonl_corpus.levels", fields["levels"])
+        if fields["levels"] is not None:
+            check_levels("jsonl_corpus.levels", fields["levels"])
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed | None]:
         source = fields["source"] or stem(part.path)
@@ -160,7 +163,7 @@ def _with_level(document: Document, record: dict, fields: dict) -> Document:
     field = fields["level_field"]
     value = _value(record, field)
     try:
-        level, damage = known_level(None if value is _ABSENT else value, fields["levels"])
+        level, damage = known_level(None if value is _ABSENT else value, fields["levels"] or (0, 1))
     except ValueError as error:
         raise Malformed(f"field {field!r} is no number", str(error)) from error
     return dataclasses.replace(document, level=level, damage=damage)
