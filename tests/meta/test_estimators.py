@@ -186,7 +186,10 @@ def test_fewer_than_one_part_is_refused(parts):
         MixedMode(micro_batches=parts)
 
 
-@pytest.mark.parametrize("optimizer, unroll_length", [(FULL_ADAMW, 2), (CLIPPED_SGD, 1)])
+@pytest.mark.parametrize(
+    "optimizer, unroll_length",
+    [pytest.param(FULL_ADAMW, 2, marks=pytest.mark.long), (CLIPPED_SGD, 1)],
+)
 def test_recomputed_blocks_and_logits_change_memory_not_values(
     optimizer, unroll_length, toy_problem, assert_matches_central_differences, stacked_as
 ):
@@ -361,6 +364,7 @@ def compiled(toy, estimators):
     return run(tuple(toy.state), toy.eta, toy.inner_batches, toy.outer_batches)
 
 
+@pytest.mark.long
 def test_compiled_equals_uncompiled(toy_problem):
     """XLA writes gradients of slices as ops that TensorFlow registers no gradient for."""
     toy = toy_problem("language_model", FULL_ADAMW, 1, age=1)

@@ -83,6 +83,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(text_trainer, text_sets, tmp
     resumed_equals_uninterrupted(text_trainer(dropout=0.2), scrambled, text_sets, tmp_path)
 
 
+@pytest.mark.long
 def test_a_resumed_compiled_run_equals_the_uninterrupted_one(
     regression_trainer, regression_sets, tmp_path
 ):

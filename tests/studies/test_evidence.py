@@ -291,6 +291,7 @@ ONLINE = {
 }
 
 
+@pytest.mark.long
 def test_random_in_oversized_batches_of_a_single_pass_is_not_run_twice(folder, tmp_path, capsys):
     chosen = arguments(folder, tmp_path / "study", **ONLINE)
     unused = ("other/", "jsonl_tasks", "medium/")
