@@ -52,7 +52,7 @@ def conditional_loss(
     models = ReferenceModels(candidates, outer, trainer, tuner, seed, "conditional_loss")
     before, after = models.prior(), models.tuned()
     found = Scores(
-        candidates.token_means(before.nats - after.nats),
+        candidates.token_means(models.nats(before) - models.nats(after)),
         after.training_flops,
         before.forward_flops + after.forward_flops,
         models.facts(before, after),
@@ -65,5 +65,5 @@ def conditional_loss(
         found,
         forward_flops=2 * found.forward_flops,
         tokens=(nats[0] - nats[1]).astype(np.float16),
-        weights=dict(zip((weight.path for weight in model.weights), after.weights)),
+        weights=models.named_weights(after),
     )

@@ -34,7 +34,7 @@ def reference_loss(
     models = ReferenceModels(candidates, outer, trainer, tuner, seed, "reference_loss")
     before, after = models.prior(), models.tuned()
     return Scores(
-        candidates.token_means(-after.nats),
+        candidates.token_means(-models.nats(after)),
         after.training_flops,
         after.forward_flops,
         models.facts(before, after),

@@ -57,25 +57,32 @@ def tuning_trainer(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reference:
-    """A trained model and what it says.
+    """A trained model.
 
     Attributes:
-      nats: of every row of the candidates' examples, per target; NaN where nothing is predicted.
       outer_nats: mean per target of the outer part, the first to the last of it evenly thinned.
       weights: of the model, in the order of `get_weights`.
       training_flops: of all training that led to it, the prior's included.
       forward_flops: of one example.
     """
 
-    nats: np.ndarray
     outer_nats: float
     weights: list[np.ndarray]
     training_flops: float
     forward_flops: float
 
 
+class _Known:
+    """What is remembered of one set of candidates: models, and their `nats`."""
+
+    def __init__(self):
+        self.models: dict[tuple, Reference] = {}
+        self.nats: dict[Reference, np.ndarray] = {}
+
+
 class ReferenceModels:
-    """The three models for one set of candidates; each is trained when it is first asked for.
+    """The three models for one set of candidates; each is trained when it is first asked for, and
+    reads the candidates when its `nats` are.
 
     Args:
       candidates: of the train part.
@@ -119,15 +126,36 @@ class ReferenceModels:
         """Trained on the outer part alone."""
         return self._remembered("outer", self.trainer, self.outer_examples)
 
+    def nats(self, reference: Reference) -> np.ndarray:
+        """What a model loses on every row of the candidates' examples, nats per target, float64.
+
+        NaN where nothing is predicted.
+        """
+        found = self._known.nats
+        if reference not in found:
+            # All are scored by one compiled function.
+            self.trainer.model.set_weights(reference.weights)
+            found[reference] = nats_per_token(self.trainer, self._candidates.examples)
+        return found[reference]
+
+    def named_weights(self, reference: Reference) -> dict[str, np.ndarray]:
+        """A model's weights by their paths."""
+        paths = [weight.path for weight in self.trainer.model.weights]
+        return dict(zip(paths, reference.weights, strict=True))
+
     def facts(self, before: Reference, after: Reference) -> dict:
         """Mean nats per target of two models on both parts, JSON-able."""
         return {
-            "nats_before": _mean(before.nats),
-            "nats_after": _mean(after.nats),
+            "nats_before": _mean(self.nats(before)),
+            "nats_after": _mean(self.nats(after)),
             "outer_nats_before": before.outer_nats,
             "outer_nats_after": after.outer_nats,
             "outer_examples": len(self.outer_examples),
         }
+
+    @property
+    def _known(self) -> _Known:
+        return _KNOWN.setdefault(self._candidates, _Known())
 
     def _remembered(
         self,
@@ -137,7 +165,7 @@ class ReferenceModels:
         start: Callable[[], Reference] | None = None,
     ) -> Reference:
         prints = (self.trainer.fingerprint, trainer.fingerprint, self.outer_examples.fingerprint)
-        known = _KNOWN.setdefault(self._candidates, {})
+        known = self._known.models
         key = (kind, self._seed, *prints)
         if key not in known:
             known[key] = self._trained(kind, trainer, data, start() if start else None)
@@ -159,19 +187,16 @@ class ReferenceModels:
         record = trainer.train(data, watched, self._seed, initial=initial)
         forward = flops.forward_flops(trainer.model, flops.feature_shapes(rows.features))
         spent = flops.training_flops(forward, trainer.steps * trainer.batch_size)
-        weights = trainer.model.get_weights()
-        self.trainer.model.set_weights(weights)  # all are scored by one compiled function
         return Reference(
-            nats_per_token(self.trainer, rows),
             record.curve[-1][1],
-            weights,
+            trainer.model.get_weights(),
             float(spent) + (start.training_flops if start else 0.0),
             float(forward),
         )
 
 
-# Candidates -> their models: gone with the candidates.
-_KNOWN: weakref.WeakKeyDictionary[Candidates, dict[tuple, Reference]] = weakref.WeakKeyDictionary()
+# Gone with the candidates, so nothing in it may hold these.
+_KNOWN: weakref.WeakKeyDictionary[Candidates, _Known] = weakref.WeakKeyDictionary()
 
 
 def _mean(nats: np.ndarray) -> float | None:

@@ -38,7 +38,7 @@ def rho(
     models = ReferenceModels(candidates, outer, trainer, seed=seed, scorer="rho")
     current, irreducible = models.prior(), models.of_outer()
     return Scores(
-        candidates.token_means(current.nats - irreducible.nats),
+        candidates.token_means(models.nats(current) - models.nats(irreducible)),
         current.training_flops + irreducible.training_flops,
         current.forward_flops + irreducible.forward_flops,
         models.facts(current, irreducible),

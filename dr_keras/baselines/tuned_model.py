@@ -6,13 +6,10 @@ It scores nothing, so that a small one costs seconds beside a teacher that reads
 import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
-from dr_keras.baselines.reference_models import TrainerBuilder, tuning_trainer
-from dr_keras.baselines.scores import Scores, require_outer, require_windows
-from dr_keras.training import flops
+from dr_keras.baselines.reference_models import ReferenceModels, TrainerBuilder, tuning_trainer
+from dr_keras.baselines.scores import Scores
 from dr_keras.training.trainers import LanguageModelTrainer
 import gin
-
-_WATCHED = 256  # examples of the outer part whose loss is followed
 
 
 @gin.configurable(denylist=["candidates", "outer", "seed"])
@@ -39,19 +36,11 @@ def tuned_model(
       ConfigurationError: no outer part.
       DataError: candidates without tokens, or fewer examples in a part than a batch.
     """
-    outer = require_outer(outer, "tuned_model")
-    for given in (candidates, outer):
-        require_windows(given, "tuned_model")
-    examples, watched = candidates.examples, outer.examples.thinned(_WATCHED)
-    first = trainer()
-    first.train(examples, watched, seed)
-    second = tuner(model_fn=first.model_fn)
-    record = second.train(outer.examples, watched, seed, initial=first.model.get_weights())
-    forward = flops.forward_flops(first.model, flops.feature_shapes(examples.features))
-    updates = sum(one.steps * one.batch_size for one in (first, second))
+    models = ReferenceModels(candidates, outer, trainer, tuner, seed, "tuned_model")
+    tuned = models.tuned()
     return Scores(
         np.full(len(candidates), np.nan),
-        float(flops.training_flops(forward, updates)),
-        facts={"outer_nats": record.curve[-1][1]},
-        weights={weight.path: np.asarray(weight) for weight in second.model.weights},
+        tuned.training_flops,
+        facts={"outer_nats": tuned.outer_nats},
+        weights=models.named_weights(tuned),
     )

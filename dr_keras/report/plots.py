@@ -7,7 +7,7 @@ colour, a line style and a label, so that no figure depends on colour alone. Coo
 stay text: a figure is small, can be searched, and is read out by its description.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import html
 import io
@@ -18,7 +18,7 @@ import numpy as np
 
 from dr_keras.studies.paired import ERRORS
 from dr_keras.studies.results import Results
-from dr_keras.studies.sizes import Arm, Protocol, Size, Sweep
+from dr_keras.studies.sizes import Arm, Difference, Protocol, Size, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -318,20 +318,15 @@ def final_losses(size: Size, protocol: Protocol) -> "Figure":
     return figure
 
 
-def differences(results: Results, rivals: Callable[[Size], Sequence[str]]) -> "Figure":
+def differences(protocol: Protocol, cells: Sequence[tuple[Size, str, Difference]]) -> "Figure":
     """The candidate's paired difference to every rival, with two standard errors, a row each.
 
     Args:
-      results: of a study.
-      rivals: size -> names of arms.
+      protocol: of the study.
+      cells: of `studies.scoreboard.cells`.
     """
-    protocol = results.protocol
     rows = [
-        (f"{size.name}, {name.replace('_', ' ')}", figure.against[name])
-        for size in results.sizes
-        for figure in [size.arms[protocol.candidate].judged(protocol.metric)]
-        for name in rivals(size)
-        if name in figure.against
+        (f"{size.name}, {name.replace('_', ' ')}", difference) for size, name, difference in cells
     ][::-1]
     colours = {"better": COLOURS[0], "worse": COLOURS[4], "undecided": GREY}
     with drawing(0.24 * len(rows) + 0.9) as (figure, axes):

@@ -25,6 +25,7 @@ from dr_keras.runs.fitting import FittedRater
 from dr_keras.serving.export import export_examples
 from dr_keras.serving.loading import shipped_raters
 from dr_keras.serving.weights import is_exported, load_exported_weights
+from dr_keras.training.meta_evaluation import MetaEvaluation
 import gin
 
 OuterSet = ExampleSet | Callable[[], ExampleSet]
@@ -65,6 +66,18 @@ class Experiment:
     def scorer(self) -> Scorer:
         """Scores sets with the rater, whatever it reads."""
         return Scorer(self.rater, reference=self.reference_loss)
+
+    def meta_evaluation(self, **settings) -> MetaEvaluation:
+        """Judges the rater's present weights; `settings` stand above what gin binds."""
+        return MetaEvaluation(
+            self.rater,
+            self.parts.train,
+            self.parts.validation,
+            self.inner_model,
+            self.per_example_loss,
+            reference=self.reference,
+            **settings,
+        )
 
 
 @gin.configurable

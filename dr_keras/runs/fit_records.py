@@ -1,5 +1,6 @@
 """What is kept of a rater's fit (`runs.fitting`): how well it follows its teacher, and its cost."""
 
+from collections.abc import Sequence
 import json
 import pathlib
 
@@ -76,13 +77,22 @@ def read_fit(run: str | pathlib.Path) -> dict | None:
     Raises:
       CheckpointError: it is damaged.
     """
-    path = pathlib.Path(run) / FOLDER / RECORD
-    if not path.exists():
-        return None
+    folder = pathlib.Path(run) / FOLDER
+    return read_record(folder) if (folder / RECORD).exists() else None
+
+
+def read_record(folder: pathlib.Path, needed: Sequence[str] = ()) -> dict:
+    """fit.json of a folder; CheckpointError where it is damaged or lacks what is needed."""
+    path = folder / RECORD
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): remove {path.parent}.") from error
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [name for name in needed if name not in record]:
+            raise KeyError(missing[0])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({error}): remove {folder} to fit the rater again."
+        ) from error
+    return record
 
 
 def told(record: dict) -> str:

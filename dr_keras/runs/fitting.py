@@ -30,7 +30,7 @@ from dr_keras.meta.scoring import Scorer as RaterScorer
 from dr_keras.meta.scoring import reference_losses
 from dr_keras.models.rater_scores import ReferenceLoss, check_can_score, reads_by_token, state_read
 from dr_keras.runs.fit_lessons import KINDS, Lesson, begin_from, lesson, take_over, twin_by_token
-from dr_keras.runs.fit_records import RECORD, WEIGHTS, add_costs, agreement, spread
+from dr_keras.runs.fit_records import RECORD, WEIGHTS, add_costs, agreement, read_record, spread
 from dr_keras.runs.samples import whole_documents
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
@@ -234,13 +234,9 @@ class FittedRater:
         return {"settings": settings, "data_fingerprint": parts.fingerprint}
 
     def _load(self, rater: keras.Model, parts: Parts, folder: pathlib.Path) -> dict:
-        try:
-            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            known = {name: record[name] for name in ("settings", "data_fingerprint", "sha256")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder / RECORD} is damaged ({error}): remove {folder} to fit the rater again."
-            ) from error
+        names = ("settings", "data_fingerprint", "sha256")
+        record = read_record(folder, names)
+        known = {name: record[name] for name in names}
         now = self._identity(parts) | {"teacher": self.teacher_name}
         if known | {"teacher": record["teacher"]["name"]} != now | {"sha256": known["sha256"]}:
             raise CheckpointError(

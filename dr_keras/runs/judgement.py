@@ -30,7 +30,7 @@ from dr_keras.runs.verdict import JudgedRater, Judgement, sentence
 from dr_keras.system import whole_files
 from dr_keras.system.progress import Progress
 from dr_keras.training import flops
-from dr_keras.training.meta_evaluation import MetaEvaluation, bound_settings, training_flops
+from dr_keras.training.meta_evaluation import bound_settings, training_flops
 from dr_keras.training.paired_gain import PairedGain, paired_gain
 import gin
 
@@ -124,16 +124,7 @@ class _Trainings:
     ):
         self._setup, self._settings, self._repeats = setup, settings, repeats
         self._folder, self._trained_as = folder, trained_as
-        self._evaluation = MetaEvaluation(
-            setup.rater,
-            setup.parts.train,
-            setup.parts.validation,
-            setup.inner_model,
-            setup.per_example_loss,
-            reference=setup.reference,
-            repeats=repeats,
-            **settings,
-        )
+        self._evaluation = setup.meta_evaluation(repeats=repeats, **settings)
         self._made = self._read_partial()
 
     def judged(

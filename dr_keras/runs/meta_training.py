@@ -14,7 +14,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import json
-import math
 import pathlib
 import sys
 
@@ -34,9 +33,8 @@ from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.runs.experiment import Experiment, experiment, experiment_of_run
 from dr_keras.runs.fit_records import FOLDER, told
 from dr_keras.runs.judgement import judge, read_judgement
-from dr_keras.runs.verdict import Judgement, in_short
+from dr_keras.runs.verdict import Judgement, highest, in_short
 from dr_keras.system import locks, whole_files
-from dr_keras.training.meta_evaluation import MetaEvaluation
 from dr_keras.training.paired_gain import PairedGain, paired_gain
 import gin
 
@@ -152,7 +150,7 @@ def _meta_train(
     step = restored or 0
     if setup.fitted is not None and step == 0:
         _fit(base_dir, setup, trainer.placement)
-    validate = _meta_evaluation(setup).beside_random if evaluate else None
+    validate = setup.meta_evaluation().beside_random if evaluate else None
     writing = []
     if strategy.is_chief:
         if restored is None:
@@ -210,17 +208,6 @@ def _fit(base_dir: pathlib.Path, setup: Experiment, placement: OneDevice) -> Non
         fit()
 
 
-def _meta_evaluation(setup: Experiment) -> MetaEvaluation:
-    return MetaEvaluation(
-        setup.rater,
-        setup.parts.train,
-        setup.parts.validation,
-        setup.inner_model,
-        setup.per_example_loss,
-        reference=setup.reference,
-    )
-
-
 def meta_evaluate(
     base_dir, steps: Sequence[int] | None = None, setup: Experiment | None = None
 ) -> Iterator[tuple[int | None, list[float], PairedGain | None]]:
@@ -244,7 +231,7 @@ def meta_evaluate(
         choose_step(base_dir)  # raises: there is none
     setup = setup or experiment_of_run()
     check_same_data(base_dir, setup.parts.fingerprint)
-    evaluation = _meta_evaluation(setup)
+    evaluation = setup.meta_evaluation()
     chance, counts = evaluation.all_row_losses(use_scores=False)
     yield None, (chance.sum(axis=1) / counts.sum()).tolist(), None
     owners = document_ids(evaluation.validation)
@@ -366,8 +353,7 @@ def _best_step(base_dir, steps: Sequence[int]) -> tuple[int, str]:
     best, judgement = _best(evaluated), judgement_of(base_dir)
     judged = None
     if judgement:
-        own = [rater for rater in judgement.raters if rater.run == "."]
-        judged = max(own, key=lambda r: -math.inf if r.gain is None else r.gain)
+        judged = highest(rater for rater in judgement.raters if rater.run == ".")
         best = next(record for record in evaluated if record["meta_step"] == judged.step)
     loss, chance = best["validation_loss"], best.get("random_validation_loss")
     reached = f"{loss:.4f}"

@@ -1,6 +1,6 @@
 """What a judgement of raters holds and says: records for JSON, and a sentence for people."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import math
 import statistics
@@ -111,7 +111,12 @@ class Judgement:
     @property
     def best(self) -> JudgedRater:
         """The one with the highest gain, whether it helps or not."""
-        return max(self.raters, key=lambda r: -math.inf if r.gain is None else r.gain)
+        return highest(self.raters)
+
+
+def highest(raters: Iterable[JudgedRater]) -> JudgedRater:
+    """The one with the highest gain; one without a finite gain is the last to be taken."""
+    return max(raters, key=lambda rater: -math.inf if rater.gain is None else rater.gain)
 
 
 def shown(value: float | None, error: float | None) -> str:

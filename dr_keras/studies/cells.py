@@ -204,9 +204,16 @@ def counts(values) -> dict[str, int]:
     return {str(name): int(number) for name, number in zip(names, numbers)}
 
 
-def own_test_name(corpus: str) -> str:
-    """What losses on the test part of the corpus itself are called, where there is a target."""
-    return f"{corpus}, its own test part"
+def own_test(parts: Parts, corpus: str, size: int | None) -> dict[str, ExampleSet]:
+    """With a target, the test part of the corpus itself, by what losses on it are called.
+
+    Args:
+      parts: of the corpus and the target.
+      corpus: its name.
+      size: at most so many examples; None takes all.
+    """
+    own = parts.own_test
+    return {} if own is None else {f"{corpus}, its own test part": own.thinned(size)}
 
 
 def describe(parts: Parts, name: str | None = None) -> dict:

@@ -33,7 +33,7 @@ from dr_keras.studies.arm_streams import (
     is_unfiltered,
     scored_examples,
 )
-from dr_keras.studies.cells import Cell, Material, cell, describe, own_test_name
+from dr_keras.studies.cells import Cell, Material, cell, describe, own_test
 from dr_keras.studies.costs import Cost
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.judged import judged_first
@@ -152,7 +152,7 @@ class Study:
                 corpus.name: other_corpus(corpus, given.tokenizer, parts.train, given.test_size)
                 for corpus in given.corpora
             }
-            | self._own_test(),
+            | own_test(parts, self._described["name"], given.test_size),
             [task_windows(task, given.tokenizer, length) for task in given.tasks],
             given.equal_tokens,
             self._target(),
@@ -170,13 +170,6 @@ class Study:
             )
         text = full_windows(outer) if self._given.equal_tokens else outer
         return MixedIn(dataclasses.replace(text, weights=None), self._given.with_target)
-
-    def _own_test(self) -> dict[str, ExampleSet]:
-        """With a target, the test part of the corpus itself."""
-        own = self._parts.own_test
-        if own is None:
-            return {}
-        return {own_test_name(self._described["name"]): own.thinned(self._given.test_size)}
 
     @functools.cached_property
     def _baselines(self) -> Baselines:

@@ -41,7 +41,7 @@ from dr_keras.runs.verdict import Judgement
 from dr_keras.serving.loading import load_rater
 from dr_keras.studies import findings, learned, rater, verdicts
 from dr_keras.studies.arm_streams import DESCRIPTIONS, UNFILTERED, Draws
-from dr_keras.studies.cells import Cell, Material, cell, counts, describe, own_test_name
+from dr_keras.studies.cells import Cell, Material, cell, counts, describe, own_test
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.judged import judged_first, stopped
 from dr_keras.studies.results import Results, WriteReport, read, to_json
@@ -224,9 +224,8 @@ class QuickStart:
 
     def _grid(self, base_dir: pathlib.Path, text: "_Text") -> Grid:
         def material() -> Material:
-            parts, others = text.setup.parts, {}
-            if parts.own_test is not None:
-                others = {own_test_name(self.corpus.name): parts.own_test.thinned(self.test_size)}
+            parts = text.setup.parts
+            others = own_test(parts, self.corpus.name, self.test_size)
             test = parts.test.thinned(self.test_size)
             return Material(parts.train, test, corpora=others, equal_tokens=self.equal_tokens)
 

@@ -138,15 +138,21 @@ class Scoreboard:
         return "\n\n".join(parts) + "\n"
 
 
-def _rows(study: str, results: "Results") -> Iterator[Row]:
+def cells(results: "Results") -> Iterator[tuple[Size, str, Difference]]:
+    """(size, rival, difference of the judging metric) of every cell of a study."""
     protocol = results.protocol
     for size in results.sizes:
-        arm = size.arms[protocol.candidate]
-        judged, account = arm.judged(protocol.metric), arm.account
+        against = size.arms[protocol.candidate].judged(protocol.metric).against
         for rival in rivals(size.arms, protocol):
-            if rival in judged.against:
-                share = None if account is None else account.flops_share
-                yield Row(study, size.name, rival, judged.against[rival], share)
+            if rival in against:
+                yield size, rival, against[rival]
+
+
+def _rows(study: str, results: "Results") -> Iterator[Row]:
+    for size, rival, difference in cells(results):
+        account = size.arms[results.protocol.candidate].account
+        share = None if account is None else account.flops_share
+        yield Row(study, size.name, rival, difference, share)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -14,10 +14,11 @@ from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError, ConfigurationError, NonFiniteError
 from dr_keras.meta.checkpoints import rater_path
 from dr_keras.models.losses import squared_error
-from dr_keras.runs import judgement, meta_training
+from dr_keras.runs import meta_training
 from dr_keras.runs.experiment import Experiment
 from dr_keras.runs.judgement import judge, read_judgement
 from dr_keras.runs.verdict import JudgedRater, Judgement, sentence
+from dr_keras.training.meta_evaluation import MetaEvaluation
 import gin
 
 LYING, FREE, OPPOSITE = -1.0, 0.0, 1.0  # weight of `lies` in the score
@@ -119,7 +120,7 @@ def test_the_same_score_for_all_is_the_random_choice(setup, tmp_path):
 
 def test_it_judges_as_meta_evaluation_does(setup, tmp_path):
     setup.rater.set_weights([np.array([[LYING], [0]], np.float32)])
-    evaluation = meta_training._meta_evaluation(setup)
+    evaluation = setup.meta_evaluation()
     found = judge(
         setup, {"rater": keep(setup, tmp_path, 2, LYING)}, repeats=1, updates=8,
         validation_size=256, seed=0,
@@ -132,7 +133,7 @@ def test_it_judges_as_meta_evaluation_does(setup, tmp_path):
 def test_a_judgement_that_was_stopped_goes_on(setup, tmp_path, monkeypatch):
     raters = {"rater": keep(setup, tmp_path, 2, LYING)}
     whole = judge(setup, raters, repeats=3)
-    original, made = judgement.MetaEvaluation.row_losses, []
+    original, made = MetaEvaluation.row_losses, []
 
     def stopping(self, repeat, use_scores=True, progress=None):
         made.append((repeat, use_scores))
@@ -140,7 +141,7 @@ def test_a_judgement_that_was_stopped_goes_on(setup, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(self, repeat, use_scores, progress)
 
-    monkeypatch.setattr(judgement.MetaEvaluation, "row_losses", stopping)
+    monkeypatch.setattr(MetaEvaluation, "row_losses", stopping)
     with pytest.raises(KeyboardInterrupt):
         judge(setup, raters, tmp_path, repeats=3)
     with open(tmp_path / "judgement-partial.jsonl", "a") as file:
@@ -159,19 +160,19 @@ def test_a_judgement_that_was_stopped_goes_on(setup, tmp_path, monkeypatch):
 
 
 def test_a_rater_whose_training_blows_up_is_worse(setup, tmp_path, monkeypatch):
-    original = judgement.MetaEvaluation.row_losses
+    original = MetaEvaluation.row_losses
 
     def blown_up(self, repeat, use_scores=True, progress=None):
         sums, counts = original(self, repeat, use_scores, progress)
         return (sums * np.nan if use_scores and repeat == 1 else sums), counts
 
-    monkeypatch.setattr(judgement.MetaEvaluation, "row_losses", blown_up)
+    monkeypatch.setattr(MetaEvaluation, "row_losses", blown_up)
     found = judge(setup, {"rater": keep(setup, tmp_path, 2, LYING)}, tmp_path, repeats=2)
     (rater,) = found.raters
     assert rater.outcome == "worse" and rater.gain is None and rater.losses[1] is None
     assert "not finite" in found.text and read_judgement(tmp_path) == found
     monkeypatch.setattr(
-        judgement.MetaEvaluation, "row_losses",
+        MetaEvaluation, "row_losses",
         lambda self, *_: (np.full(60, np.nan), np.ones(60)),
     )  # fmt: skip
     with pytest.raises(NonFiniteError, match="on a random choice"):

@@ -138,17 +138,15 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
     if not isinstance(text, str):
         detail = f"it is a {type(text).__name__}"
         raise Malformed(f"field {text_field!r} is not a string", detail, _REMEDY)
-    identity = _value(record, id_field)
     try:
-        identity = identity_text(None if identity is _ABSENT else identity)
+        identity = identity_text(_known(record, id_field))
     except ValueError as error:
         raise Malformed(f"field {id_field!r} is no string or integer", str(error)) from error
     source = _value(record, fields["source_field"])
     if not isinstance(source, str) or not source:
         source = default_source
-    group = _value(record, fields["group_field"])
     try:
-        group = group_text(None if group is _ABSENT else group)
+        group = group_text(_known(record, fields["group_field"]))
     except ValueError as error:
         raise Malformed(
             f"field {fields['group_field']!r} is no string or integer", str(error)
@@ -161,9 +159,8 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
 
 def _with_level(document: Document, record: dict, fields: dict) -> Document:
     field = fields["level_field"]
-    value = _value(record, field)
     try:
-        level, damage = known_level(None if value is _ABSENT else value, fields["levels"] or (0, 1))
+        level, damage = known_level(_known(record, field), fields["levels"] or (0, 1))
     except ValueError as error:
         raise Malformed(f"field {field!r} is no number", str(error)) from error
     return dataclasses.replace(document, level=level, damage=damage)
@@ -184,6 +181,12 @@ def _value(record: dict, field: str | None) -> object:
             return _ABSENT
         value = value[key]
     return value
+
+
+def _known(record: dict, field: str | None) -> object:
+    """`_value`, None where there is none."""
+    value = _value(record, field)
+    return None if value is _ABSENT else value
 
 
 def _not_lines(content: bytes) -> str:

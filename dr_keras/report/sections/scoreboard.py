@@ -4,7 +4,7 @@ from dr_keras.report import page, plots
 from dr_keras.studies import scoreboard
 from dr_keras.studies.paired import false_calls
 from dr_keras.studies.results import Results
-from dr_keras.studies.sizes import LOSS, Size
+from dr_keras.studies.sizes import LOSS
 
 _DRAWN = 4  # cells from which a figure says more than the table
 
@@ -15,21 +15,12 @@ def rivals(results: Results) -> page.Section | None:
     protocol = results.protocol
     digits = 3 if protocol.metric == LOSS else 4
 
-    def named(size: Size) -> list[str]:
-        return scoreboard.rivals(size.arms, protocol)
-
-    cells = [
-        (size.name, rival, figure.against[rival])
-        for size in results.sizes
-        for figure in [size.arms[protocol.candidate].judged(protocol.metric)]
-        for rival in named(size)
-        if rival in figure.against
-    ]
+    cells = list(scoreboard.cells(results))
     if not cells:
         return None
     rows = [
         {
-            "size": size if len(results.sizes) > 1 else None,
+            "size": size.name if len(results.sizes) > 1 else None,
             "against": page.spaced(rival),
             "difference": found.shown(digits),
             "seeds": str(found.pairs),
@@ -52,7 +43,7 @@ def rivals(results: Results) -> page.Section | None:
     if len(cells) >= _DRAWN:
         blocks.append(
             page.Figure(
-                lambda: plots.differences(results, named),
+                lambda: plots.differences(protocol, cells),
                 "Differences to every rival, with two standard errors.",
                 f"{protocol.candidate.capitalize()} minus the other arm, bars of two standard"
                 f" errors; {'left' if not protocol.higher_is_better else 'right'} of the line it is"
