@@ -1,0 +1,174 @@
+"""Columns of examples that need not be in memory: rows are read where they are asked for.
+
+An `ExampleSet` holds one array or `Column` for each feature, and for ids, sources, corpora and
+labels. Whoever reads some rows, `column[rows]`, gets a NumPy array of either. Whoever needs all of
+a column, as `np.asarray(column)` or by arithmetic, gets it whole, in memory.
+"""
+
+import abc
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+
+class Column(NDArrayOperatorsMixin, abc.ABC):
+    """Rows of one kind, read on demand.
+
+    Attributes:
+      shape: of the whole, rows first.
+      dtype: of what reading gives.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @abc.abstractmethod
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of these numbers, int64 [n] in [0, N), as an array [n, ...] of `dtype`."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, rows) -> Any:
+        """One row by its number; an array of those of some numbers, a mask [N] or a slice.
+
+        Numbers may have any shape [...]; what is read has [..., *shape of a row]. What stands
+        behind a comma is applied to what was read.
+
+        Raises:
+          IndexError: there is no such row.
+        """
+        rows, *within = rows if isinstance(rows, tuple) else (rows,)
+        numbers = row_numbers(rows, len(self))
+        found = self.read(numbers.reshape(-1))
+        found = found.reshape(*numbers.shape, *found.shape[1:]) if numbers.ndim else found[0]
+        return found[(*[slice(None)] * numbers.ndim, *within)] if within else found
+
+    def __iter__(self) -> Iterator:
+        for start in range(0, len(self), _ROWS_A_STEP):
+            yield from self[start : start + _ROWS_A_STEP]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        del copy  # there is nothing that could be shared
+        whole = self.read(np.arange(len(self)))
+        return whole if dtype is None else whole.astype(dtype)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
+        whole = (np.asarray(x) if isinstance(x, Column) else x for x in inputs)
+        return getattr(ufunc, method)(*whole, **keywords)
+
+    def tolist(self) -> list:
+        """All rows as Python objects."""
+        return np.asarray(self).tolist()
+
+    def take(self, rows: np.ndarray) -> "Column":
+        """The rows of these numbers, int64 [n], in that order, as a column: nothing is read."""
+        return Chosen(self, rows)
+
+
+_ROWS_A_STEP = 4096
+
+
+class Chosen(Column):
+    """Some rows of a column, in an order of their own.
+
+    Args:
+      column: to choose from.
+      rows: int [n].
+    """
+
+    def __init__(self, column: Column, rows: np.ndarray):
+        self._column = column
+        # the smallest type: this table is what choosing costs in memory
+        self._rows = np.asarray(rows).astype(np.min_scalar_type(max(len(column) - 1, 0)))
+        self.shape, self.dtype = (len(self._rows), *column.shape[1:]), column.dtype
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self._column.read(self._rows[rows].astype(np.int64))
+
+    def take(self, rows: np.ndarray) -> Column:
+        return Chosen(self._column, self._rows[rows])
+
+
+class Joined(Column):
+    """Arrays (memory-mapped ones among them) or columns one after the other.
+
+    Args:
+      parts: at least one; all [n, ...] of the same shape but for n.
+      dtype: of what reading gives; None for that of the first.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray | Column], dtype: np.dtype | type | None = None):
+        self._parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in self._parts])
+        self.shape = (int(self._ends[-1]), *self._parts[0].shape[1:])
+        self.dtype = np.dtype(self._parts[0].dtype if dtype is None else dtype)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        owners = np.searchsorted(self._ends, rows, side="right")
+        for owner in np.unique(owners):
+            here = owners == owner
+            part = self._parts[owner]
+            found[here] = part[rows[here] - (self._ends[owner] - len(part))]
+        return found
+
+
+class Runs(Column):
+    """Texts that repeat: each value so many times, one after the other.
+
+    Attributes:
+      values: of the runs, which may repeat.
+      ends: row after each run, int64 [number of runs], ascending.
+    """
+
+    dtype = np.dtype(object)
+
+    def __init__(self, values: Sequence[str], lengths: Sequence[int]):
+        """Args:
+        values: one for each run.
+        lengths: rows of each run.
+        """
+        self.values = np.array([*values, None], object)[:-1]
+        self.ends = np.cumsum(np.asarray(lengths, np.int64))
+        self.shape = (int(self.ends[-1]) if len(self.ends) else 0,)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.values[np.searchsorted(self.ends, rows, side="right")]
+
+
+def row_numbers(rows, count: int) -> np.ndarray:
+    """Row numbers in [0, count) of what an array may be indexed by along its rows, int64.
+
+    Args:
+      rows: a number, numbers of any shape, a boolean mask [count] or a slice.
+      count: rows that there are.
+
+    Raises:
+      IndexError: there is no such row, or the mask is of another length.
+    """
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(count))
+    rows = np.asarray(rows)
+    if rows.dtype == bool:
+        if rows.shape != (count,):
+            raise IndexError(f"a mask of shape {rows.shape} for {count} rows")
+        return np.flatnonzero(rows)
+    rows = rows.astype(np.int64) if rows.size == 0 else rows
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise IndexError(f"rows are numbered by integers, not by {rows.dtype}")
+    rows = rows.astype(np.int64)
+    if rows.size and not (-count <= rows.min() and rows.max() < count):
+        raise IndexError(f"row {rows.max() if rows.max() >= count else rows.min()} of {count}")
+    return np.where(rows < 0, rows + count, rows)
+
+
+def taken(values: "np.ndarray | Column", rows: np.ndarray) -> "np.ndarray | Column":
+    """Some rows: of an array a copy, of a column one that reads them where they are asked for."""
+    return values.take(rows) if isinstance(values, Column) else values[rows]
