@@ -29,10 +29,11 @@ import os
 import tensorflow as tf
 
 from dr_keras.corpus_jobs import existing_scores, identity, scoring, summary
-from dr_keras.corpus_jobs.job import Job, Progress, new_job
+from dr_keras.corpus_jobs.job import Job, new_job
 from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.scoring import SHARD_BYTES
 from dr_keras.corpus_jobs.source import Shard, open_source
+from dr_keras.corpus_jobs.units import Progress
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS, KEPT, MANIFEST, WORK
 from dr_keras.data.formats.reading import names_in
@@ -93,7 +94,7 @@ def filter_corpus(
         of so much text, each with output files of its own.
       runner: see `runners`.
       fresh: whether what an unfinished run left is thrown away.
-      progress: see `job.Progress`.
+      progress: see `units.Progress`.
 
     Returns:
       The manifest: `input` (files), `corpus` (any other), `input_fingerprint`, `rater`, `scores`,

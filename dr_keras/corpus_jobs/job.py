@@ -17,14 +17,12 @@ import tensorflow as tf
 from dr_keras.corpus_jobs.identity import InputFile, changes, digest
 from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.source import CorpusSource, Shard, Source
+from dr_keras.corpus_jobs.units import Progress, all_facts, do_units
 from dr_keras.corpus_jobs.work import FILTERED, SCORED, Scorer, Work, scorer_for
 from dr_keras.data.formats.own_outputs import JOB
 from dr_keras.data.formats.records import identifying
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
-
-# phase ("scoring" or "filtering"), bytes of input done, bytes in all
-Progress = Callable[[str, int, int], None]
 
 # How a job cuts its input and names its outputs; another number for whatever is not resumed here.
 _LAYOUTS = {True: "corpus, 1", False: "files, 2"}
@@ -113,8 +111,7 @@ class Job:
 
     def facts(self) -> dict[str, dict]:
         """Name -> facts of the shards that are done in this phase."""
-        found = ((shard.name, facts_of(self.work, shard)) for shard in self.shards)
-        return {name: facts for name, facts in found if facts is not None}
+        return all_facts(self.work, self.shards)
 
     def is_finished(self) -> bool:
         """Whether all shards are done in this phase."""
@@ -133,26 +130,7 @@ class Job:
         if scorer is None and work.scoring and self.rater is not None:
             scorer = scorer_for(self.rater, work.windows_per_batch)
         work.make_folders()
-        before = self.facts()
-        left = [shard for shard in self.shards if shard.name not in before]
-        total = sum(shard.size for shard in self.shards)
-        done = total - sum(shard.size for shard in left)
-
-        def report(size: int) -> None:
-            nonlocal done
-            done += size
-            if self.progress is not None:
-                self.progress(work.label, done, total)
-
-        if left:
-            runner(work, left, scorer, report)
-        found = self.facts() if left else before
-        if missing := [shard.name for shard in self.shards if shard.name not in found]:
-            raise DataError(
-                f"The shards {', '.join(missing[:5])} were done, but their files are gone from"
-                f" {work.folder or work.work}: let nobody else write there, and run this again."
-            )
-        facts = list(found.values())
+        facts = do_units(work, self.shards, runner, scorer, self.progress)
         if not any(shard["documents"] for shard in facts):
             reason = self._no_documents(facts)
             self.forget()
@@ -272,15 +250,3 @@ def _touched(recorded: list[dict], inputs: Sequence[InputFile]) -> dict[str, int
 def _shown(value) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def facts_of(work: Work, shard: Shard) -> dict | None:
-    """The facts of a shard that is done, or None: its files are all there, in full length."""
-    facts = score_files.read_json(work.facts_path(shard))
-    if facts is None:
-        return None
-    for name, about in facts["files"].items():
-        path = work.output_path(name)
-        if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length != about["bytes"]:
-            return None
-    return facts

@@ -1,7 +1,8 @@
-"""Who does the shards of a job: this process, or several on this machine.
+"""Who does the units of a job: this process, or several on this machine.
 
-A runner is called with (work, shards, scorer, progress) and returns when all shards are done; it
-leaves their facts on disk. `dr_keras.corpus_jobs.beam.runner` is one that hands them to Beam.
+A runner is called with (work, units, tool, progress) and returns when all units are done; it
+leaves their facts on disk. It knows nothing about what is done: the same runners score, filter and
+prepare. `dr_keras.corpus_jobs.beam.runner` is one that hands units to Beam.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,36 +12,32 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
-from dr_keras.corpus_jobs.source import Shard
-from dr_keras.corpus_jobs.work import Scorer, Work, loaded, run_shard, scorer_for
+from dr_keras.corpus_jobs.units import AnyWork, Unit, UnitProgress
 from dr_keras.errors import ConfigurationError, DrKerasError
 
-# bytes of input done since the last call
-ShardProgress = Callable[[int], None]
-Runner = Callable[[Work, Sequence[Shard], Scorer | None, ShardProgress], None]
+Runner = Callable[[Any, Sequence[Any], Any, UnitProgress], None]
 
 
-def in_process(
-    work: Work, shards: Sequence[Shard], scorer: Scorer | None, progress: ShardProgress
-) -> None:
-    """One shard after the other, here."""
-    for shard in shards:
+def in_process(work: AnyWork, units: Sequence[Unit], tool: Any, progress: UnitProgress) -> None:
+    """One unit after the other, here."""
+    for unit in units:
         done = 0
 
         def report(size: int) -> None:
             nonlocal done
             # sizes of records are not all there is to a file, and the sum has to come out
-            size = min(size, shard.size - done)
+            size = min(size, unit.size - done)
             done += size
             progress(size)
 
-        run_shard(shard, work, scorer, report)
-        progress(shard.size - done)
+        work.run(unit, tool, report)
+        progress(unit.size - done)
 
 
 def in_processes(workers: int, threads_per_worker: int | None = None) -> Runner:
-    """Shards spread over processes of this machine; each loads the rater once.
+    """Units spread over processes of this machine; each loads the rater or tokenizer once.
 
     Args:
       workers: how many.
@@ -57,23 +54,17 @@ def in_processes(workers: int, threads_per_worker: int | None = None) -> Runner:
             " least 1."
         )
 
-    def run(
-        work: Work, shards: Sequence[Shard], scorer: Scorer | None, progress: ShardProgress
-    ) -> None:
-        if work.scoring and work.rater is None:
-            raise ConfigurationError(
-                "Several workers need a rater that each of them can load: name an exported rater,"
-                " or use one worker."
-            )
+    def run(work: AnyWork, units: Sequence[Unit], tool: Any, progress: UnitProgress) -> None:
+        work.check_workers()
         pool = concurrent.futures.ProcessPoolExecutor(
-            max_workers=min(workers, max(1, len(shards))),
+            max_workers=min(workers, max(1, len(units))),
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin_worker,
             initargs=(threads, os.getpid()),
         )
         others = set(multiprocessing.active_children())
         try:
-            futures = {pool.submit(_run_in_worker, shard, work): shard for shard in shards}
+            futures = {pool.submit(_run_in_worker, unit, work): unit for unit in units}
             for future in concurrent.futures.as_completed(futures):
                 future.result()
                 progress(futures[future].size)
@@ -108,10 +99,5 @@ def _begin_worker(threads: int, parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run_in_worker(shard: Shard, work: Work) -> None:
-    run_shard(shard, work, scorer_of(work) if work.scoring else None)
-
-
-def scorer_of(work: Work) -> Scorer:
-    """The scorer of the rater at `work.rater`."""
-    return scorer_for(loaded(work.rater, work.trusted), work.windows_per_batch)
+def _run_in_worker(unit: Unit, work: AnyWork) -> None:
+    work.run(unit, work.load())

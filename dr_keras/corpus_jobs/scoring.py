@@ -14,9 +14,10 @@ from dr_keras.corpus_jobs.existing_scores import (
     existing_manifest,
     note_own_file,
 )  # fmt: skip
-from dr_keras.corpus_jobs.job import Job, Progress, new_job
+from dr_keras.corpus_jobs.job import Job, new_job
 from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.source import open_source
+from dr_keras.corpus_jobs.units import Progress
 from dr_keras.data import datasets
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX

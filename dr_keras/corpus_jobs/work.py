@@ -26,7 +26,7 @@ from dr_keras.data.formats.base import Record
 from dr_keras.data.formats.reading import SeekableFile
 from dr_keras.data.formats.records import read_records
 from dr_keras.data.formats.writing import GFileWriter, Lines, Output
-from dr_keras.errors import DataError
+from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
 from dr_keras.rating.rules import Deciding, reason_to_drop
 from dr_keras.rating.score_files import number
@@ -74,6 +74,11 @@ class Work:
         return "scoring" if self.deciding is None else "filtering"
 
     @property
+    def where(self) -> str:
+        """The folder of what is written, for messages."""
+        return self.folder or self.work
+
+    @property
     def temporary(self) -> str:
         return os.path.join(self.work, "tmp")
 
@@ -104,6 +109,35 @@ class Work:
 
     def _below(self, name: str) -> str:
         return os.path.join(self.work, name)
+
+    def check_workers(self) -> None:
+        """Raises ConfigurationError where other processes would have no rater to score with."""
+        if self.scoring and self.rater is None:
+            raise ConfigurationError(
+                "Several workers need a rater that each of them can load: name an exported rater,"
+                " or use one worker."
+            )
+
+    def load(self) -> Scorer | None:
+        """The scorer of the rater at `rater`, which is loaded once in a process."""
+        if not self.scoring:
+            return None
+        return scorer_for(loaded(self.rater, self.trusted), self.windows_per_batch)
+
+    def run(
+        self, unit: Shard, tool: Scorer | None = None, progress: Callable[[int], None] | None = None
+    ) -> dict:
+        """See `run_shard`."""
+        return run_shard(unit, self, tool, progress)
+
+    def counters(self, facts: dict) -> dict[str, int]:
+        """Documents, kept, dropped and errors, of all and by source."""
+        found = {"shards": 1, "errors": sum(facts["errors"].values())}
+        for name in ("documents", "kept", "dropped"):
+            found[name] = facts[name]
+            for source, tally in facts["sources"].items():
+                found[f"{name}: {source}"] = tally[name]
+        return found
 
 
 def run_shard(

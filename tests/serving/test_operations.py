@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from dr_keras.commands import filter_corpus, score_corpus, score_examples
 from dr_keras.config.gin_files import packaged_folder
-from dr_keras.corpus_jobs import job, runners
+from dr_keras.corpus_jobs import job
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ArtefactError
 from dr_keras.serving import export, loading, operations
@@ -236,7 +236,7 @@ def test_workers_load_a_rater_as_it_was_loaded_before(monkeypatch):
     for trusted in (True, False):
         rater = SimpleNamespace(path="rater", score_texts=None, trusted=trusted)
         source = SimpleNamespace(fields={})
-        runners.scorer_of(job.new_job(source, rater, "", 1, 1).work)
+        job.new_job(source, rater, "", 1, 1).work.load()
     assert asked == [("rater", True), ("rater", False)]
 
 

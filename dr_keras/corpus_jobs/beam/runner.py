@@ -1,4 +1,4 @@
-"""Files on Beam: each shard of a job is an element, done by the code that does it without Beam.
+"""Jobs on Beam: each unit of a job is an element, done by the code that does it without Beam.
 
 Shards and not documents are handed out, because a score depends in its last bit on the batch that
 it was made in: a shard's batches are the same on every worker, in every retry and without Beam, and
@@ -7,6 +7,7 @@ temporary names, and the same bytes are renamed into place.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -14,11 +15,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.utils.shared import Shared
 
-from dr_keras.corpus_jobs.beam.handler import RaterModelHandler
 from dr_keras.corpus_jobs.beam.transforms import NAMESPACE
-from dr_keras.corpus_jobs.runners import Runner, ShardProgress
-from dr_keras.corpus_jobs.source import Shard
-from dr_keras.corpus_jobs.work import Scorer, Work, run_shard, scorer_for
+from dr_keras.corpus_jobs.runners import Runner
+from dr_keras.corpus_jobs.units import AnyWork, Unit, UnitProgress
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.system import system_errors
 
@@ -27,7 +26,7 @@ _REFUSED = ("daskrunner", "apache_beam.runners.dask.dask_runner.daskrunner")
 
 
 def beam_runner(flags: Sequence[str]) -> Runner:
-    """A runner of shards, for `filter_corpus` and `score_corpus`.
+    """A runner of units, for `filter_corpus`, `score_corpus` and `prepare_corpus`.
 
     Args:
       flags: Beam's, such as ["--runner=DataflowRunner", "--project=...", "--region=..."].
@@ -45,19 +44,14 @@ def beam_runner(flags: Sequence[str]) -> Runner:
         )
     _require_known(name)
 
-    def run(
-        work: Work, shards: Sequence[Shard], scorer: Scorer | None, progress: ShardProgress
-    ) -> None:
-        if work.scoring and work.rater is None:
-            raise ConfigurationError(
-                "Beam's workers need a rater that each of them can load: name an exported rater."
-            )
+    def run(work: AnyWork, units: Sequence[Unit], tool: Any, progress: UnitProgress) -> None:
+        work.check_workers()
         pipeline = beam.Pipeline(options=options)
         (
             pipeline
-            | "Shards" >> beam.Create(list(shards))
+            | "Shards" >> beam.Create(list(units))
             | "Spread" >> beam.Reshuffle()
-            | "Do" >> beam.ParDo(DoShard(work))
+            | "Do" >> beam.ParDo(DoUnit(work))
         )
         result = pipeline.run()
         state = result.wait_until_finish()
@@ -66,7 +60,7 @@ def beam_runner(flags: Sequence[str]) -> Runner:
                 f"The pipeline ended as {state}: see Beam's own log. No shard is half done: run the"
                 " same command again to go on."
             )
-        progress(sum(shard.size for shard in shards))
+        progress(sum(unit.size for unit in units))
 
     return run
 
@@ -84,33 +78,33 @@ def _require_known(name: str) -> None:
         ) from error
 
 
-class DoShard(beam.DoFn):
-    """Does shards; counts documents, kept, dropped and errors, of all and by source."""
+class DoUnit(beam.DoFn):
+    """Does units; counts what the work counts, such as documents, of all and by source."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: AnyWork):
         self._work = work
         self._shared = Shared()
-        self._scorer: Scorer | None = None
+        self._loaded: _Loaded | None = None
 
     def setup(self) -> None:
-        if self._work.scoring:
-            handler = RaterModelHandler(self._work.rater, trusted=self._work.trusted)
-            rater = self._shared.acquire(handler.load_model)  # once in a process
-            self._scorer = scorer_for(rater, self._work.windows_per_batch)
+        self._loaded = self._shared.acquire(lambda: _Loaded(self._work.load()))  # once in a process
 
-    def process(self, shard: Shard):
+    def process(self, unit: Unit):
         try:
-            facts = run_shard(shard, self._work, self._scorer)
+            facts = self._work.run(unit, self._loaded.tool)
         except Exception as error:
             # Beam raises a copy with the step's name, which loses numbers and file names.
             said = system_errors.explained(error)
             if said is None:
                 raise
             raise DrKerasError(said) from error
-        Metrics.counter(NAMESPACE, "shards").inc()
-        Metrics.counter(NAMESPACE, "errors").inc(sum(facts["errors"].values()))
-        for name in ("documents", "kept", "dropped"):
-            Metrics.counter(NAMESPACE, name).inc(facts[name])
-            for source, tally in facts["sources"].items():
-                Metrics.counter(NAMESPACE, f"{name}: {source}").inc(tally[name])
-        yield shard.name
+        for name, count in self._work.counters(facts).items():
+            Metrics.counter(NAMESPACE, name).inc(count)
+        yield unit.name
+
+
+class _Loaded:
+    """What threads of a process share; Beam wants an object that it can refer to weakly."""
+
+    def __init__(self, tool: Any):
+        self.tool = tool

@@ -100,7 +100,7 @@ def test_an_exception_in_one_bundle(letters, local, tmp_path, monkeypatch):
             raise OSError("the disk says no")
         return real(shard, *arguments)
 
-    monkeypatch.setattr("dr_keras.corpus_jobs.beam.runner.run_shard", fail_once)
+    monkeypatch.setattr("dr_keras.corpus_jobs.work.run_shard", fail_once)
     settings = dict(
         output_dir=str(tmp_path / "out"), score_file=str(tmp_path / "s.parquet"),
         runner=beam_runner(["--runner=DirectRunner"]), **SETTINGS,
@@ -160,7 +160,7 @@ def test_a_full_disk_on_a_worker_is_one_line(letters, tmp_path, capsys, monkeypa
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "out/kept-1")
 
-    monkeypatch.setattr("dr_keras.corpus_jobs.beam.runner.run_shard", full)
+    monkeypatch.setattr("dr_keras.corpus_jobs.work.run_shard", full)
     assert filter_command.main(_command(letters, tmp_path / "out")) == 2
     printed = capsys.readouterr().err
     assert "error: out/kept-1: No space left on device; make room on that disk" in printed
