@@ -7,7 +7,7 @@ a column, as `np.asarray(column)` or by arithmetic, gets it whole, in memory.
 
 import abc
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import hashlib
 from typing import Any
 
@@ -21,10 +21,12 @@ class Column(NDArrayOperatorsMixin, abc.ABC):
     Attributes:
       shape: of the whole, rows first.
       dtype: of what reading gives.
+      bounds: the smallest and the largest value that there may be, where that is known.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    bounds: tuple[int, int] | None = None
 
     @abc.abstractmethod
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -108,6 +110,7 @@ class Chosen(Column):
         self._column = column
         self._rows = smallest(rows, len(column))
         self.shape, self.dtype = (len(self._rows), *column.shape[1:]), column.dtype
+        self.bounds = column.bounds
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         return self._column.read(self._rows[rows].astype(np.int64))
@@ -231,6 +234,23 @@ def row_numbers(rows, count: int) -> np.ndarray:
 def taken(values: "np.ndarray | Column", rows: np.ndarray) -> "np.ndarray | Column":
     """Some rows: of an array a copy, of a column one that reads them where they are asked for."""
     return values.take(rows) if isinstance(values, Column) else values[rows]
+
+
+def concatenated(parts: Sequence[np.ndarray | Column]) -> np.ndarray | Column:
+    """Arrays as one; a column where there is one among them."""
+    if any(isinstance(part, Column) for part in parts):
+        return Joined(parts)
+    return np.concatenate(parts)
+
+
+def by_rows(
+    function: Callable[[np.ndarray], np.ndarray], values: np.ndarray | Column, rows: int = 1 << 15
+) -> np.ndarray:
+    """A function of rows [n, ...] -> [n, ...] over all of an array or column, some rows at once."""
+    if not isinstance(values, Column):
+        return function(values)
+    starts = range(0, max(len(values), 1), rows)
+    return np.concatenate([function(values[start : start + rows]) for start in starts])
 
 
 def value_counts(values: "np.ndarray | Column") -> Counter:

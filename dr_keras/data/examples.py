@@ -11,7 +11,7 @@ import hashlib
 
 import numpy as np
 
-from dr_keras.data.columns import Column, row_numbers, smallest, taken, value_counts
+from dr_keras.data.columns import Column, concatenated, row_numbers, smallest, taken, value_counts
 from dr_keras.data.splits import PARTS
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -269,11 +269,11 @@ def joined(sets: Mapping[str, ExampleSet], name: str) -> ExampleSet:
         parts.append(examples)
     labels = [key for key in first.labels if all(key in part.labels for part in parts)]
     return ExampleSet(
-        features={k: np.concatenate([part.features[k] for part in parts]) for k in first.features},
-        ids=np.concatenate([part.ids for part in parts]),
-        sources=np.concatenate([part.sources for part in parts]),
-        corpora=np.concatenate([part.corpora for part in parts]),
-        labels={key: np.concatenate([part.labels[key] for part in parts]) for key in labels},
+        features={k: concatenated([part.features[k] for part in parts]) for k in first.features},
+        ids=concatenated([part.ids for part in parts]),
+        sources=concatenated([part.sources for part in parts]),
+        corpora=concatenated([part.corpora for part in parts]),
+        labels={key: concatenated([part.labels[key] for part in parts]) for key in labels},
         render=first.render,
         end_id=first.end_id,
         name=name,
@@ -296,4 +296,9 @@ def evenly_spread(count: int, size: int) -> np.ndarray:
 
 def document_ids(examples: ExampleSet) -> np.ndarray:
     """The document of every example, object [N]: its id without the window's number."""
-    return objects(str(i).rpartition("#")[0] or str(i) for i in examples.ids)
+    return objects(map(document_of, examples.ids))
+
+
+def document_of(id: str) -> str:
+    """The document of an example: its id without the window's number."""
+    return str(id).rpartition("#")[0] or str(id)

@@ -19,7 +19,7 @@ from dr_keras.data.prepared_copies import local_copy
 from dr_keras.data.prepared_manifest import OWN_TEST, TOKENIZER_FOLDER, files_of, read_manifest
 from dr_keras.data.splits import PARTS
 from dr_keras.data.targets import HELD_OUT
-from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
+from dr_keras.data.tokenizers import PAD_ID, Tokenizer, tokenizer_from_config
 from dr_keras.data.windows import render_tokens
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.system.progress import Progress
@@ -118,7 +118,9 @@ def _examples(path: str, manifest: Mapping, tokenizer: Tokenizer, part: str) -> 
             )
             for shard in shards
         ]
-        return Joined(files, np.int32)
+        found = Joined(files, np.int32)
+        found.bounds = (PAD_ID, manifest["vocabulary_size"] - 1)
+        return found
 
     def column(name: str, dtype, known: Mapping[str, int] | None = None) -> Column | np.ndarray:
         if not shards:
