@@ -6,7 +6,9 @@ a column, as `np.asarray(column)` or by arithmetic, gets it whole, in memory.
 """
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -19,14 +21,35 @@ class Column(NDArrayOperatorsMixin, abc.ABC):
     Attributes:
       shape: of the whole, rows first.
       dtype: of what reading gives.
+      bounds: the smallest and the largest value that there may be, where that is known.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    bounds: tuple[int, int] | None = None
 
     @abc.abstractmethod
     def read(self, rows: np.ndarray) -> np.ndarray:
         """The rows of these numbers, int64 [n] in [0, N), as an array [n, ...] of `dtype`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 that stands for all rows, in order; of what has no shorter way, of them."""
+        digest = _digest(f"{self.dtype.str} {self.shape}")
+        for start in range(0, len(self), _ROWS_A_STEP):
+            block = np.ascontiguousarray(self[start : start + _ROWS_A_STEP])
+            if block.dtype == object:
+                digest.update(_texts(repr(block.tolist())))
+            else:
+                digest.update(block.data)
+        return digest.hexdigest()
+
+    def counts(self) -> Counter:
+        """Value -> rows that have it; of a column of single values."""
+        found: Counter = Counter()
+        for start in range(0, len(self), _ROWS_A_STEP):
+            found.update(self[start : start + _ROWS_A_STEP].tolist())
+        return found
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -80,20 +103,32 @@ class Chosen(Column):
 
     Args:
       column: to choose from.
-      rows: int [n].
+      rows: int [n]; best of `smallest`, which columns of one set then share.
     """
 
     def __init__(self, column: Column, rows: np.ndarray):
         self._column = column
-        # the smallest type: this table is what choosing costs in memory
-        self._rows = np.asarray(rows).astype(np.min_scalar_type(max(len(column) - 1, 0)))
+        self._rows = smallest(rows, len(column))
         self.shape, self.dtype = (len(self._rows), *column.shape[1:]), column.dtype
+        self.bounds = column.bounds
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         return self._column.read(self._rows[rows].astype(np.int64))
 
     def take(self, rows: np.ndarray) -> Column:
         return Chosen(self._column, self._rows[rows])
+
+    @property
+    def fingerprint(self) -> str:
+        digest = _digest(f"chosen {self._column.fingerprint} {self._rows.dtype.str}")
+        digest.update(np.ascontiguousarray(self._rows).data)
+        return digest.hexdigest()
+
+
+def smallest(rows: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of `count` rows in the smallest type: such a table is what choosing costs."""
+    rows = np.asarray(rows)
+    return rows.astype(np.min_scalar_type(max(count - 1, 0)), copy=False)
 
 
 class Joined(Column):
@@ -102,10 +137,16 @@ class Joined(Column):
     Args:
       parts: at least one; all [n, ...] of the same shape but for n.
       dtype: of what reading gives; None for that of the first.
+      known_counts: what `counts` gives, where it is known.
     """
 
-    def __init__(self, parts: Sequence[np.ndarray | Column], dtype: np.dtype | type | None = None):
-        self._parts = list(parts)
+    def __init__(
+        self,
+        parts: Sequence[np.ndarray | Column],
+        dtype: np.dtype | type | None = None,
+        known_counts: Mapping | None = None,
+    ):
+        self._parts, self._counts = list(parts), known_counts
         self._ends = np.cumsum([len(part) for part in self._parts])
         self.shape = (int(self._ends[-1]), *self._parts[0].shape[1:])
         self.dtype = np.dtype(self._parts[0].dtype if dtype is None else dtype)
@@ -118,6 +159,16 @@ class Joined(Column):
             part = self._parts[owner]
             found[here] = part[rows[here] - (self._ends[owner] - len(part))]
         return found
+
+    @property
+    def fingerprint(self) -> str:
+        if not all(isinstance(part, Column) for part in self._parts):
+            return super().fingerprint
+        known = " ".join(part.fingerprint for part in self._parts)
+        return _digest(f"joined {self.dtype.str} {self.shape} {known}").hexdigest()
+
+    def counts(self) -> Counter:
+        return super().counts() if self._counts is None else Counter(self._counts)
 
 
 class Runs(Column):
@@ -141,6 +192,17 @@ class Runs(Column):
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         return self.values[np.searchsorted(self.ends, rows, side="right")]
+
+    @property
+    def fingerprint(self) -> str:
+        runs = list(zip(self.values.tolist(), self.ends.tolist()))
+        return _digest(f"runs {runs!r}").hexdigest()
+
+    def counts(self) -> Counter:
+        found: Counter = Counter()
+        for value, length in zip(self.values.tolist(), np.diff(self.ends, prepend=0).tolist()):
+            found[value] += length
+        return found
 
 
 def row_numbers(rows, count: int) -> np.ndarray:
@@ -172,3 +234,33 @@ def row_numbers(rows, count: int) -> np.ndarray:
 def taken(values: "np.ndarray | Column", rows: np.ndarray) -> "np.ndarray | Column":
     """Some rows: of an array a copy, of a column one that reads them where they are asked for."""
     return values.take(rows) if isinstance(values, Column) else values[rows]
+
+
+def concatenated(parts: Sequence[np.ndarray | Column]) -> np.ndarray | Column:
+    """Arrays as one; a column where there is one among them."""
+    if any(isinstance(part, Column) for part in parts):
+        return Joined(parts)
+    return np.concatenate(parts)
+
+
+def by_rows(
+    function: Callable[[np.ndarray], np.ndarray], values: np.ndarray | Column, rows: int = 1 << 15
+) -> np.ndarray:
+    """A function of rows [n, ...] -> [n, ...] over all of an array or column, some rows at once."""
+    if not isinstance(values, Column):
+        return function(values)
+    starts = range(0, max(len(values), 1), rows)
+    return np.concatenate([function(values[start : start + rows]) for start in starts])
+
+
+def value_counts(values: "np.ndarray | Column") -> Counter:
+    """Value -> rows that have it, of an array or a column [N]."""
+    return values.counts() if isinstance(values, Column) else Counter(values.tolist())
+
+
+def _digest(text: str) -> "hashlib._Hash":
+    return hashlib.sha256(_texts(text))
+
+
+def _texts(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -4,7 +4,6 @@ Nothing here knows about text. A set of images, token windows or table rows look
 streams, to the meta-trainer and to the evaluation.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
@@ -12,6 +11,7 @@ import hashlib
 
 import numpy as np
 
+from dr_keras.data.columns import Column, concatenated, row_numbers, smallest, taken, value_counts
 from dr_keras.data.splits import PARTS
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -19,6 +19,9 @@ from dr_keras.errors import ConfigurationError, DataError
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExampleSet:
     """Examples in a fixed order; row i of every array belongs to example i.
+
+    In place of each array there may be a `Column`, whose rows are read where they are asked for:
+    `values[rows]` gives an array of either.
 
     Attributes:
       features: what models read, name -> array [N, ...]. For text: `tokens`, int32 [N, S], where 0
@@ -38,11 +41,11 @@ class ExampleSet:
       DataError: arrays of different lengths, or weights that do not fit the corpora.
     """
 
-    features: Mapping[str, np.ndarray]
-    ids: np.ndarray
-    sources: np.ndarray
-    corpora: np.ndarray
-    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    features: Mapping[str, np.ndarray | Column]
+    ids: np.ndarray | Column
+    sources: np.ndarray | Column
+    corpora: np.ndarray | Column
+    labels: Mapping[str, np.ndarray | Column] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, float] | None = None
     render: Callable[[dict[str, np.ndarray]], str] | None = None
     end_id: int | None = None
@@ -68,20 +71,31 @@ class ExampleSet:
         return len(self.ids)
 
     def take(self, indices, name: str | None = None) -> "ExampleSet":
-        """The examples at `indices` (integers, a boolean mask [N] or a slice), in that order."""
-        if not isinstance(indices, slice):
-            indices = np.asarray(indices)
-            if indices.size == 0:  # np.asarray([]) would be float and index nothing
-                indices = indices.astype(np.int64)
+        """The examples at `indices` (integers, a boolean mask [N] or a slice), in that order.
+
+        Raises:
+          IndexError: there is no such example.
+        """
+        if isinstance(indices, slice) and not self._columns:  # views of the arrays
+            rows = indices
+        else:
+            rows = smallest(row_numbers(indices, len(self)), len(self))
         return dataclasses.replace(
             self,
-            features={key: value[indices] for key, value in self.features.items()},
-            ids=self.ids[indices],
-            sources=self.sources[indices],
-            corpora=self.corpora[indices],
-            labels={key: value[indices] for key, value in self.labels.items()},
+            features={key: taken(value, rows) for key, value in self.features.items()},
+            ids=taken(self.ids, rows),
+            sources=taken(self.sources, rows),
+            corpora=taken(self.corpora, rows),
+            labels={key: taken(value, rows) for key, value in self.labels.items()},
             name=self.name if name is None else name,
         )
+
+    @property
+    def _columns(self) -> bool:
+        """Whether anything is read on demand."""
+        values = (*self.features.values(), *self.labels.values())
+        all_of = (*values, self.ids, self.sources, self.corpora)
+        return any(isinstance(value, Column) for value in all_of)
 
     def thinned(self, size: int | None) -> "ExampleSet":
         """At most `size` examples, evenly spread; None takes all."""
@@ -99,7 +113,7 @@ class ExampleSet:
 
     def counts_by_source(self) -> dict[str, int]:
         """Examples of each source, the largest first, then by name."""
-        counts = Counter(self.sources.tolist())
+        counts = value_counts(self.sources)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     @functools.cached_property
@@ -107,14 +121,22 @@ class ExampleSet:
         """Hex SHA-256 of ids, features and weights, in order.
 
         The order counts, because streams address rows by number: a run can be resumed only on the
-        same rows in the same places. Labels and names do not count; no training sees them.
+        same rows in the same places. Labels and names do not count; no training sees them. Of
+        columns, what they say of themselves is taken, so that those on disk are not read.
         """
         digest = hashlib.sha256()
         for key in sorted(self.features):
-            value = np.ascontiguousarray(self.features[key])
+            value = self.features[key]
+            if isinstance(value, Column):
+                digest.update(f"{key} column {value.fingerprint}\n".encode())
+                continue
+            value = np.ascontiguousarray(value)
             digest.update(f"{key} {value.dtype.str} {value.shape}\n".encode())
             digest.update(repr(value.tolist()).encode() if value.dtype == object else value.data)
         for array in (self.ids, self.corpora):
+            if isinstance(array, Column):
+                digest.update(f"column {array.fingerprint}\n".encode())
+                continue
             # repr keeps two neighbouring strings apart whatever they hold
             digest.update(repr(array.tolist()).encode("utf-8", "surrogatepass"))
         if self.weights is not None:
@@ -247,11 +269,11 @@ def joined(sets: Mapping[str, ExampleSet], name: str) -> ExampleSet:
         parts.append(examples)
     labels = [key for key in first.labels if all(key in part.labels for part in parts)]
     return ExampleSet(
-        features={k: np.concatenate([part.features[k] for part in parts]) for k in first.features},
-        ids=np.concatenate([part.ids for part in parts]),
-        sources=np.concatenate([part.sources for part in parts]),
-        corpora=np.concatenate([part.corpora for part in parts]),
-        labels={key: np.concatenate([part.labels[key] for part in parts]) for key in labels},
+        features={k: concatenated([part.features[k] for part in parts]) for k in first.features},
+        ids=concatenated([part.ids for part in parts]),
+        sources=concatenated([part.sources for part in parts]),
+        corpora=concatenated([part.corpora for part in parts]),
+        labels={key: concatenated([part.labels[key] for part in parts]) for key in labels},
         render=first.render,
         end_id=first.end_id,
         name=name,
@@ -274,4 +296,9 @@ def evenly_spread(count: int, size: int) -> np.ndarray:
 
 def document_ids(examples: ExampleSet) -> np.ndarray:
     """The document of every example, object [N]: its id without the window's number."""
-    return objects(str(i).rpartition("#")[0] or str(i) for i in examples.ids)
+    return objects(map(document_of, examples.ids))
+
+
+def document_of(id: str) -> str:
+    """The document of an example: its id without the window's number."""
+    return str(id).rpartition("#")[0] or str(id)

@@ -9,8 +9,11 @@ import dataclasses
 
 import numpy as np
 
+from dr_keras.data.columns import Column, by_rows, concatenated, taken
 from dr_keras.data.examples import ExampleSet, objects
 from dr_keras.data.tokenizers import PAD_ID
+
+_ROWS = 1 << 14  # looked at at once
 
 
 def full_windows(examples: ExampleSet) -> ExampleSet:
@@ -35,31 +38,47 @@ def full_windows(examples: ExampleSet) -> ExampleSet:
     if not has_padding(examples):
         return examples
     tokens = examples.features["tokens"]
-    is_short = (tokens == PAD_ID).any(axis=1)
-    parts = [(tokens[~is_short], np.flatnonzero(~is_short), np.zeros(int((~is_short).sum()), int))]
-    for corpus in dict.fromkeys(examples.corpora[is_short].tolist()):
-        rows = np.flatnonzero(is_short & (examples.corpora == corpus))
-        windows, first, offsets = _joined(tokens[rows], examples.end_id)
-        parts.append((windows, rows[first], offsets))
-    filled, owners, offsets = (np.concatenate(columns) for columns in zip(*parts))
-    order = np.lexsort([offsets, owners])
-    filled, owners, offsets = filled[order], owners[order], offsets[order]
-    ids = zip(examples.ids[owners].tolist(), offsets.tolist())
+    is_short = by_rows(_is_short, tokens)
+    full = np.flatnonzero(~is_short)
+    short = np.flatnonzero(is_short)
+    corpora = examples.corpora[short]
+    parts, ids = [taken(tokens, full)], [taken(examples.ids, full)]
+    owners, offsets = [full], [np.zeros(len(full), int)]
+    for corpus in dict.fromkeys(corpora.tolist()):
+        rows = short[corpora == corpus]
+        windows, first, begin = _joined(tokens[rows], examples.end_id)
+        named = zip(examples.ids[rows[first]].tolist(), begin.tolist())
+        parts.append(windows)
+        ids.append(objects(f"{id}+{offset}" if offset else id for id, offset in named))
+        owners.append(rows[first])
+        offsets.append(begin)
+    owner, offset = np.concatenate(owners), np.concatenate(offsets)
+    order = np.lexsort([offset, owner])
+    owner, offset = owner[order], offset[order]
     return dataclasses.replace(
         examples,
-        features={"tokens": filled},
-        ids=objects(f"{id}+{offset}" if offset else id for id, offset in ids),
-        sources=examples.sources[owners],
-        corpora=examples.corpora[owners],
+        features={"tokens": taken(concatenated(parts), order)},
+        ids=taken(concatenated(ids), order),
+        sources=taken(examples.sources, owner),
+        corpora=taken(examples.corpora, owner),
         labels={},
     )
 
 
 def has_padding(examples: ExampleSet) -> bool:
     """Whether `full_windows` would make other windows of a set."""
-    return set(examples.features) == {"tokens"} and bool(
-        (examples.features["tokens"] == PAD_ID).any()
+    if set(examples.features) != {"tokens"}:
+        return False
+    tokens = examples.features["tokens"]
+    if not isinstance(tokens, Column):
+        return bool((tokens == PAD_ID).any())
+    return any(
+        (tokens[start : start + _ROWS] == PAD_ID).any() for start in range(0, len(tokens), _ROWS)
     )
+
+
+def _is_short(tokens: np.ndarray) -> np.ndarray:
+    return (tokens == PAD_ID).any(axis=1)
 
 
 def _joined(tokens: np.ndarray, end_id: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

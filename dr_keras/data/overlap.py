@@ -10,6 +10,8 @@ from dr_keras.data.corpora.base import check_choice
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import DataError
 
+_ROWS = 1 << 14  # of the train part at once
+
 _logger = logging.getLogger(__name__)
 
 
@@ -64,19 +66,15 @@ def train_apart(
       DataError: with the number of such examples, one of them, and what to do.
     """
     check_choice("experiment.on_overlap", on_overlap, ("stop", "drop"))
-    keys: list[str] | None = None
-    held = np.zeros(len(train), bool)
+    held = np.zeros(len(train), bool) if outer_sets else None
     for name, outer in outer_sets.items():
         if not set(train.features) <= set(outer.features):
             continue
-        features = {k: np.asarray(outer.features[k], v.dtype) for k, v in train.features.items()}
-        keys = content_keys(train.features) if keys is None else keys
-        ids = train.ids.tolist()
-        same_id, same_features = _twins(outer.ids, ids), _twins(content_keys(features), keys)
+        same_id, same_features = _common(train, outer)
         twins = same_features | same_id
         if twins and on_overlap == "stop":
             row, twin = next(iter(twins.items()))
-            shown = f"{outer.ids[row]!r} has the features of {train.ids[twin]!r}"
+            shown = f"{outer.ids[row]!r} has the features of {train.ids[twin[-1]]!r}"
             if not same_features:
                 shown = f"{outer.ids[row]!r} is the id of an example in both"
             remedy = "give each example an id of its own, " if not same_features else ""
@@ -86,12 +84,41 @@ def train_apart(
                 " experiment.on_overlap = 'drop' to train without them: a loss on what was trained"
                 " on says little about which data helps."
             )
-        for names, found in ((ids, same_id), (keys, same_features)):
-            common = {names[twin] for twin in found.values()}
-            held |= np.fromiter((name in common for name in names), bool, len(names))
-    if held.any():
-        _logger.info("%d examples left out of train: held out", int(held.sum()))
-    return train.take(~held) if held.any() else train
+        for found in (same_id, same_features):
+            for rows in found.values():
+                held[rows] = True
+    if held is None or not held.any():
+        return train
+    _logger.info("%d examples left out of train: held out", int(held.sum()))
+    return train.take(~held)
+
+
+def _common(
+    train: ExampleSet, outer: ExampleSet
+) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """Row of a held-out set -> rows of the train part, by id and by features; some rows at once."""
+    features = {k: np.asarray(outer.features[k], v.dtype) for k, v in train.features.items()}
+    ids, keys = _places(outer.ids), _places(content_keys(features))
+    same_id: dict[int, list[int]] = {}
+    same_features: dict[int, list[int]] = {}
+    for start in range(0, len(train), _ROWS):
+        some = {k: v[start : start + _ROWS] for k, v in train.features.items()}
+        for known, found, names in (
+            (ids, same_id, train.ids[start : start + _ROWS].tolist()),
+            (keys, same_features, content_keys(some)),
+        ):
+            for twin, one in enumerate(names, start):
+                for row in known.get(one, ()):
+                    found.setdefault(row, []).append(twin)
+    return dict(sorted(same_id.items())), dict(sorted(same_features.items()))
+
+
+def _places(names: Iterable[str]) -> dict[str, list[int]]:
+    """Name -> the rows that have it."""
+    places: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        places.setdefault(name, []).append(row)
+    return places
 
 
 def _twins(ones: Iterable[str], others: Iterable[str]) -> dict[int, int]:

@@ -13,11 +13,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.columns import Column
+from dr_keras.data.examples import evenly_spread
 from dr_keras.errors import ConfigurationError
 from dr_keras.models.losses import checked_counts, loss_name, says_counts
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.models.objectives import Terms
 from dr_keras.models.rater_scores import reads_by_token, state_read
+
+# Rows of a column that is not in memory, evenly spread.
+_LOOKED_AT = 256
 
 
 def at_least(name: str, value: int, minimum: int) -> None:
@@ -193,13 +198,29 @@ def _finite(values: tf.Tensor, what: str, batch: dict, examples) -> None:
 
 
 def probe_batch(features: dict[str, np.ndarray], rows: int = 2) -> dict[str, tf.Tensor]:
-    """At least `rows` rows, those with the extremes of every whole-number feature among them."""
-    chosen = list(range(min(rows, len(next(iter(features.values()))))))
-    for values in features.values():
-        if np.issubdtype(values.dtype, np.integer) and values.size:
-            flat = values.reshape(len(values), -1)
-            chosen += [int(flat.max(axis=1).argmax()), int(flat.min(axis=1).argmin())]
-    return {name: tf.constant(values[chosen]) for name, values in features.items()}
+    """At least `rows` rows, those with the extremes of every whole-number feature among them.
+
+    Of a column some rows are looked at; where it is known what may be there, the last value of a
+    further row is the largest that may.
+    """
+    count = len(next(iter(features.values())))
+    looked_at = evenly_spread(count, _LOOKED_AT)
+    chosen, largest = list(range(min(rows, count))), {}
+    for name, values in features.items():
+        if np.issubdtype(values.dtype, np.integer) and count:
+            is_column = isinstance(values, Column)
+            flat = np.asarray(values[looked_at] if is_column else values).reshape(
+                -1, values[0].size
+            )
+            ends = [int(flat.max(axis=1).argmax()), int(flat.min(axis=1).argmin())]
+            chosen += looked_at[ends].tolist() if is_column else ends
+            if is_column and values.bounds:
+                largest[name] = values.bounds[1]
+    chosen += chosen[:1] * bool(largest)
+    batch = {name: np.array(values[chosen]) for name, values in features.items()}
+    for name, value in largest.items():
+        batch[name].reshape(len(chosen), -1)[-1, -1] = value
+    return {name: tf.constant(values) for name, values in batch.items()}
 
 
 def _reason(error: Exception) -> str:

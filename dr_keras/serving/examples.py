@@ -24,9 +24,9 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.models.rater_scores import ReferenceLoss, check_can_score, example_scores, state_read
-from dr_keras.serving import schema
 from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of
 from dr_keras.serving.signatures import RaterKind, References, Signature, outputs
+from dr_keras.system import schema
 
 TYPE = schema.one_of(
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",

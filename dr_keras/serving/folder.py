@@ -26,7 +26,7 @@ from dr_keras.data.formats.kinds import SPECIAL
 from dr_keras.data.formats.reading import local_path, names_in, sha256
 from dr_keras.errors import ArtefactError, DataError
 from dr_keras.rating.reference import ReferenceDistribution
-from dr_keras.serving import schema
+from dr_keras.system import schema
 
 FORMAT = "dr_keras rater"
 SCHEMA_VERSION = 2

@@ -21,10 +21,10 @@ import tensorflow as tf
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.models.rater_scores import ReferenceLoss
-from dr_keras.serving import schema
 from dr_keras.serving.examples import FEATURE, STATE, TYPE, ExampleKind, LoadedExampleRater
 from dr_keras.serving.loading import LoadedRater
 from dr_keras.serving.signatures import References, Signature
+from dr_keras.system import schema
 
 IMAGE = "image"
 

@@ -11,9 +11,10 @@ import tensorflow as tf
 from dr_keras.data.documents import utf8
 from dr_keras.data.tokenizers import Tokenizer, tokenizer_from_config
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
-from dr_keras.serving import folder, schema, windows
+from dr_keras.serving import folder, windows
 from dr_keras.serving.examples import STATE
 from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of
+from dr_keras.system import schema
 
 # Texts are cut into windows this many at a time; a longer text is cut on its own, piece by piece.
 _BYTES_A_STEP = 4 << 20

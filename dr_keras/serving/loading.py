@@ -12,7 +12,8 @@ from dr_keras.config.gin_files import packaged_folder
 from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.rating.fractions import Decimal, keep_probability, oversized_batch
 from dr_keras.rating.reference import ReferenceDistribution
-from dr_keras.serving import folder, operations, schema
+from dr_keras.serving import folder, operations
+from dr_keras.system import schema
 
 # Of a dataset of examples.
 _EXAMPLES_AT_ONCE = 64

@@ -13,7 +13,8 @@ import numpy as np
 
 from dr_keras.baselines.arms import Baselines
 from dr_keras.baselines.selection import Selection
-from dr_keras.data.examples import ExampleSet, objects
+from dr_keras.data.columns import Runs, concatenated
+from dr_keras.data.examples import ExampleSet
 from dr_keras.data.full_windows import full_windows, has_padding
 from dr_keras.data.streams import BatchStream
 from dr_keras.rating.fractions import Decimal, oversized_batch
@@ -72,7 +73,7 @@ class MixedIn:
         """
         corpora = chosen.corpora
         if chosen.weights is None:
-            corpora, weights = objects("chosen" for _ in chosen.ids), {"chosen": 1.0}
+            corpora, weights = Runs(["chosen"], [len(chosen)]), {"chosen": 1.0}
         else:
             weights = {name: float(weight) for name, weight in chosen.weights.items()}
         total = sum(weights.values())
@@ -84,12 +85,11 @@ class MixedIn:
         return dataclasses.replace(
             chosen,
             features={
-                key: np.concatenate([part.features[key] for part in both])
-                for key in chosen.features
+                key: concatenated([part.features[key] for part in both]) for key in chosen.features
             },
-            ids=np.concatenate([part.ids for part in both]),
-            sources=np.concatenate([part.sources for part in both]),
-            corpora=np.concatenate([corpora, objects(name for _ in self.examples.ids)]),
+            ids=concatenated([part.ids for part in both]),
+            sources=concatenated([part.sources for part in both]),
+            corpora=concatenated([corpora, Runs([name], [len(self.examples)])]),
             labels={},
             weights={**weights, name: self.share},
         )

@@ -9,6 +9,7 @@ had, and where the study asks for them the losses on the validation part and on 
 the figures of tasks: what `summaries` reads. It is used again where the fingerprint is the same.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
@@ -21,6 +22,7 @@ import numpy as np
 from tensorboard.plugins.hparams import api as hparams
 import tensorflow as tf
 
+from dr_keras.data.columns import Column, value_counts
 from dr_keras.data.examples import ExampleSet, Parts
 from dr_keras.errors import CheckpointError
 from dr_keras.rating.fractions import exact_fraction
@@ -200,8 +202,12 @@ def counts(values) -> dict[str, int]:
     """Value -> how often it is there; None is not counted."""
     if values is None:
         return {}
-    names, numbers = np.unique([str(v) for v in values if v is not None], return_counts=True)
-    return {str(name): int(number) for name, number in zip(names, numbers)}
+    known = value_counts(values) if isinstance(values, Column | np.ndarray) else Counter(values)
+    found: Counter = Counter()
+    for value, number in known.items():
+        if value is not None:
+            found[str(value)] += number
+    return dict(sorted(found.items()))
 
 
 def own_test(parts: Parts, corpus: str, size: int | None) -> dict[str, ExampleSet]:
@@ -224,7 +230,7 @@ def describe(parts: Parts, name: str | None = None) -> dict:
       name: of the corpus; None for the names that the train part has.
     """
     return {
-        "name": name or ", ".join(sorted(set(parts.train.corpora.tolist()))[:20]),
+        "name": name or ", ".join(sorted(value_counts(parts.train.corpora))[:20]),
         "fingerprint": parts.fingerprint,
         "target": parts.target,
         "remarks": list(parts.notes),

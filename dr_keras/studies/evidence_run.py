@@ -376,11 +376,17 @@ def other_corpus(
     """Windows of another corpus, without those that the train part has; at most `size` of them."""
     length = train.features["tokens"].shape[1]
     examples = window_documents(corpus.documents(), tokenizer, length, name=corpus.name)
-    known = {row.tobytes() for row in train.features["tokens"]}
-    fresh = [row.tobytes() not in known for row in examples.features["tokens"]]
-    if not any(fresh):
+    # The other corpus is the smaller one: train may be larger than memory.
+    places: dict[bytes, list[int]] = {}
+    for place, row in enumerate(examples.features["tokens"]):
+        places.setdefault(row.tobytes(), []).append(place)
+    fresh = np.ones(len(examples), bool)
+    for row in train.features["tokens"]:
+        if known := places.pop(row.tobytes(), None):
+            fresh[known] = False
+    if not fresh.any():
         raise ConfigurationError(
             f"evidence.corpora: every window of '{corpus.name}' is in the train part too: name a"
             " corpus that the models do not train on."
         )
-    return examples.take(np.array(fresh)).thinned(size)
+    return examples.take(fresh).thinned(size)

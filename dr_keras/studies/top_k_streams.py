@@ -70,13 +70,12 @@ class FullTopKStream:
 
     def __init__(self, chosen: TopKStream, steps: int):
         self.batch_size, self._pool = chosen.batch_size, chosen.examples
-        tokens = self._pool.features["tokens"]
-        sizes, wanted = np.count_nonzero(tokens, axis=1), steps * self.batch_size
+        tokens, wanted = self._pool.features["tokens"], steps * self.batch_size
         batches: list[np.ndarray] = []
         full = joined = 0
         while full + joined // tokens.shape[1] < wanted:  # the marks between them are more yet
             batches.append(chosen.indices(len(batches)))
-            kept = sizes[batches[-1]]
+            kept = np.count_nonzero(tokens[batches[-1]], axis=1)
             is_full = kept == tokens.shape[1]
             full, joined = full + int(is_full.sum()), joined + int(kept[~is_full].sum())
         self._rows = np.concatenate(batches)

@@ -26,6 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dr_keras.data.columns import by_rows
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
@@ -471,7 +472,7 @@ def count_targets(examples: ExampleSet) -> np.ndarray:
     tokens = examples.features.get("tokens")
     if tokens is None:
         return np.ones(len(examples), np.int64)
-    return np.count_nonzero(tokens[:, 1:], axis=1)
+    return by_rows(lambda rows: np.count_nonzero(rows[:, 1:], axis=1), tokens)
 
 
 def _by_source(sources, sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:

@@ -4,9 +4,10 @@ import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 
+from dr_keras.data.columns import Chosen, Joined, Runs
 from dr_keras.data.documents import Document
-from dr_keras.data.examples import ExampleSet, document_ids
-from dr_keras.data.full_windows import full_windows
+from dr_keras.data.examples import ExampleSet, document_ids, objects
+from dr_keras.data.full_windows import full_windows, has_padding
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.data.windows import window_documents
 
@@ -98,3 +99,21 @@ def test_nothing_is_lost_and_nothing_joined_without_a_mark(texts, length, keep):
         last = len(stream) % length or length  # tokens that the last window adds
         assert "".join(joined[:-1]) + joined[-1][length - last :] == stream
     assert sum(len(p) == length for p in pieces) + len(joined) == len(found)
+
+
+def test_a_set_that_is_read_on_demand_gives_the_same_windows():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, 9, 40)
+    tokens = (np.arange(8) < lengths[:, None]) * rng.integers(2, 9, (40, 8), np.int32)
+    ids = [f"{k}#0" for k in range(40)]
+    whole = ExampleSet({"tokens": tokens}, objects(ids), objects(ids), objects(["a"] * 40))
+    lazy = ExampleSet(
+        {"tokens": Joined([tokens[:9], tokens[9:]])},
+        Runs(ids, [1] * 40), Runs(ids, [1] * 40), Runs(["a"], [40]),
+    )  # fmt: skip
+    one, same = full_windows(lazy), full_windows(whole)
+    assert isinstance(one.features["tokens"], Joined | Chosen)
+    assert np.array_equal(one.features["tokens"][:], same.features["tokens"])
+    for name in ("ids", "sources", "corpora"):
+        assert getattr(one, name)[:].tolist() == getattr(same, name).tolist()
+    assert has_padding(lazy) and not has_padding(one)
