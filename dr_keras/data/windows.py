@@ -1,6 +1,7 @@
 """Documents cut into windows of the sequence length, with ids that point back."""
 
 from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
 import functools
 import logging
 
@@ -56,30 +57,19 @@ def window_documents(
       ConfigurationError: sequence length or minimum out of range.
       DataError: two documents share an id.
     """
-    if sequence_length < 2:
-        raise ConfigurationError(
-            f"sequence_length is {sequence_length}: it must be at least 2, or there is no next"
-            " token to predict."
-        )
-    if not 1 <= minimum_tokens <= sequence_length:
-        raise ConfigurationError(
-            f"minimum_tokens is {minimum_tokens}: it must be in [1, sequence_length ="
-            f" {sequence_length}]."
-        )
+    check_windows(sequence_length, minimum_tokens)
     documents = list(documents)
     _require_distinct_ids(documents, name)
     encoded = []
     for first in range(0, len(documents), _DOCUMENTS_A_BATCH):
         batch = documents[first : first + _DOCUMENTS_A_BATCH]
         encoded.extend(tokenizer.encode([document.text for document in batch]))
-    labels = {}
+    levels, kinds = levels_of(documents), [document.damage for document in documents]
     if packing:
-        tokens, owners, windows, level, damage, labels["documents"] = _pack(
-            documents, encoded, tokenizer.end_id, sequence_length, minimum_tokens
-        )
+        found = _pack(documents, encoded, tokenizer.end_id, sequence_length, minimum_tokens)
     else:
-        tokens, owners, windows = _cut(encoded, sequence_length, minimum_tokens)
-        level, damage = _levels(documents)[owners], objects(d.damage for d in documents)[owners]
+        found = cut(encoded, levels, kinds, sequence_length, minimum_tokens)
+    tokens, owners = found.tokens, found.owners
     left_out = sum(map(len, encoded)) - int((tokens != PAD_ID).sum()) + packing * len(documents)
     _logger.info(
         "%s: %d windows from %d documents; %d tokens in windows below minimum_tokens left out",
@@ -87,10 +77,10 @@ def window_documents(
     )  # fmt: skip
     return ExampleSet(
         features={"tokens": tokens},
-        ids=objects(f"{documents[d].id}#{k}" for d, k in zip(owners.tolist(), windows.tolist())),
+        ids=found.ids([document.id for document in documents]),
         sources=objects(d.source for d in documents)[owners],
         corpora=objects(d.corpus for d in documents)[owners],
-        labels={"level": level, "damage": damage, **labels},
+        labels=found.labels(),
         weights=dict(weights) if weights is not None else None,
         render=functools.partial(render_tokens, tokenizer),
         end_id=tokenizer.end_id,
@@ -111,20 +101,126 @@ def tokenizer_of(examples: ExampleSet) -> Tokenizer | None:
     return None
 
 
-def _cut(
-    encoded: Sequence[np.ndarray], length: int, minimum: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens [N, S], the document each window comes from [N], and its number there [N]."""
-    sizes = np.array([len(ids) for ids in encoded], np.int64)
-    counts = sizes // length + (sizes % length >= minimum)
+def check_windows(sequence_length: int, minimum_tokens: int) -> None:
+    """Raises ConfigurationError where there can be no such windows."""
+    if sequence_length < 2:
+        raise ConfigurationError(
+            f"sequence_length is {sequence_length}: it must be at least 2, or there is no next"
+            " token to predict."
+        )
+    if not 1 <= minimum_tokens <= sequence_length:
+        raise ConfigurationError(
+            f"minimum_tokens is {minimum_tokens}: it must be in [1, sequence_length ="
+            f" {sequence_length}]."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Windows in their order, and what is known about them.
+
+    Attributes:
+      tokens: int32 [N, S].
+      owners: int64 [N], the place of the document that each window belongs to, among those given.
+      numbers: int64 [N], the place of each window among those of its document.
+      level: float32 [N].
+      damage: object [N].
+      documents: int64 [N], how many documents each holds a token of; None without packing.
+    """
+
+    tokens: np.ndarray
+    owners: np.ndarray
+    numbers: np.ndarray
+    level: np.ndarray
+    damage: np.ndarray
+    documents: np.ndarray | None = None
+
+    def ids(self, of_documents: Sequence[str]) -> np.ndarray:
+        """The id of each window, object [N], from those of the documents."""
+        owners = self.owners.tolist()
+        return objects(f"{of_documents[d]}#{k}" for d, k in zip(owners, self.numbers.tolist()))
+
+    def labels(self) -> dict[str, np.ndarray]:
+        """The labels of an `ExampleSet`."""
+        packed = {} if self.documents is None else {"documents": self.documents}
+        return {"level": self.level, "damage": self.damage, **packed}
+
+
+def windows_in(sizes: np.ndarray, length: int, minimum: int) -> np.ndarray:
+    """How many windows are cut of so many tokens each: int64, of the shape of `sizes`."""
+    return sizes // length + (sizes % length >= minimum)
+
+
+def cut(
+    encoded: Sequence[np.ndarray],
+    levels: np.ndarray,
+    kinds: Sequence[str | None],
+    length: int,
+    minimum: int,
+    first: int = 0,
+) -> Windows:
+    """Windows of one document each.
+
+    Args:
+      encoded: token ids of each document; of the first perhaps what is left after `first` windows.
+      levels: float32 [number of documents].
+      kinds: of damage.
+      length: S.
+      minimum: a last window with fewer tokens is left out.
+      first: number of the first window of the first document.
+    """
+    counts = windows_in(np.array([len(ids) for ids in encoded], np.int64), length, minimum)
     tokens = np.full([int(counts.sum()), length], PAD_ID, np.int32)
-    flat, first = tokens.reshape(-1), 0
+    flat, begin = tokens.reshape(-1), 0
     for ids, count in zip(encoded, counts.tolist()):
         ids = ids[: count * length]
-        flat[first : first + len(ids)] = ids
-        first += count * length
+        flat[begin : begin + len(ids)] = ids
+        begin += count * length
     owners = np.repeat(np.arange(len(encoded)), counts)
-    return tokens, owners, _position_in_run(owners)
+    numbers = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    numbers += first * (owners == 0)
+    return Windows(tokens, owners, numbers, levels[owners], objects(kinds)[owners])
+
+
+def pack(
+    flat: np.ndarray,
+    sizes: np.ndarray,
+    levels: np.ndarray,
+    kinds: Sequence[str | None],
+    length: int,
+    minimum: int,
+    skipped: int = 0,
+) -> Windows:
+    """Windows of documents joined to one stream of tokens, from the beginning of a window on.
+
+    Args:
+      flat: the tokens, int [n]; the last window of a stream may be short.
+      sizes: int64, tokens of each document with the end after it, whole, of those in `flat`.
+      levels, kinds, length, minimum: see `cut`.
+      skipped: tokens of the first document that stand before `flat`.
+    """
+    count = int(windows_in(np.int64(len(flat)), length, minimum))
+    flat = flat[: count * length]
+    tokens = np.full([count, length], PAD_ID, np.int32)
+    tokens.reshape(-1)[: len(flat)] = flat
+    # Which document each token belongs to: from the first to the last token of each window.
+    ends = np.cumsum(sizes) - skipped
+    starts = np.arange(count) * length
+    first = np.searchsorted(ends, starts, side="right")
+    last = np.searchsorted(ends, np.minimum(starts + length, len(flat)) - 1, side="right")
+    per_token = np.full(count * length, 0, np.float32)
+    here = np.diff(np.minimum(ends, len(flat)), prepend=0)
+    per_token[: len(flat)] = np.repeat(levels, here)
+    real = np.minimum(len(flat) - starts, length)
+    level = per_token.reshape(count, length).sum(axis=1) / real
+    damage = []
+    for begin, stop in zip(first.tolist(), last.tolist()):
+        found = set(kinds[begin : stop + 1])
+        damage.append(found.pop() if len(found) == 1 else "mixed")
+    numbers = np.arange(count) + ((sizes - ends) // length)[first]  # after the first that begins
+    return Windows(
+        tokens, first, numbers, level.astype(np.float32), objects(damage), last - first + 1
+    )
 
 
 def _pack(
@@ -133,52 +229,28 @@ def _pack(
     end_id: int,
     length: int,
     minimum: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Like `_cut`, for documents joined corpus by corpus; also each window's labels."""
+) -> Windows:
+    """Like `cut`, for documents joined corpus by corpus."""
     groups: dict[str, list[int]] = {}
     for index, document in enumerate(documents):
         groups.setdefault(document.corpus, []).append(index)
-    levels, kinds = _levels(documents), [document.damage for document in documents]
-    end = np.array([end_id], np.int32)
-    none = np.zeros(0, np.int64)
-    parts = [(np.zeros([0, length], np.int32), none, np.zeros(0, np.float32), none, [])]
-    for members in groups.values():
-        members = np.array(members)
-        flat = np.concatenate([piece for index in members for piece in (encoded[index], end)])
-        sizes = np.array([len(encoded[index]) + 1 for index in members], np.int64)
-        count = len(flat) // length + (len(flat) % length >= minimum)
-        flat = flat[: count * length]
-        tokens = np.full([count, length], PAD_ID, np.int32)
-        tokens.reshape(-1)[: len(flat)] = flat
-        # Which member each token belongs to: from the first to the last token of each window.
-        ends = np.cumsum(sizes)
-        starts = np.arange(count) * length
-        first = np.searchsorted(ends, starts, side="right")
-        last = np.searchsorted(ends, np.minimum(starts + length, len(flat)) - 1, side="right")
-        per_token = np.full(count * length, 0, np.float32)
-        per_token[: len(flat)] = np.repeat(levels[members], sizes)[: len(flat)]
-        real = np.minimum(len(flat) - starts, length)
-        level = per_token.reshape(count, length).sum(axis=1) / real
-        damage = []
-        for begin, stop in zip(first.tolist(), last.tolist()):
-            found = {kinds[index] for index in members[begin : stop + 1]}
-            damage.append(found.pop() if len(found) == 1 else "mixed")
-        held = last - first + 1
-        parts.append((tokens, members[first], level.astype(np.float32), held, damage))
-    tokens, owners, level, held = (np.concatenate(columns) for columns in list(zip(*parts))[:4])
-    damage = objects(kind for part in parts for kind in part[4])
-    return tokens, owners, _position_in_run(owners), level, damage, held
+    levels, kinds = levels_of(documents), objects(document.damage for document in documents)
+    end, none = np.array([end_id], np.int32), np.zeros(0, np.int64)
+    parts = [pack(none, none, levels[:0], [], length, minimum)]
+    for each in groups.values():
+        members = np.array(each)
+        flat = np.concatenate([piece for index in each for piece in (encoded[index], end)])
+        sizes = np.array([len(encoded[index]) + 1 for index in each], np.int64)
+        found = pack(flat, sizes, levels[members], kinds[members].tolist(), length, minimum)
+        parts.append(dataclasses.replace(found, owners=members[found.owners]))
+    columns = (
+        [getattr(part, field.name) for part in parts] for field in dataclasses.fields(Windows)
+    )
+    return Windows(*map(np.concatenate, columns))
 
 
-def _position_in_run(values: np.ndarray) -> np.ndarray:
-    """Place of each element in its run of equal neighbours: [4, 4, 7, 7, 7] -> [0, 1, 0, 1, 2]."""
-    places = np.arange(len(values))
-    is_first = np.ones(len(values), bool)
-    is_first[1:] = values[1:] != values[:-1]
-    return places - np.maximum.accumulate(np.where(is_first, places, 0))
-
-
-def _levels(documents: Sequence[Document]) -> np.ndarray:
+def levels_of(documents: Sequence[Document]) -> np.ndarray:
+    """Their levels, float32 [N], NaN where unknown."""
     levels = [np.nan if document.level is None else document.level for document in documents]
     return np.array(levels, np.float32)
 
