@@ -1,7 +1,9 @@
 import dataclasses
 import hashlib
+import pickle
 import random
 import re
+import sys
 import unicodedata
 
 from hypothesis import given
@@ -12,10 +14,11 @@ from dr_keras.data import documents as docs
 from dr_keras.errors import DataError
 
 any_text = st.text(st.characters())
+WHITE = "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1))))
 
 
 def normalise(text):
-    """What is hashed of a text, in one piece."""
+    """What is hashed of a text, in one piece, and what keys have been made by from the first."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip()
 
 
@@ -40,7 +43,25 @@ def test_key_is_the_sha256_of_the_normalised_text():
     assert len(docs.content_key("\ud800")) == 64  # a lone surrogate does not fail
 
 
-@given(st.text(st.one_of(st.characters(), st.sampled_from("a \n\u0301\u00a0\u1161\uac00\ufc5e"))))
+def test_white_space_is_what_a_regular_expression_takes_for_it():
+    assert len(WHITE) > 25 and {"\x1c", "\x1f", "\x85", "\u2028", "\u3000"} < set(WHITE)
+    every = "".join(map(chr, range(0x10000)))  # no white space lies beyond
+    assert (
+        docs.content_key(every)
+        == hashlib.sha256(normalise(every).encode("utf-8", "surrogatepass")).hexdigest()
+    )
+    assert not normalised(WHITE)
+
+
+@given(
+    st.text(
+        st.one_of(
+            st.characters(),
+            st.sampled_from("a \n\u0301\u00a0\u1161\uac00\ufc5e"),
+            st.sampled_from(WHITE),
+        )
+    )
+)
 def test_a_large_text_is_hashed_piece_by_piece_as_if_it_were_in_one_piece(text):
     before, docs._CHUNK = docs._CHUNK, 2
     try:
@@ -72,6 +93,20 @@ def test_duplicates_are_merged_with_their_count_and_the_first_stays():
 def test_passages_of_one_document_are_not_duplicates_of_each_other():
     passages = [docs.Document(f"d/{k}", text, "s", "k" * 64) for k, text in enumerate("aba")]
     assert [(d.id, d.count) for d in docs.merge_duplicates(passages)] == [("d/0", 2), ("d/1", 1)]
+
+
+def test_a_text_is_normalised_once_and_another_text_again(monkeypatch):
+    document = docs.make_document("a  b", "s")
+    assert document == docs.Document(document.id, "a  b", "s", document.key)  # of the same content
+    named = dataclasses.replace(pickle.loads(pickle.dumps(document)), corpus="c")
+    passage = dataclasses.replace(document, text="a", id="d/0")
+    assert (passage.key, passage.hashed) == (document.key, None)  # does not keep the whole text
+    assert passage.content_key == docs.content_key("a") != document.content_key
+    asked = []
+    monkeypatch.setattr(docs, "_normalised_sha256", lambda *digests, text: asked.append(text))
+    assert named.content_key == document.key
+    assert [d.count for d in docs.merge_duplicates([document, named])] == [2]
+    assert not asked
 
 
 def test_one_id_with_two_contents_is_refused():
