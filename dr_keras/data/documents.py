@@ -64,7 +64,12 @@ class Document:
     @property
     def split_key(self) -> str:
         """What decides the part: a hash of the group, where there is one, else `key`."""
-        return _sha256(f"group\0{self.group}").hexdigest() if self.group else self.key
+        return split_key(self.key, self.group)
+
+
+def split_key(key: str, group: str) -> str:
+    """`Document.split_key` of a document with this key and group."""
+    return _sha256(f"group\0{group}").hexdigest() if group else key
 
 
 def _normalised_chunks(text: str) -> Iterator[str]:

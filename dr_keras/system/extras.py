@@ -1,5 +1,6 @@
 """Libraries that only a part of dr_keras needs: asked for by name, before any work is done."""
 
+from collections.abc import Mapping
 import importlib
 
 from dr_keras.errors import ConfigurationError
@@ -12,6 +13,7 @@ STUDY = {
     "matplotlib": "Matplotlib",
 }
 ADVICE = "pip install 'dr_keras[study]'"
+NEAR_DUPLICATES = {"datasketch": "datasketch"}
 
 
 def require_study_extra() -> None:
@@ -20,13 +22,22 @@ def require_study_extra() -> None:
     Raises:
       ConfigurationError: at least one is missing or broken; it names all of them.
     """
+    _require(STUDY, ADVICE)
+
+
+def require_near_duplicates_extra() -> None:
+    """Raises ConfigurationError, in one line, if the library of near-duplicates is missing."""
+    _require(NEAR_DUPLICATES, "pip install 'dr_keras[near_duplicates]'")
+
+
+def _require(libraries: Mapping[str, str], advice: str) -> None:
     absent = []
-    for name, library in STUDY.items():
+    for name, library in libraries.items():
         try:
             importlib.import_module(name)
         except ImportError as error:
             absent.append((library, error))
     if absent:
-        libraries = ", ".join(library for library, _ in absent)
+        named = ", ".join(library for library, _ in absent)
         first = absent[0][1]
-        raise ConfigurationError(f"{libraries} cannot be imported ({first}): {ADVICE}.") from first
+        raise ConfigurationError(f"{named} cannot be imported ({first}): {advice}.") from first
