@@ -165,7 +165,7 @@ def run_shard(
     work.make_folders()
     job = _ShardRun(shard, work)
     try:
-        for records in _steps(job.documents(), work.step_bytes):
+        for records in steps(job.documents(), work.step_bytes):
             job.take(records, scorer)
             if progress is not None:
                 progress(sum(_size(record) for record in records))
@@ -309,12 +309,17 @@ class _ShardRun:
         return facts
 
     def abandon(self) -> None:
-        for output in self._outputs:
-            for step in (output.close, lambda: tf.io.gfile.remove(output.path)):
-                try:
-                    step()
-                except (tf.errors.OpError, OSError, ValueError, pyarrow.ArrowException):
-                    pass  # what is left lies in the folder of temporary files
+        abandon(self._outputs)
+
+
+def abandon(outputs: Sequence[Output]) -> None:
+    """Closes and removes files that are not to be."""
+    for output in outputs:
+        for step in (output.close, functools.partial(tf.io.gfile.remove, output.path)):
+            try:
+                step()
+            except (tf.errors.OpError, OSError, ValueError, pyarrow.ArrowException):
+                pass  # what is left lies in the folder of temporary files
 
 
 def _size(record: Record) -> int:
@@ -350,7 +355,8 @@ def read_part(path: str, columns: list[str] | None = None) -> pyarrow.Table:
         return pyarrow.parquet.ParquetFile(raw).read(columns)
 
 
-def _steps(records: Iterator[Record], step_bytes: int) -> Iterator[list[Record]]:
+def steps(records: Iterator[Record], step_bytes: int) -> Iterator[list[Record]]:
+    """Records together until they hold so much text."""
     size = 0
     step: list[Record] = []
     for record in itertools.chain(records, (None,)):
