@@ -13,7 +13,7 @@ import os
 import numpy as np
 import pyarrow as pa
 
-from dr_keras.data.documents import Document, content_key, utf8, utf8_size
+from dr_keras.data.documents import Document, utf8, utf8_size
 from dr_keras.data.formats.reading import open_binary
 from dr_keras.system.whole_files import write_bytes
 
@@ -35,21 +35,12 @@ DOCUMENT_SCHEMA = pa.schema(
 ROWS_A_BUCKET = 500_000
 
 
-def document_columns(
-    documents: Sequence[Document], contents: Sequence[str] | None = None
-) -> dict[str, pa.Array]:
-    """The columns of `DOCUMENT_SCHEMA` of some documents.
-
-    Args:
-      documents: in reading order.
-      contents: hex `content_key` of each text; None computes them.
-    """
-    if contents is None:
-        contents = [content_key(document.text) for document in documents]
+def document_columns(documents: Sequence[Document]) -> dict[str, pa.Array]:
+    """The columns of `DOCUMENT_SCHEMA` of some documents, in reading order."""
     columns: dict[str, list] = {
         "id": [document.id for document in documents],
         "key": [bytes.fromhex(document.key) for document in documents],
-        "content": [bytes.fromhex(content)[:16] for content in contents],
+        "content": [bytes.fromhex(document.content_key)[:16] for document in documents],
         "group": [document.group for document in documents],
         "count": [document.count for document in documents],
         "bytes": [utf8_size(document.text) for document in documents],
@@ -77,6 +68,17 @@ def words_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         raw = raw[chunk.offset * width : (chunk.offset + len(chunk)) * width]
         found.append(raw.reshape(-1, width).view(">u8").astype(np.uint64))
     return np.concatenate(found)
+
+
+def numbers(rows: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Columns of a table as uint64 [n, number of names]."""
+    return np.stack([rows[name].to_numpy().astype(np.uint64) for name in names], axis=1)
+
+
+def table_of(columns: Sequence, schema: pa.Schema) -> pa.Table:
+    """Arrays or lists of values as a table."""
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def text_words(texts: Sequence[str]) -> np.ndarray:
@@ -144,13 +146,16 @@ class Exchange:
         """Where a sender's rows lie."""
         return os.path.join(self.folder, f"{self.name}-{sender:05d}")
 
-    def send(self, sender: int, rows: pa.Table, to: np.ndarray) -> int:
-        """Writes rows; those for one receiver keep their order. Returns the bytes written.
+    def send(self, sender: int, rows: pa.Table, to: np.ndarray) -> dict[str, dict]:
+        """Writes rows; those for one receiver keep their order.
 
         Args:
           sender: whose they are.
           rows: in `schema`.
           to: receiver of each row, int64 [n].
+
+        Returns:
+          The name of the file -> its `bytes`.
         """
         order = np.argsort(to, kind="stable")
         rows = rows.take(pa.array(order)) if len(order) else rows
@@ -162,7 +167,7 @@ class Exchange:
         places = np.cumsum([8 * (self.receivers + 1), *map(len, parts)]).astype("<i8")
         content = b"".join([places.tobytes(), *parts])
         write_bytes(self.path(sender), content)
-        return len(content)
+        return {os.path.basename(self.path(sender)): {"bytes": len(content)}}
 
     def receive(self, receiver: int) -> pa.Table:
         """All rows that were sent to a receiver, by sender, each in the order it sent them."""

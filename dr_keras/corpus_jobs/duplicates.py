@@ -23,6 +23,8 @@ from dr_keras.corpus_jobs.document_tables import (
     Exchange,
     bucket_of,
     buckets_for,
+    numbers,
+    table_of,
     text_words,
     words_of,
 )
@@ -90,7 +92,7 @@ class Merging:
     def run(self, round: str, unit: int) -> dict:
         """Does one unit of a round, and returns JSON-able facts about it.
 
-        Facts of "resolve" hold `conflict`, None or what `conflict_error` takes; those of "collect"
+        `files` is name -> `bytes` of what it left in `folder`. Facts of "resolve" hold `conflict`, None or what `conflict_error` takes; those of "collect"
         hold `duplicates` and `near_duplicates`, the documents of the shard that are left out.
         """
         return getattr(self, round)(unit)
@@ -105,21 +107,21 @@ class Merging:
         at = np.argsort(clusters.first)  # in reading order
         rows = clusters.first[at]
         columns = [*content[rows].T, count[at], [group[k] for k in at.tolist()]]
-        self._send(self._keys, shard, rows, columns, content[rows, 0])
+        files = self._send(self._keys, shard, rows, columns, content[rows, 0])
         ids = text_words(table["id"].to_pylist())
         rows = np.sort(Clusters(ids, content).first)
-        self._send(self._ids, shard, rows, [*ids[rows].T, *content[rows].T], ids[rows, 0])
+        files |= self._send(self._ids, shard, rows, [*ids[rows].T, *content[rows].T], ids[rows, 0])
         if self.near:
             bands, owners = bands_of(table)
             firsts = np.sort(Clusters(bands).first)
             bands, owners = bands[firsts], owners[firsts]
-            self._send(self._bands, shard, owners, [bands], bands)
-        return {}
+            files |= self._send(self._bands, shard, owners, [bands], bands)
+        return {"files": files}
 
     def resolve(self, bucket: int) -> dict:
         """Compares what was sent to a bucket, and sends back what the shards cannot know."""
         rows = self._keys.receive(bucket)
-        clusters = Clusters(_numbers(rows, ("target", *_names(_CONTENT))))
+        clusters = Clusters(numbers(rows, ("target", *_names(_CONTENT))))
         count, group = _together(clusters, rows["count"].to_numpy(), rows["group"].to_pylist())
         several = np.flatnonzero(clusters.sizes > 1)
         merged = np.zeros(len(rows), np.int64)
@@ -127,19 +129,20 @@ class Merging:
         groups = dict(zip(clusters.first[several].tolist(), (group[k] for k in several.tolist())))
         changed = np.sort(np.concatenate([clusters.members(k) for k in several] or [_NONE]))
         back = [merged[changed], [groups.get(row, "") for row in changed.tolist()]]
-        self._return(self._merged, bucket, rows, changed, back)
+        files = self._return(self._merged, bucket, rows, changed, back)
         if self.near:
             rows = self._bands.receive(bucket)
-            clusters = Clusters(_numbers(rows, ("target", "band")))
+            clusters = Clusters(numbers(rows, ("target", "band")))
             later = np.ones(len(rows), bool)
             later[clusters.first] = False
-            self._return(self._later, bucket, rows, np.flatnonzero(later), [])
-        return {"conflict": _conflict(self._ids.receive(bucket))}
+            files |= self._return(self._later, bucket, rows, np.flatnonzero(later), [])
+        return {"files": files, "conflict": _conflict(self._ids.receive(bucket))}
 
     def collect(self, shard: int) -> dict:
         """Counts what is left out of a shard."""
         reason = self.verdicts(shard).reason
         return {
+            "files": {},
             "duplicates": int((reason == DUPLICATE).sum()),
             "near_duplicates": int((reason == NEAR_DUPLICATE).sum()),
         }
@@ -196,17 +199,17 @@ class Merging:
 
     def _send(
         self, way: Exchange, shard: int, rows: np.ndarray, columns: Sequence, hashes: np.ndarray
-    ) -> None:
+    ) -> dict[str, dict]:
         place = [np.full(len(rows), shard), rows, np.full(len(rows), shard >= self.own_shards)]
-        way.send(shard, _table([*place, *columns], way.schema), bucket_of(hashes, self.buckets))
+        return way.send(shard, table_of([*place, *columns], way.schema), bucket_of(hashes, self.buckets))
 
     @staticmethod
     def _return(
         way: Exchange, bucket: int, sent: pa.Table, rows: np.ndarray, columns: Sequence
-    ) -> None:
+    ) -> dict[str, dict]:
         """Sends some rows of what was `sent` to a bucket back to the shards that they came from."""
         columns = [sent["row"].to_numpy()[rows], *columns]
-        way.send(bucket, _table(columns, way.schema), sent["shard"].to_numpy()[rows])
+        return way.send(bucket, table_of(columns, way.schema), sent["shard"].to_numpy()[rows])
 
 
 _NONE = np.zeros(0, np.int64)
@@ -244,9 +247,9 @@ def conflict_error(
 
 def _conflict(rows: pa.Table) -> dict | None:
     """The first row with an id that another content had before it, and that row."""
-    identities = Clusters(_numbers(rows, ("target", "id0", "id1")))
+    identities = Clusters(numbers(rows, ("target", "id0", "id1")))
     several = np.flatnonzero(identities.sizes > 1)
-    content = _numbers(rows, _names(_CONTENT))
+    content = numbers(rows, _names(_CONTENT))
     found = []
     for cluster in several.tolist():
         members = identities.members(cluster)
@@ -280,14 +283,3 @@ def _content(table: pa.Table) -> np.ndarray:
 
 def _names(fields: Sequence[tuple[str, pa.DataType]]) -> tuple[str, ...]:
     return tuple(name for name, _ in fields)
-
-
-def _numbers(rows: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Columns of a table as uint64 [n, number of names]."""
-    return np.stack([rows[name].to_numpy().astype(np.uint64) for name in names], axis=1)
-
-
-def _table(columns: Sequence, schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, schema)], schema=schema
-    )

@@ -179,27 +179,31 @@ def candidate_shares(share: float | None) -> tuple[float, ...]:
 
 
 def count_taken(
-    share: float, sizes: np.ndarray, by_key: np.ndarray, *by_others: np.ndarray
+    share: float, sizes: np.ndarray, by_key: np.ndarray, by_group: np.ndarray, *by_others: np.ndarray
 ) -> Counter:
     """What a target that is held out by a share takes of training documents. Counts add up.
 
     Args:
       share: in (0, 1].
       sizes: int64 [n], UTF-8 bytes of each document.
-      by_key, by_others: float [n], the share of the target above which a document is left out,
-        because its content is held out then, or for another reason (its group is); inf for never.
+      by_key, by_group, by_others: float [n], the share of the target above which a document is left
+        out, because its content is held out then, its group, or what is nearly the same; inf for
+        never.
 
     Returns:
-      documents and bytes of "train" and of what is "taken", documents that are so by content.
+      documents and bytes of "train" and of what is "taken", documents that are so by content, and
+      by group alone.
     """
-    taken = np.any([at < share for at in (by_key, *by_others)], axis=0)
+    same, grouped, *others = (at < share for at in (by_key, by_group, *by_others))
+    taken = np.any([same, grouped, *others], axis=0)
     return Counter(
         {
             "train": len(sizes),
             "train bytes": int(sizes.sum()),
             "taken": int(taken.sum()),
             "taken bytes": int(sizes[taken].sum()),
-            "taken by content": int((by_key < share).sum()),
+            "taken by content": int(same.sum()),
+            "taken by group": int((grouped & ~same).sum()),
         }
     )
 
@@ -277,8 +281,10 @@ def plan_target(
         target_fractions(tiny=tiny)  # says what is wrong with it
     notes += _notes_of_parts(counts, name, tiny, fractions[tiny])
     if left_out := counts["taken"]:
-        grouped = left_out - counts["taken by content"]
+        grouped = counts["taken by group"]
+        near = left_out - counts["taken by content"] - grouped
         how = f", {grouped:,} of them for their group alone" if grouped else ""
+        how += f", {near:,} as near-duplicates" if near else ""
         notes.append(
             f"{left_out:,} of {counts['train']:,} training documents of {corpus} are left out:"
             f" the target {name} has them{how}."
