@@ -178,6 +178,22 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_input(parser: argparse.ArgumentParser, *arguments: str) -> None:
+    """Adds --input, of the commands whose configuration says where the data is from.
+
+    Args:
+      parser: of the verb.
+      arguments: further arguments than "text_data.corpus" that take a corpus of files.
+    """
+    parser.set_defaults(input_arguments=arguments)
+    parser.add_argument(
+        "--input",
+        metavar="PATH",
+        help="the corpus: a file or folder of JSONL, text, TFRecord or Parquet files, or a folder"
+        " that dr-keras prepare has written, of any size",
+    )
+
+
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Adds --target and --group_field, of the commands that read a corpus by gin's `text_data`."""
     parser.add_argument(
@@ -219,6 +235,26 @@ def corpus_bindings(
     return lines + [f"{argument} = %{macro}" for argument in arguments]
 
 
+def _input_bindings(arguments: argparse.Namespace) -> list[str]:
+    """What --input says, as gin; a prepared corpus takes the place of the data as a whole."""
+    path = getattr(arguments, "input", None)
+    if path is None or not hasattr(arguments, "input_arguments"):
+        return []
+    from dr_keras.data.prepared_manifest import is_prepared  # needs TensorFlow
+
+    if not is_prepared(path):
+        taking = (*arguments.input_arguments, "text_data.corpus")
+        return corpus_bindings("input", [path], "CORPUS", *taking)
+    for flag, given in ("target", "targets"), ("group_field", "group_field"):
+        if getattr(arguments, given, None):
+            raise ConfigurationError(
+                f"{path} is prepared already, its parts split: --{flag} would come too late."
+                f" Prepare the corpus with it (dr-keras prepare --input ... --{flag} ...)."
+            )
+    place = path if "://" in path else os.path.abspath(path)
+    return ["DATA = @prepared_data", f"prepared_data.path = {place!r}"]
+
+
 def _target_bindings(arguments: argparse.Namespace) -> list[str]:
     """What --target and --group_field say, as gin."""
     lines = []
@@ -245,7 +281,8 @@ def parse_gin(arguments: argparse.Namespace, default: str | os.PathLike | None =
 
     if getattr(arguments, "workers", None) is not None:
         arguments.gin_params = [*arguments.gin_params, f"Workers.count = {arguments.workers}"]
-    arguments.gin_params = [*_target_bindings(arguments), *arguments.gin_params]
+    lines = [*_input_bindings(arguments), *_target_bindings(arguments)]
+    arguments.gin_params = [*lines, *arguments.gin_params]
     files = arguments.gin_files or ([] if default is None else [os.fspath(default)])
     configuration.parse(files, arguments.gin_params)
     if getattr(arguments, "targets", None) and "@text_data" not in configuration.parsed_config():

@@ -20,6 +20,7 @@ from dr_keras.system.extras import require_study_extra
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the answer, and where the report is."""
     common.add_workers(parser)
+    common.add_input(parser)
     common.add_target(parser)
     arguments = parser.parse_args(argv)
     require_study_extra()

@@ -19,6 +19,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         metavar="best|latest|STEP",
         help="which rater: best by meta-evaluation (the default), the latest, or a meta-step",
     )
+    common.add_input(parser)
     common.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.config.configuration import PARSED_CONFIG

@@ -31,6 +31,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         metavar="STEP,STEP",
         help="meta-steps of the raters to judge, with commas between (default: all that are kept)",
     )
+    common.add_input(parser)
     common.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.config.configuration import PARSED_CONFIG

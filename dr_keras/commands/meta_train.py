@@ -8,6 +8,7 @@ from dr_keras.commands import common
 @common.verb("meta-train", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints how many meta-steps are done, which checkpoint is the best, and whether to use it."""
+    common.add_input(parser)
     common.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.runs import meta_training  # after the quiet start-up

@@ -24,11 +24,7 @@ from dr_keras.system.extras import require_study_extra
 @common.verb("quickstart", common.Task.WHOLE, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Compares in a run folder and prints the table, the verdict and where the report is."""
-    parser.add_argument(
-        "--input",
-        metavar="PATH",
-        help="your corpus: a file or folder of JSONL, text, TFRecord or Parquet files",
-    )
+    common.add_input(parser, "compare_filtered.corpus")
     parser.add_argument(
         "--base_dir",
         metavar="DIR",
@@ -53,10 +49,6 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         arguments.base_dir or _default_folder(arguments.input, arguments.targets)
     )
     name = "quickstart_input" if arguments.input else "quickstart"
-    if arguments.input:
-        corpus = ("compare_filtered.corpus", "text_data.corpus")
-        bound = common.corpus_bindings("input", [arguments.input], "CORPUS", *corpus)
-        arguments.gin_params = [*bound, *arguments.gin_params]
     common.parse_gin(arguments, f"experiments/{name}.gin")
     if arguments.fresh:
         _remove(base_dir)

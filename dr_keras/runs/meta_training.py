@@ -39,7 +39,8 @@ from dr_keras.training.paired_gain import PairedGain, paired_gain
 import gin
 
 # A run may be given more meta-steps, another judgement and other devices, and a study that it is
-# part of other worker processes; all else would make it another run.
+# part of other worker processes; a prepared corpus may have moved, its fingerprint says whether it
+# is the same. All else would make it another run.
 MAY_DIFFER = (
     "META_STEPS",
     "meta_train.meta_steps",
@@ -50,6 +51,9 @@ MAY_DIFFER = (
     "judge.discard_fraction",
     "judge.validation_size",
     "judge.seed",
+    "prepared_data.path",
+    "prepared_data.local_dir",
+    "prepared_data.verify",
     "Workers.count",
     *strategies.BINDINGS,
 )
