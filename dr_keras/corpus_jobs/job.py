@@ -84,13 +84,8 @@ class Job:
         # a job of an earlier version that has done nothing is in nobody's way
         known = (None, layout)
         if found is not None and (_has_done_anything(work) or found.get("layout") not in known):
-            differing = [
-                f"{name} (was {_shown(found.get(name))}, is {_shown(value)})"
-                for name, value in described.items()
-                if name != "inputs" and found.get(name) != value
-            ]
             changed, unknown = _changed_inputs(work, found, source.files)
-            _refuse(work, differing + changed)
+            refuse(work, differing(found, described) + changed)
             for done in unknown:
                 tf.io.gfile.remove(done)
         score_files.write_json(path, described)
@@ -176,7 +171,17 @@ def new_job(
     return Job(source, work, rater, runner, progress)
 
 
-def _refuse(work: str, differing: list[str]) -> None:
+def differing(found: dict, described: dict) -> list[str]:
+    """In what an unfinished job differs from one that is to begin, the inputs left aside."""
+    return [
+        f"{name} (was {_shown(found.get(name))}, is {_shown(value)})"
+        for name, value in described.items()
+        if name != "inputs" and found.get(name) != value
+    ]
+
+
+def refuse(work: str, differing: list[str]) -> None:
+    """Raises ConfigurationError where there is anything in which two jobs differ."""
     if differing:
         raise ConfigurationError(
             f"{work} holds an unfinished job that differs from this one in"
@@ -192,7 +197,7 @@ def _check_pieces(work: str, source: Source) -> None:
         file = now.get(os.path.basename(path).removesuffix(".json"))
         ((_, read),) = facts["inputs"].items()
         if file is None or read not in (None, digest(file)):
-            _refuse(work, ["the documents of the corpus, or their order"])
+            refuse(work, ["the documents of the corpus, or their order"])
 
 
 def is_about(work: str, inputs: Sequence[InputFile]) -> bool:

@@ -1,13 +1,13 @@
 """What the phases of preparing a corpus have in common: where their files lie, and their form.
 
-    <output>/_work/job.json                       what is prepared, and how; written first
-    <output>/_work/documents/, target/documents/  of a corpus that is no files: pieces of JSON lines
-    <output>/_work/read/00003.tokens              token ids of the documents of an input shard
-    <output>/_work/read/00003.parquet             its documents, see `READ_SCHEMA`
-    <output>/_work/merged/                        what units tell each other about duplicates
-    <output>/_work/placed/00003.npy               the part of each of its documents, int8
-    <output>/_work/<phase>/00003.json             facts of a unit that is done
-    <output>/<part>/tokens-..., rows-...          see `data.prepared_manifest`
+<output>/_work/job.json                       what is prepared, and how; written first
+<output>/_work/documents/, target/documents/  of a corpus that is no files: pieces of JSON lines
+<output>/_work/read/00003.tokens              token ids of the documents of an input shard
+<output>/_work/read/00003.parquet             its documents, see `READ_SCHEMA`
+<output>/_work/merged/                        what units tell each other about duplicates
+<output>/_work/placed/00003.npy               the part of each of its documents, int8
+<output>/_work/<phase>/00003.json             facts of a unit that is done
+<output>/<part>/tokens-..., rows-...          see `data.prepared_manifest`
 """
 
 import dataclasses
@@ -143,6 +143,7 @@ class Rows(Output):
     def __init__(self, final: str, temporary: str, schema: pyarrow.Schema):
         super().__init__(final, temporary)
         tf.io.gfile.makedirs(os.path.dirname(final))
+        self.schema = schema
         self._file = HashedFile(self.path)
         # ids differ and sources repeat, so a dictionary helps the latter only
         repeated = [field.name for field in schema if field.name not in ("id", "key", "content")]

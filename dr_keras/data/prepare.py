@@ -91,7 +91,7 @@ def text_data(
         parts of their own.
       DataError: parts overlap, or one of them has no examples.
     """
-    _same_fractions(corpus, fractions)
+    check_fractions(corpus, fractions)
     check_choice("text_data.on_overlap", on_overlap, ("stop", "drop"))
     held_out = by_part(outer, validation, test)
     named = {part: own for part, own in held_out.items() if own is not None}
@@ -205,8 +205,9 @@ def find_corpus_files(path: Paths) -> Found:
     return list_corpus(path, tuple(suffixes))
 
 
-def _same_fractions(corpus: Corpus, fractions: Mapping[str, float] | None) -> None:
-    """A corpus that treats its train part by itself must mean the same part as the split does."""
+def check_fractions(corpus: Corpus, fractions: Mapping[str, float] | None) -> None:
+    """Raises ConfigurationError where a corpus treats its train part by itself, and means another
+    part than the split does."""
     made_for = getattr(corpus, "fractions", None)
     fractions = split_fractions() if fractions is None else dict(fractions)
     if made_for is not None and dict(made_for) != fractions:
