@@ -36,8 +36,66 @@ def in_process(work: AnyWork, units: Sequence[Unit], tool: Any, progress: UnitPr
         progress(unit.size - done)
 
 
-def in_processes(workers: int, threads_per_worker: int | None = None) -> Runner:
+class InProcesses:
     """Units spread over processes of this machine; each loads the rater or tokenizer once.
+
+    As a context it keeps its processes from one phase to the next.
+    """
+
+    def __init__(self, workers: int, threads: int):
+        self._workers, self._threads = workers, threads
+        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._kept = False
+
+    def __call__(
+        self, work: AnyWork, units: Sequence[Unit], tool: Any, progress: UnitProgress
+    ) -> None:
+        work.check_workers()
+        if self._pool is None:
+            self._pool = concurrent.futures.ProcessPoolExecutor(
+                max_workers=self._workers if self._kept else min(self._workers, len(units) or 1),
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin_worker,
+                initargs=(self._threads, os.getpid()),
+            )
+        others = set(multiprocessing.active_children()) - set(self._pool._processes.values())
+        done = False
+        try:
+            futures = {self._pool.submit(_run_in_worker, unit, work): unit for unit in units}
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                progress(futures[future].size)
+            done = True
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise DrKerasError(
+                "A worker process ended before its work was done (killed, or out of memory). No"
+                " shard is half done: run the same command again to go on, with fewer workers if"
+                " memory is short."
+            ) from error
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+        finally:
+            if not (done and self._kept):
+                self._close()
+
+    def __enter__(self) -> "InProcesses":
+        self._kept = True
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._kept = False
+        self._close()
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._pool = None
+
+
+def in_processes(workers: int, threads_per_worker: int | None = None) -> InProcesses:
+    """A runner that spreads units over processes of this machine.
 
     Args:
       workers: how many.
@@ -53,35 +111,7 @@ def in_processes(workers: int, threads_per_worker: int | None = None) -> Runner:
             f"workers is {workers} and threads_per_worker {threads_per_worker}: both must be at"
             " least 1."
         )
-
-    def run(work: AnyWork, units: Sequence[Unit], tool: Any, progress: UnitProgress) -> None:
-        work.check_workers()
-        pool = concurrent.futures.ProcessPoolExecutor(
-            max_workers=min(workers, max(1, len(units))),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_worker,
-            initargs=(threads, os.getpid()),
-        )
-        others = set(multiprocessing.active_children())
-        try:
-            futures = {pool.submit(_run_in_worker, unit, work): unit for unit in units}
-            for future in concurrent.futures.as_completed(futures):
-                future.result()
-                progress(futures[future].size)
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise DrKerasError(
-                "A worker process ended before its work was done (killed, or out of memory). No"
-                " shard is half done: run the same command again to go on, with fewer workers if"
-                " memory is short."
-            ) from error
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    return run
+    return InProcesses(workers, threads)
 
 
 def _begin_worker(threads: int, parent: int) -> None:

@@ -19,12 +19,12 @@ import os
 
 import numpy as np
 
-from dr_keras.data.formats.own_outputs import MANIFEST, WORK
+from dr_keras.data.formats.own_outputs import MANIFEST, PREPARED, WORK
 from dr_keras.data.splits import PARTS
 from dr_keras.errors import DataError
 from dr_keras.system import schema, whole_files
 
-FORMAT, VERSION = "dr_keras prepared corpus", 1
+FORMAT, VERSION = PREPARED, 1
 TOKENIZER_FOLDER = "tokenizer"
 OWN_TEST = "own_test"
 _LARGEST_MANIFEST = 1 << 30  # bytes; a shard takes about 400

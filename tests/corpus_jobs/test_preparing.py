@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.data.prepare import corpus_from_path, text_data
 from dr_keras.data.prepared import prepared_data
 from dr_keras.data.tokenizers import byte_tokenizer
+import gin
 
 HALF = {"train": 0.4, "outer": 0.2, "validation": 0.2, "test": 0.2}
 SETTINGS = dict(tokenizer=byte_tokenizer(), sequence_length=16, fractions=HALF)
@@ -30,7 +32,7 @@ def rows(count, first=0):
         found.append(
             {
                 "id": f"d{n}",
-                "text": found[-5]["text"] if n % 9 == 8 else f"{words} {n}" if n % 4 else words[:n % 3 + 1],
+                "text": found[-5]["text"] if n % 9 == 8 and n - first > 5 else f"{words} {n}" if n % 4 else words[:n % 3 + 1],
                 "source": f"s{n % 3}",
                 "page": f"p{n // 6}" if n % 2 else None,
                 "error": n % 5 / 5 if n % 3 else None,
@@ -88,3 +90,87 @@ def test_files_give_the_rows_of_text_data(tmp_path, packing, minimum):
         "manifest.json", "outer", "test", "train", "validation"
     ]  # fmt: skip
     assert len(manifest["parts"]["train"]["shards"]) > 3
+
+
+@pytest.fixture
+def known_fields():
+    """Groups and levels are read."""
+    for field, value in (("group_field", "page"), ("level_field", "error")):
+        gin.bind_parameter(f"jsonl_corpus.{field}", value)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("own_share", [None, 0.6])
+def test_a_target_is_held_out_beside_its_corpus(tmp_path, known_fields, packing, own_share):
+    own = write(tmp_path / "own.jsonl", rows(400))
+    of_target = rows(150, 1000) + rows(400)[::11] + rows(20, 1000)[3:5]
+    target = write(tmp_path / "target.jsonl", of_target)
+    made = dict(SETTINGS, packing=packing, target_share=own_share)
+    manifest = prepare_corpus(own, str(tmp_path / "out"), target=target, **made, **SMALL)
+    corpora = {"corpus": corpus_from_path(own), "target": corpus_from_path(target)}
+    expected = text_data(**corpora, **made)
+    same_parts(prepared_data(str(tmp_path / "out")), expected)
+    counts = manifest["counts"]
+    assert counts["documents"] == 400 and counts["shared_with_target"] > 10
+    assert counts["target_duplicates"] >= 2 and counts["duplicates"] > 30
+    assert np.isfinite(expected.train.labels["level"]).any()
+
+
+def test_mixtures_keep_their_corpora_and_weights(tmp_path):
+    one, two = (write(tmp_path / f"{name}.jsonl", rows(120, first))
+                for name, first in (("one", 0), ("two", 500)))  # fmt: skip
+    corpus = mixture_corpus([jsonl_corpus(one), jsonl_corpus(two)], [3, 1])
+    for packing in (False, True):
+        made, out = dict(SETTINGS, packing=packing), str(tmp_path / f"out{packing}")
+        manifest = prepare_corpus(corpus, out, **made, **SMALL)
+        same_parts(prepared_data(out), text_data(corpus, **made))
+        assert manifest["weights"] == {"one": 0.75, "two": 0.25}
+        assert [name for name, _ in manifest["parts"]["train"]["corpora"]] == ["one", "two"]
+
+
+def elsewhere(work, units, tool, progress):
+    """A runner as workers are: they get copies, in any order, and may do a unit twice."""
+    for unit in [*reversed(units), *units[:2]]:
+        there, sent = pickle.loads(pickle.dumps((work, unit)))
+        there.run(sent, there.load())
+        progress(unit.size)
+
+
+def test_the_bytes_know_nothing_of_how_the_work_was_cut_or_shared(tmp_path):
+    """Files as one or as three, small shards or one, in this process or in others."""
+    records = rows(240)
+    write(tmp_path / "c.jsonl", records)
+    (tmp_path / "several").mkdir()
+    for n in range(3):
+        write(tmp_path / "several" / f"c-{n}.jsonl", records[80 * n : 80 * n + 80])
+    gin.bind_parameter("jsonl_corpus.name", "c")
+    found = []
+    ways = [
+        ("c.jsonl", {}),
+        ("c.jsonl", {"shard_bytes": 700}),
+        ("several", {"shard_bytes": 900, "runner": elsewhere}),
+    ]
+    for n, (path, more) in enumerate(ways):
+        out = str(tmp_path / f"out{n}")
+        prepare_corpus(
+            str(tmp_path / path), out, packing=True, rows_per_shard=33, **SETTINGS, **more
+        )
+        found.append({name: sum for name, sum in content(out).items() if name != "manifest.json"})
+        with open(f"{out}/manifest.json") as file:
+            found[-1]["parts"] = json.load(file)["parts"]
+    assert found[0] == found[1] == found[2] and len(found[0]) > 20
+
+
+def test_the_rows_of_a_large_part_go_through_several_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr("dr_keras.corpus_jobs.cutting.ROWS_A_GROUP", 7)
+    path = write(tmp_path / "c.jsonl", rows(200))
+    for packing in (False, True):
+        out, made = str(tmp_path / f"out{packing}"), dict(SETTINGS, packing=packing)
+        manifest = prepare_corpus(path, out, rows_per_shard=31, shard_bytes=900, **made)
+        expected = text_data(corpus_from_path(path), **made)
+        same_parts(prepared_data(out), expected)
+        train, part = expected.train, manifest["parts"]["train"]
+        assert part["rows"] == len(train)
+        assert part["tokens"] == np.count_nonzero(train.features["tokens"])
+        rows_by_source = {name: counts["rows"] for name, counts in part["sources"].items()}
+        assert rows_by_source == train.counts_by_source()

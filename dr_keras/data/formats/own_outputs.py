@@ -8,6 +8,8 @@ A job marks what it writes before anybody can see it:
                                         made in parts, which lie there
     <score file>.manifest.json          from then on
     <score file>.errors.jsonl           belongs to the score file
+    <prepared>/manifest.json, _work/    of a prepared corpus likewise; all files below its folder
+                                        are its own
     unfinished-0123456789ab-<name>      a file that is being written
 
 Who writes these takes the names from here.
@@ -32,6 +34,7 @@ MANIFEST_SUFFIX = ".manifest.json"
 UNFINISHED_SUFFIX = ".unfinished"
 ERRORS_SUFFIX = ".errors.jsonl"
 KEPT, DROPPED = "kept-", "dropped-"
+PREPARED = "dr_keras prepared corpus"
 
 _SHARD = re.compile(rf"^({KEPT}|{DROPPED})\d{{5}}(-of-\d{{5}})?\.")
 _TEMPORARY = re.compile(rf"\.tmp-(?:probe|[0-9a-f]{{8}})$|^{UNFINISHED}[0-9a-f]{{12}}-")
@@ -68,6 +71,7 @@ class _Folder:
     def __init__(self, folder: str):
         self._folder = folder
         self._in_work = _is_work(folder)
+        self._in_prepared = _is_prepared(folder) or _is_prepared(os.path.dirname(folder))
         try:
             self._names = set(reading.names_in(folder))
         except (OSError, tf.errors.OpError):
@@ -85,6 +89,8 @@ class _Folder:
         """What the file is if it is no data; `names` are those of all files that were found."""
         if self._in_work or _TEMPORARY.search(name):
             return "what an unfinished job needs"
+        if self._in_prepared:
+            return "of a prepared corpus"
         if self._finished and name == MANIFEST:
             return "the manifest of a filtered corpus"
         if name in self._files:
@@ -106,15 +112,24 @@ class _Folder:
 
     def _marked(self, name: str, format: str) -> dict | None:
         """The content of a JSON file that says so of itself."""
-        if name not in self._names:
-            return None
-        try:
-            with tf.io.gfile.GFile(os.path.join(self._folder, name), "r") as file:
-                found = json.loads(file.read())
-        except (tf.errors.OpError, ValueError, RecursionError):
-            return None
-        ours = isinstance(found, dict) and str(found.get("format", "")).startswith(format)
-        return found if ours else None
+        return _marked(os.path.join(self._folder, name), format) if name in self._names else None
+
+
+def _marked(path: str, format: str) -> dict | None:
+    """See `_Folder._marked`."""
+    try:
+        with tf.io.gfile.GFile(path, "r") as file:
+            found = json.loads(file.read())
+    except (tf.errors.OpError, ValueError, RecursionError):
+        return None
+    ours = isinstance(found, dict) and str(found.get("format", "")).startswith(format)
+    return found if ours else None
+
+
+def _is_prepared(folder: str) -> bool:
+    """Whether a folder holds a prepared corpus, or one that is being prepared."""
+    marks = (os.path.join(folder, MANIFEST), os.path.join(folder, WORK, JOB))
+    return any(tf.io.gfile.exists(mark) and bool(_marked(mark, PREPARED)) for mark in marks)
 
 
 def _is_work(folder: str) -> bool:
