@@ -18,6 +18,7 @@ VERBS = [
     "meta-train",
     "meta-evaluate",
     "export-rater",
+    "prepare",
     "score-corpus",
     "filter-corpus",
     "score-examples",

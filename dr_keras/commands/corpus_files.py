@@ -1,4 +1,4 @@
-"""What scoring and filtering of files share on the command line."""
+"""What scoring, filtering and preparing of files share on the command line."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from dr_keras.system.progress import Progress
 _SOURCES_SHOWN = 20
 
 
-def _add_corpus_and_rater(parser: argparse.ArgumentParser) -> None:
-    """Flags: what to read, by which rater, and who does it."""
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """The flag: what to read."""
     parser.add_argument(
         "--input",
         metavar="PATH",
         nargs="+",
         help="files, globs or folders of JSONL, Parquet, TFRecord or text files",
     )
-    parser.add_argument(
-        "--rater", metavar="DIR", help="exported rater: <run>/export, or one version in it"
-    )
-    add_trust(parser)
+
+
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """Flags: who does it, and what of an unfinished run counts."""
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes on this machine (1 if not given)"
     )
@@ -75,13 +75,15 @@ def settings_of(
     Raises:
       ConfigurationError: neither a flag nor gin gives an argument.
     """
-    _add_corpus_and_rater(parser)
+    add_input(parser)
+    parser.add_argument(
+        "--rater", metavar="DIR", help="exported rater: <run>/export, or one version in it"
+    )
+    add_trust(parser)
+    add_runner(parser)
     for name, about in flags.items():
         parser.add_argument(f"--{name}", **about)
-    arguments, others = parser.parse_known_args(argv)
-    if others and arguments.runner is None:
-        parser.error(f"unrecognized arguments: {' '.join(others)}")
-    arguments = parser.parse_args([], arguments)
+    arguments, others = parsed(parser, argv)
     from dr_keras.corpus_jobs import filtering  # noqa: F401  as the next line, of this job
     from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
     from dr_keras.serving.loading import load_rater
@@ -99,11 +101,26 @@ def settings_of(
             raise ConfigurationError(
                 f"{command} needs {flag}, or the gin binding {command}.{name}."
             )
-    runner, progress = _runner(arguments, others), JobProgress("kB", 1000)
+    runner, progress = runner_of(arguments, others), JobProgress("kB", 1000)
     return {**settings, "runner": runner, "fresh": arguments.fresh, "progress": progress}
 
 
-def _runner(arguments: argparse.Namespace, beam_flags: Sequence[str]):
+def parsed(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and those that are Beam's where there is a --runner."""
+    arguments, others = parser.parse_known_args(argv)
+    if others and arguments.runner is None:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    return parser.parse_args([], arguments), others
+
+
+def runner_of(arguments: argparse.Namespace, beam_flags: Sequence[str]):
+    """Who does it, as the flags of `add_runner` say.
+
+    Raises:
+      ConfigurationError: workers beside Beam; Beam has no such runner.
+    """
     from dr_keras.corpus_jobs import runners
 
     if arguments.runner is not None:
