@@ -51,7 +51,9 @@ class _Comparing(PreparingWork):
     rounds: Merging | Sharing
     round: str
 
-    label = "comparing"
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        return f"comparing ({self.round})"
 
     @property
     def phase(self) -> str:  # type: ignore[override]

@@ -13,6 +13,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 from typing import Any
 
@@ -213,6 +214,4 @@ def read_table(output: str, shard: int, columns: list[str] | None = None) -> pya
 @functools.lru_cache(maxsize=1)
 def loaded_tokenizer(output: str, config: str) -> Tokenizer:
     """The tokenizer of a prepared corpus, which is loaded once in a process."""
-    import json
-
     return tokenizer_from_config(json.loads(config), os.path.join(output, TOKENIZER_FOLDER))

@@ -6,22 +6,19 @@ import tempfile
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-import numpy as np
 import pyarrow as pa
-import pytest
 
 from dr_keras.corpus_jobs import document_tables
-from dr_keras.corpus_jobs.document_tables import Clusters, Exchange, document_columns, words_of
-from dr_keras.corpus_jobs.duplicates import STAYS, Merging, conflict_error
+from dr_keras.corpus_jobs.document_tables import document_columns
+from dr_keras.corpus_jobs.duplicates import Merging, conflict_error
 from dr_keras.corpus_jobs.shared_with_target import (
     DUPLICATE,
     PART_NAMES,
-    SHARED,
     Sharing,
     parts_without_target,
 )
 from dr_keras.data.corpora.base import Corpus
-from dr_keras.data.documents import Document, make_document
+from dr_keras.data.documents import make_document
 from dr_keras.data.prepare import split_documents
 from dr_keras.data.splits import PARTS
 from dr_keras.data.targets import fractions_of_target, split_target

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from dr_keras.corpus_jobs.preparing import prepare_corpus
-from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.corpora.mixture import mixture_corpus
-from dr_keras.data.documents import make_document
 from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.data.prepare import corpus_from_path, text_data
 from dr_keras.data.prepared import prepared_data
@@ -29,15 +27,16 @@ def rows(count, first=0):
     found = []
     for n in range(first, first + count):
         words = " ".join(f"w{generator.integers(99)}" for _ in range(n * 7 % 23 + 1))
+        text = f"{words} {n}" if n % 4 else words[: n % 3 + 1]
         found.append(
             {
                 "id": f"d{n}",
-                "text": found[-5]["text"] if n % 9 == 8 and n - first > 5 else f"{words} {n}" if n % 4 else words[:n % 3 + 1],
+                "text": found[-5]["text"] if n % 9 == 8 and n - first > 5 else text,
                 "source": f"s{n % 3}",
                 "page": f"p{n // 6}" if n % 2 else None,
                 "error": n % 5 / 5 if n % 3 else None,
             }
-        )  # fmt: skip
+        )
     return found
 
 
