@@ -49,7 +49,8 @@ class MemberBatches:
 
     def _streams(self, examples: ExampleSet, size: int, *names: str) -> list[BatchStream]:
         seeds = [derive_seed(self.seed, *names, member) for member in range(self.size)]
-        return [BatchStream(examples, size, seed) for seed in seeds]
+        first = BatchStream(examples, size, seeds[0])
+        return [first.with_seed(seed) for seed in seeds]
 
     def rows(self, step: int) -> np.ndarray:
         """Rows of the train set, int [P, updates_per_step, B]."""
