@@ -120,6 +120,8 @@ class MetaTrainer:
         final.weights.h5 of `train_language_model`; None: fresh weights.
       initial_noise: standard deviation of what is added to the weights that a member starts from,
         relative to the root mean square of each.
+      read_ahead: meta-steps whose batches a thread reads before they are needed, and which lie in
+        memory; 0: each reads its own. It decides nothing about the result.
 
     Raises:
       ConfigurationError: a setting out of its range, or batches that the estimator's
@@ -153,10 +155,12 @@ class MetaTrainer:
         start_ages: int | Sequence[int] | Drawn = 0,
         initial_members: str | Sequence[str | None] | Drawn | None = None,
         initial_noise: float | Sequence[float] | Drawn = 0.0,
+        read_ahead: int = 2,
     ):
         sizes = {"inner": inner_batch_size, "outer": outer_batch_size}
         checks.at_least("unroll_length", unroll_length, 1)
         checks.at_least("advance_updates", advance_updates, 0)
+        checks.at_least("read_ahead", read_ahead, 0)
         for kind, size in sizes.items():
             checks.at_least(f"{kind}_batch_size", size, 1)
         if on_nonfinite not in ON_NONFINITE:
@@ -171,7 +175,7 @@ class MetaTrainer:
         self.unroll_length = unroll_length
         self.updates_per_step = unroll_length + advance_updates
         self.inner_batch_size, self.outer_batch_size = inner_batch_size, outer_batch_size
-        self.seed, self.on_nonfinite = seed, on_nonfinite
+        self.seed, self.on_nonfinite, self.read_ahead = seed, on_nonfinite, read_ahead
         self.placement = placement_of(strategy)
 
         with seeded(derive_seed(seed, "structure")):
@@ -357,8 +361,9 @@ class MetaTrainer:
         self.placement.push(self._eta, self._replica_eta)
         self.population.settle()
         callback_list.on_train_begin()
-        with Interruption() as interruption, self._answering_workers():
-            step = int(self.meta_step.numpy())
+        step = int(self.meta_step.numpy())
+        ahead = ReadingAhead(batches.read, range(step, meta_steps), self.read_ahead)
+        with Interruption() as interruption, self._answering_workers(), ahead:
             seen: dict[str, list[float]] = {}
             if validate_first:
                 self._end_epoch(callback_list, -1, {}, validate)
@@ -370,7 +375,7 @@ class MetaTrainer:
                     callback_list.on_epoch_begin(step // steps_per_epoch)
                 callback_list.on_train_batch_begin(step)
                 try:
-                    logs = self._one_step(step, batches, reinitialised)
+                    logs, seconds = self._one_step(batches, ahead, reinitialised)
                 except Exception as error:
                     raise checks.missing_derivative(error) or as_raised(error)
                 step += 1
