@@ -204,7 +204,9 @@ class Merging:
         self, way: Exchange, shard: int, rows: np.ndarray, columns: Sequence, hashes: np.ndarray
     ) -> dict[str, dict]:
         place = [np.full(len(rows), shard), rows, np.full(len(rows), shard >= self.own_shards)]
-        return way.send(shard, table_of([*place, *columns], way.schema), bucket_of(hashes, self.buckets))
+        return way.send(
+            shard, table_of([*place, *columns], way.schema), bucket_of(hashes, self.buckets)
+        )
 
     @staticmethod
     def _return(

@@ -47,7 +47,12 @@ DUPLICATE, NEAR_DUPLICATE, SHARED, UNUSED = -1, -2, -3, -4
 
 # What links documents; `_UNIT` goes back to the shard of a target that has a unit first.
 _KEY, _GROUP, _BAND, _UNIT = range(4)
-_LINK = [("kind", pa.uint8()), ("link0", pa.uint64()), ("link1", pa.uint64()), ("unit", pa.float64())]
+_LINK = [
+    ("kind", pa.uint8()),
+    ("link0", pa.uint64()),
+    ("link1", pa.uint64()),
+    ("unit", pa.float64()),
+]
 _LINKS = pa.schema([("shard", pa.int32()), ("target", pa.bool_()), *_LINK])
 _FOUND = pa.schema(_LINK)
 
@@ -190,7 +195,9 @@ class Sharing:
         found = self._found.receive(shard)
         at = np.full([3 if self.merging.near else 2, len(table)], np.inf)
         if len(found):
-            units = dict(zip(map(tuple, numbers(found, _JOINED).tolist()), found["unit"].to_pylist()))
+            units = dict(
+                zip(map(tuple, numbers(found, _JOINED).tolist()), found["unit"].to_pylist())
+            )
             kinds, links, owners = self._links_of(shard, table, verdicts)
             joined = np.column_stack([kinds.astype(np.uint64), links]).tolist()
             unit = np.array([units.get(tuple(link), np.inf) for link in joined])

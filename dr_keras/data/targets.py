@@ -179,7 +179,11 @@ def candidate_shares(share: float | None) -> tuple[float, ...]:
 
 
 def count_taken(
-    share: float, sizes: np.ndarray, by_key: np.ndarray, by_group: np.ndarray, *by_others: np.ndarray
+    share: float,
+    sizes: np.ndarray,
+    by_key: np.ndarray,
+    by_group: np.ndarray,
+    *by_others: np.ndarray,
 ) -> Counter:
     """What a target that is held out by a share takes of training documents. Counts add up.
 

@@ -114,7 +114,7 @@ def with_counts(shards, verdicts, parts):
 
 
 @given(st.one_of(records(1), records(10, (0, 0, 0, 1, 2))), cuts)
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_shards_merge_and_split_as_a_list_does(rows, places):
     documents = documents_of("mine", rows)
     corpus = Corpus("mine", lambda skipped: iter(documents))
@@ -138,7 +138,7 @@ def test_shards_merge_and_split_as_a_list_does(rows, places):
 
 
 @given(records(20), records(20), cuts, cuts, st.sampled_from([None, 0.5, 0.9]))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_a_target_takes_from_shards_what_it_takes_from_a_list(own, wanted, cut, others, share):
     own, wanted = documents_of("mine", own), documents_of("good", wanted)
     corpus = Corpus("mine", lambda skipped: iter(own))
