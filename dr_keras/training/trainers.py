@@ -483,6 +483,15 @@ def count_targets(examples: ExampleSet) -> np.ndarray:
     return by_rows(lambda rows: np.count_nonzero(rows[:, 1:], axis=1), tokens)
 
 
+def total_targets(examples: ExampleSet) -> int:
+    """The sum of `count_targets`, for which a prepared corpus need not be read."""
+    tokens = examples.features.get("tokens")
+    known = getattr(tokens, "known_nonzero", None)
+    if known is not None:  # the first token of a window is no target, and no padding
+        return known - len(examples)
+    return int(count_targets(examples).sum())
+
+
 def _by_source(sources, sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     names = np.asarray(sources).astype(str)
     return {
