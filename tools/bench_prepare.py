@@ -271,7 +271,8 @@ def drop_from_cache(folder: str) -> None:
 
 def access(prepared: str) -> dict:
     """First batches cold and warm, and random batches for some seconds."""
-    from dr_keras.data import prepared as reading, streams
+    from dr_keras.data import prepared as reading
+    from dr_keras.data import streams
 
     def first() -> tuple[float, streams.BatchStream]:
         begin = time.monotonic()
