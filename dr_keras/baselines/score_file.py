@@ -1,9 +1,13 @@
-"""Scores that are there already: of a score file, by the ids of examples or of their documents."""
+"""Scores that are there already: of a score file, by the ids of examples or of their documents.
+
+Those that lie beside a prepared corpus are taken row by row.
+"""
 
 import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.scores import Scores
+from dr_keras.data.prepared_scores import read_column
 from dr_keras.errors import DataError
 from dr_keras.rating.score_files import read_scores
 import gin
@@ -24,7 +28,8 @@ def score_file(
     Args:
       candidates: windows or documents.
       outer: not read.
-      path: of the file, JSON lines or Parquet (see `dr_keras.rating.score_files`): `id`, `score`.
+      path: of the file, JSON lines or Parquet (see `dr_keras.rating.score_files`): `id`, `score`;
+        or `<prepared>/scores/<name>.npy` of the prepared corpus that the candidates are from.
       seed: not read.
 
     Returns:
@@ -35,6 +40,8 @@ def score_file(
       DataError: there is no such file, it is damaged, or it is of another corpus: it has scores
         for fewer than half of the candidates.
     """
+    if str(path).endswith(".npy"):
+        return _column(candidates, str(path))
     known = read_scores(path)
     rows = known.rows()
     own = [rows.get(str(one)) for one in candidates.ids]
@@ -51,4 +58,14 @@ def score_file(
         )
     rater = (known.manifest or {}).get("rater", {})
     facts = {"path": str(path), "matched": matched, "rater": rater.get("fingerprint")}
+    return Scores(values, facts=facts)
+
+
+def _column(candidates: Candidates, path: str) -> Scores:
+    """The scores beside a prepared corpus."""
+    if candidates.examples is None:
+        raise DataError(f"{path} has scores of windows, and these candidates are in none.")
+    scores = read_column(path, candidates.examples.fingerprint)
+    values = candidates.token_means(np.asarray(scores, np.float64))
+    facts = {"path": path, "matched": float(np.isfinite(values).mean())}
     return Scores(values, facts=facts)

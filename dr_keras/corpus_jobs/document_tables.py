@@ -31,8 +31,6 @@ DOCUMENT_SCHEMA = pa.schema(
         pa.field("bytes", pa.int64(), nullable=False),
     ]
 )
-# Rows of a bucket: what it takes in memory is some 200 bytes a row.
-ROWS_A_BUCKET = 500_000
 
 
 def document_columns(documents: Sequence[Document]) -> dict[str, pa.Array]:
@@ -46,11 +44,6 @@ def document_columns(documents: Sequence[Document]) -> dict[str, pa.Array]:
         "bytes": [utf8_size(document.text) for document in documents],
     }
     return {field.name: pa.array(columns[field.name], field.type) for field in DOCUMENT_SCHEMA}
-
-
-def buckets_for(documents: int) -> int:
-    """How many buckets the rows of so many documents are spread over."""
-    return max(1, -(-documents // ROWS_A_BUCKET))
 
 
 def bucket_of(words: np.ndarray, buckets: int) -> np.ndarray:

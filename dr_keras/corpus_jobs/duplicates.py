@@ -22,7 +22,6 @@ from dr_keras.corpus_jobs.document_tables import (
     Clusters,
     Exchange,
     bucket_of,
-    buckets_for,
     numbers,
     table_of,
     text_words,
@@ -31,6 +30,8 @@ from dr_keras.corpus_jobs.document_tables import (
 from dr_keras.errors import DataError
 
 STAYS, DUPLICATE, NEAR_DUPLICATE = 0, 1, 2
+# Of a bucket, which takes some 200 bytes of memory a row.
+ROWS_A_BUCKET = 500_000
 
 _PLACE = [("shard", pa.int32()), ("row", pa.int32()), ("target", pa.bool_())]
 _CONTENT = [(name, pa.uint64()) for name in ("key0", "key1", "content0", "content1")]
@@ -71,6 +72,7 @@ class Merging:
       own_shards: how many of them are of the corpus; `shards` where there is no target.
       documents: in all shards, which says into how many buckets they go.
       near: whether the tables have the column "bands", and near-duplicates are left out.
+      rows_a_bucket: about how many documents are compared at a time.
     """
 
     folder: str
@@ -79,11 +81,12 @@ class Merging:
     own_shards: int
     documents: int
     near: bool = False
+    rows_a_bucket: int = ROWS_A_BUCKET
 
     @property
     def buckets(self) -> int:
         """How many of them the rows are spread over."""
-        return buckets_for(self.documents)
+        return max(1, -(-self.documents // self.rows_a_bucket))
 
     def rounds(self) -> list[tuple[str, int]]:
         """The names of the rounds in order, and how many units each has, numbered from 0."""

@@ -119,9 +119,7 @@ class Preparation:
         self._check_read(shards, read)
         rounds, plan = self._compared(shards, read)
         parts = functools.partial(_parts_of_shard, rounds, self.fractions, plan)
-        sizes = [about["documents"] for about in read]
-        numbered = [Numbered(index, size) for index, size in enumerate(sizes)]
-        placed = self._do(Placing(self.output, self.made, parts), numbered)
+        placed = self._do(Placing(self.output, self.made, parts), _by_table(read))
         order = list(dict.fromkeys(name for about in read for name in about["corpora"]))
         extents = [about["extents"] for about in placed]
         bytes_a_row = self.made.sequence_length * np.dtype(self.made.dtype).itemsize
@@ -199,11 +197,13 @@ class Preparation:
         )
         if self.target is not None:
             rounds = Sharing(rounds, self.fractions, fractions_of_target(), self.share)
-        size = sum(about["documents"] for about in read)
+        by_table = _by_table(read)
+        size = sum(unit.size for unit in by_table)
         tf.io.gfile.makedirs(merged_folder(self.output))
         plan = None
         for name, count in rounds.rounds():
-            units = [Numbered(index, size // count + 1) for index in range(count)]
+            buckets = [Numbered(index, size // count) for index in range(count)]
+            units = buckets if name in ("resolve", "link") else by_table
             facts = self._do(_Comparing(self.output, rounds, name), units)
             if name == "resolve":
                 describe = functools.partial(_where, self.output, shards)
@@ -288,6 +288,14 @@ class Preparation:
             ),
             "target_skipped": _skipped(shards[of_own:], read[of_own:], self.target),
         }
+
+
+def _by_table(read: Sequence[dict]) -> list[Numbered]:
+    """A unit for each input shard, as large as the table of its documents."""
+    return [
+        Numbered(index, sum(f["bytes"] for n, f in about["files"].items() if n.endswith("parquet")))
+        for index, about in enumerate(read)
+    ]
 
 
 def _table(output: str, columns: list[str], shard: int):

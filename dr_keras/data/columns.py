@@ -22,11 +22,13 @@ class Column(NDArrayOperatorsMixin, abc.ABC):
       shape: of the whole, rows first.
       dtype: of what reading gives.
       bounds: the smallest and the largest value that there may be, where that is known.
+      known_nonzero: values other than 0, where their number is known.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     bounds: tuple[int, int] | None = None
+    known_nonzero: int | None = None
 
     @abc.abstractmethod
     def read(self, rows: np.ndarray) -> np.ndarray:

@@ -120,6 +120,7 @@ def _examples(path: str, manifest: Mapping, tokenizer: Tokenizer, part: str) -> 
         ]
         found = Joined(files, np.int32)
         found.bounds = (PAD_ID, manifest["vocabulary_size"] - 1)
+        found.known_nonzero = about["tokens"]
         return found
 
     def column(name: str, dtype, known: Mapping[str, int] | None = None) -> Column | np.ndarray:

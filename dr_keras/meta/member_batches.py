@@ -11,6 +11,25 @@ from dr_keras.data.streams import BatchStream
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.seeds import derive_seed
 
+Features = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReadBatches:
+    """The examples of one meta-step, of the members of this process.
+
+    Attributes:
+      step: number of the meta-step.
+      rows: of the train set, of all members, int [P, updates_per_step, B].
+      inner: (members, place) of a replica -> its features [P_r, updates_per_step, B, ...].
+      outer: name of a held-out set -> likewise [P_r, B_outer, ...].
+    """
+
+    step: int
+    rows: np.ndarray
+    inner: Mapping[tuple, Features]
+    outer: Mapping[str, Mapping[tuple, Features]]
+
 
 @dataclasses.dataclass(eq=False)
 class MemberBatches:
@@ -49,33 +68,38 @@ class MemberBatches:
 
     def _streams(self, examples: ExampleSet, size: int, *names: str) -> list[BatchStream]:
         seeds = [derive_seed(self.seed, *names, member) for member in range(self.size)]
-        return [BatchStream(examples, size, seed) for seed in seeds]
+        first = BatchStream(examples, size, seeds[0])
+        return [first.with_seed(seed) for seed in seeds]
 
-    def rows(self, step: int) -> np.ndarray:
-        """Rows of the train set, int [P, updates_per_step, B]."""
+    def read(self, step: int) -> "ReadBatches":
+        """What meta-step `step` is fed with, in memory: of NumPy alone, so that any thread may."""
         numbers = range(step * self.updates_per_step, (step + 1) * self.updates_per_step)
-        return np.stack([[stream.indices(n) for n in numbers] for stream in self._inner])
-
-    def __call__(self, step: int, rows: np.ndarray) -> tuple[dict, dict, tf.Tensor]:
-        """(inner batches, outer batches by set, keys) of meta-step `step`, as replicas take them.
-
-        See `MetaTrainer`'s train step.
-
-        Args:
-          rows: those of the step.
-        """
+        rows = np.stack([[stream.indices(n) for n in numbers] for stream in self._inner])
         outer = {
-            name: self._placed(self.outer[name], np.stack([s.indices(step) for s in streams]))
+            name: self._shares(self.outer[name], np.stack([s.indices(step) for s in streams]))
             for name, streams in self._outer.items()
         }
-        return self._placed(self.train, rows), outer, self._keys(step)
+        return ReadBatches(step, rows, self._shares(self.train, rows), outer)
 
-    def _placed(self, examples: ExampleSet, numbers: np.ndarray):
-        """For each replica its part of the batches of its own members."""
+    def placed(self, read: "ReadBatches") -> tuple[dict, dict, tf.Tensor]:
+        """(inner batches, outer batches by set, keys) of a meta-step, as replicas take them.
 
-        def build(members, place, parts):
+        See `MetaTrainer`'s train step.
+        """
+        outer = {name: self._placed(shares) for name, shares in read.outer.items()}
+        return self._placed(read.inner), outer, self._keys(read.step)
+
+    def _shares(self, examples: ExampleSet, numbers: np.ndarray) -> dict[tuple, Features]:
+        """For each replica of this process its part of the batches of its own members."""
+        found = {}
+        for members, place, parts in self.placement.shares(self.size):
             chosen = np.split(numbers[list(members)], parts, axis=-1)[place]
-            return {name: tf.constant(v[chosen]) for name, v in examples.features.items()}
+            found[members, place] = {n: values[chosen] for n, values in examples.features.items()}
+        return found
+
+    def _placed(self, shares: Mapping[tuple, Features]):
+        def build(members, place, parts):
+            return {name: tf.constant(values) for name, values in shares[members, place].items()}
 
         return self.placement.inputs(self.size, build)
 

@@ -8,6 +8,7 @@ drives the usual `keras.callbacks`, one "batch" a meta-step and one "epoch" ever
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
+import time
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ from dr_keras.meta.draws import Drawn, by_member, rate
 from dr_keras.meta.estimators import Estimator, NestedTape
 from dr_keras.meta.initial_members import initial_members as members_from
 from dr_keras.meta.keras_problem import KerasProblem
-from dr_keras.meta.member_batches import MemberBatches
+from dr_keras.meta.member_batches import MemberBatches, ReadBatches
 from dr_keras.meta.meta_step import MemberStep, PopulationStep
 from dr_keras.meta.micro_batches import check_parts
 from dr_keras.meta.optimizers import InnerOptimizer, OuterAdam, adam, check_own_rates
@@ -34,6 +35,7 @@ from dr_keras.meta.start_ages import Ageing
 from dr_keras.meta.weighting import Weighting, example_softmax
 from dr_keras.models.objectives import mean_loss
 from dr_keras.system.progress import Interruption
+from dr_keras.system.reading_ahead import ReadingAhead
 import gin
 
 ON_NONFINITE = ("stop", "reinit")
@@ -120,6 +122,8 @@ class MetaTrainer:
         final.weights.h5 of `train_language_model`; None: fresh weights.
       initial_noise: standard deviation of what is added to the weights that a member starts from,
         relative to the root mean square of each.
+      read_ahead: meta-steps whose batches a thread reads before they are needed, and which lie in
+        memory; 0: each reads its own. It decides nothing about the result.
 
     Raises:
       ConfigurationError: a setting out of its range, or batches that the estimator's
@@ -153,10 +157,12 @@ class MetaTrainer:
         start_ages: int | Sequence[int] | Drawn = 0,
         initial_members: str | Sequence[str | None] | Drawn | None = None,
         initial_noise: float | Sequence[float] | Drawn = 0.0,
+        read_ahead: int = 2,
     ):
         sizes = {"inner": inner_batch_size, "outer": outer_batch_size}
         checks.at_least("unroll_length", unroll_length, 1)
         checks.at_least("advance_updates", advance_updates, 0)
+        checks.at_least("read_ahead", read_ahead, 0)
         for kind, size in sizes.items():
             checks.at_least(f"{kind}_batch_size", size, 1)
         if on_nonfinite not in ON_NONFINITE:
@@ -171,7 +177,7 @@ class MetaTrainer:
         self.unroll_length = unroll_length
         self.updates_per_step = unroll_length + advance_updates
         self.inner_batch_size, self.outer_batch_size = inner_batch_size, outer_batch_size
-        self.seed, self.on_nonfinite = seed, on_nonfinite
+        self.seed, self.on_nonfinite, self.read_ahead = seed, on_nonfinite, read_ahead
         self.placement = placement_of(strategy)
 
         with seeded(derive_seed(seed, "structure")):
@@ -303,7 +309,8 @@ class MetaTrainer:
         Callbacks see the rater as their `model` (so `ModelCheckpoint` saves the rater) and, where
         they have a `set_trainer` method, this trainer. `on_train_batch_end` comes after every
         meta-step, `on_epoch_end` every `steps_per_epoch`, with means over that epoch and what
-        `validate` returned; after a resume in mid-epoch the means are over the rest of it.
+        `validate` returned; after a resume in mid-epoch the means are over the rest of it. Its
+        "data_wait_share" is the mean share of a meta-step's time that went by waiting for data.
 
         Args:
           train: examples of the inner updates.
@@ -357,8 +364,9 @@ class MetaTrainer:
         self.placement.push(self._eta, self._replica_eta)
         self.population.settle()
         callback_list.on_train_begin()
-        with Interruption() as interruption, self._answering_workers():
-            step = int(self.meta_step.numpy())
+        step = int(self.meta_step.numpy())
+        ahead = ReadingAhead(batches.read, range(step, meta_steps), self.read_ahead)
+        with Interruption() as interruption, self._answering_workers(), ahead:
             seen: dict[str, list[float]] = {}
             if validate_first:
                 self._end_epoch(callback_list, -1, {}, validate)
@@ -370,11 +378,14 @@ class MetaTrainer:
                     callback_list.on_epoch_begin(step // steps_per_epoch)
                 callback_list.on_train_batch_begin(step)
                 try:
-                    logs = self._one_step(step, batches, reinitialised)
+                    started, waited = time.perf_counter(), ahead.waited
+                    logs = self._one_step(batches, next(ahead), reinitialised)
+                    waited, spent = ahead.waited - waited, time.perf_counter() - started
                 except Exception as error:
                     raise checks.missing_derivative(error) or as_raised(error)
                 step += 1
-                for name, value in logs.items():
+                # Of the epoch alone: all that is said of a step is the same after a resume.
+                for name, value in (logs | {"data_wait_share": waited / spent}).items():
                     seen.setdefault(name, []).append(value)
                 callback_list.on_train_batch_end(step - 1, logs)
                 if self._stop_requested(interruption):
@@ -394,15 +405,16 @@ class MetaTrainer:
             logs.update(self.placement.from_chief(validate))
         callbacks.on_epoch_end(epoch, logs)
 
-    def _one_step(self, step: int, batches: MemberBatches, reinitialised) -> dict[str, float]:
-        rows = batches.rows(step)
-        report, of_step = self.train_step(*batches(step, rows))
+    def _one_step(
+        self, batches: MemberBatches, read: ReadBatches, reinitialised
+    ) -> dict[str, float]:
+        report, of_step = self.train_step(*batches.placed(read))
         report = {name: value.numpy() for name, value in report.items()}
         self.placement.pull(self._eta, self._replica_eta)
         scores, ages = report.pop("scores"), report.pop("age")
-        unrolled = rows[:, : self.unroll_length]
+        unrolled = read.rows[:, : self.unroll_length]
         self.last_record = record = StepRecord(
-            step + 1, report, scores, unrolled, ages.tolist(), reinitialised
+            read.step + 1, report, scores, unrolled, ages.tolist(), reinitialised
         )
         for index in np.flatnonzero(~report["finite"]):
             self._nonfinite(int(index), record)

@@ -321,7 +321,7 @@ def _windows(setup: Setup, described: Mapping, contents: Contents) -> tuple[dict
             trainer.inner_batch_size,
             trainer.outer_batch_size,
         )
-        found = [batches(step)[:2] for step in steps]
+        found = [batches.placed(batches.read(step))[:2] for step in steps]
         for name in found[0][0]:
             arrays[f"inner/{name}"] = np.stack([inner[name] for inner, _ in found])
         for held_out, features in found[0][1].items():

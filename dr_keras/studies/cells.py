@@ -31,7 +31,7 @@ from dr_keras.studies.stages import LAYOUT
 from dr_keras.studies.summaries import metrics_of
 from dr_keras.system import whole_files
 from dr_keras.training.tasks import TaskScorer, TaskWindows
-from dr_keras.training.trainers import RepeatedTrainer, count_targets
+from dr_keras.training.trainers import RepeatedTrainer, total_targets
 
 # What ends the name of a size whose batches have a share of the target's text in every arm.
 WITH_TARGET = " + target"
@@ -237,7 +237,7 @@ def describe(parts: Parts, name: str | None = None) -> dict:
         "parts": {
             part: {
                 "examples": len(examples),
-                "unique_tokens": int(count_targets(examples).sum()),
+                "unique_tokens": total_targets(examples),
                 "by_source": examples.counts_by_source(),
                 "by_damage": counts(examples.labels.get("damage")),
             }

@@ -2,7 +2,8 @@
 
 <run>/export/<version>/       of a run of meta_train: the study's folder, or one in it
 <run>/scratch/                a second run, where a rater from scratch is made beside a fitted one
-<base_dir>/scores.npz         ids and scores of the train part
+<base_dir>/scores.npz         scores of the train part, with its ids or, where it is read from a
+                              prepared corpus, its fingerprint
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import zipfile
 
 import numpy as np
 
+from dr_keras.data.columns import Column
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import CheckpointError, ConfigurationError
@@ -242,14 +244,14 @@ def score_train(base_dir: pathlib.Path, rater, train: ExampleSet) -> dict:
 
 
 def write_scores(base_dir: pathlib.Path, train: ExampleSet, scores: np.ndarray) -> None:
-    """Writes the scores [N] of a study's train part, with the ids that they belong to."""
+    """Writes the scores [N] of a study's train part, and what they belong to."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, ids=train.ids.astype(str), scores=scores)
+    np.savez_compressed(buffer, scores=scores, **_belongs_to(train))
     whole_files.write_bytes(pathlib.Path(base_dir) / "scores.npz", buffer.getvalue())
 
 
-def read_scores(base_dir, train: ExampleSet | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and scores [N] of a study's train part.
+def read_scores(base_dir, train: ExampleSet | None = None) -> tuple[np.ndarray | None, np.ndarray]:
+    """Ids and scores [N] of a study's train part; no ids where it is of a prepared corpus.
 
     Raises:
       CheckpointError: there are none, the file is damaged, or they are of other examples than
@@ -258,14 +260,24 @@ def read_scores(base_dir, train: ExampleSet | None = None) -> tuple[np.ndarray, 
     path = pathlib.Path(base_dir) / "scores.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
-            ids, scores = stored["ids"], stored["scores"]
+            known = {name: stored[name] for name in stored.files if name != "scores"}
+            scores = stored["scores"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}): remove it and the folder stages, and call again."
         ) from error
-    if train is not None and not np.array_equal(ids, train.ids.astype(str)):
-        raise CheckpointError(f"{path} is of other data: remove it and stages/.")
-    return ids, scores
+    if train is not None:
+        now = _belongs_to(train)
+        if known.keys() != now.keys() or not all(np.array_equal(known[k], now[k]) for k in now):
+            raise CheckpointError(f"{path} is of other data: remove it and stages/.")
+    return known.get("ids"), scores
+
+
+def _belongs_to(train: ExampleSet) -> dict[str, np.ndarray]:
+    """What says of scores which examples they are of."""
+    if isinstance(train.ids, Column):
+        return {"train": np.array(train.fingerprint)}
+    return {"ids": train.ids.astype(str)}
 
 
 def scores_fingerprint(scores: np.ndarray) -> str:

@@ -34,6 +34,7 @@ from dr_keras.models.objectives import mean_loss
 from dr_keras.models.rater_scores import example_scores, real_tokens
 from dr_keras.rating.fractions import oversized_batch
 from dr_keras.rating.rules import split_best
+from dr_keras.system.reading_ahead import ReadingAhead
 import gin
 
 _ROWS = 32  # at least so many validation rows at a time
@@ -61,6 +62,7 @@ class MetaEvaluation:
       validation_size: at most so many validation examples, evenly spread.
       seed: of initialisations and batches.
       reference: as of `MetaTrainer`, for a rater that reads its loss.
+      read_ahead: batches that a thread reads before they are needed; 0: none.
 
     Raises:
       ConfigurationError: a setting out of its range.
@@ -83,11 +85,13 @@ class MetaEvaluation:
         seed: int = 0,
         jit_compile: bool = True,
         reference: keras.Model | None = None,
+        read_ahead: int = 2,
     ):
+        at_least("MetaEvaluation.read_ahead", read_ahead, 0)
         at_least("MetaEvaluation.updates", updates, 1)
         at_least("MetaEvaluation.repeats", repeats, 1)
         self._rater, self._updates = rater, updates
-        self._batch_size = batch_size
+        self._batch_size, self._read_ahead = batch_size, read_ahead
         oversized = oversized_batch(batch_size, discard_fraction)
         seeds = [derive_seed(seed, "repeat", r) if r else seed for r in range(repeats)]
         self._trainings = [
@@ -198,11 +202,12 @@ class MetaEvaluation:
         state = initial_state(self._constructor, self._optimizer, self._problem.parts, seed)
         eta = [tf.identity(v.value) for v in self._rater.trainable_variables]
         choose = tf.constant(use_scores)
-        for step in range(self._updates):
-            batch = {n: tf.constant(v) for n, v in stream.batch(step).items()}
-            state = self._update(eta, state, batch, choose)
-            if progress is not None:
-                progress(step + 1)
+        with ReadingAhead(stream.batch, range(self._updates), self._read_ahead) as batches:
+            for step, read in enumerate(batches):
+                batch = {n: tf.constant(v) for n, v in read.items()}
+                state = self._update(eta, state, batch, choose)
+                if progress is not None:
+                    progress(step + 1)
         return self._on_validation(state)
 
     def _on_validation(self, state) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@ Keras model, and every `train` call re-initialises its weights and optimizer in 
 
 Two details keep a small model's step from drowning in overhead: `fit` runs several steps per call
 (`steps_per_execution`), and batches are gathered inside tf.data from row numbers that the
-`BatchStream` gives beforehand, so no Python runs between the steps.
+`BatchStream` gives beforehand, so no Python runs between the steps. Where the set is too large for
+that, or on disk, a thread of tf.data reads the rows of the next batches meanwhile.
 
 The loss of a step, like every reported loss, is the mean over the *targets* of the batch: the real
 tokens of text, in nats, so that a padded example counts for as much text as it holds; the examples
@@ -35,7 +36,7 @@ from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import checked_counts, next_token_sums
 from dr_keras.models.model_inputs import model_inputs
-from dr_keras.training.batches import gathered, in_order
+from dr_keras.training.batches import gathered, in_order, targets_of_run
 from dr_keras.training.weighted_model import Hastened, LossSums, ReplicatedModel, WeightedModel
 import gin
 
@@ -141,6 +142,7 @@ class RepeatedTrainer:
             `default_loss_sums`, which a subclass has.
         metrics: name -> (outputs, batch) -> a figure of each example [B], such as whether it is
             classified right; their means over the test set join the record.
+        read_ahead: batches made before they are needed; 0: none.
         strategy: of `dr_keras.meta.devices.strategies` or tf.distribute; the replicas of one
             process share each training batch. None: one device. It changes nothing but rounding
             and the masks of dropout, and is no part of the fingerprint.
@@ -168,12 +170,15 @@ class RepeatedTrainer:
         loss_sums: LossSums | None = None,
         metrics: Mapping[str, Metric] | None = None,
         strategy: OneDevice | tf.distribute.Strategy | None = None,
+        read_ahead: int = 2,
     ):
         loss_sums = loss_sums or self.default_loss_sums
         if steps < 1 or batch_size < 1:
             raise ConfigurationError(
                 f"steps ({steps}) and batch_size ({batch_size}) must be at least 1"
             )
+        if read_ahead < 0:
+            raise ConfigurationError(f"read_ahead is {read_ahead}: it must be at least 0")
         if not learning_rate > 0:
             raise ConfigurationError(f"learning_rate is {learning_rate}: it must be above 0")
         warmup_steps = steps // 20 if warmup_steps is None else warmup_steps
@@ -198,6 +203,7 @@ class RepeatedTrainer:
         self.model_fn, self.loss_sums = model_fn, loss_sums
         self.steps, self.batch_size, self.evaluate_every = steps, batch_size, evaluate_every
         self.evaluation_batch_size = evaluation_batch_size or batch_size
+        self.read_ahead = read_ahead
         self.settings = {
             "steps": steps,
             "batch_size": batch_size,
@@ -322,7 +328,8 @@ class RepeatedTrainer:
 
     def losses(self, examples: ExampleSet) -> tuple[np.ndarray, np.ndarray]:
         """Summed loss and number of targets of every example, float64 [N] each."""
-        return self._losses(in_order(examples, self.evaluation_batch_size), len(examples))
+        batches = in_order(examples, self.evaluation_batch_size, self.read_ahead)
+        return self._losses(batches, len(examples))
 
     def _losses(self, batches, count: int) -> tuple[np.ndarray, np.ndarray]:
         # All calls are made before the first result is read: nothing waits in between.
@@ -375,7 +382,7 @@ class RepeatedTrainer:
             raise ConfigurationError(
                 f"the stream has batches of {rows.shape[1]}, the trainer of {self.batch_size}"
             )
-        test_batches = in_order(test, self.evaluation_batch_size)
+        test_batches = in_order(test, self.evaluation_batch_size, self.read_ahead)
         sums = counts = np.zeros(0)  # of the last evaluation
 
         def evaluate() -> float:
@@ -389,25 +396,26 @@ class RepeatedTrainer:
         for schedule in self._schedules:
             schedule.pace.assign(self.steps / steps)
         evaluation = _Evaluation(evaluate, self.evaluate_every, steps, progress)
-        self._wrapped.fit(
-            gathered(examples, rows),
-            epochs=steps // self.evaluate_every,
-            steps_per_epoch=self.evaluate_every,
-            callbacks=[evaluation, *callbacks],
-            shuffle=False,  # The stream has shuffled.
-            verbose=0,
-        )
+        with gathered(examples, rows, self.read_ahead) as batches:
+            self._wrapped.fit(
+                batches,
+                epochs=steps // self.evaluate_every,
+                steps_per_epoch=self.evaluate_every,
+                callbacks=[evaluation, *callbacks],
+                shuffle=False,  # The stream has shuffled.
+                verbose=0,
+            )
         if callbacks:  # which may have changed the weights since
             sums, counts = self._losses(test_batches, len(test))
-        targets = count_targets(examples)
+        unique_tokens, tokens_seen = targets_of_run(examples, rows)
         return TrainingRecord(
             seed=seed,
             curve=evaluation.curve,
             train_curve=evaluation.train_curve,
             final_by_source=_by_source(test.sources, sums, counts),
             examples=len(examples),
-            unique_tokens=int(targets.sum()),
-            tokens_seen=int(targets[rows].sum()),
+            unique_tokens=unique_tokens,
+            tokens_seen=tokens_seen,
             epochs=rows.size / len(examples),
             seconds=time.monotonic() - started,
             metrics=self._mean_metrics(test_batches, len(test)),
@@ -473,6 +481,15 @@ def count_targets(examples: ExampleSet) -> np.ndarray:
     if tokens is None:
         return np.ones(len(examples), np.int64)
     return by_rows(lambda rows: np.count_nonzero(rows[:, 1:], axis=1), tokens)
+
+
+def total_targets(examples: ExampleSet) -> int:
+    """The sum of `count_targets`, for which a prepared corpus need not be read."""
+    tokens = examples.features.get("tokens")
+    known = getattr(tokens, "known_nonzero", None)
+    if known is not None:  # the first token of a window is no target, and no padding
+        return known - len(examples)
+    return int(count_targets(examples).sum())
 
 
 def _by_source(sources, sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:

@@ -16,6 +16,7 @@ from dr_keras.data.prepared import prepared_data
 from dr_keras.data.prepared_manifest import is_prepared, token_dtype
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ConfigurationError, DataError
+from dr_keras.training.trainers import count_targets, total_targets
 
 FRACTIONS = {"train": 0.55, "outer": 0.15, "validation": 0.15, "test": 0.15}
 COLUMNS = ("ids", "sources", "corpora")
@@ -67,6 +68,7 @@ def test_all_that_is_read_is_what_is_in_memory(tmp_path, options):
         assert np.array_equal(one.labels["level"], same.labels["level"], equal_nan=True)
         assert one.labels["damage"].tolist() == same.labels["damage"].tolist()
         assert one.counts_by_source() == same.counts_by_source()
+        assert total_targets(one) == count_targets(same).sum() == count_targets(one).sum()
         assert one.text(1) == same.text(1) and one.name == same.name
         assert one.weights == same.weights and one.end_id == same.end_id
     if options.get("packing"):

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import keras
@@ -5,12 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dr_keras.data.columns import Joined
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.models.losses import next_token_loss, next_token_sums, token_loss
 from dr_keras.models.text_models import language_model
+from dr_keras.training import batches
 from dr_keras.training.trainers import LanguageModelTrainer, count_targets, example_sums
 
 LENGTH, VOCABULARY = 12, 17
@@ -155,6 +158,39 @@ def test_training_goes_on_from_given_weights(trainer, cells):
     assert again.curve == on.curve and trainer.traces == {"train": 1, "evaluation": 1}
     with pytest.raises(ConfigurationError, match="weights to go on from do not fit the model"):
         trainer.train(examples(50), test, initial=learned[:-1])
+
+
+class Failing(Joined):
+    """A column whose rows cannot be read any more after so many times."""
+
+    reads = 10**9
+
+    def read(self, rows):
+        self.reads -= 1
+        if self.reads < 0:
+            raise DataError("tokens-00001-of-00003.npy is cut short")
+        return super().read(rows)
+
+
+def test_columns_and_large_sets_are_read_ahead_and_train_alike(trainer, cells, monkeypatch):
+    first, test = cells[0], cells[-1]
+    train = examples(50)
+    tokens = train.features["tokens"].astype(np.uint8)
+    column = Failing([tokens[:20], tokens[20:]], np.int32)
+    on_disk = dataclasses.replace(train, features={"tokens": column})
+    test_on_disk = dataclasses.replace(
+        test, features={"tokens": Joined([test.features["tokens"]], np.int32)}
+    )
+    alike = lambda record: dataclasses.replace(record, seconds=0)  # noqa: E731
+    assert alike(trainer.train(on_disk, test_on_disk, 3)) == alike(first)
+    monkeypatch.setattr(batches, "_KEPT", 0)
+    monkeypatch.setattr(trainer, "read_ahead", 0)
+    assert alike(trainer.train(train, test, 3)) == alike(first)
+    assert trainer.traces == {"train": 1, "evaluation": 1}
+    # what could not be read is said as it was said
+    monkeypatch.setattr(column, "reads", 15, raising=False)
+    with pytest.raises(DataError, match="^tokens-00001-of-00003.npy is cut short$"):
+        trainer.train(on_disk, test, 3)
 
 
 def test_a_stream_of_ones_own_decides_the_batches(trainer):

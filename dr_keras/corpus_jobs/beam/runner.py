@@ -89,7 +89,7 @@ class DoUnit(beam.DoFn):
     def setup(self) -> None:
         self._loaded = self._shared.acquire(lambda: _Loaded(self._work.load()))  # once in a process
 
-    def process(self, unit: Unit):
+    def process(self, unit: Any):  # Beam checks hints, and a protocol is none
         try:
             facts = self._work.run(unit, self._loaded.tool)
         except Exception as error:

@@ -76,6 +76,10 @@ class OneDevice:
     def pull(self, variables: list, copies: list) -> None:
         """Gives `variables` the values of this process' first copies."""
 
+    def shares(self, size: int) -> list[tuple[Sequence[int], int, int]]:
+        """(members, place, parts) of each replica of this process, as `inputs` hands them on."""
+        return [(range(size), 0, 1)]
+
     def inputs(self, size: int, build: Callable[[Sequence[int], int, int], Any]) -> Any:
         """What `run` is to be handed of data.
 

@@ -140,12 +140,16 @@ class Replicas(OneDevice):
 
     # --- inside and around a step ----------------------------------------------------------
 
-    def inputs(self, size: int, build: Callable[[Sequence[int], int, int], Any]) -> Any:
+    def _share(self, replica: int, size: int) -> tuple[range, int, int]:
         parts = self._parts(size)
+        return self._members_of(replica, size), replica % parts, parts
 
+    def shares(self, size: int) -> list[tuple[Sequence[int], int, int]]:
+        return [self._share(replica, size) for replica in self._local]
+
+    def inputs(self, size: int, build: Callable[[Sequence[int], int, int], Any]) -> Any:
         def build_for(context):
-            replica = int(context.replica_id_in_sync_group)
-            return build(self._members_of(replica, size), replica % parts, parts)
+            return build(*self._share(int(context.replica_id_in_sync_group), size))
 
         return self.strategy.experimental_distribute_values_from_function(build_for)
 

@@ -17,9 +17,11 @@ from dr_keras.commands import filter_corpus as filter_command
 from dr_keras.corpus_jobs import work
 from dr_keras.corpus_jobs.beam.runner import beam_runner
 from dr_keras.corpus_jobs.filtering import filter_corpus
+from dr_keras.corpus_jobs.preparing import prepare_corpus
 from dr_keras.corpus_jobs.runners import in_process
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import make_document
+from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ConfigurationError
 from dr_keras.serving.loading import load_rater
 
@@ -230,3 +232,15 @@ def _workers_of(parent):
             if b"sdk_worker_main" in command and b"python" in command.split(b"\0")[0]:
                 found.append(child)
     return found
+
+
+def test_a_corpus_is_prepared_as_it_is_without_beam(letters, tmp_path):
+    _, _, corpus = letters
+    settings = dict(tokenizer=byte_tokenizer(), sequence_length=16, packing=True)
+    settings |= dict(rows_per_shard=300, shard_bytes=9000)
+    outputs = []
+    for name, runner in (("local", in_process), ("beam", beam_runner(["--runner=DirectRunner"]))):
+        prepare_corpus(corpus, str(tmp_path / name), runner=runner, **settings)
+        files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
+        outputs.append({path.relative_to(tmp_path / name): path.read_bytes() for path in files})
+    assert outputs[0] == outputs[1] and len(outputs[0]) > 10
