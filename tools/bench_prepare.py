@@ -22,10 +22,10 @@ of its own, the commands that a user types or what they call. Windows of 128 byt
              from the page cache) and warm; windows a second by random access, in batches of 32
   memory     of each corpus: --steps meta-steps of gin/experiments/quickstart_input.gin, with its
              meta-evaluations and its judgement; peak resident memory (VmHWM; also until training
-             began, until the first and until the last meta-step), seconds before training, meta-steps a second (median), the windows these consume, and the share
-             of time they waited for data, where the logs have it; a last line with the growth of
-             the peak from one size to the next, and how much faster `access` is than what
-             meta-steps consume
+             began, until the first and until the last meta-step), seconds before training,
+             meta-steps a second (median), the windows these consume, and the share of time they
+             waited for data, where the logs have it; a last line with the growth of the peak from
+             one size to the next, and how much faster `access` is than what meta-steps consume
   resumed    the same run on the second largest, killed after half of the meta-steps and started
              again: whether all files of the run are what they are without that
 
