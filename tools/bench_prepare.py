@@ -53,11 +53,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 EXPERIMENT = "experiments/quickstart_input.gin"
-LENGTH = 128
-PREPARE = (
-    f"prepare_corpus.sequence_length = {LENGTH}",
-    "prepare_corpus.tokenizer = @byte_tokenizer()",
-)
 CASES = ("prepare", "parts", "killed", "access", "memory", "resumed")
 _ACCESS_SECONDS = 5.0
 _KILLED_AT = (0.2, 0.5, 0.8)  # of the time that one preparation takes
@@ -143,8 +138,6 @@ class Corpora:
     def preparing(self, megabytes: float, output: Path, workers: int) -> subprocess.Popen:
         command = ["-m", "dr_keras", "prepare", "--input", self.raw(megabytes)]
         command += ["--output_dir", output, "--workers", workers]
-        for binding in PREPARE:
-            command += ["--gin_param", binding]
         return start(command)
 
 
