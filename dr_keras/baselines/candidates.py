@@ -13,7 +13,7 @@ import numpy as np
 from dr_keras.data.columns import Column
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.training.trainers import count_targets
+from dr_keras.training.target_counts import count_targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from dr_keras.data.streams import BatchStream
 from dr_keras.rating.fractions import Decimal, exact_fraction, oversized_batch
 from dr_keras.studies.sizes import Budget
 from dr_keras.studies.top_k_streams import FullTopKStream, TopKStream
-from dr_keras.training.trainers import count_targets
+from dr_keras.training.target_counts import count_targets
 
 UNFILTERED, CANDIDATE, RANDOM = "unfiltered", "rater", "random"
 # What chooses anew for every seed; the choice of the others depends on the data alone.
