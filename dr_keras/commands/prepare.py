@@ -1,4 +1,4 @@
-"""Turns a corpus of any size into examples on disk, which training reads by row.
+"""Turns a corpus of any size into examples on disk, read by row.
 
   dr-keras prepare --input corpus/ --output_dir prepared
   dr-keras prepare --input corpus/ --target good.jsonl --output_dir prepared --workers 8

@@ -187,7 +187,7 @@ class Preparation:
         columns = ["id", "key", "content", "group", "count", "bytes"]
         if self.near is not None:
             columns.append("bands")
-        rounds: Merging | Sharing = Merging(
+        merging = Merging(
             merged_folder(self.output),
             functools.partial(_table, self.output, columns),
             len(shards),
@@ -195,8 +195,9 @@ class Preparation:
             sum(about["documents"] for about in read),
             self.near is not None,
         )
+        rounds: Merging | Sharing = merging
         if self.target is not None:
-            rounds = Sharing(rounds, self.fractions, fractions_of_target(), self.share)
+            rounds = Sharing(merging, self.fractions, fractions_of_target(), self.share)
         by_table = _by_table(read)
         size = sum(unit.size for unit in by_table)
         tf.io.gfile.makedirs(merged_folder(self.output))

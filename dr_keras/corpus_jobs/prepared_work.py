@@ -23,6 +23,7 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from dr_keras.corpus_jobs.document_tables import DOCUMENT_SCHEMA
+from dr_keras.corpus_jobs.units import UnitProgress
 from dr_keras.data.formats.own_outputs import WORK
 from dr_keras.data.formats.reading import SeekableFile
 from dr_keras.data.formats.writing import GFileWriter, Output
@@ -96,6 +97,10 @@ class PreparingWork:
     def load(self) -> Any:
         """Most phases need nothing."""
         return None
+
+    def run(self, unit: Any, tool: Any = None, progress: UnitProgress | None = None) -> dict:
+        """See `AnyWork`."""
+        raise NotImplementedError
 
     def counters(self, facts: dict) -> dict[str, int]:
         """Units of each phase."""

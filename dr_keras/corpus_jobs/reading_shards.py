@@ -95,7 +95,7 @@ class Reading(PreparingWork):
         """The tokenizer, once in a process."""
         return loaded_tokenizer(self.output, self.tokenizer)
 
-    def run(self, unit: InputShard, tool: Tokenizer, progress: UnitProgress | None = None) -> dict:
+    def run(self, unit: InputShard, tool=None, progress: UnitProgress | None = None) -> dict:
         """Reads a shard.
 
         Returns:

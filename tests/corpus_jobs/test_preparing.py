@@ -137,17 +137,17 @@ def elsewhere(work, units, tool, progress):
 
 def test_the_bytes_know_nothing_of_how_the_work_was_cut_or_shared(tmp_path):
     """Files as one or as three, small shards or one, in this process or in others."""
-    records = rows(240)
+    records = rows(150)
     write(tmp_path / "c.jsonl", records)
     (tmp_path / "several").mkdir()
     for n in range(3):
-        write(tmp_path / "several" / f"c-{n}.jsonl", records[80 * n : 80 * n + 80])
+        write(tmp_path / "several" / f"c-{n}.jsonl", records[50 * n : 50 * n + 50])
     gin.bind_parameter("jsonl_corpus.name", "c")
     found = []
     ways = [
         ("c.jsonl", {}),
-        ("c.jsonl", {"shard_bytes": 700}),
-        ("several", {"shard_bytes": 900, "runner": elsewhere}),
+        ("c.jsonl", {"shard_bytes": 1500}),
+        ("several", {"shard_bytes": 2000, "runner": elsewhere}),
     ]
     for n, (path, more) in enumerate(ways):
         out = str(tmp_path / f"out{n}")
@@ -158,6 +158,26 @@ def test_the_bytes_know_nothing_of_how_the_work_was_cut_or_shared(tmp_path):
         with open(f"{out}/manifest.json") as file:
             found[-1]["parts"] = json.load(file)["parts"]
     assert found[0] == found[1] == found[2] and len(found[0]) > 20
+    settings = dict(packing=True, rows_per_shard=33, **SETTINGS)
+    elsewhere_too = prepare_corpus(str(tmp_path / "c.jsonl"), "ram://prepared/out", **settings)
+    assert elsewhere_too["parts"] == found[0]["parts"]
+
+
+def test_near_duplicates_are_left_out_wherever_they_lie(tmp_path):
+    pytest.importorskip("datasketch")
+    from dr_keras.corpus_jobs.near_duplicates import NearDuplicates
+
+    texts = [record["text"] for record in rows(120) if len(record["text"]) > 60]
+    records = [{"text": text} for text in [*texts, *(f"{text} more" for text in texts[::3])]]
+    path, near = write(tmp_path / "c.jsonl", records), NearDuplicates(threshold=0.6)
+    parts = []
+    for shard_bytes in (500, 1 << 20):
+        out = str(tmp_path / f"out{shard_bytes}")
+        settings = dict(near_duplicates=near, shard_bytes=shard_bytes, **SETTINGS)
+        manifest = prepare_corpus(path, out, **settings)
+        assert manifest["counts"]["near_duplicates"] > len(texts) / 4
+        parts.append(manifest["parts"])
+    assert parts[0] == parts[1]
 
 
 def test_the_rows_of_a_large_part_go_through_several_groups(tmp_path, monkeypatch):

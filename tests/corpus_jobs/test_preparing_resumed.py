@@ -2,6 +2,11 @@
 
 import errno
 import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from test_preparing import SETTINGS, SMALL, content, rows, same_parts, write
@@ -181,3 +186,35 @@ def test_settings_that_make_no_sense(tmp_path, settings, message):
     path = write(tmp_path / "c.jsonl", rows(30))
     with pytest.raises(DrKerasError, match=message):
         prepare(path, tmp_path / "out", **settings)
+
+
+@pytest.mark.long
+@pytest.mark.kill
+def test_killed_at_random_and_resumed_with_two_workers(tmp_path):
+    path = write(tmp_path / "c.jsonl", rows(3000))
+    command = [sys.executable, "-m", "dr_keras", "prepare", "--input", path]
+    command += ["--gin_param", "SEQUENCE_LENGTH = 16", "--workers", "2"]
+    command += ["--gin_param", "prepare_corpus.shard_bytes = 9000"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+    def start(out):
+        return subprocess.Popen(
+            [*command, "--output_dir", str(out)], env=environment, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    whole = start(tmp_path / "whole")
+    assert whole.communicate()[0].count("left out") == 1 and whole.returncode == 0
+    out, phases = tmp_path / "out", ("read", "resolve", "placed", "cut")
+    for phase in phases:
+        process = start(out)
+        while not list(out.glob(f"_work/{phase}/*.json")):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert not (out / "manifest.json").exists()
+    process = start(out)
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert content(out) == content(tmp_path / "whole")

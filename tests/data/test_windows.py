@@ -7,7 +7,7 @@ import pytest
 
 from dr_keras.data.documents import Document, make_document
 from dr_keras.data.tokenizers import byte_tokenizer
-from dr_keras.data.windows import window_documents
+from dr_keras.data.windows import cut, pack, window_documents, windows_in
 from dr_keras.errors import ConfigurationError, DataError
 
 TOKENIZER = byte_tokenizer()
@@ -130,3 +130,47 @@ def test_shared_ids_are_refused():
 def test_lengths_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
         window_documents([], TOKENIZER, **options)
+
+
+@hypothesis.given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=12), st.integers(2, 7), st.integers(0, 99),
+    st.data(),
+)  # fmt: skip
+def test_any_rows_can_be_cut_by_themselves(sizes, length, seed, data):
+    """What a shard of a prepared corpus relies on: rows know nothing of those before them."""
+    minimum = data.draw(st.integers(1, length))
+    generator = np.random.default_rng(seed)
+    encoded = [generator.integers(2, 99, size) for size in sizes]
+    levels, kinds = (
+        generator.random(len(sizes), np.float32),
+        [f"k{n % 3}" for n in range(len(sizes))],
+    )
+    whole = cut(encoded, levels, kinds, length, minimum)
+    counts = windows_in(np.array(sizes), length, minimum)
+    stream = np.concatenate([np.append(ids, 1) for ids in encoded])
+    packed = pack(stream, np.array(sizes) + 1, levels, kinds, length, minimum)
+    for found, ends in ((whole, np.cumsum(counts)), (packed, np.cumsum(np.array(sizes) + 1))):
+        rows = len(found.tokens)
+        begin = data.draw(st.integers(0, rows))
+        end = data.draw(st.integers(begin, rows))
+        if begin == end:
+            continue
+        unit = 1 if found is whole else length
+        first = int(np.searchsorted(ends, begin * unit, side="right"))
+        last = int(np.searchsorted(ends, min(end * unit, ends[-1]), side="left"))
+        before = begin * unit - int(ends[first - 1] if first else 0)
+        args = levels[first : last + 1], kinds[first : last + 1], length, minimum, before
+        if found is whole:
+            ids = encoded[first : last + 1]
+            taken = int(min(end, ends[last])) - int(ends[last - 1] if last else 0)
+            ids[-1] = ids[-1][: taken * length]
+            ids[0] = ids[0][before * length :]
+            some = cut(ids, *args)
+        else:
+            flat = stream[begin * length : end * length]
+            some = pack(flat, np.array(sizes[first : last + 1]) + 1, *args)
+        for name in ("tokens", "numbers", "level", "damage", "documents"):
+            expected = getattr(found, name)
+            expected = expected if expected is None else expected[begin:end]
+            np.testing.assert_array_equal(getattr(some, name), expected)
+        np.testing.assert_array_equal(some.owners + first, found.owners[begin:end])

@@ -237,7 +237,7 @@ def _workers_of(parent):
 def test_a_corpus_is_prepared_as_it_is_without_beam(letters, tmp_path):
     _, _, corpus = letters
     settings = dict(tokenizer=byte_tokenizer(), sequence_length=16, packing=True)
-    settings |= dict(rows_per_shard=300, shard_bytes=9000)
+    settings |= dict(rows_per_shard=1000, shard_bytes=20_000)
     outputs = []
     for name, runner in (("local", in_process), ("beam", beam_runner(["--runner=DirectRunner"]))):
         prepare_corpus(corpus, str(tmp_path / name), runner=runner, **settings)
