@@ -34,6 +34,7 @@ machine.
 """
 
 import argparse
+import atexit
 import hashlib
 import json
 import os
@@ -66,7 +67,7 @@ def environment() -> dict[str, str]:
 
 def start(command: list[str]) -> subprocess.Popen:
     """A process group of its own, so that it can be killed with its workers."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *map(str, command)],
         env=environment(),
         stdout=subprocess.PIPE,
@@ -74,6 +75,8 @@ def start(command: list[str]) -> subprocess.Popen:
         text=True,
         start_new_session=True,
     )
+    atexit.register(lambda: process.returncode is None and kill(process))
+    return process
 
 
 def finished(process: subprocess.Popen) -> tuple[str, resource.struct_rusage]:
@@ -419,6 +422,7 @@ def main() -> None:
         run = {"parts": parts, "access": access, "meta_training": meta_training}
         print(json.dumps(run[arguments.case[0]](**json.loads(arguments.case[1]))))
         return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if arguments.folder is None:
         parser.error("--folder is needed")
     folder = arguments.folder.absolute()
