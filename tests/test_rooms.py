@@ -98,9 +98,9 @@ def test_arrows_point_one_way():
     assert not wrong
 
 
-def test_meta_knows_of_data_only_examples_and_streams():
+def test_meta_knows_of_data_only_examples_columns_and_streams():
     found = [where for where in arrows()["meta", "data"] if where.split(".")[-1] not in (
-        "examples", "streams")]  # fmt: skip
+        "columns", "examples", "streams")]  # fmt: skip
     assert not found
 
 

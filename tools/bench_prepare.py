@@ -21,11 +21,11 @@ of its own, the commands that a user types or what they call. Windows of 128 byt
   access     of the largest: seconds from imports to the first batches, with the files cold (dropped
              from the page cache) and warm; windows a second by random access, in batches of 32
   memory     of each corpus: --steps meta-steps of gin/experiments/quickstart_input.gin, with its
-             meta-evaluations and its judgement; peak resident memory (VmHWM), seconds before the
-             first meta-step, meta-steps a second (median), the windows these consume, and the share
-             of time they waited for data, where the logs have it; a last line with the growth of
-             the peak from one size to the next, and how much faster `access` is than what
-             meta-steps consume
+             meta-evaluations and its judgement; peak resident memory (VmHWM; also until training
+             began, until the first and until the last meta-step), seconds before training,
+             meta-steps a second (median), the windows these consume, and the share of time they
+             waited for data, where the logs have it; a last line with the growth of the peak from
+             one size to the next, and how much faster `access` is than what meta-steps consume
   resumed    the same run on the second largest, killed after half of the meta-steps and started
              again: whether all files of the run are what they are without that
 
@@ -53,11 +53,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 EXPERIMENT = "experiments/quickstart_input.gin"
-LENGTH = 128
-PREPARE = (
-    f"prepare_corpus.sequence_length = {LENGTH}",
-    "prepare_corpus.tokenizer = @byte_tokenizer()",
-)
 CASES = ("prepare", "parts", "killed", "access", "memory", "resumed")
 _ACCESS_SECONDS = 5.0
 _KILLED_AT = (0.2, 0.5, 0.8)  # of the time that one preparation takes
@@ -143,8 +138,6 @@ class Corpora:
     def preparing(self, megabytes: float, output: Path, workers: int) -> subprocess.Popen:
         command = ["-m", "dr_keras", "prepare", "--input", self.raw(megabytes)]
         command += ["--output_dir", output, "--workers", workers]
-        for binding in PREPARE:
-            command += ["--gin_param", binding]
         return start(command)
 
 
@@ -312,7 +305,7 @@ def peak_megabytes() -> int:
     return round(int(text.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
-def meta_training(prepared: str, base_dir: str, steps: int) -> dict:
+def meta_training(prepared: str, base_dir: str, steps: int, bindings: list[str]) -> dict:
     """What `dr-keras meta-train --input <prepared>` does, with a clock at each meta-step."""
     begin = time.monotonic()
     from dr_keras.config import configuration
@@ -321,34 +314,40 @@ def meta_training(prepared: str, base_dir: str, steps: int) -> dict:
     import gin
 
     imported, imports = time.monotonic(), peak_megabytes()
-    bindings = ["DATA = @prepared_data", f"prepared_data.path = {prepared!r}"]
-    bindings += [f"META_STEPS = {steps}"]
-    configuration.parse([EXPERIMENT], bindings)
+    bindings = [f"META_STEPS = {steps}", *bindings]
+    of_data = ["DATA = @prepared_data", f"prepared_data.path = {prepared!r}"]
+    configuration.parse([EXPERIMENT], [*of_data, *bindings])
 
     class Clock(TrainerCallback):
         def __init__(self):
             super().__init__()
             self.times: list[float] = []
             self.begin = self.consumed = 0.0
+            self.peaks = {"imports": imports}
 
         def on_train_begin(self, logs=None):
             self.begin = time.monotonic()
+            self.peaks["until training"] = peak_megabytes()
 
         def on_train_batch_end(self, batch, logs=None):
             rows = self.trainer.last_record.rows
             outer = gin.query_parameter("MetaTrainer.outer_batch_size")
             self.consumed = rows.size + rows.shape[0] * outer
             self.times.append(time.monotonic())
+            self.peaks.setdefault("until the first meta-step", peak_megabytes())
+
+        def on_train_end(self, logs=None):
+            self.peaks["until the last meta-step"] = peak_megabytes()
 
     clock = Clock()
     meta_train(base_dir, callbacks=[clock])
     between = statistics.median(np.diff(clock.times).tolist() or [float("nan")])
     waited = [record.get("data_wait_share") for record in read_metrics(base_dir, "epoch")]
     return {
-        "configuration": [EXPERIMENT, *bindings[2:]],
+        "configuration": [EXPERIMENT, *bindings],
         "meta_steps": steps,
         "peak_megabytes": peak_megabytes(),
-        "megabytes_after_imports": imports,
+        "peak_megabytes_at": clock.peaks,
         "imports_seconds": round(imported - begin, 1),
         "seconds_before_training": round(clock.begin - imported, 2),
         "meta_steps_a_second": round(1 / between, 3),
@@ -359,13 +358,13 @@ def meta_training(prepared: str, base_dir: str, steps: int) -> dict:
     }
 
 
-def memory(corpora: Corpora, folder: Path, sizes: list[float], steps: int) -> list[dict]:
+def memory(corpora: Corpora, folder: Path, sizes: list[float], settings: dict) -> list[dict]:
     found = []
     for megabytes in sizes:
         base_dir = folder / f"run-{megabytes:g}"
         shutil.rmtree(base_dir, ignore_errors=True)
         prepared = str(corpora.prepared(megabytes))
-        facts = case("meta_training", prepared=prepared, base_dir=str(base_dir), steps=steps)
+        facts = case("meta_training", prepared=prepared, base_dir=str(base_dir), **settings)
         say("memory", megabytes=megabytes, **facts)
         found.append({"megabytes": megabytes, **facts})
     peaks = [facts["peak_megabytes"] for facts in found]
@@ -375,13 +374,13 @@ def memory(corpora: Corpora, folder: Path, sizes: list[float], steps: int) -> li
     return found
 
 
-def resumed(corpora: Corpora, folder: Path, megabytes: float, steps: int) -> None:
-    prepared = str(corpora.prepared(megabytes))
+def resumed(corpora: Corpora, folder: Path, megabytes: float, settings: dict) -> None:
+    steps, prepared = settings["steps"], str(corpora.prepared(megabytes))
     runs = folder / "resumed-alone", folder / "resumed-killed"
     for run in runs:
         shutil.rmtree(run, ignore_errors=True)
-    case("meta_training", prepared=prepared, base_dir=str(runs[0]), steps=steps)
-    settings = {"prepared": prepared, "base_dir": str(runs[1]), "steps": steps}
+    case("meta_training", prepared=prepared, base_dir=str(runs[0]), **settings)
+    settings = {"prepared": prepared, "base_dir": str(runs[1]), **settings}
     process = start([__file__, "--case", "meta_training", json.dumps(settings)])
     metrics, done = runs[1] / "metrics.jsonl", 0
     while done <= steps // 2 and process.poll() is None:
@@ -410,6 +409,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, nargs="+", default=[10.0, 100.0, 1000.0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--steps", type=int, default=200, help="meta-steps of a run")
+    parser.add_argument("--gin_param", action="append", default=[], help="of the meta-training")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--input", nargs="*", default=[], help="text at hand of make_corpus.py")
     parser.add_argument("--source_field", default="source", help="likewise")
@@ -428,6 +428,7 @@ def main() -> None:
     corpora = Corpora(folder, given)
     sizes = sorted(arguments.megabytes)
     largest, second = sizes[-1], sizes[-2:][0]
+    settings = {"steps": arguments.steps, "bindings": arguments.gin_param}
     reads = consumes = None
     if "prepare" in arguments.cases:
         prepare(corpora, folder, largest, arguments.repeats)
@@ -441,11 +442,11 @@ def main() -> None:
         say("access", megabytes=largest, **facts)
         reads = facts["windows_a_second"]
     if "memory" in arguments.cases:
-        consumes = memory(corpora, folder, sizes, arguments.steps)[-1]["windows_a_second"]
+        consumes = memory(corpora, folder, sizes, settings)[-1]["windows_a_second"]
     if reads and consumes:
         say("random access to what meta-steps consume", ratio=round(reads / consumes, 1))
     if "resumed" in arguments.cases:
-        resumed(corpora, folder, second, arguments.steps)
+        resumed(corpora, folder, second, settings)
 
 
 if __name__ == "__main__":

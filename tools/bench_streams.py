@@ -122,7 +122,7 @@ def meta_steps(examples: ExampleSet, batch_size: int, steps: int, read_ahead: in
         outer_batch_size=batch_size,
         read_ahead=read_ahead,
     )
-    outer = examples.take(np.arange(4 * batch_size))
+    outer = dataclasses.replace(examples.thinned(4 * batch_size), name="outer")
     trainer.fit(examples, outer, steps, steps_per_epoch=steps)  # compiles
     began = time.perf_counter()
     history = trainer.fit(examples, outer, 2 * steps, steps_per_epoch=steps).history

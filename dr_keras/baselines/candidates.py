@@ -10,9 +10,10 @@ import functools
 
 import numpy as np
 
+from dr_keras.data.columns import Column
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.training.trainers import count_targets
+from dr_keras.training.target_counts import count_targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,20 +30,26 @@ class Candidates:
         say nothing about a short one (see `heuristics`).
       examples: the set they come from, or None.
       members: for each candidate its rows of `examples`; None where row i is candidate i.
+      read_text: the text of one candidate, for who needs a few; None takes it of all.
+
+    What is known of examples that are read on demand is a column here, too.
     """
 
-    ids: np.ndarray
-    sources: np.ndarray
-    documents: np.ndarray
+    ids: np.ndarray | Column
+    sources: np.ndarray | Column
+    documents: np.ndarray | Column
     tokens: np.ndarray
     read_texts: Callable[[], Sequence[str]]
     passages: bool
     examples: ExampleSet | None = None
     members: list[np.ndarray] | None = None
+    read_text: Callable[[int], str] | None = None
 
     def __post_init__(self):
         if not len(self.ids):
             raise DataError("There are no examples to choose among: the set is empty.")
+        if isinstance(self.ids, Column):  # of a prepared corpus, which has seen to it
+            return
         if len(set(self.ids.tolist())) < len(self.ids):
             raise DataError(
                 "Some examples to choose among share an id, so a choice by id would mean both: make"
@@ -56,6 +63,12 @@ class Candidates:
     def texts(self) -> list[str]:
         """The N texts."""
         return list(self.read_texts())
+
+    def text(self, row: int) -> str:
+        """The text of one candidate."""
+        if self.read_text is None or "texts" in self.__dict__:
+            return self.texts[row]
+        return self.read_text(row)
 
     def rows(self, kept: np.ndarray) -> np.ndarray:
         """Rows of `examples` that belong to the candidates at `kept` (bool [N]), ascending."""
@@ -100,7 +113,7 @@ class Candidates:
             self.sources[rows],
             self.documents[rows],
             self.tokens[rows],
-            lambda: [self.texts[row] for row in rows],
+            lambda: [self.text(row) for row in rows],
             self.passages,
         )
 
@@ -124,6 +137,7 @@ def window_candidates(examples: ExampleSet) -> Candidates:
         lambda: [examples.text(row) for row in range(len(examples))],
         passages=True,
         examples=examples,
+        read_text=examples.text,
     )
 
 
@@ -147,19 +161,20 @@ def joined_candidates(examples: ExampleSet) -> Candidates:
     targets = count_targets(examples)
     ids = documents[order].astype(object)
 
-    def read() -> list[str]:
+    def read(candidate: int) -> str:
+        rows = members[candidate]
         if examples.render is None or "tokens" not in examples.features:
-            return [" ".join(examples.text(row) for row in rows) for rows in members]
-        tokens = examples.features["tokens"]
-        return [examples.render({"tokens": tokens[rows].reshape(-1)}) for rows in members]
+            return " ".join(examples.text(row) for row in rows)
+        return examples.render({"tokens": examples.features["tokens"][rows].reshape(-1)})
 
     return Candidates(
         ids,
         examples.sources[first[order]],
         ids,
         np.array([targets[rows].sum() for rows in members], np.int64),
-        read,
+        lambda: list(map(read, range(len(members)))),
         passages=False,
         examples=examples,
         members=members,
+        read_text=read,
     )

@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
+from dr_keras.data.columns import by_rows, value_counts
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating.example_ids import uniform_hash
@@ -100,7 +101,7 @@ class Selection:
         kept = whole.take(rows, f"{self.arm} arm")
         if whole.weights is None:
             return kept
-        before, after = Counter(whole.corpora.tolist()), Counter(kept.corpora.tolist())
+        before, after = value_counts(whole.corpora), value_counts(kept.corpora)
         weights = {
             name: weight * after[name] / before[name] if before[name] else weight
             for name, weight in whole.weights.items()
@@ -115,7 +116,7 @@ class Selection:
         number of examples by reason, and the arm's own facts.
         """
         candidates = self.candidates
-        before = Counter(candidates.sources.tolist())
+        before = value_counts(candidates.sources)
         after = Counter(candidates.sources[self.kept].tolist())
         reasons = Counter(self.reasons.tolist())
         return {
@@ -137,7 +138,7 @@ class Selection:
 
 def hashes(ids, seed: int, purpose: str) -> np.ndarray:
     """Numbers in [0, 1) from (seed, id), another set for each purpose: float64 [N]."""
-    return uniform_hash([f"{purpose}\0{id}" for id in ids], seed)
+    return by_rows(lambda some: uniform_hash([f"{purpose}\0{id}" for id in some], seed), ids)
 
 
 def folds_of(documents, folds: int, seed: int) -> np.ndarray:

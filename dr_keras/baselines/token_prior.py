@@ -12,6 +12,7 @@ import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.scores import Scores, require_windows
+from dr_keras.data.columns import Column, by_rows
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 
@@ -56,8 +57,14 @@ def token_prior(
         require_windows(part, "token_prior")
         if "tokens" not in part.examples.features:
             raise DataError("'token_prior' is about text: these examples have no tokens.")
-    largest = max(int(part.examples.features["tokens"].max()) for part in (candidates, usual))
-    counts = np.bincount(candidates.examples.features["tokens"].ravel(), minlength=largest + 1)
+    largest = max(_largest(part.examples.features["tokens"]) for part in (candidates, usual))
+    counts = np.zeros(largest + 1, np.int64)
+
+    def count(tokens: np.ndarray) -> np.ndarray:
+        counts[:] += np.bincount(tokens.ravel(), minlength=len(counts))
+        return tokens[:0]
+
+    by_rows(count, candidates.examples.features["tokens"])
     counts[0] = 0  # padding
     # A token that the candidates lack counts as half a token, below any that they have.
     log_prior = np.log(np.maximum(counts, 0.5) / counts.sum())
@@ -72,12 +79,21 @@ def token_prior(
     return Scores(-np.sqrt(distance), facts=facts)
 
 
+def _largest(tokens: np.ndarray | Column) -> int:
+    return int(by_rows(lambda rows: rows.max(axis=1), tokens).max())
+
+
 def _moments(candidates: Candidates, log_prior: np.ndarray) -> dict[str, np.ndarray]:
     """Mean and deviation of the log-priors of each candidate's tokens; NaN without a token."""
-    tokens = candidates.examples.features["tokens"]
-    real = tokens != 0
-    values = np.where(real, log_prior[tokens], 0.0)
-    rows = (real.sum(axis=1), values.sum(axis=1), np.square(values).sum(axis=1))
+
+    def sums(tokens: np.ndarray) -> np.ndarray:
+        real = tokens != 0
+        values = np.where(real, log_prior[tokens], 0.0)
+        return np.stack(
+            [real.sum(axis=1), values.sum(axis=1), np.square(values).sum(axis=1)], axis=1
+        )
+
+    rows = tuple(by_rows(sums, candidates.examples.features["tokens"]).T)
     if candidates.members is not None:
         rows = tuple(np.array([row[m].sum() for m in candidates.members]) for row in rows)
     count, first, second = rows

@@ -18,9 +18,9 @@ from dr_keras.data.formats.reading import open_binary
 from dr_keras.system.whole_files import write_bytes
 
 # What the table of a shard has to hold; it may hold more. `key` is all of `Document.key`, because
-# the part is decided by its digits; `content` is the first half of `content_key(text)`: two of 10^10
-# documents agree in 128 bits by chance once in 10^18 corpora. `group` is "" for none. `bands` is
-# there where near-duplicates are looked for (`near_duplicates.NearDuplicates`).
+# the part is decided by its digits; `content` is the first half of the `content_key`: that any two
+# of 10^10 documents agree in 128 bits by chance has the probability 10^-19. `group` is "" for none.
+# `bands` is there where near-duplicates are looked for (`near_duplicates.NearDuplicates`).
 DOCUMENT_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),

@@ -3,7 +3,7 @@
 Rounds of units, each of which may run anywhere once the round before is done:
 
     scatter (a shard)   documents to the bucket of their key, of their id, of each of their bands
-    resolve (a bucket)  which of equal rows is first; what they are together; ids that mean two texts
+    resolve (a bucket)  which of equal rows is first, what they are together; ids of two contents
     collect (a shard)   what stays: `Verdicts`; with a target also what may be shared with it
     link    (a bucket)  with a target only: what of the corpus it has, see `shared_with_target`
     settle  (a shard)   with a target only: the counts by which its share is decided
@@ -30,7 +30,7 @@ from dr_keras.corpus_jobs.document_tables import (
 from dr_keras.errors import DataError
 
 STAYS, DUPLICATE, NEAR_DUPLICATE = 0, 1, 2
-# Of a bucket, which takes some 200 bytes of memory a row.
+# Of a bucket, which takes 300 bytes of memory a document, 800 where near-duplicates are left out.
 ROWS_A_BUCKET = 500_000
 
 _PLACE = [("shard", pa.int32()), ("row", pa.int32()), ("target", pa.bool_())]
@@ -95,8 +95,9 @@ class Merging:
     def run(self, round: str, unit: int) -> dict:
         """Does one unit of a round, and returns JSON-able facts about it.
 
-        `files` is name -> `bytes` of what it left in `folder`. Facts of "resolve" hold `conflict`, None or what `conflict_error` takes; those of "collect"
-        hold `duplicates` and `near_duplicates`, the documents of the shard that are left out.
+        `files` is name -> `bytes` of what it left in `folder`. Facts of "resolve" hold `conflict`,
+        None or what `conflict_error` takes; those of "collect" hold `duplicates` and
+        `near_duplicates`, the documents of the shard that are left out.
         """
         return getattr(self, round)(unit)
 

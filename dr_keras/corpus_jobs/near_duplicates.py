@@ -24,7 +24,7 @@ from dr_keras.system.extras import require_near_duplicates_extra
 import gin
 
 _WORD = re.compile(r"\w+")
-# Of the signatures. They are kept nowhere but within a job, so another value would only mean others.
+# Of the signatures, which are kept nowhere but within a job.
 _SEED = 1
 
 
@@ -62,7 +62,7 @@ class NearDuplicates:
         self.bands, self.rows = _bands_and_rows(threshold, permutations)
 
     def column(self, texts: Sequence[str]) -> pa.Array:
-        """The column "bands" of the table of a shard: `bands` x 8 bytes a document; null: no words."""
+        """The column "bands" of the table of a shard: `bands` x 8 bytes; null for no words."""
         return pa.array(map(self._bands, texts), pa.binary(8 * self.bands))
 
     def describe(self) -> dict:
@@ -87,7 +87,7 @@ class NearDuplicates:
 
 
 def shingles_of(text: str, words: int) -> set[bytes]:
-    """The runs of so many words of a text, of which white space, case and punctuation are no part."""
+    """The runs of so many words of a text, in lower case, without punctuation and white space."""
     text = text if text.isascii() else unicodedata.normalize("NFKC", text)
     found = _WORD.findall(text.lower())
     ends = range(min(words, len(found)), len(found) + 1)

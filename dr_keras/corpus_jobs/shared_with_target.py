@@ -123,7 +123,7 @@ class Sharing:
         return facts | {"files": self._links.send(shard, table_of([*place, *columns], _LINKS), to)}
 
     def link(self, bucket: int) -> dict:
-        """Tells the shards of a corpus what the target has, and those of the target what is theirs."""
+        """Tells shards of a corpus what the target has, and those of the target what is theirs."""
         rows = self._links.receive(bucket)
         kinds, target = rows["kind"].to_numpy(), rows["target"].to_numpy()
         clusters = Clusters(numbers(rows, ("kind", "link0", "link1")))
@@ -195,13 +195,14 @@ class Sharing:
         found = self._found.receive(shard)
         at = np.full([3 if self.merging.near else 2, len(table)], np.inf)
         if len(found):
-            units = dict(
-                zip(map(tuple, numbers(found, _JOINED).tolist()), found["unit"].to_pylist())
-            )
             kinds, links, owners = self._links_of(shard, table, verdicts)
-            joined = np.column_stack([kinds.astype(np.uint64), links]).tolist()
-            unit = np.array([units.get(tuple(link), np.inf) for link in joined])
-            np.minimum.at(at, (kinds, owners), unit)
+            known = numbers(found, ("kind", "link0", "link1"))
+            both = np.concatenate([known, np.column_stack([kinds.astype(np.uint64), links])])
+            clusters = Clusters(both)
+            units = np.append(found["unit"].to_numpy(), np.full(len(links), np.inf))
+            unit = np.empty(len(both))
+            unit[clusters.order] = np.repeat(_least(clusters, units)[1], clusters.sizes)
+            np.minimum.at(at, (kinds, owners), unit[len(known) :])
         return at
 
     def _links_of(
@@ -246,9 +247,6 @@ class Sharing:
     def _found(self) -> Exchange:
         merging = self.merging
         return Exchange(merging.folder, "found", _FOUND, merging.buckets, merging.shards)
-
-
-_JOINED = ("kind", "link0", "link1")
 
 
 def _split_keys(table: pa.Table, verdicts: Verdicts) -> dict[int, str]:

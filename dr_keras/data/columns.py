@@ -88,6 +88,10 @@ class Column(NDArrayOperatorsMixin, abc.ABC):
         whole = (np.asarray(x) if isinstance(x, Column) else x for x in inputs)
         return getattr(ufunc, method)(*whole, **keywords)
 
+    def astype(self, dtype) -> np.ndarray:
+        """All rows as another type."""
+        return np.asarray(self).astype(dtype)
+
     def tolist(self) -> list:
         """All rows as Python objects."""
         return np.asarray(self).tolist()
@@ -204,6 +208,25 @@ class Runs(Column):
         found: Counter = Counter()
         for value, length in zip(self.values.tolist(), np.diff(self.ends, prepend=0).tolist()):
             found[value] += length
+        return found
+
+
+class Each(Column):
+    """What a function makes of each value of a column [N]; it is called where rows are read.
+
+    Args:
+      function: of one value; sent to other processes with the column.
+      column: of single values.
+    """
+
+    dtype = np.dtype(object)
+
+    def __init__(self, function: Callable[[Any], Any], column: Column):
+        self._function, self._column, self.shape = function, column, column.shape
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        found = np.empty(len(rows), object)
+        found[:] = [self._function(value) for value in self._column.read(rows)]
         return found
 
 

@@ -8,10 +8,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+from typing import Any
 
 import numpy as np
 
-from dr_keras.data.columns import Column, concatenated, row_numbers, smallest, taken, value_counts
+from dr_keras.data.columns import (
+    Column,
+    Each,
+    concatenated,
+    row_numbers,
+    smallest,
+    taken,
+    value_counts,
+)
 from dr_keras.data.splits import PARTS
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -76,9 +85,8 @@ class ExampleSet:
         Raises:
           IndexError: there is no such example.
         """
-        if isinstance(indices, slice) and not self._columns:  # views of the arrays
-            rows = indices
-        else:
+        rows: Any = indices
+        if self._columns or not isinstance(indices, slice):  # slices of arrays are views
             rows = smallest(row_numbers(indices, len(self)), len(self))
         return dataclasses.replace(
             self,
@@ -294,8 +302,10 @@ def evenly_spread(count: int, size: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(size, count)).astype(np.int64)
 
 
-def document_ids(examples: ExampleSet) -> np.ndarray:
+def document_ids(examples: ExampleSet) -> np.ndarray | Column:
     """The document of every example, object [N]: its id without the window's number."""
+    if isinstance(examples.ids, Column):
+        return Each(document_of, examples.ids)
     return objects(map(document_of, examples.ids))
 
 

@@ -8,6 +8,7 @@ on from there.
 
 import collections
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 import itertools
 
@@ -21,6 +22,7 @@ from dr_keras.errors import NonFiniteError
 from dr_keras.meta import pytrees
 from dr_keras.meta.population import Population, assign, values_of
 from dr_keras.meta.seeds import derive_seed
+from dr_keras.system.reading_ahead import ReadingAhead
 
 # Lives in a row of one member none of which reaches its start age.
 _MOST_LIVES = 10
@@ -39,6 +41,7 @@ class Ageing:
       batch_size: examples in an inner batch.
       seed: of the run.
       failures: int32 variable, counts members that blow up and start again; None: they may not.
+      read_ahead: rounds of updates whose batches a thread reads before they are needed.
     """
 
     population: Population
@@ -49,6 +52,7 @@ class Ageing:
     batch_size: int
     seed: int
     failures: tf.Variable | None = None
+    read_ahead: int = 2
 
     def __post_init__(self):
         self._update = tf.function(self._update_function, autograph=False)
@@ -70,8 +74,13 @@ class Ageing:
         """
         if self.population.start_age is None:
             return True
+        # The rounds' batches are known beforehand, until a member starts again.
+        with contextlib.ExitStack() as reading:
+            return self._until_of_age(train, callbacks, stop, reading)
+
+    def _until_of_age(self, train, callbacks, stop, reading: contextlib.ExitStack) -> bool:
         placement, members = self.population.placement, self.population.members
-        done, lives, streams = 0, collections.Counter(), {}
+        done, lives, rounds = 0, collections.Counter(), None
         told = [c.on_members_age for c in callbacks if hasattr(c, "on_members_age")]
         for number in itertools.count():
             lacking = self.population.lacking()
@@ -83,18 +92,17 @@ class Ageing:
             if number and stop():  # all workers ask, those that have nothing to do as well
                 return False
             ages = {index: int(members[index].state.age.numpy()) for index in lacking}
-            rows = {}
-            for index, age in ages.items():
-                life = index, int(members[index].generation.numpy())
-                if life not in streams:
-                    own_seed = derive_seed(self.seed, "start_age", *life)
-                    streams[life] = BatchStream(train, self.batch_size, own_seed)
-                rows[index] = streams[life].indices(age)
-            self._update(self._inputs(train, rows))
+            if rounds is None:
+                read = self._rounds(train, lacking, ages)
+                rounds = ReadingAhead(read, itertools.count(), self.read_ahead)
+                reading.enter_context(rounds)
+            self._update(self._inputs(next(rounds)))
             done += len(lacking)
             # An update that is not finite leaves the member as it was.
             failed = [i for i in lacking if int(members[i].state.age.numpy()) == ages[i]]
             if placement.agree(len(failed)):
+                reading.close()
+                rounds = None
                 for index in range(self.population.size):
                     if placement.agree(int(index in failed)):
                         lives[index] += 1
@@ -111,15 +119,41 @@ class Ageing:
         self.failures.assign_add(1)
         self.population.reinitialise(index)
 
-    def _inputs(self, train: ExampleSet, rows: dict[int, np.ndarray]):
-        """What `_update` is to be handed: members' next batches; idle ones have any batch."""
-        idle = np.zeros(self.batch_size, np.int64)
+    def _rounds(
+        self, train: ExampleSet, lacking: dict[int, int], ages: dict[int, int]
+    ) -> Callable[[int], dict]:
+        """What reads a round of updates, counted from now, of NumPy alone.
+
+        Args:
+          lacking, ages: of members here, updates to come and updates made.
+        """
+        streams = {}
+        for index in lacking:
+            life = int(self.population.members[index].generation.numpy())
+            own_seed = derive_seed(self.seed, "start_age", index, life)
+            streams[index] = BatchStream(train, self.batch_size, own_seed)
+        idle = np.zeros(self.batch_size, np.int64)  # who lacks none has any batch
+
+        def read(number: int) -> dict:
+            lack = {index for index, left in lacking.items() if left > number}
+            rows = {index: streams[index].indices(ages[index] + number) for index in lack}
+            found = {}
+            for members, place, parts in self.population.placement.shares(self.population.size):
+                numbers = np.stack([rows.get(index, idle) for index in members])
+                chosen = np.split(numbers, parts, axis=-1)[place]
+                features = {name: values[chosen] for name, values in train.features.items()}
+                found[members, place] = features, [index in lack for index in members]
+            return found
+
+        return read
+
+    def _inputs(self, read: dict):
+        """What `_update` is to be handed of what was read."""
 
         def build(members, place, parts):
-            numbers = np.stack([rows.get(index, idle) for index in members])
-            chosen = np.split(numbers, parts, axis=-1)[place]
-            batches = {name: tf.constant(values[chosen]) for name, values in train.features.items()}
-            return {"batches": batches, "lacking": tf.constant([i in rows for i in members])}
+            features, lack = read[members, place]
+            batches = {name: tf.constant(values) for name, values in features.items()}
+            return {"batches": batches, "lacking": tf.constant(lack)}
 
         return self.population.placement.inputs(self.population.size, build)
 

@@ -253,6 +253,7 @@ class MetaTrainer:
             inner_batch_size,
             seed,
             self.nonfinite_count if on_nonfinite == "reinit" else None,
+            read_ahead,
         )
         self.train_step = tf.function(self._train_step_function, autograph=False)
 

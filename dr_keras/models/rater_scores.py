@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Collection, Mapping
 import dataclasses
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
@@ -86,7 +86,7 @@ class ReferenceLoss:
             return losses
         return mean_of_tokens(losses, counts)
 
-    def reads(self, features: Mapping[str, np.ndarray]) -> list[str]:
+    def reads(self, features: Mapping[str, Any]) -> list[str]:
         """Which features model and loss read, of some that are there; rows [N, ...], N >= 1."""
         rows = _Recording({name: tf.constant(values[:1]) for name, values in features.items()})
         self(rows)

@@ -8,19 +8,21 @@ share of text that every arm trains on, such as that of a target.
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 import dataclasses
+import os
 
 import numpy as np
 
 from dr_keras.baselines.arms import Baselines
+from dr_keras.baselines.kept_files import write_kept
 from dr_keras.baselines.selection import Selection
 from dr_keras.data.columns import Runs, concatenated
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.full_windows import full_windows, has_padding
 from dr_keras.data.streams import BatchStream
-from dr_keras.rating.fractions import Decimal, oversized_batch
+from dr_keras.rating.fractions import Decimal, exact_fraction, oversized_batch
 from dr_keras.studies.sizes import Budget
 from dr_keras.studies.top_k_streams import FullTopKStream, TopKStream
-from dr_keras.training.trainers import count_targets
+from dr_keras.training.target_counts import count_targets
 
 UNFILTERED, CANDIDATE, RANDOM = "unfiltered", "rater", "random"
 # What chooses anew for every seed; the choice of the others depends on the data alone.
@@ -99,9 +101,11 @@ class MixedIn:
 class Draw:
     """What the batches of one run are drawn from; small enough to be sent to another process.
 
+    It is sent with a bit for every example in the place of the rows.
+
     Attributes:
       discard_fraction: the share of the train part that is left out, as achieved.
-      rows: of the train part, which stay; None: all of them.
+      rows: of the train part, which stay, ascending; None: all of them.
       weights: of the corpora among them, see `Selection.examples`.
       online: whether the best of oversized batches are taken, and not a subset beforehand.
       scores: [N] of the train part, for an online arm; None takes any.
@@ -119,6 +123,19 @@ class Draw:
         kept = selection.examples()
         share = 1 - len(kept) / len(selection.candidates.examples)
         return cls(share, selection.rows, kept.weights)
+
+    def __getstate__(self) -> dict:
+        if self.rows is None or not len(self.rows):
+            return dict(self.__dict__)
+        kept = np.zeros(int(self.rows[-1]) + 1, bool)
+        kept[self.rows] = True
+        return {**self.__dict__, "rows": np.packbits(kept), "packed": len(kept)}
+
+    def __setstate__(self, state: dict) -> None:
+        count = state.pop("packed", None)
+        if count is not None:
+            state["rows"] = np.flatnonzero(np.unpackbits(state["rows"], count=count))
+        self.__dict__.update(state)
 
     def stream(
         self,
@@ -180,6 +197,7 @@ class Draws:
       baselines: returns the registry; called when an arm first needs it.
       share: (size, discard fraction as asked for) -> the exact share that every arm drops.
       online: arms that choose in oversized batches and not beforehand.
+      folder: where what arms keep is written, a bit an example; None writes nothing.
     """
 
     def __init__(
@@ -187,8 +205,10 @@ class Draws:
         baselines: Callable[[], Baselines],
         share: Callable[[str, float], Decimal],
         online: Collection[str] = (),
+        folder: str | os.PathLike | None = None,
     ):
         self._baselines, self._share, self._online = baselines, share, online
+        self._folder = folder
         self._selections: OrderedDict[tuple, Selection] = OrderedDict()
 
     def selection(self, arm: str, share: Decimal, seed: int) -> Selection:
@@ -197,7 +217,10 @@ class Draws:
         if key not in self._selections:
             while len(self._selections) > _REMEMBERED:
                 self._selections.popitem(last=False)
-            self._selections[key] = self._baselines().select(*key)
+            found = self._selections[key] = self._baselines().select(*key)
+            if self._folder is not None and found.candidates.examples is not None:
+                name = f"{arm}-{float(100 * exact_fraction(share)):.6g}-{key[2]}.npz"
+                write_kept(os.path.join(self._folder, name), found)
         return self._selections[key]
 
     def __call__(self, cell) -> Draw:

@@ -30,8 +30,9 @@ from dr_keras.studies.arm_streams import UNFILTERED, Draw, MixedIn, data_budget
 from dr_keras.studies.stages import LAYOUT
 from dr_keras.studies.summaries import metrics_of
 from dr_keras.system import whole_files
+from dr_keras.training.target_counts import total_targets
 from dr_keras.training.tasks import TaskScorer, TaskWindows
-from dr_keras.training.trainers import RepeatedTrainer, total_targets
+from dr_keras.training.trainers import RepeatedTrainer
 
 # What ends the name of a size whose batches have a share of the target's text in every arm.
 WITH_TARGET = " + target"

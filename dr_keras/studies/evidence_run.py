@@ -94,6 +94,7 @@ class Study:
             lambda: self._baselines,
             lambda size, fraction: batch_fraction(self._grid.trainer(size).batch_size, fraction),
             given.online_arms,
+            self._base_dir / "kept",
         )
         scores, material = rater.scores_fingerprint(self._scores), self._material()
         self._grid = Grid(

@@ -29,7 +29,8 @@ from dr_keras.studies.workers import Pool, Workers, own_threads, sendable
 from dr_keras.system.claims import Claims
 from dr_keras.system.progress import Progress
 from dr_keras.training import flops
-from dr_keras.training.trainers import RepeatedTrainer, count_targets
+from dr_keras.training.target_counts import count_targets
+from dr_keras.training.trainers import RepeatedTrainer
 
 _POLL = 5.0  # seconds between looks at what other processes do
 

@@ -200,7 +200,7 @@ def extremes(
 
     def shown(row: int) -> dict:
         example = {
-            "text": candidates.texts[row][:characters],
+            "text": candidates.text(row)[:characters],
             "id": str(candidates.ids[row]),
             "source": str(sources[row]),
             "score": float(scores[row]),

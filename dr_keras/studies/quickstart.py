@@ -30,7 +30,7 @@ from dr_keras.config import configuration
 from dr_keras.corpus_jobs.filtering import filter_corpus, kept_ids
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
-from dr_keras.data.examples import document_ids
+from dr_keras.data.examples import document_ids, objects
 from dr_keras.data.prepare import split_documents, text_data
 from dr_keras.data.targets import split_target
 from dr_keras.errors import CheckpointError, ConfigurationError
@@ -44,6 +44,7 @@ from dr_keras.studies.arm_streams import DESCRIPTIONS, UNFILTERED, Draws
 from dr_keras.studies.cells import Cell, Material, cell, counts, describe, own_test
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.judged import judged_first, stopped
+from dr_keras.studies.prepared_text import PreparedText, WindowDocuments
 from dr_keras.studies.results import Results, WriteReport, read, to_json
 from dr_keras.studies.sizes import Protocol, Size
 from dr_keras.studies.stages import Stages
@@ -54,6 +55,7 @@ from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 SIZE = "model"
+Documents = Sequence[Document] | WindowDocuments
 _DESCRIPTIONS = DESCRIPTIONS | {
     "random": "as many documents as the rater kept, chosen by hash, others for each seed",
     "rater": "the documents the rater kept",
@@ -65,8 +67,8 @@ _DESCRIPTIONS = DESCRIPTIONS | {
 _PLACES = ("input/files_corpus.path", "target/files_corpus.path")
 
 
-def memory_corpus(name: str, documents: Sequence[Document], weights=None) -> Corpus:
-    """Documents that were read already, as a corpus."""
+def memory_corpus(name: str, documents: Documents, weights=None) -> Corpus:
+    """Documents that were read already, or lie in windows, as a corpus."""
     corpus = Corpus(name, lambda skipped: iter(documents), {"kind": "memory"})
     corpus.weights = weights
     return corpus
@@ -79,7 +81,8 @@ class QuickStart:
 
     Args:
       corpus: of text; its four parts are split off as for `text_data`, or the train part alone
-        where `text_data.target` is bound.
+        where `text_data.target` is bound. None: the parts are a prepared corpus, which
+        `experiment.data` names; what is filtered then is the text of its windows.
       discard_fraction: share of the train documents that filtering removes.
       filter_batch_size: B of batch top-K, whose keep probability the filter follows.
       filter_method: see `filter_corpus`.
@@ -95,7 +98,7 @@ class QuickStart:
       say: prints a line for the user.
     """
 
-    corpus: Corpus = gin.REQUIRED
+    corpus: Corpus | None = gin.REQUIRED
     discard_fraction: float = 0.5
     filter_batch_size: int = 64
     filter_method: str = "keep_probability"
@@ -129,7 +132,7 @@ class QuickStart:
         base_dir = pathlib.Path(base_dir)
         configuration.check_same_config(base_dir, may_differ=(*MAY_DIFFER, *_PLACES))
         stages = Stages(base_dir, self.say)
-        text = _Text(self.corpus)
+        text = PreparedText() if self.corpus is None else _Text(self.corpus)
         with contextlib.ExitStack() as stack:
             grid = None
             if not stages.is_done("compare"):
@@ -194,7 +197,7 @@ class QuickStart:
             reference=UNFILTERED, candidate="rater", baselines=["random"], seeds=list(self.seeds)
         )
 
-    def _filter(self, base_dir: pathlib.Path, text: "_Text", exported: str) -> dict:
+    def _filter(self, base_dir: pathlib.Path, text: "_Text | PreparedText", exported: str) -> dict:
         shown = None
 
         def progress(phase: str, done: int, total: int) -> None:
@@ -207,7 +210,7 @@ class QuickStart:
         if (output / "manifest.json").exists():  # finished, but the stage's record not written
             shutil.rmtree(output)
         manifest = filter_corpus(
-            memory_corpus(self.corpus.name, text.documents["train"]),
+            memory_corpus(text.name, text.documents["train"]),
             load_rater(str(base_dir / exported)),
             output_dir=str(output),
             discard_fraction=self.discard_fraction,
@@ -222,17 +225,17 @@ class QuickStart:
     def _cells(self, arm: str) -> list[Cell]:
         return [cell(SIZE, arm, self.discard_fraction, seed) for seed in self.seeds]
 
-    def _grid(self, base_dir: pathlib.Path, text: "_Text") -> Grid:
+    def _grid(self, base_dir: pathlib.Path, text: "_Text | PreparedText") -> Grid:
         def material() -> Material:
             parts = text.setup.parts
-            others = own_test(parts, self.corpus.name, self.test_size)
+            others = own_test(parts, text.name, self.test_size)
             test = parts.test.thinned(self.test_size)
             return Material(parts.train, test, corpora=others, equal_tokens=self.equal_tokens)
 
         choice, trainers = _Choice(base_dir, text), {SIZE: LanguageModelTrainer}
         return Grid(base_dir, trainers, material, choice.draws, choice.key, say=self.say)
 
-    def _compare(self, grid: Grid, base_dir: pathlib.Path, text: "_Text") -> dict:
+    def _compare(self, grid: Grid, base_dir: pathlib.Path, text: "_Text | PreparedText") -> dict:
         """Trains every cell; {"size", "threads_a_model"}."""
         train = text.setup.parts.train
         arms = [UNFILTERED, "random", "rater", *self.more_arms]
@@ -254,7 +257,7 @@ class _Choice:
       text: the corpus.
     """
 
-    def __init__(self, base_dir: pathlib.Path, text: "_Text"):
+    def __init__(self, base_dir: pathlib.Path, text: "_Text | PreparedText"):
         self._base_dir, self._text = base_dir, text
         self.draws = Draws(lambda: self._baselines, lambda size, fraction: self._share)
 
@@ -305,7 +308,7 @@ class _Text:
     """Documents and examples, read when a stage first needs them."""
 
     def __init__(self, corpus: Corpus):
-        self._corpus = corpus
+        self._corpus, self.name = corpus, corpus.name
         bound = gin.get_bindings("text_data")
         self._target: Corpus | None = bound.get("target")
         self._share: float | None = bound.get("target_share")
@@ -369,17 +372,23 @@ def _facts(arm: str, draw, train) -> ArmFacts:
     )
 
 
-def _candidates(documents: Sequence[Document]) -> Candidates:
-    """Documents as they are, for their texts."""
-    ids = np.array([d.id for d in documents], object)
-    sources = np.array([d.source for d in documents], object)
-    sizes = np.array([len(d.text) for d in documents])
-    return Candidates(ids, sources, ids, sizes, lambda: [d.text for d in documents], False)
+def _candidates(documents: Documents, ids: Sequence[str], sources: Sequence[str]) -> Candidates:
+    """Documents as they are, for the texts of some; their sizes are not looked at."""
+    names, sizes = objects(ids), np.zeros(len(ids), np.int64)
+    return Candidates(
+        names,
+        objects(sources),
+        names,
+        sizes,
+        lambda: [document.text for document in documents],
+        passages=False,
+        read_text=lambda row: documents[row].text,
+    )
 
 
 def _results(
     base_dir: pathlib.Path,
-    train: list[Document],
+    train: Documents,
     protocol: Protocol,
     size: Size,
     target: str | None,
@@ -390,10 +399,9 @@ def _results(
     """All sections of results.json."""
     scored = read_scores(base_dir / "filtered" / "scores.parquet")
     rows = scored.rows()
-    scores = np.array([scored.score[rows[d.id]] for d in train], float)
-    levels = np.array([np.nan if d.level is None else d.level for d in train])
-    kinds = [d.damage for d in train]
-    sources = [d.source for d in train]
+    ids, sources, levels, kinds = zip(*((d.id, d.source, d.level, d.damage) for d in train))
+    scores = np.array([scored.score[rows[id]] for id in ids], float)
+    levels = np.array([np.nan if level is None else level for level in levels])
     loaded = load_rater(str(base_dir / exported))
     on_target = verdicts.on_target(verdicts.answer([size], protocol), target)
     verdict = judged_first(on_target, judgement_of(base_dir))
@@ -409,6 +417,6 @@ def _results(
         ),
         findings=findings.of_scores(scores, sources, levels, kinds)
         | findings.of_run(base_dir)
-        | {"extremes": learned.extremes(_candidates(train), scores, labels=labels)},
+        | {"extremes": learned.extremes(_candidates(train, ids, sources), scores, labels=labels)},
         **sections,
     )

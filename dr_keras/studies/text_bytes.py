@@ -12,7 +12,7 @@ import numpy as np
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.tokenizers.base import ByteTokenizer
 from dr_keras.data.windows import tokenizer_of
-from dr_keras.training.trainers import count_targets
+from dr_keras.training.target_counts import count_targets
 
 
 def bytes_per_target(examples: ExampleSet) -> float | None:

@@ -11,7 +11,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal, oversized_batch
 from dr_keras.rating.rules import split_best
 from dr_keras.studies.sizes import Budget
-from dr_keras.training.trainers import count_targets
+from dr_keras.training.target_counts import count_targets
 
 
 class TopKStream:

@@ -1,6 +1,6 @@
 """What the next steps will need is read by a thread while this one computes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 import queue
 import threading
 import time
@@ -31,7 +31,7 @@ class ReadingAhead(Generic[Read]):
       ConfigurationError: a negative depth.
     """
 
-    def __init__(self, read: Callable[[int], Read], numbers: Sequence[int], depth: int = 2):
+    def __init__(self, read: Callable[[int], Read], numbers: Iterable[int], depth: int = 2):
         if depth < 0:
             raise ConfigurationError(f"read_ahead is {depth}: it must be at least 0.")
         self.waited = 0.0

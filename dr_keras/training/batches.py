@@ -17,8 +17,6 @@ from dr_keras.system.reading_ahead import ReadingAhead
 # Bytes of a set's features of which a copy is made.
 _KEPT = 1 << 28
 
-_ROWS_AT_ONCE = 1 << 14  # of a column that is counted
-
 
 @contextlib.contextmanager
 def gathered(
@@ -68,27 +66,6 @@ def in_order(
     """
     batches = _InOrder(examples, size, read_ahead)
     return list(batches) if _is_kept(examples) else batches
-
-
-def targets_of_run(examples: ExampleSet, rows: np.ndarray) -> tuple[int, int]:
-    """Targets of next-token prediction in a set, each counted once, and in all batches of a run.
-
-    Args:
-      rows: of the batches, int [steps, B].
-
-    Returns:
-      Numbers of targets; of examples, where they have no tokens.
-    """
-    tokens = examples.features.get("tokens")
-    if tokens is None:
-        return len(examples), rows.size
-    if isinstance(tokens, np.ndarray):
-        targets = np.count_nonzero(tokens[:, 1:], axis=1)
-        return int(targets.sum()), int(targets[rows].sum())
-    # what would be counted by row beforehand is a table as long as the set
-    starts = range(0, len(tokens), _ROWS_AT_ONCE)
-    unique = sum(np.count_nonzero(tokens[k : k + _ROWS_AT_ONCE][:, 1:]) for k in starts)
-    return int(unique), int(sum(np.count_nonzero(tokens[batch][:, 1:]) for batch in rows))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.columns import by_rows
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
@@ -36,7 +35,8 @@ from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import checked_counts, next_token_sums
 from dr_keras.models.model_inputs import model_inputs
-from dr_keras.training.batches import gathered, in_order, targets_of_run
+from dr_keras.training.batches import gathered, in_order
+from dr_keras.training.target_counts import targets_of_batches, total_targets
 from dr_keras.training.weighted_model import Hastened, LossSums, ReplicatedModel, WeightedModel
 import gin
 
@@ -407,15 +407,14 @@ class RepeatedTrainer:
             )
         if callbacks:  # which may have changed the weights since
             sums, counts = self._losses(test_batches, len(test))
-        unique_tokens, tokens_seen = targets_of_run(examples, rows)
         return TrainingRecord(
             seed=seed,
             curve=evaluation.curve,
             train_curve=evaluation.train_curve,
             final_by_source=_by_source(test.sources, sums, counts),
             examples=len(examples),
-            unique_tokens=unique_tokens,
-            tokens_seen=tokens_seen,
+            unique_tokens=total_targets(examples),
+            tokens_seen=targets_of_batches(examples, rows),
             epochs=rows.size / len(examples),
             seconds=time.monotonic() - started,
             metrics=self._mean_metrics(test_batches, len(test)),
@@ -473,23 +472,6 @@ def correct(outputs: tf.Tensor, batch: dict) -> tf.Tensor:
     """1.0 where the largest of the logits [B, C] is at batch["label"], else 0.0; float32 [B]."""
     label = tf.cast(batch["label"], tf.int64)
     return tf.cast(tf.equal(tf.argmax(outputs, axis=-1), label), tf.float32)
-
-
-def count_targets(examples: ExampleSet) -> np.ndarray:
-    """Targets of next-token prediction in every example, int64 [N]; 1 each without tokens."""
-    tokens = examples.features.get("tokens")
-    if tokens is None:
-        return np.ones(len(examples), np.int64)
-    return by_rows(lambda rows: np.count_nonzero(rows[:, 1:], axis=1), tokens)
-
-
-def total_targets(examples: ExampleSet) -> int:
-    """The sum of `count_targets`, for which a prepared corpus need not be read."""
-    tokens = examples.features.get("tokens")
-    known = getattr(tokens, "known_nonzero", None)
-    if known is not None:  # the first token of a window is no target, and no padding
-        return known - len(examples)
-    return int(count_targets(examples).sum())
 
 
 def _by_source(sources, sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from dr_keras.models.losses import next_token_sums
-from dr_keras.training.trainers import count_targets
+from dr_keras.training.target_counts import count_targets
 
 
 def model(vocabulary, length):

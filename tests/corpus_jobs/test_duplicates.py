@@ -151,7 +151,7 @@ def test_a_target_takes_from_shards_what_it_takes_from_a_list(own, wanted, cut, 
 
     def sharded():
         shards = in_shards(own, cut), in_shards(wanted, others)
-        with merging(*shards) as job:
+        with merging(*shards, rows_a_bucket=20) as job:
             both = Sharing(job, FRACTIONS, fractions_of_target(), share)
             shards = [*shards[0], *shards[1]]
             facts = run(both, shards)

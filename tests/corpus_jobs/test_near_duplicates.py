@@ -157,7 +157,7 @@ def test_what_is_nearly_held_out_is_not_trained_on(own, wanted, bands, cut, othe
     tables = [*own.tables, *wanted.tables]
     with tempfile.TemporaryDirectory() as folder:
         counts = len(tables), len(own.tables), len(own.documents) + len(wanted.documents)
-        job = Merging(folder, tables.__getitem__, *counts, near=True, rows_a_bucket=5)
+        job = Merging(folder, tables.__getitem__, *counts, near=True, rows_a_bucket=20)
         job = Sharing(job, FRACTIONS, fractions_of_target(), share)
         settled = run(job)["settle"]
         counted = sum(found["counts"][0].get("taken", 0) for found in settled)

@@ -16,7 +16,7 @@ from dr_keras.data.prepared import prepared_data
 from dr_keras.data.prepared_manifest import is_prepared, token_dtype
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.training.trainers import count_targets, total_targets
+from dr_keras.training.target_counts import count_targets, total_targets
 
 FRACTIONS = {"train": 0.55, "outer": 0.15, "validation": 0.15, "test": 0.15}
 COLUMNS = ("ids", "sources", "corpora")

@@ -133,6 +133,14 @@ def test_shares_of_a_target_add_up():
             target_fractions(**wrong)
 
 
+def test_a_share_that_fits_targets_of_this_size_alone_is_enough():
+    gin.bind_parameter("target_fractions.test", 0.3)  # with 0.5 and 0.2, but not with 0.7 and 0.15
+    found = apart(longer("mine", 50), longer("good", 400, of=1))
+    assert abs(len(found.documents["test"]) / 400 - 0.3) < 0.1
+    with pytest.raises(ConfigurationError, match="outer 0.7, validation 0.15, test 0.3"):
+        apart(longer("mine", 50), longer("good", 100, of=1))
+
+
 def test_parts_know_their_target(caplog):
     corpus, target = longer("mine", 100, size=200), longer("good", 100, of=1, size=200)
     with caplog.at_level(logging.WARNING):

@@ -14,7 +14,8 @@ from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.models.losses import next_token_loss, next_token_sums, token_loss
 from dr_keras.models.text_models import language_model
 from dr_keras.training import batches
-from dr_keras.training.trainers import LanguageModelTrainer, count_targets, example_sums
+from dr_keras.training.target_counts import count_targets
+from dr_keras.training.trainers import LanguageModelTrainer, example_sums
 
 LENGTH, VOCABULARY = 12, 17
 

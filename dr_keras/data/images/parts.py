@@ -123,7 +123,7 @@ def at_levels(
     examples = examples.thinned(size)
     asked = np.resize(np.asarray(levels, np.float32), len(examples))
     noisy, level = replace_pixels(
-        examples.features["image"], asked, np.random.default_rng([seed, len(examples)])
+        np.asarray(examples.features["image"]), asked, np.random.default_rng([seed, len(examples)])
     )
     damage = np.where(level > 0, "pixel_noise", "clean").astype(object)
     return dataclasses.replace(

@@ -1,0 +1,36 @@
+"""How many targets of next-token prediction a set and the batches of a run hold."""
+
+import numpy as np
+
+from dr_keras.data.columns import by_rows
+from dr_keras.data.examples import ExampleSet
+
+
+def count_targets(examples: ExampleSet) -> np.ndarray:
+    """Targets of next-token prediction in every example, int64 [N]; 1 each without tokens."""
+    tokens = examples.features.get("tokens")
+    if tokens is None:
+        return np.ones(len(examples), np.int64)
+    return by_rows(lambda rows: np.count_nonzero(rows[:, 1:], axis=1), tokens)
+
+
+def total_targets(examples: ExampleSet) -> int:
+    """The sum of `count_targets`, for which a prepared corpus need not be read."""
+    tokens = examples.features.get("tokens")
+    known = getattr(tokens, "known_nonzero", None)
+    if known is not None:  # the first token of a window is no target, and no padding
+        return known - len(examples)
+    return int(count_targets(examples).sum())
+
+
+def targets_of_batches(examples: ExampleSet, rows: np.ndarray) -> int:
+    """Targets in all batches of a run, repetitions counted.
+
+    Args:
+      rows: of the batches, int [steps, B].
+    """
+    tokens = examples.features.get("tokens")
+    if tokens is None or isinstance(tokens, np.ndarray):
+        return int(count_targets(examples)[rows].sum())
+    # counts of all rows of a column would be a table as long as the set
+    return int(sum(np.count_nonzero(tokens[batch][:, 1:]) for batch in rows))
