@@ -48,7 +48,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
                 f"prepare_corpus needs {flag}, or the gin binding prepare_corpus.{name}."
             )
     if arguments.runner is not None or workers is not None or arguments.threads_per_worker:
-        settings["runner"] = corpus_files.runner_of(arguments, others)
+        settings |= {"runner": corpus_files.runner_of(arguments, others), "workers": None}
     manifest = prepare_corpus(
         **settings, fresh=arguments.fresh, progress=corpus_files.JobProgress("kB", 1000)
     )

@@ -35,6 +35,7 @@ from dr_keras.data.formats.writing import Output
 from dr_keras.data.prepared_manifest import token_dtype
 from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.data.windows import levels_of
+from dr_keras.errors import DataError
 
 STEP_BYTES = 1 << 20
 _ROWS_A_GROUP = 8192
@@ -173,7 +174,13 @@ class _ShardReading:
         if self._work.near is not None:
             columns["bands"] = self._work.near.column(texts)
         schema = self._table.schema
-        arrays = [pyarrow.array(columns[field.name], field.type) for field in schema]
+        try:
+            arrays = [pyarrow.array(columns[field.name], field.type) for field in schema]
+        except UnicodeEncodeError as error:  # texts may hold lone surrogates, and are hashed
+            raise DataError(
+                f"{self._unit.place(*places[0])}, or a document soon after it: its id, source or"
+                f" group is {error.object!r}, which is no Unicode; name it otherwise"
+            ) from error
         table = pyarrow.Table.from_arrays(arrays, schema=schema)
         self._rows.append(table)
         self._corpora.update(dict.fromkeys(corpora))

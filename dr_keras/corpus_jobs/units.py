@@ -6,12 +6,16 @@ repeated task does no harm.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import concurrent.futures
+import functools
 from typing import Any, Protocol
 
 import tensorflow as tf
 
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
+
+_READERS = 16  # of facts at a time: each is a request where files are far away
 
 # bytes done since the last call
 UnitProgress = Callable[[int], None]
@@ -86,8 +90,10 @@ def facts_of(work: AnyWork, unit: Unit) -> dict | None:
 
 def all_facts(work: AnyWork, units: Sequence[Unit]) -> dict[str, dict]:
     """Name -> facts of the units that are done."""
-    found = ((unit.name, facts_of(work, unit)) for unit in units)
-    return {name: facts for name, facts in found if facts is not None}
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
+        found = readers.map(functools.partial(facts_of, work), units)
+        named = zip((unit.name for unit in units), found)
+        return {name: facts for name, facts in named if facts is not None}
 
 
 def do_units(

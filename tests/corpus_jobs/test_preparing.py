@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from dr_keras.corpus_jobs.preparing import prepare_corpus
+from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.corpora.mixture import mixture_corpus
+from dr_keras.data.documents import make_document
 from dr_keras.data.formats.jsonl import jsonl_corpus
 from dr_keras.data.prepare import corpus_from_path, text_data
 from dr_keras.data.prepared import prepared_data
-from dr_keras.data.tokenizers import byte_tokenizer
+from dr_keras.data.tokenizers import byte_tokenizer, wordpiece_tokenizer
+from dr_keras.errors import DataError
 import gin
 
 HALF = {"train": 0.4, "outer": 0.2, "validation": 0.2, "test": 0.2}
@@ -193,3 +196,32 @@ def test_the_rows_of_a_large_part_go_through_several_groups(tmp_path, monkeypatc
         assert part["tokens"] == np.count_nonzero(train.features["tokens"])
         rows_by_source = {name: counts["rows"] for name, counts in part["sources"].items()}
         assert rows_by_source == train.counts_by_source()
+
+
+def test_a_vocabulary_goes_with_the_corpus(tmp_path):
+    words = ["[PAD]", "[UNK]", "[SEP]", *(f"w{n}" for n in range(90)), *map(str, range(50))]
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    tokenizer = wordpiece_tokenizer(str(tmp_path / "words.txt"))
+    path = write(tmp_path / "c.jsonl", rows(120))
+    made = dict(SETTINGS, tokenizer=tokenizer, sequence_length=8, packing=True)
+    manifest = prepare_corpus(path, str(tmp_path / "out"), runner=elsewhere, **made)
+    assert manifest["dtype"] == "uint8" and "words.txt" in os.listdir(
+        tmp_path / "out" / "tokenizer"
+    )
+    os.remove(tmp_path / "words.txt")
+    same_parts(prepared_data(str(tmp_path / "out")), text_data(corpus_from_path(path), **made))
+
+
+def test_a_choice_of_records_holds(tmp_path):
+    path = write(tmp_path / "c.jsonl", rows(200))
+    gin.bind_parameter("jsonl_corpus.only", {"source": ["s0", "s1"]})
+    manifest = prepare_corpus(path, str(tmp_path / "out"), **SETTINGS, **SMALL)
+    same_parts(prepared_data(str(tmp_path / "out")), text_data(corpus_from_path(path), **SETTINGS))
+    assert 0 < sum(manifest["counts"]["skipped"].values()) < 200
+
+
+def test_a_source_that_is_no_unicode_is_named(tmp_path):
+    documents = [make_document(f"text {n}", "\ud800" if n == 3 else "s") for n in range(9)]
+    corpus = Corpus("c", lambda skipped: iter(documents))
+    with pytest.raises(DataError, match=r"document 1 of piece 0 of the corpus 'c', or .*'\\ud800'"):
+        prepare_corpus(corpus, str(tmp_path / "out"), **SETTINGS)
