@@ -24,7 +24,6 @@ _WHERE = {
     "language_model": "dr_keras.models.text_models",
     "load_rater": "dr_keras.serving.loading",
     "next_token_loss": "dr_keras.models.losses",
-    "prepared_data": "dr_keras.data.prepared",
     "reweight": "dr_keras.pipelines.transformations",
     "text_data": "dr_keras.data.prepare",
     "text_rater": "dr_keras.models.text_models",
@@ -36,7 +35,6 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from dr_keras.data.corpora.embedded import embedded_corpus as embedded_corpus
     from dr_keras.data.prepare import corpus_from_path as corpus_from_path
     from dr_keras.data.prepare import text_data as text_data
-    from dr_keras.data.prepared import prepared_data as prepared_data
     from dr_keras.data.tokenizers import byte_tokenizer as byte_tokenizer
     from dr_keras.meta.optimizers import OuterAdam as OuterAdam
     from dr_keras.meta.optimizers import adam as adam
