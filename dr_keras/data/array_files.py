@@ -37,12 +37,13 @@ class ArrayFile(Column):
     _opened = 0
     _counting = threading.Lock()
 
-    def __init__(self, path: str, shape: tuple[int, ...], dtype: np.dtype, fingerprint: str):
+    def __init__(self, path: str, shape: tuple[int, ...], dtype: np.dtype | type, fingerprint: str):
         self.path, self.shape, self.dtype = path, tuple(shape), np.dtype(dtype)
         self._fingerprint = fingerprint
         self._start = _start_of_data(path, self.shape, self.dtype)
         self._row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
-        self._forget()
+        self._file: int | None = None
+        self._lock = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +58,7 @@ class ArrayFile(Column):
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         if not found.size:
             return found
-        raw = memoryview(found).cast("B")
+        raw = found.reshape(-1).view(np.uint8).data
         size, most = self._row_bytes, max(_AT_ONCE // self._row_bytes, 1)
         ends = np.append(np.flatnonzero(np.diff(rows) != 1) + 1, len(rows))
         file, kept = self._descriptor()
@@ -92,16 +93,11 @@ class ArrayFile(Column):
                 weakref.finalize(self, _close, file)
             return file, kept
 
-    def _forget(self) -> None:
-        self._file: int | None = None
-        self._lock = threading.Lock()
-
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k not in ("_file", "_lock")}
 
     def __setstate__(self, state: dict) -> None:
-        self.__dict__ |= state
-        self._forget()
+        self.__dict__ |= {**state, "_file": None, "_lock": threading.Lock()}
 
 
 def _open(path: str) -> int:

@@ -168,9 +168,10 @@ class Joined(Column):
 
     @property
     def fingerprint(self) -> str:
-        if not all(isinstance(part, Column) for part in self._parts):
+        columns = [part for part in self._parts if isinstance(part, Column)]
+        if len(columns) < len(self._parts):
             return super().fingerprint
-        known = " ".join(part.fingerprint for part in self._parts)
+        known = " ".join(column.fingerprint for column in columns)
         return _digest(f"joined {self.dtype.str} {self.shape} {known}").hexdigest()
 
     def counts(self) -> Counter:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -73,6 +74,7 @@ def prepared_data(
             " prepared_data.local_dir to a folder on a local disk, into which it is copied once"
             f" ({_size(manifest) / 1e9:,.1f} GB)."
         )
+    path = os.path.abspath(path)
     _check_files(path, manifest)
     if verify:
         verify_files(path, manifest)
@@ -88,9 +90,8 @@ def prepared_data(
                 f"The prepared corpus {path} has no examples in the part '{part}': prepare more"
                 " documents, or with a larger share for it (split_fractions)."
             )
-    return Parts(
-        **parts,
-        disjoint=True,
+    return dataclasses.replace(
+        Parts.of(parts, disjoint=True),
         target=manifest["target"],
         own_test=own_test if own_test else None,
         notes=tuple(manifest["notes"]),

@@ -35,3 +35,23 @@ def test_documents_stay_whole_and_come_first_by_hash(lazy, owners, size):
         patch.setattr(samples, "_ROWS", 3)
         found = samples.whole_documents(examples, size)
     assert found.ids[:].tolist() == (ids if len(ids) <= size else expected(ids, size))
+
+
+def test_of_a_set_that_is_read_on_demand_some_pieces_are_looked_at(monkeypatch):
+    ids = [f"{k // 7}#{k % 7}" for k in range(7 * 3000)]
+    column, read = Runs(ids, [1] * len(ids)), []
+    plain = Runs.read
+    monkeypatch.setattr(
+        Runs, "read", lambda self, rows: (read.append(len(rows)), plain(self, rows))[1]
+    )
+    monkeypatch.setattr(samples, "_LOOKED_AT", 2000)
+    monkeypatch.setattr(samples, "_PIECE", 100)
+    found = samples.whole_documents(
+        ExampleSet({"x": np.arange(len(ids))}, column, column, column), 140
+    )
+    assert sum(read) == 2000 and len(found) == 140
+    rows = found.features["x"].reshape(-1, 7)
+    assert (np.diff(rows, axis=1) == 1).all() and (rows[:, 0] % 7 == 0).all()
+    assert rows[0, 0] < 5000 and rows[-1, 0] > 16000  # from all over
+    column = Runs(["0#0"], [5000])
+    assert len(samples.whole_documents(ExampleSet({"x": column}, *[column] * 3), 140)) == 140
