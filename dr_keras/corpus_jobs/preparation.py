@@ -259,7 +259,8 @@ class Preparation:
         self, shards: Sequence[InputShard], read: Sequence[dict], placed: Sequence[dict]
     ) -> dict:
         """Documents of the corpus and of its target, and how many are in no part, and why."""
-        of_own, found = len(self.own.source.shards), {}
+        of_own = len(self.own.source.shards)
+        found: dict = {}
         for each, chosen, prefix in (
             (self.own, slice(of_own), ""), (self.target, slice(of_own, None), "target_"),
         ):  # fmt: skip
