@@ -37,6 +37,12 @@ from dr_keras.errors import DataError
 
 _logger = logging.getLogger(__name__)
 _SOURCES_HELD = 100_000
+_LEFT_OUT = {
+    "duplicates": DUPLICATE,
+    "near_duplicates": NEAR_DUPLICATE,
+    "shared_with_target": SHARED,
+    "unused": UNUSED,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,11 +158,8 @@ class Preparation:
         found: list[InputShard] = []
         for each in filter(None, (self.own, self.target)):
             for shard in each.source.shards:
-                found.append(
-                    InputShard(
-                        len(found), shard, each.name, each.source.fields, each.is_cut,
-                    )
-                )  # fmt: skip
+                fields = each.source.fields
+                found.append(InputShard(len(found), shard, each.name, fields, each.is_cut))
         return found
 
     def _check_read(self, shards: Sequence[InputShard], read: Sequence[dict]) -> None:
@@ -255,40 +258,26 @@ class Preparation:
     def _counts(
         self, shards: Sequence[InputShard], read: Sequence[dict], placed: Sequence[dict]
     ) -> dict:
-        """Documents of the corpus, and of its target, and what became of those in no part."""
+        """Documents of the corpus and of its target, and how many are in no part, and why."""
         of_own = len(self.own.source.shards)
-
-        def counted(name: str, code: int, own: bool = True) -> tuple[str, int]:
-            chosen = placed[:of_own] if own else placed[of_own:]
-            return name, sum(about["left_out"].get(str(code), 0) for about in chosen)
-
-        counts = {
-            "documents": sum(about["documents"] for about in read[:of_own]),
-            "bytes": sum(about["bytes"] for about in read[:of_own]),
-            **dict(
-                [
-                    counted("duplicates", DUPLICATE),
-                    counted("near_duplicates", NEAR_DUPLICATE),
-                    counted("shared_with_target", SHARED),
-                    counted("unused", UNUSED),
-                ]
-            ),
-            "skipped": _skipped(shards[:of_own], read[:of_own], self.own),
-        }
-        if self.target is None:
-            return counts
-        return counts | {
-            "target_documents": sum(about["documents"] for about in read[of_own:]),
-            "target_bytes": sum(about["bytes"] for about in read[of_own:]),
-            **dict(
-                [
-                    counted("target_duplicates", DUPLICATE, False),
-                    counted("target_near_duplicates", NEAR_DUPLICATE, False),
-                    counted("target_unused", UNUSED, False),
-                ]
-            ),
-            "target_skipped": _skipped(shards[of_own:], read[of_own:], self.target),
-        }
+        found: dict = {}
+        for each, chosen, prefix in (
+            (self.own, slice(of_own), ""), (self.target, slice(of_own, None), "target_"),
+        ):  # fmt: skip
+            if each is None:
+                continue
+            left_out = Counter[str]()
+            for about in placed[chosen]:
+                left_out.update(about["left_out"])
+            counts = {
+                "documents": sum(about["documents"] for about in read[chosen]),
+                "bytes": sum(about["bytes"] for about in read[chosen]),
+                **{name: left_out[str(code)] for name, code in _LEFT_OUT.items()},
+                "skipped": _skipped(shards[chosen], read[chosen], each),
+            }
+            found |= {prefix + name: count for name, count in counts.items()}
+        found.pop("target_shared_with_target", None)
+        return found
 
 
 def _by_table(read: Sequence[dict]) -> list[Numbered]:

@@ -173,7 +173,7 @@ def begin(
             for each in inputs
             for file, known in zip(each.source.files, each.inputs)
         ]
-        refuse(work, differing(found, job) + identity.changes(found["inputs"], files))
+        refuse(work, differing(found, job) + identity.changes(found.get("inputs", []), files))
     score_files.write_json(os.path.join(work, JOB), job)
     for folder in (work, os.path.join(work, "target")):
         if tf.io.gfile.exists(os.path.join(folder, "tmp")):  # what a killed process was writing
