@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = subprocess.call(command, cwd=ROOT)
             if status:
                 return status
-            folders.append(folder)
+            folders.append(f"{folder.name}={folder}")
     return subprocess.call([sys.executable, ROOT / "tools" / "scoreboard.py", *folders])
 
 
