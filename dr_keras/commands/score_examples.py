@@ -39,6 +39,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
         parser.error("the following arguments are required: --output")
     from dr_keras.corpus_jobs.prepared_scoring import score_prepared
     from dr_keras.corpus_jobs.scoring import score_examples
+    from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
     from dr_keras.serving.loading import load_rater
 
     common.parse_gin(arguments)

@@ -57,7 +57,11 @@ class ParquetColumn(Column):
             values = _GROUPS.column(self.path, self.name, group).take(
                 pyarrow.array(rows[here] - start)
             )
-            if self.dtype == object:
+            if pyarrow.types.is_dictionary(values.type):  # one text for all rows that have it
+                known = np.array([*values.dictionary.to_pylist(), None], object)
+                codes = values.indices.fill_null(len(known) - 1)
+                found[here] = known[codes.to_numpy(zero_copy_only=False)]
+            elif self.dtype == object:
                 found[here] = values.to_pylist()
             else:
                 found[here] = values.to_numpy(zero_copy_only=False)

@@ -9,6 +9,7 @@ import pytest
 
 from dr_keras.baselines.candidates import joined_candidates, window_candidates
 from dr_keras.baselines.score_file import score_file
+from dr_keras.commands import score_examples as command
 from dr_keras.corpus_jobs.prepared_scoring import score_prepared
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import make_document
@@ -17,6 +18,7 @@ from dr_keras.data.prepared import prepared_data
 from dr_keras.data.prepared_scores import read_column
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.errors import CheckpointError, ConfigurationError, DataError
+from dr_keras.serving.loading import load_rater
 from dr_keras.studies import rater as study_rater
 
 FRACTIONS = {"train": 0.7, "outer": 0.1, "validation": 0.1, "test": 0.1}
@@ -96,3 +98,18 @@ def test_scores_of_a_study_say_of_which_corpus_they_are(tmp_path):
     for other in (prepared_data(write(tmp_path / "o", 61)).train, others):
         with pytest.raises(CheckpointError, match="scores.npz is of other data"):
             study_rater.read_scores(tmp_path, other)
+
+
+def test_the_command_scores_with_the_rater_that_ships(tmp_path, capsys):
+    corpus = Corpus("main", lambda _: (make_document(f"{k} words " * 9, "s") for k in range(60)))
+    parts = text_data(corpus, byte_tokenizer(), 128, fractions=FRACTIONS)
+    prepared = write_prepared(tmp_path / "p", parts, byte_tokenizer(), 50)
+    argv = ["--rater", "damaged_prose", "--input", prepared, "--output", "prose"]
+    assert command.main(argv) == 0
+    train = prepared_data(prepared).train
+    assert f"scores/prose.npy: {len(train)} windows" in capsys.readouterr().out
+    scores = read_column(f"{prepared}/scores/prose.npy", train.fingerprint)
+    tokens = parts.train.features["tokens"][:3]
+    wanted = load_rater("damaged_prose").score_tokens(tokens)["score"]
+    np.testing.assert_allclose(scores[:3], wanted, rtol=1e-5)
+    assert command.main(argv) == 2 and "exists already" in capsys.readouterr().err
