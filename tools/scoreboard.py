@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Wins, ties and losses of several finished studies, as Markdown tables.
+"""Losses, and wins, ties and losses, of several finished studies, as Markdown tables.
 
     tools/scoreboard.py abstracts=runs/abstracts code=runs/code > scoreboard.md
 

@@ -12,6 +12,7 @@ puts several studies, such as one for each target, into one table.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import statistics
 from typing import TYPE_CHECKING
 
 from dr_keras.studies.paired import false_calls
@@ -94,14 +95,18 @@ class Scoreboard:
 
     Attributes:
       rows: study by study, size by size.
+      losses: size -> arm -> study -> the judging metric, and in brackets steps and operations to
+        the reference's final loss as shares of its run.
     """
 
     rows: Sequence[Row]
+    losses: Mapping[str, Mapping[str, Mapping[str, str]]]
 
     @classmethod
     def of(cls, studies: Mapping[str, "Results"]) -> "Scoreboard":
         """From the results of studies by name."""
-        return cls([row for name, results in studies.items() for row in _rows(name, results)])
+        rows = [row for name, results in studies.items() for row in _rows(name, results)]
+        return cls(rows, _losses(studies))
 
     def tally(self, rival: str | None = None, study: str | None = None) -> Tally:
         """Wins, ties and losses against a rival, in a study; None is all of them."""
@@ -112,7 +117,7 @@ class Scoreboard:
         )
 
     def markdown(self, digits: int = 3) -> str:
-        """All cells, and wins, ties and losses by rival and by study, as tables."""
+        """Losses of all arms, the cells, and wins, ties and losses by rival and by study."""
         cells = [
             (
                 row.study,
@@ -125,8 +130,13 @@ class Scoreboard:
             )
             for row in self.rows
         ]
+        parts = []
+        for size, arms in self.losses.items():
+            names = list(dict.fromkeys(study for found in arms.values() for study in found))
+            lines = [(a, *(found.get(n, "–") for n in names)) for a, found in arms.items()]
+            parts.append(_table((size, *names), lines))
         head = ("study", "size", "rival", "difference ± standard error", "seeds", "outcome")
-        parts = [_table((*head, "FLOPs to match"), cells)]
+        parts.append(_table((*head, "FLOPs to match"), cells))
         for heading, key in (("rival", "rival"), ("study", "study")):
             names = list(dict.fromkeys(getattr(row, key) for row in self.rows))
             counts = {name: self.tally(**{key: name}) for name in names}
@@ -153,6 +163,29 @@ def _rows(study: str, results: "Results") -> Iterator[Row]:
         account = size.arms[results.protocol.candidate].account
         share = None if account is None else account.flops_share
         yield Row(study, size.name, rival, difference, share)
+
+
+def _losses(studies: Mapping[str, "Results"]) -> dict[str, dict[str, dict[str, str]]]:
+    """See `Scoreboard.losses`; the best arm, by its mean distance to the reference, first."""
+    shown: dict[str, dict[str, dict[str, str]]] = {}
+    gaps: dict[str, dict[str, list[float]]] = {}
+    for study, results in studies.items():
+        protocol = results.protocol
+        for size in results.sizes:
+            reference = size.arms[protocol.reference].judged(protocol.metric).mean
+            for name, arm in size.arms.items():
+                figure, account = arm.judged(protocol.metric), arm.account
+                text = figure.shown()
+                if account is not None and account.flops_share is not None:
+                    steps = percent(account.steps_share).removesuffix("%")
+                    text += f" ({steps} / {percent(account.flops_share)})"
+                shown.setdefault(size.name, {}).setdefault(name, {})[study] = text
+                found = gaps.setdefault(size.name, {}).setdefault(name, [])
+                found.append((reference - figure.mean) * (1 if figure.higher_is_better else -1))
+    for size_name, arms in shown.items():
+        ranked = sorted(arms, key=lambda arm: statistics.fmean(gaps[size_name][arm]))
+        shown[size_name] = {arm: arms[arm] for arm in ranked}
+    return shown
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

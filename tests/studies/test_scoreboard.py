@@ -60,6 +60,11 @@ def test_several_studies_are_one_table(tmp_path, capsys):
     gap = won.sizes[0].arms["rater"].final.against["random"]
     assert f"| code | 30k | random | {gap.shown()} | 5 | better | " in printed
     assert "| law/chat | byte model | unfiltered | +0.2" in printed
+    best, rater = board.losses["30k"]["rater"]["code"], won.sizes[0].arms["rater"]
+    assert list(board.losses["30k"])[0] == "rater"  # the furthest below the reference
+    assert best.startswith(f"{rater.final.mean:.3f} ± {rater.final.spread:.3f} (")
+    assert best.endswith(f" / {100 * rater.account.flops_share:.0f}%)")
+    assert f"| rater | {best} |" in printed and "| byte model | law/chat |" in printed
     assert "| random | 2 | 0 | 1 |" in printed and "| all | 5 | 0 | 2 |" in printed
     targeted = dataclasses.replace(won, corpus=dataclasses.replace(won.corpus, target="papers"))
     targeted.write(tmp_path / "a" / "results.json")
