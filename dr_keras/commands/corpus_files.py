@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+import contextlib
 from typing import Any
 
 from dr_keras.commands import common
@@ -106,13 +107,32 @@ def settings_of(
 
 
 def parsed(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    stack: contextlib.ExitStack | None = None,
 ) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and those that are Beam's where there is a --runner."""
+    """The flags, and those that are Beam's where there is a --runner.
+
+    Args:
+      parser, argv: see `settings_of`.
+      stack: of a command whose workers import TensorFlow while it does so itself; they end with it.
+
+    Raises:
+      ConfigurationError: there can be no such workers.
+    """
     arguments, others = parser.parse_known_args(argv)
     if others and arguments.runner is None:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
+    if stack is not None and arguments.runner is None and arguments.workers is not None:
+        arguments.started = stack.enter_context(_workers_of(arguments))
     return parser.parse_args([], arguments), others
+
+
+def _workers_of(arguments: argparse.Namespace):
+    from dr_keras.corpus_jobs import runners
+
+    workers = 1 if arguments.workers is None else arguments.workers
+    return runners.in_processes(workers, arguments.threads_per_worker)
 
 
 def runner_of(arguments: argparse.Namespace, beam_flags: Sequence[str]):
@@ -134,8 +154,7 @@ def runner_of(arguments: argparse.Namespace, beam_flags: Sequence[str]):
         return beam_runner([f"--runner={arguments.runner}", *beam_flags])
     if arguments.workers is None and arguments.threads_per_worker is None:
         return runners.in_process
-    workers = 1 if arguments.workers is None else arguments.workers
-    return runners.in_processes(workers, arguments.threads_per_worker)
+    return getattr(arguments, "started", None) or _workers_of(arguments)
 
 
 class JobProgress:

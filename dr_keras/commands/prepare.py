@@ -12,7 +12,9 @@ is started again. With --runner it runs on Apache Beam (pip install 'dr_keras[be
 are not listed here are passed on to Beam. Every setting may come from gin (prepare_corpus.*).
 """
 
+import argparse
 from collections.abc import Sequence
+import contextlib
 
 from dr_keras.commands import common, corpus_files
 from dr_keras.errors import ConfigurationError
@@ -25,7 +27,12 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     parser.add_argument("--output_dir", metavar="DIR", help="folder for the prepared corpus")
     common.add_target(parser)
     corpus_files.add_runner(parser)
-    arguments, others = corpus_files.parsed(parser, argv)
+    with contextlib.ExitStack() as stack:
+        arguments, others = corpus_files.parsed(parser, argv, stack)
+        _prepare(arguments, others)
+
+
+def _prepare(arguments: argparse.Namespace, others: Sequence[str]) -> None:
     from dr_keras.corpus_jobs.preparing import prepare_corpus
     from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
     import gin

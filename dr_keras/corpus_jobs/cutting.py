@@ -23,9 +23,9 @@ from dr_keras.corpus_jobs.prepared_work import (
     read_table,
     tokens_path,
 )
+from dr_keras.corpus_jobs.runners import UnitProgress
 from dr_keras.corpus_jobs.shared_with_target import PART_NAMES
 from dr_keras.corpus_jobs.summary import MAXIMUM_SOURCES, OTHERS
-from dr_keras.corpus_jobs.units import UnitProgress
 from dr_keras.corpus_jobs.work import abandon
 from dr_keras.data.formats.reading import open_binary
 from dr_keras.data.prepared_manifest import shard_files

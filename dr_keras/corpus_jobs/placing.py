@@ -20,8 +20,8 @@ from dr_keras.corpus_jobs.prepared_work import (
     placed_path,
     read_table,
 )
+from dr_keras.corpus_jobs.runners import UnitProgress
 from dr_keras.corpus_jobs.shared_with_target import PART_NAMES
-from dr_keras.corpus_jobs.units import UnitProgress
 from dr_keras.corpus_jobs.work import abandon
 from dr_keras.data.windows import windows_in
 

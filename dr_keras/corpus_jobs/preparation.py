@@ -17,7 +17,7 @@ from dr_keras.corpus_jobs.placing import Made, OutputShard, Placing, corpora_of,
 from dr_keras.corpus_jobs.prepared_inputs import Input
 from dr_keras.corpus_jobs.prepared_work import Numbered, PreparingWork, read_table
 from dr_keras.corpus_jobs.reading_shards import InputShard, Reading, described
-from dr_keras.corpus_jobs.runners import Runner
+from dr_keras.corpus_jobs.runners import Runner, UnitProgress
 from dr_keras.corpus_jobs.shared_with_target import (
     DUPLICATE,
     NEAR_DUPLICATE,
@@ -27,7 +27,7 @@ from dr_keras.corpus_jobs.shared_with_target import (
     Sharing,
     parts_without_target,
 )
-from dr_keras.corpus_jobs.units import Progress, UnitProgress, do_units
+from dr_keras.corpus_jobs.units import Progress, do_units
 from dr_keras.data.formats.own_outputs import WORK
 from dr_keras.data.prepared_manifest import OWN_TEST, part_fingerprint
 from dr_keras.data.splits import PARTS

@@ -23,7 +23,7 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from dr_keras.corpus_jobs.document_tables import DOCUMENT_SCHEMA
-from dr_keras.corpus_jobs.units import UnitProgress
+from dr_keras.corpus_jobs.runners import UnitProgress
 from dr_keras.data.formats.own_outputs import WORK
 from dr_keras.data.formats.reading import SeekableFile
 from dr_keras.data.formats.writing import GFileWriter, Output

@@ -24,8 +24,8 @@ from dr_keras.corpus_jobs.prepared_work import (
     table_path,
     tokens_path,
 )
+from dr_keras.corpus_jobs.runners import UnitProgress
 from dr_keras.corpus_jobs.source import Shard
-from dr_keras.corpus_jobs.units import UnitProgress
 from dr_keras.corpus_jobs.work import abandon, steps
 from dr_keras.data.corpora.base import Malformed
 from dr_keras.data.documents import Document

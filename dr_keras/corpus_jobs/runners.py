@@ -3,19 +3,76 @@
 A runner is called with (work, units, tool, progress) and returns when all units are done; it
 leaves their facts on disk. It knows nothing about what is done: the same runners score, filter and
 prepare. `dr_keras.corpus_jobs.beam.runner` is one that hands units to Beam.
+
+This module imports no TensorFlow, so that workers can be started before that takes its seconds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from dr_keras.corpus_jobs.units import AnyWork, Unit, UnitProgress
 from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.system.progress import hidden_errors
+
+# bytes done since the last call
+UnitProgress = Callable[[int], None]
+
+
+class Unit(Protocol):
+    """What is done at a time; can be pickled.
+
+    Attributes:
+      name: no other unit of the phase has it.
+      size: bytes, for progress.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+class AnyWork(Protocol):
+    """What is done with every unit; can be pickled and sent to workers.
+
+    Doing a unit a second time writes the same files. It is done when its facts have their name,
+    which they get last.
+
+    Attributes:
+      label: what the phase is called before users.
+      where: the folder of its files, for messages.
+    """
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def where(self) -> str: ...
+
+    def facts_path(self, unit: Any) -> str:
+        """Where the facts of a unit lie: `files` in them is name -> `bytes` and more."""
+
+    def output_path(self, name: str) -> str:
+        """Where a file lies that facts name."""
+
+    def check_workers(self) -> None:
+        """Raises ConfigurationError where other processes cannot do it."""
+
+    def load(self) -> Any:
+        """What a process needs once for all its units (a rater, a tokenizer), or None."""
+
+    def run(self, unit: Any, tool: Any = None, progress: UnitProgress | None = None) -> dict:
+        """Does a unit with what `load` gives; returns its facts, which are also on disk."""
+
+    def counters(self, facts: dict) -> Mapping[str, int]:
+        """What the facts of a unit add to the counters of whoever runs it."""
+
 
 Runner = Callable[[Any, Sequence[Any], Any, UnitProgress], None]
 
@@ -39,7 +96,7 @@ def in_process(work: AnyWork, units: Sequence[Unit], tool: Any, progress: UnitPr
 class InProcesses:
     """Units spread over processes of this machine; each loads the rater or tokenizer once.
 
-    As a context it keeps its processes from one phase to the next.
+    As a context it starts its processes, and keeps them from one phase to the next.
     """
 
     def __init__(self, workers: int, threads: int):
@@ -52,12 +109,7 @@ class InProcesses:
     ) -> None:
         work.check_workers()
         if self._pool is None:
-            self._pool = concurrent.futures.ProcessPoolExecutor(
-                max_workers=self._workers if self._kept else min(self._workers, len(units) or 1),
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin_worker,
-                initargs=(self._threads, os.getpid()),
-            )
+            self._pool = self._started(min(self._workers, len(units) or 1))
         others = set(multiprocessing.active_children()) - set(self._pool._processes.values())
         done = False
         try:
@@ -80,12 +132,27 @@ class InProcesses:
             if not (done and self._kept):
                 self._close()
 
+    def _started(self, workers: int) -> concurrent.futures.ProcessPoolExecutor:
+        return concurrent.futures.ProcessPoolExecutor(
+            max_workers=workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin_worker,
+            initargs=(self._threads, os.getpid()),
+        )
+
     def __enter__(self) -> "InProcesses":
         self._kept = True
+        if self._pool is None:
+            self._pool = self._started(self._workers)
+            for _ in range(self._workers):  # each starts one, as none is idle yet
+                self._pool.submit(int)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
         self._kept = False
+        if kind is not None and self._pool is not None:  # nobody waits for what they have begun
+            for process in list(self._pool._processes.values()):
+                process.terminate()
         self._close()
 
     def _close(self) -> None:
@@ -115,9 +182,10 @@ def in_processes(workers: int, threads_per_worker: int | None = None) -> InProce
 
 
 def _begin_worker(threads: int, parent: int) -> None:
-    import tensorflow as tf
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
+    with hidden_errors(shown_if_failed=True):  # lines that its libraries print
+        import tensorflow as tf
+
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 

@@ -5,72 +5,18 @@ into place, and name them. Whoever does a unit a second time writes the same fil
 repeated task does no harm.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import concurrent.futures
 import functools
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
+from dr_keras.corpus_jobs.runners import AnyWork, Unit
 from dr_keras.errors import DataError
 from dr_keras.rating import score_files
 
 _READERS = 16  # of facts at a time: each is a request where files are far away
-
-# bytes done since the last call
-UnitProgress = Callable[[int], None]
-
-
-class Unit(Protocol):
-    """What is done at a time; can be pickled.
-
-    Attributes:
-      name: no other unit of the phase has it.
-      size: bytes, for progress.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
-
-
-class AnyWork(Protocol):
-    """What is done with every unit; can be pickled and sent to workers.
-
-    Doing a unit a second time writes the same files. It is done when its facts have their name,
-    which they get last.
-
-    Attributes:
-      label: what the phase is called before users.
-      where: the folder of its files, for messages.
-    """
-
-    @property
-    def label(self) -> str: ...
-
-    @property
-    def where(self) -> str: ...
-
-    def facts_path(self, unit: Any) -> str:
-        """Where the facts of a unit lie: `files` in them is name -> `bytes` and more."""
-
-    def output_path(self, name: str) -> str:
-        """Where a file lies that facts name."""
-
-    def check_workers(self) -> None:
-        """Raises ConfigurationError where other processes cannot do it."""
-
-    def load(self) -> Any:
-        """What a process needs once for all its units (a rater, a tokenizer), or None."""
-
-    def run(self, unit: Any, tool: Any = None, progress: UnitProgress | None = None) -> dict:
-        """Does a unit with what `load` gives; returns its facts, which are also on disk."""
-
-    def counters(self, facts: dict) -> Mapping[str, int]:
-        """What the facts of a unit add to the counters of whoever runs it."""
-
 
 # phase ("scoring", "reading", ...), bytes done, bytes in all
 Progress = Callable[[str, int, int], None]

@@ -16,8 +16,7 @@ from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.utils.shared import Shared
 
 from dr_keras.corpus_jobs.beam.transforms import NAMESPACE
-from dr_keras.corpus_jobs.runners import Runner
-from dr_keras.corpus_jobs.units import AnyWork, Unit, UnitProgress
+from dr_keras.corpus_jobs.runners import AnyWork, Runner, Unit, UnitProgress
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.system import system_errors
 
