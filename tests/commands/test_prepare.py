@@ -1,6 +1,9 @@
 """`dr-keras prepare`: what its flags do, what it prints, and the experiment it prepares for."""
 
 import json
+from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +11,8 @@ from dr_keras.commands import prepare
 from dr_keras.data.prepared import prepared_data
 from dr_keras.data.tokenizers import byte_tokenizer
 import gin
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -58,3 +63,8 @@ def test_what_is_missing_is_named(texts, capsys):
     gin.clear_config()
     assert prepare.main([*texts, "--workers", "0"]) == 2
     assert "workers is 0" in capsys.readouterr().err
+
+
+def test_workers_can_be_started_before_tensorflow_is():
+    code = "import sys, dr_keras.corpus_jobs.runners; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
