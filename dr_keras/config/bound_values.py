@@ -173,7 +173,8 @@ def messages(problems, origins, name_of) -> list[str]:
     """One line for each value that does not fit, whatever the number of its uses."""
     together: dict[tuple, tuple[Misfit, list[Key]]] = {}
     for key, misfit, user in problems:
-        same = (key, misfit.path, described(misfit.wanted))
+        # a use that may also go without is not another demand
+        same = (key, misfit.path, described(misfit.wanted).removesuffix(" or None"))
         together.setdefault(same, (misfit, []))[1].append(user)
     lines = []
     for (key, path, _), (misfit, users) in together.items():

@@ -79,7 +79,8 @@ def refusal(*bindings, gin_files=()):
             "SEQUENCE_LENGTH = 64.5",
             "SEQUENCE_LENGTH = 64.5 is a fraction, but must be a whole number in"
             " language_model.sequence_length, text_rater.sequence_length,"
-            " text_data.sequence_length. Write for example 64.",
+            " text_data.sequence_length, prepare_corpus.sequence_length,"
+            " prepared_data.sequence_length. Write for example 64.",
         ),
         (
             "META_STEPS = '300'",
