@@ -13,6 +13,7 @@ part but its last have as many rows. `weights` are those of the corpus, for all 
 """
 
 from collections.abc import Mapping, Sequence
+import glob
 import hashlib
 import json
 import os
@@ -141,9 +142,19 @@ def is_prepared(path: str) -> bool:
     if found is not None:
         return _is_manifest(found)
     job = _json(os.path.join(os.fspath(path), WORK, "job.json"))
-    if job is not None and _is_manifest(job):
+    if (job is not None and _is_manifest(job)) or _has_shards(os.path.join(path, PARTS[0])):
         raise DataError(_missing(os.fspath(path)))
     return False
+
+
+def _has_shards(folder: str) -> bool:
+    """Whether a folder holds token files, as that of a part does, also where a copy lacks more."""
+    import tensorflow as tf
+
+    pattern = os.path.join(folder, "tokens-?????-of-?????.npy")
+    if whole_files.is_remote(folder):
+        return bool(tf.io.gfile.glob(pattern))
+    return any(glob.iglob(os.path.join(glob.escape(folder), os.path.basename(pattern))))
 
 
 def files_of(manifest: Mapping) -> list[dict]:

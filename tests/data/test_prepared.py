@@ -136,8 +136,10 @@ def test_a_folder_that_is_not_whole_is_named(prepared):
     tokens.unlink()
     with pytest.raises(DataError, match=f"{tokens.name} is missing"):
         prepared_data(prepared)
+    tokens.write_bytes(whole)
     (prepared / "manifest.json").unlink()
-    assert not is_prepared(prepared)
+    with pytest.raises(DataError, match="has no manifest.json: its preparation did not finish"):
+        is_prepared(prepared)
     with pytest.raises(DataError, match="did not finish. The same dr-keras prepare command"):
         prepared_data(prepared)
     (prepared / "_work").mkdir()
