@@ -70,7 +70,8 @@ def test_a_copy_goes_on_where_it_stopped(remote, tmp_path, monkeypatch):
     monkeypatch.setattr(prepared_copies, "_copy", copy)
     with pytest.raises(KeyboardInterrupt):
         prepared_data(remote, local_dir=tmp_path / "copy")
-    assert not is_prepared(tmp_path / "copy")
+    with pytest.raises(DataError, match="of a copy, copy the whole folder again"):
+        is_prepared(tmp_path / "copy")
     first = list(copied)
     cut = tmp_path / "copy" / first[1]
     cut.write_bytes(cut.read_bytes()[:-1])
