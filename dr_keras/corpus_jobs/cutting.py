@@ -20,6 +20,7 @@ from dr_keras.corpus_jobs.prepared_work import (
     PreparingWork,
     Rows,
     placed_path,
+    published,
     read_table,
     tokens_path,
 )
@@ -82,9 +83,7 @@ class Cutting(PreparingWork):
                 if progress is not None:
                     size = sum(block.windows.tokens.size for block in blocks)
                     progress(size * np.dtype(self.made.dtype).itemsize)
-            for output in outputs:
-                output.close()
-            files = dict(zip(names, [output.publish() for output in outputs]))
+            files = published(outputs, self.output)
         except BaseException:
             abandon(outputs)
             raise

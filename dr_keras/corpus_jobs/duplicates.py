@@ -144,7 +144,11 @@ class Merging:
 
     def collect(self, shard: int) -> dict:
         """Counts what is left out of a shard."""
-        reason = self.verdicts(shard).reason
+        return self.counted(self.verdicts(shard))
+
+    def counted(self, verdicts: Verdicts) -> dict:
+        """The facts of "collect"."""
+        reason = verdicts.reason
         return {
             "files": {},
             "duplicates": int((reason == DUPLICATE).sum()),
@@ -153,6 +157,10 @@ class Merging:
 
     def verdicts(self, shard: int) -> Verdicts:
         """What stays of a shard, once all of "resolve" is done."""
+        return self.read(shard)[1]
+
+    def read(self, shard: int) -> tuple[pa.Table, Verdicts]:
+        """The table of a shard, and its `verdicts`."""
         table = self.tables(shard)
         clusters = Clusters(_content(table))
         groups = table["group"].to_pylist()
@@ -173,7 +181,7 @@ class Merging:
             later[Clusters(bands).first] = False
             near = np.concatenate([owners[later], self._later.receive(shard)["row"].to_numpy()])
             reason[near[reason[near] == STAYS]] = NEAR_DUPLICATE
-        return Verdicts(reason, count, np.array([*groups, None], object)[:-1])
+        return table, Verdicts(reason, count, np.array([*groups, None], object)[:-1])
 
     @property
     def _keys(self) -> Exchange:

@@ -8,7 +8,6 @@ the input was cut.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import os
 
 import numpy as np
 import pyarrow
@@ -18,6 +17,7 @@ from dr_keras.corpus_jobs.prepared_work import (
     Numbered,
     PreparingWork,
     placed_path,
+    published,
     read_table,
 )
 from dr_keras.corpus_jobs.runners import UnitProgress
@@ -92,14 +92,12 @@ class Placing(PreparingWork):
         )
         try:
             output.write(codes)
-            output.close()
-            file = output.publish()
+            files = published([output], self.output)
         except BaseException:
             abandon([output])
             raise
-        name = os.path.relpath(output.final, self.output)
         reasons = {str(code): count for code, count in zip(left_out.tolist(), counts.tolist())}
-        return self.finish(unit, {"extents": found, "left_out": reasons, "files": {name: file}})
+        return self.finish(unit, {"extents": found, "left_out": reasons, "files": files})
 
 
 def coded(column: pyarrow.ChunkedArray) -> tuple[np.ndarray, list[str]]:

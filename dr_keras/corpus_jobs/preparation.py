@@ -85,7 +85,7 @@ def _parts_of_shard(
     if isinstance(rounds, Sharing):
         assert plan is not None
         return rounds.parts(shard, plan)
-    return parts_without_target(rounds.tables(shard), rounds.verdicts(shard), fractions)
+    return parts_without_target(*rounds.read(shard), fractions)
 
 
 @dataclasses.dataclass(frozen=True)

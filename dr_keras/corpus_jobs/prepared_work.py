@@ -10,6 +10,7 @@
 <output>/<part>/tokens-..., rows-...          see `data.prepared_manifest`
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
@@ -143,14 +144,34 @@ class HashedFile(GFileWriter):
         return super().write(data)
 
 
-class Rows(Output):
+class HashedOutput(Output):
+    """A file whose facts have its SHA-256; its folder is made."""
+
+    def __init__(self, final: str, temporary: str):
+        super().__init__(final, temporary)
+        tf.io.gfile.makedirs(os.path.dirname(final))
+        self._file = HashedFile(self.path)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def publish(self) -> dict:
+        return {**super().publish(), "sha256": self._file.digest.hexdigest()}
+
+
+def published(outputs: Sequence[Output], folder: str) -> dict[str, dict]:
+    """Closes files and gives them their names; path below a folder -> facts."""
+    for output in outputs:
+        output.close()
+    return {os.path.relpath(output.final, folder): output.publish() for output in outputs}
+
+
+class Rows(HashedOutput):
     """A Parquet file; each call of `write` makes a row group."""
 
     def __init__(self, final: str, temporary: str, schema: pyarrow.Schema):
         super().__init__(final, temporary)
-        tf.io.gfile.makedirs(os.path.dirname(final))
         self.schema = schema
-        self._file = HashedFile(self.path)
         # ids differ and sources repeat, so a dictionary helps the latter only
         repeated = [field.name for field in schema if field.name not in ("id", "key", "content")]
         self._tables = pyarrow.parquet.ParquetWriter(
@@ -163,19 +184,15 @@ class Rows(Output):
 
     def close(self) -> None:
         self._tables.close()
-        self._file.close()
-
-    def publish(self) -> dict:
-        return {**super().publish(), "sha256": self._file.digest.hexdigest()}
+        super().close()
 
 
-class Array(Output):
+class Array(HashedOutput):
     """A .npy file that is written some rows at a time; of no shape it is the bare numbers."""
 
     def __init__(self, final: str, temporary: str, dtype: np.dtype, shape=None):
         super().__init__(final, temporary)
-        tf.io.gfile.makedirs(os.path.dirname(final))
-        self._file, self._dtype = HashedFile(self.path), np.dtype(dtype).newbyteorder("<")
+        self._dtype = np.dtype(dtype).newbyteorder("<")
         if shape is not None:
             header = {
                 "descr": np.lib.format.dtype_to_descr(self._dtype),
@@ -187,12 +204,6 @@ class Array(Output):
     def write(self, rows: np.ndarray) -> None:
         self._file.write(np.ascontiguousarray(rows, self._dtype).reshape(-1))
         self.records += len(rows)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def publish(self) -> dict:
-        return {**super().publish(), "sha256": self._file.digest.hexdigest()}
 
 
 def tokens_path(output: str, shard: int) -> str:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 import dataclasses
 import json
-import os
 
 import numpy as np
 import pyarrow
@@ -21,6 +20,7 @@ from dr_keras.corpus_jobs.prepared_work import (
     PreparingWork,
     Rows,
     loaded_tokenizer,
+    published,
     table_path,
     tokens_path,
 )
@@ -198,12 +198,7 @@ class _ShardReading:
 
     def facts(self) -> dict:
         self._write_rows()
-        for output in self.outputs:
-            output.close()
-        files = {
-            os.path.relpath(output.final, self._work.output): output.publish()
-            for output in self.outputs
-        }
+        files = published(self.outputs, self._work.output)
         piece = self._unit.shard.pieces[0].file
         return {
             **{name: self._sums[name] for name in ("documents", "bytes", "tokens", "groups")},

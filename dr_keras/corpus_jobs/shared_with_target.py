@@ -109,18 +109,18 @@ class Sharing:
 
     def collect(self, shard: int) -> dict:
         """As `Merging.collect`; sends what links its documents to others."""
-        facts = self.merging.collect(shard)
-        table, verdicts = self._read(shard)
-        kinds, links, owners = self._links_of(shard, table, verdicts)
+        table, verdicts, parts = self._read(shard)
+        kinds, links, owners = self._links_of(table, verdicts, parts)
         units = np.full(len(kinds), np.inf)
-        if self._is_target(shard):
+        if parts is None:
             by_row = {row: held_unit(key) for row, key in _split_keys(table, verdicts).items()}
             units = np.array([by_row[row] for row in owners.tolist()], float)
         rows, units = _least(Clusters(kinds, links), units)
         columns = [kinds[rows], *links[rows].T, units]
         place = [np.full(len(rows), shard), np.full(len(rows), self._is_target(shard))]
         to = bucket_of(links[rows, 0], self.merging.buckets)
-        return facts | {"files": self._links.send(shard, table_of([*place, *columns], _LINKS), to)}
+        sent = self._links.send(shard, table_of([*place, *columns], _LINKS), to)
+        return self.merging.counted(verdicts) | {"files": sent}
 
     def link(self, bucket: int) -> dict:
         """Tells shards of a corpus what the target has, and those of the target what is theirs."""
@@ -142,10 +142,10 @@ class Sharing:
 
     def settle(self, shard: int) -> dict:
         """Counts a shard for each share that may be held out."""
-        table, verdicts = self._read(shard)
+        table, verdicts, parts = self._read(shard)
         sizes = table["bytes"].to_numpy()
         shares = candidate_shares(self.share)
-        if self._is_target(shard):
+        if parts is None:
             keys = _split_keys(table, verdicts)
             at = np.array([held_unit(key) for key in keys.values()], float)
             found = self._found.receive(shard)
@@ -153,8 +153,8 @@ class Sharing:
             held = list(keys.values()), sizes[list(keys)], at, units, self.target_fractions
             counts = [count_held(share, *held) for share in shares]
         else:
-            rows = np.flatnonzero(self._own_parts(table, verdicts) == PARTS.index("train"))
-            taken = self._taken(shard, table, verdicts)[:, rows]
+            rows = np.flatnonzero(parts == PARTS.index("train"))
+            taken = self._taken(shard, table, verdicts, parts)[:, rows]
             counts = [count_taken(share, sizes[rows], *taken) for share in shares]
         return {"files": {}, "counts": [dict(counted) for counted in counts]}
 
@@ -176,11 +176,10 @@ class Sharing:
 
     def parts(self, shard: int, plan: TargetPlan) -> np.ndarray:
         """As `parts_without_target`, of any shard; also `SHARED` and `UNUSED`."""
-        table, verdicts = self._read(shard)
-        if not self._is_target(shard):
-            parts = self._own_parts(table, verdicts)
+        table, verdicts, parts = self._read(shard)
+        if parts is not None:
             used = (parts == PARTS.index("train")) | (parts == PARTS.index("test"))
-            taken = self._taken(shard, table, verdicts).min(axis=0) < plan.share
+            taken = self._taken(shard, table, verdicts, parts).min(axis=0) < plan.share
             own = np.where(parts == PARTS.index("test"), PART_NAMES.index("own_test"), parts)
             own = np.where(used, np.where(taken, SHARED, own), np.where(parts >= 0, UNUSED, parts))
             return own.astype(np.int8)
@@ -190,12 +189,14 @@ class Sharing:
                 parts[row] = UNUSED
         return parts
 
-    def _taken(self, shard: int, table: pa.Table, verdicts: Verdicts) -> np.ndarray:
+    def _taken(
+        self, shard: int, table: pa.Table, verdicts: Verdicts, parts: np.ndarray
+    ) -> np.ndarray:
         """The share of the target above which it takes each document, by each kind of link."""
         found = self._found.receive(shard)
         at = np.full([3 if self.merging.near else 2, len(table)], np.inf)
         if len(found):
-            kinds, links, owners = self._links_of(shard, table, verdicts)
+            kinds, links, owners = self._links_of(table, verdicts, parts)
             known = numbers(found, ("kind", "link0", "link1"))
             both = np.concatenate([known, np.column_stack([kinds.astype(np.uint64), links])])
             clusters = Clusters(both)
@@ -206,16 +207,15 @@ class Sharing:
         return at
 
     def _links_of(
-        self, shard: int, table: pa.Table, verdicts: Verdicts
+        self, table: pa.Table, verdicts: Verdicts, parts: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What may link documents of a shard to others: kind [m], hash uint64 [m, 2], row [m]."""
         rows = np.flatnonzero(verdicts.reason == STAYS)
         keys = words_of(table["key"])[:, :2]
         groups = verdicts.group != ""
-        if self._is_target(shard):
+        if parts is None:
             grouped = rows  # a document without a group is a unit of its own
         else:
-            parts = self._own_parts(table, verdicts)
             rows = rows[np.isin(parts[rows], [PARTS.index("train"), PARTS.index("test")])]
             grouped = rows[groups[rows]]
         named = np.where(groups[grouped, None], text_words(verdicts.group[grouped]), keys[grouped])
@@ -229,14 +229,15 @@ class Sharing:
             owners.append(whose[here])
         return np.concatenate(kinds), np.concatenate(links), np.concatenate(owners)
 
-    def _own_parts(self, table: pa.Table, verdicts: Verdicts) -> np.ndarray:
-        return parts_without_target(table, verdicts, self.fractions)
-
     def _is_target(self, shard: int) -> bool:
         return shard >= self.merging.own_shards
 
-    def _read(self, shard: int) -> tuple[pa.Table, Verdicts]:
-        return self.merging.tables(shard), self.merging.verdicts(shard)
+    def _read(self, shard: int) -> tuple[pa.Table, Verdicts, np.ndarray | None]:
+        """The table of a shard, what stays of it and, of the corpus, its own parts."""
+        table, verdicts = self.merging.read(shard)
+        if self._is_target(shard):
+            return table, verdicts, None
+        return table, verdicts, parts_without_target(table, verdicts, self.fractions)
 
     @property
     def _links(self) -> Exchange:

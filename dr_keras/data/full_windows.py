@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from dr_keras.data.columns import Column, by_rows, concatenated, taken
+from dr_keras.data.columns import by_rows, concatenated, taken
 from dr_keras.data.examples import ExampleSet, objects
 from dr_keras.data.tokenizers import PAD_ID
 
@@ -70,8 +70,6 @@ def has_padding(examples: ExampleSet) -> bool:
     if set(examples.features) != {"tokens"}:
         return False
     tokens = examples.features["tokens"]
-    if not isinstance(tokens, Column):
-        return bool((tokens == PAD_ID).any())
     return any(
         (tokens[start : start + _ROWS] == PAD_ID).any() for start in range(0, len(tokens), _ROWS)
     )

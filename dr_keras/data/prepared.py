@@ -236,7 +236,8 @@ def verify_files(path: str, manifest: Mapping) -> None:
       DataError: one holds something else than was written.
     """
     files = files_of(manifest)
-    shown = Progress("verifying", max(1, _size(manifest) // _CHUNK), "blocks of 4 MB")
+    size = _size(manifest)
+    shown = Progress("verifying", max(1, size // _CHUNK), "blocks of 4 MB")
     done = 0
     for file in files:
         place, digest = os.path.join(path, file["file"]), hashlib.sha256()
@@ -244,7 +245,7 @@ def verify_files(path: str, manifest: Mapping) -> None:
             while block := opened.read(_CHUNK):
                 digest.update(block)
                 done += len(block)
-                shown.update(min(done, _size(manifest)) // _CHUNK)
+                shown.update(min(done, size) // _CHUNK)
         if digest.hexdigest() != file["sha256"]:
             raise DataError(
                 f"{place} holds something else than was prepared (its SHA-256 differs): copy the"

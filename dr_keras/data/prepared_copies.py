@@ -38,14 +38,13 @@ def local_copy(path: str, local_dir: str, manifest: Mapping) -> str:
         )
     if os.path.abspath(local_dir) == os.path.abspath(path):
         return local_dir
-    if os.path.exists(os.path.join(local_dir, MANIFEST)):
-        if read_manifest(local_dir) != manifest:
-            raise ConfigurationError(
-                f"prepared_data.local_dir: {local_dir} holds another corpus than {path}: name"
-                " another folder, or remove that one."
-            )
-    wanted = [file for file in files_of(manifest) if not _is_there(local_dir, file)]
     done = os.path.exists(os.path.join(local_dir, MANIFEST))
+    if done and read_manifest(local_dir) != manifest:
+        raise ConfigurationError(
+            f"prepared_data.local_dir: {local_dir} holds another corpus than {path}: name"
+            " another folder, or remove that one."
+        )
+    wanted = [file for file in files_of(manifest) if not _is_there(local_dir, file)]
     if done and not wanted:
         return local_dir
     os.makedirs(local_dir, exist_ok=True)

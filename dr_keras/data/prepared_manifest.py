@@ -13,14 +13,15 @@ part but its last have as many rows. `weights` are those of the corpus, for all 
 """
 
 from collections.abc import Mapping, Sequence
-import glob
 import hashlib
 import json
 import os
+import re
 
 import numpy as np
 
 from dr_keras.data.formats.own_outputs import MANIFEST, PREPARED, WORK
+from dr_keras.data.formats.reading import names_in
 from dr_keras.data.splits import PARTS
 from dr_keras.errors import DataError
 from dr_keras.system import schema, whole_files
@@ -28,6 +29,7 @@ from dr_keras.system import schema, whole_files
 FORMAT, VERSION = PREPARED, 1
 TOKENIZER_FOLDER = "tokenizer"
 OWN_TEST = "own_test"
+_TOKENS = re.compile(r"tokens-\d{5}-of-\d{5}\.npy")
 _LARGEST_MANIFEST = 1 << 30  # bytes; a shard takes about 400
 
 _FILE = schema.record({"file": schema.FILE_PATH, "bytes": schema.whole(), "sha256": schema.SHA256})
@@ -151,10 +153,11 @@ def _has_shards(folder: str) -> bool:
     """Whether a folder holds token files, as that of a part does, also where a copy lacks more."""
     import tensorflow as tf
 
-    pattern = os.path.join(folder, "tokens-?????-of-?????.npy")
-    if whole_files.is_remote(folder):
-        return bool(tf.io.gfile.glob(pattern))
-    return any(glob.iglob(os.path.join(glob.escape(folder), os.path.basename(pattern))))
+    try:
+        names = names_in(folder)
+    except (OSError, tf.errors.OpError):
+        return False
+    return any(_TOKENS.fullmatch(name) for name in names)
 
 
 def files_of(manifest: Mapping) -> list[dict]:

@@ -75,9 +75,8 @@ def write_column(
             file.write(header.encode())
         start = len(header.encode())
         file.seek(0, os.SEEK_END)
-        done = (file.tell() - start) // 4 // step * step
-        file.truncate(start + 4 * min(done, rows))
-        done = min(done, rows)
+        done = min((file.tell() - start) // 4 // step * step, rows)
+        file.truncate(start + 4 * done)
         while done < rows:
             stop = min(done + step, rows)
             file.write(np.asarray(score(done, stop), np.float32).tobytes())

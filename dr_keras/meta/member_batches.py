@@ -14,6 +14,27 @@ from dr_keras.meta.seeds import derive_seed
 Features = Mapping[str, np.ndarray]
 
 
+def read_shares(
+    placement: OneDevice, size: int, examples: ExampleSet, numbers: np.ndarray
+) -> dict[tuple, Features]:
+    """For each replica of this process its part of the batches of its own members.
+
+    Args:
+      placement: where members live.
+      size: members.
+      examples: what is read.
+      numbers: rows of all members, int [P, ..., B].
+
+    Returns:
+      (members, place) of a replica -> its features [P_r, ..., B_r, ...].
+    """
+    found = {}
+    for members, place, parts in placement.shares(size):
+        chosen = np.split(numbers[list(members)], parts, axis=-1)[place]
+        found[members, place] = {n: values[chosen] for n, values in examples.features.items()}
+    return found
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReadBatches:
     """The examples of one meta-step, of the members of this process.
@@ -90,12 +111,7 @@ class MemberBatches:
         return self._placed(read.inner), outer, self._keys(read.step)
 
     def _shares(self, examples: ExampleSet, numbers: np.ndarray) -> dict[tuple, Features]:
-        """For each replica of this process its part of the batches of its own members."""
-        found = {}
-        for members, place, parts in self.placement.shares(self.size):
-            chosen = np.split(numbers[list(members)], parts, axis=-1)[place]
-            found[members, place] = {n: values[chosen] for n, values in examples.features.items()}
-        return found
+        return read_shares(self.placement, self.size, examples, numbers)
 
     def _placed(self, shares: Mapping[tuple, Features]):
         def build(members, place, parts):

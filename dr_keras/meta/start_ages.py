@@ -20,6 +20,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import NonFiniteError
 from dr_keras.meta import pytrees
+from dr_keras.meta.member_batches import read_shares
 from dr_keras.meta.population import Population, assign, values_of
 from dr_keras.meta.seeds import derive_seed
 from dr_keras.system.reading_ahead import ReadingAhead
@@ -121,7 +122,7 @@ class Ageing:
 
     def _rounds(
         self, train: ExampleSet, lacking: dict[int, int], ages: dict[int, int]
-    ) -> Callable[[int], dict]:
+    ) -> Callable[[int], tuple[dict, set[int]]]:
         """What reads a round of updates, counted from now, of NumPy alone.
 
         Args:
@@ -134,26 +135,22 @@ class Ageing:
             streams[index] = BatchStream(train, self.batch_size, own_seed)
         idle = np.zeros(self.batch_size, np.int64)  # who lacks none has any batch
 
-        def read(number: int) -> dict:
+        def read(number: int) -> tuple[dict, set[int]]:
             lack = {index for index, left in lacking.items() if left > number}
             rows = {index: streams[index].indices(ages[index] + number) for index in lack}
-            found = {}
-            for members, place, parts in self.population.placement.shares(self.population.size):
-                numbers = np.stack([rows.get(index, idle) for index in members])
-                chosen = np.split(numbers, parts, axis=-1)[place]
-                features = {name: values[chosen] for name, values in train.features.items()}
-                found[members, place] = features, [index in lack for index in members]
-            return found
+            size = self.population.size
+            numbers = np.stack([rows.get(index, idle) for index in range(size)])
+            return read_shares(self.population.placement, size, train, numbers), lack
 
         return read
 
-    def _inputs(self, read: dict):
+    def _inputs(self, read: tuple[dict, set[int]]):
         """What `_update` is to be handed of what was read."""
+        shares, lack = read
 
         def build(members, place, parts):
-            features, lack = read[members, place]
-            batches = {name: tf.constant(values) for name, values in features.items()}
-            return {"batches": batches, "lacking": tf.constant(lack)}
+            batches = {n: tf.constant(values) for n, values in shares[members, place].items()}
+            return {"batches": batches, "lacking": tf.constant([i in lack for i in members])}
 
         return self.population.placement.inputs(self.population.size, build)
 

@@ -29,7 +29,7 @@ from dr_keras.studies.workers import Pool, Workers, own_threads, sendable
 from dr_keras.system.claims import Claims
 from dr_keras.system.progress import Progress
 from dr_keras.training import flops
-from dr_keras.training.target_counts import count_targets
+from dr_keras.training.target_counts import total_targets
 from dr_keras.training.trainers import RepeatedTrainer
 
 _POLL = 5.0  # seconds between looks at what other processes do
@@ -151,7 +151,7 @@ class Grid:
         found = {arm: self.found(of_arm) for arm, of_arm in cells.items()}
         budgets = [cell["budget"] for by_seed in found.values() for cell in by_seed.values()]
         pool = min(int(budget["pool_examples"]) for budget in budgets)
-        tokens = int(count_targets(self._material().test).sum())
+        tokens = total_targets(self._material().test)
         too_small = too_small_for_verdict(pool, tokens, facts.steps, facts.batch_size)
         return size_section(facts, found, arms, protocol, too_small if may_be_too_small else None)
 

@@ -12,7 +12,7 @@ import numpy as np
 from dr_keras.data.examples import ExampleSet
 from dr_keras.data.tokenizers.base import ByteTokenizer
 from dr_keras.data.windows import tokenizer_of
-from dr_keras.training.target_counts import count_targets
+from dr_keras.training.target_counts import total_targets
 
 
 def bytes_per_target(examples: ExampleSet) -> float | None:
@@ -29,7 +29,7 @@ def bytes_per_target(examples: ExampleSet) -> float | None:
       None where the examples are no such windows, or hold nothing to predict.
     """
     tokenizer = tokenizer_of(examples)
-    targets = 0 if tokenizer is None else int(count_targets(examples).sum())
+    targets = 0 if tokenizer is None else total_targets(examples)
     if tokenizer is None or not targets:
         return None
     if isinstance(tokenizer, ByteTokenizer):

@@ -11,7 +11,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.rating.fractions import Decimal, oversized_batch
 from dr_keras.rating.rules import split_best
 from dr_keras.studies.sizes import Budget
-from dr_keras.training.target_counts import count_targets
+from dr_keras.training.target_counts import count_targets, total_targets
 
 
 class TopKStream:
@@ -94,7 +94,7 @@ class FullTopKStream:
         return Budget(
             pool_examples=len(targets),
             pool_tokens=int(targets.sum()),
-            tokens_seen=int(count_targets(self.examples).sum()),
+            tokens_seen=total_targets(self.examples),
             epochs=len(self._rows) / len(targets),
             unique_tokens=int(targets[np.unique(self._rows)].sum()),
             passes=steps * self.read_a_step / train_size,

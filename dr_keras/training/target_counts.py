@@ -23,14 +23,16 @@ def total_targets(examples: ExampleSet) -> int:
     return int(count_targets(examples).sum())
 
 
-def targets_of_batches(examples: ExampleSet, rows: np.ndarray) -> int:
-    """Targets in all batches of a run, repetitions counted.
+def targets_of_batches(examples: ExampleSet, rows: np.ndarray) -> tuple[int, int]:
+    """(`total_targets`, targets in all batches of a run, repetitions counted).
 
     Args:
       rows: of the batches, int [steps, B].
     """
     tokens = examples.features.get("tokens")
     if tokens is None or isinstance(tokens, np.ndarray):
-        return int(count_targets(examples)[rows].sum())
+        targets = count_targets(examples)
+        return int(targets.sum()), int(targets[rows].sum())
     # counts of all rows of a column would be a table as long as the set
-    return int(sum(np.count_nonzero(tokens[batch][:, 1:]) for batch in rows))
+    seen = sum(np.count_nonzero(tokens[batch][:, 1:]) for batch in rows)
+    return total_targets(examples), int(seen)

@@ -36,7 +36,7 @@ from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import checked_counts, next_token_sums
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.training.batches import gathered, in_order
-from dr_keras.training.target_counts import targets_of_batches, total_targets
+from dr_keras.training.target_counts import targets_of_batches
 from dr_keras.training.weighted_model import Hastened, LossSums, ReplicatedModel, WeightedModel
 import gin
 
@@ -407,14 +407,15 @@ class RepeatedTrainer:
             )
         if callbacks:  # which may have changed the weights since
             sums, counts = self._losses(test_batches, len(test))
+        unique_tokens, tokens_seen = targets_of_batches(examples, rows)
         return TrainingRecord(
             seed=seed,
             curve=evaluation.curve,
             train_curve=evaluation.train_curve,
             final_by_source=_by_source(test.sources, sums, counts),
             examples=len(examples),
-            unique_tokens=total_targets(examples),
-            tokens_seen=targets_of_batches(examples, rows),
+            unique_tokens=unique_tokens,
+            tokens_seen=tokens_seen,
             epochs=rows.size / len(examples),
             seconds=time.monotonic() - started,
             metrics=self._mean_metrics(test_batches, len(test)),
