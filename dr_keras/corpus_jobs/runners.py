@@ -11,13 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 import multiprocessing
 import os
-import signal
-import threading
-import time
 from typing import Any, Protocol
 
 from dr_keras.errors import ConfigurationError, DrKerasError
-from dr_keras.system.progress import hidden_errors
+from dr_keras.system import processes
 
 # bytes done since the last call
 UnitProgress = Callable[[int], None]
@@ -135,9 +132,9 @@ class InProcesses:
     def _started(self, workers: int) -> concurrent.futures.ProcessPoolExecutor:
         return concurrent.futures.ProcessPoolExecutor(
             max_workers=workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_worker,
-            initargs=(self._threads, os.getpid()),
+            mp_context=processes.worker_context(),
+            initializer=processes.begin_worker,
+            initargs=(self._threads,),
         )
 
     def __enter__(self) -> "InProcesses":
@@ -179,22 +176,6 @@ def in_processes(workers: int, threads_per_worker: int | None = None) -> InProce
             " least 1."
         )
     return InProcesses(workers, threads)
-
-
-def _begin_worker(threads: int, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
-    with hidden_errors(shown_if_failed=True):  # lines that its libraries print
-        import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)  # the parent was killed and cannot say so
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_in_worker(unit: Unit, work: AnyWork) -> None:

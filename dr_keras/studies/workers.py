@@ -7,7 +7,7 @@ a worker, and other processes and machines that share the folder see one claim a
 Nothing here imports TensorFlow before it is needed: a worker sets its threads first.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import copy
 import dataclasses
@@ -15,13 +15,12 @@ import multiprocessing
 from multiprocessing import connection
 import os
 import pickle
-import signal
 import threading
 import time
 import traceback
 
 from dr_keras.errors import ConfigurationError, DrKerasError
-from dr_keras.system.progress import hidden_errors
+from dr_keras.system import processes
 import gin
 
 # Above so many parameters a second thread is worth having.
@@ -205,12 +204,10 @@ class Pool:
             self._start()
 
     def _start(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
+        context = processes.worker_context()
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve, args=(theirs, self.threads, os.getpid()), daemon=True
-        )
-        with _ignoring_interrupts():  # Ctrl-C is this process's to deal with
+        process = context.Process(target=_serve, args=(theirs, self.threads), daemon=True)
+        with processes.ignoring_interrupts():
             process.start()
         theirs.close()
         worker = _Worker(process, ours)
@@ -263,26 +260,12 @@ def _send(pipe: connection.Connection, content, before: threading.Thread | None)
         pipe.send(content)
 
 
-@contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """A process that is started inside ignores Ctrl-C from its first moment."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _serve(pipe: connection.Connection, threads: int, parent: int) -> None:
+def _serve(pipe: connection.Connection, threads: int) -> None:
     """What a worker does: trains the cells that come through the pipe until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            trainer = _prepared(pipe, threads)
+            processes.begin_worker(threads)
+            trainer = _prepared(pipe)
             while True:
                 cell, draw = pipe.recv()
                 found = trainer.run(cell, draw, _reporter(pipe))
@@ -293,12 +276,8 @@ def _serve(pipe: connection.Connection, threads: int, parent: int) -> None:
             pipe.send(("failed", _sendable_error(error)))
 
 
-def _prepared(pipe: connection.Connection, threads: int):
+def _prepared(pipe: connection.Connection):
     """What trains the cells: all that takes time comes before the material is waited for."""
-    with hidden_errors():  # what libraries print before they read any setting
-        import tensorflow as tf
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
     from dr_keras.config import configuration
     from dr_keras.studies.cells import CellTrainer
 
@@ -306,13 +285,6 @@ def _prepared(pipe: connection.Connection, threads: int):
     configuration.parse([], bindings)
     material = pipe.recv()
     return CellTrainer(trainers, lambda: material)
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process when its parent is gone, which cannot say so if it was killed."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _reporter(pipe: connection.Connection) -> Callable:
