@@ -34,6 +34,7 @@ from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.meta.start_ages import Ageing
 from dr_keras.meta.weighting import Weighting, example_softmax
 from dr_keras.models.objectives import mean_loss
+from dr_keras.system.memory import handed_back
 from dr_keras.system.progress import Interruption
 from dr_keras.system.reading_ahead import ReadingAhead
 import gin
@@ -409,7 +410,9 @@ class MetaTrainer:
     def _one_step(
         self, batches: MemberBatches, read: ReadBatches, reinitialised
     ) -> dict[str, float]:
-        report, of_step = self.train_step(*batches.placed(read))
+        compiling = handed_back() if self.last_record is None else contextlib.nullcontext()
+        with compiling:
+            report, of_step = self.train_step(*batches.placed(read))
         report = {name: value.numpy() for name, value in report.items()}
         self.placement.pull(self._eta, self._replica_eta)
         scores, ages = report.pop("scores"), report.pop("age")
