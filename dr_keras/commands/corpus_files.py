@@ -82,17 +82,27 @@ def settings_of(
     )
     add_trust(parser)
     add_runner(parser)
+    parser.add_argument(
+        "--windows_per_document",
+        type=int,
+        metavar="N",
+        help="score N evenly spread windows of each longer document (all if not given)",
+    )
     for name, about in flags.items():
         parser.add_argument(f"--{name}", **about)
     arguments, others = parsed(parser, argv)
     from dr_keras.corpus_jobs import filtering  # noqa: F401  as the next line, of this job
     from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
     from dr_keras.serving.loading import load_rater
+    from dr_keras.serving.window_scoring import WindowScoring
     import gin
 
     common.parse_gin(arguments)
-    settings = {name: getattr(arguments, name) for name in flags}
+    settings: dict[str, Any] = {name: getattr(arguments, name) for name in flags}
     settings["corpus"] = arguments.input
+    if arguments.windows_per_document is not None:
+        scoring = WindowScoring(windows_per_document=arguments.windows_per_document)
+        settings["window_scoring"] = scoring
     if arguments.rater:
         settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
     settings = {name: value for name, value in settings.items() if value is not None}

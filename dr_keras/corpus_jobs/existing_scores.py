@@ -38,8 +38,12 @@ WAIT = 60.0  # seconds that another job may take to write its score file
 _OWN_FILE = "score_file.json"
 
 
-def default_score_file(source: Source, rater: Callable | None) -> str | None:
+def default_score_file(
+    source: Source, rater: Callable | None, windows_per_document: int | None = None
+) -> str | None:
     """`_scores/<name>-<rater>-<input>.parquet` in the folder of the first input file, or None.
+
+    Of scores by so many windows of each document the name says that, too.
 
     A rater without a fingerprint, or a folder that cannot be written to, has no such place. Scores
     that were copied there with their corpus, or begun, keep their name. Names of folders that begin
@@ -51,7 +55,8 @@ def default_score_file(source: Source, rater: Callable | None) -> str | None:
         return None
     first = source.files[0].path
     folder = os.path.join(os.path.dirname(first), SCORE_FOLDER)
-    begins = f"{os.path.basename(first).split('.')[0]}-{fingerprint[:8]}-"
+    by = "" if windows_per_document is None else f"{windows_per_document}w-"
+    begins = f"{os.path.basename(first).split('.')[0]}-{fingerprint[:8]}-{by}"
     path = os.path.join(folder, f"{begins}{short_name(source.files)}.parquet")
     if tf.io.gfile.exists(path):
         return path
@@ -60,7 +65,8 @@ def default_score_file(source: Source, rater: Callable | None) -> str | None:
         copied = os.path.join(folder, name.removesuffix(UNFINISHED_SUFFIX))
         if name.endswith(".parquet"):
             manifest = score_files.read_manifest(copied) or {}
-            if _rater_of(manifest) == fingerprint and not _differences(manifest, source):
+            same = manifest.get("windows_per_document") == windows_per_document
+            if same and _rater_of(manifest) == fingerprint and not _differences(manifest, source):
                 return copied
         elif copied != os.path.join(folder, name) and not tf.io.gfile.exists(copied):
             if is_about(os.path.join(folder, name), source.files):
@@ -96,6 +102,8 @@ def existing_manifest(output: str, job: Job) -> dict | None:
         reason = "it was written by another rater"
     elif ours is None:
         reason = "its rater has no fingerprint to know it by"
+    elif manifest.get("windows_per_document") != job.work.window_scoring.windows_per_document:
+        reason = f"it is by {_windows(manifest.get('windows_per_document'))} of each document"
     elif differences := _differences(manifest, job.source):
         differ = "; ".join(differences[:8])
         reason = f"it belongs to another corpus, or the corpus has changed: {differ}"
@@ -105,6 +113,10 @@ def existing_manifest(output: str, job: Job) -> dict | None:
         f"{output} exists already, and {reason}: choose another path, or remove it (score_corpus:"
         " --overwrite)."
     )
+
+
+def _windows(number: int | None) -> str:
+    return "all windows" if number is None else f"at most {number} windows"
 
 
 def _rater_of(manifest: dict) -> str | None:

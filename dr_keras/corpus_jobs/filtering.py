@@ -42,6 +42,7 @@ from dr_keras.rating import score_files
 from dr_keras.rating.fractions import Decimal
 from dr_keras.rating.reference import ReferenceDistribution, has_drifted, kolmogorov_smirnov
 from dr_keras.rating.rules import Amount, Deciding, find_rule
+from dr_keras.serving.window_scoring import WindowScoring
 from dr_keras.system import locks
 import gin
 
@@ -64,7 +65,7 @@ def filter_corpus(
     reference: str = "corpus",
     score_file: str | None = None,
     drift_limit: float = 0.1,
-    windows_per_batch: int = 256,
+    window_scoring: WindowScoring | None = None,
     step_bytes: int = 1 << 20,
     shard_bytes: int = SHARD_BYTES,
     runner: Runner = in_process,
@@ -89,7 +90,7 @@ def filter_corpus(
       drift_limit: the Kolmogorov-Smirnov distance between the corpus' scores and the artefact's
         distribution from which on the manifest says "drifted"; 0.1 shifts the share that is kept
         by at most a tenth of the corpus.
-      windows_per_batch, step_bytes: see `scoring.score_corpus`.
+      window_scoring, step_bytes: see `scoring.score_corpus`.
       shard_bytes: larger files are done in ranges of about so many bytes, other corpora in pieces
         of so much text, each with output files of its own.
       runner: see `runners`.
@@ -98,9 +99,10 @@ def filter_corpus(
 
     Returns:
       The manifest: `input` (files), `corpus` (any other), `input_fingerprint`, `rater`, `scores`,
-      `settings`, `counts`, `by_source`, `achieved_fraction` (the share really dropped),
-      `expected_fraction`, `drift`, `errors` (reason -> count, of files), `skipped` (the same of a
-      corpus that is no files), `repeated_ids`, `files`.
+      `windows_per_document` (of the scores; None: all), `settings`, `counts`, `by_source`,
+      `achieved_fraction` (the share really dropped), `expected_fraction`, `drift`, `errors` (reason
+      -> count, of files), `skipped` (the same of a corpus that is no files), `repeated_ids`,
+      `files`.
 
     Raises:
       ConfigurationError: a setting is out of its range; an unfinished run differs from this one;
@@ -129,11 +131,12 @@ def filter_corpus(
         "seed": seed,
         "reference": reference,
     }
-    job = new_job(source, rater, folder, windows_per_batch, step_bytes, runner, progress)
+    job = new_job(source, rater, folder, window_scoring, step_bytes, runner, progress)
     job.begin({**settings, "scores": _describe_scores(scores, rater)}, shard_bytes, fresh)
     deciding = functools.partial(Deciding, rule.decide, amount)
     if scores is None:
-        score_file = score_file or existing_scores.default_score_file(source, rater)
+        most = job.work.window_scoring.windows_per_document
+        score_file = score_file or existing_scores.default_score_file(source, rater, most)
         score_file = os.fspath(score_file or os.path.join(output_dir, "scores.parquet"))
         is_made = existing_scores.existing_manifest(score_file, job) is None
     else:
@@ -155,6 +158,7 @@ def filter_corpus(
         **source.describe(),
         "rater": score_facts.get("rater", {"path": None, "fingerprint": None}),
         "scores": _relative(score_file, output_dir),
+        "windows_per_document": score_facts.get("windows_per_document"),
         "settings": {
             **settings,
             "discard_fraction": float(amount.exact),

@@ -23,6 +23,7 @@ from dr_keras.data.formats.own_outputs import JOB
 from dr_keras.data.formats.records import identifying
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
+from dr_keras.serving.window_scoring import WindowScoring
 
 # How a job cuts its input and names its outputs; another number for whatever is not resumed here.
 _LAYOUTS = {True: "corpus, 1", False: "files, 2"}
@@ -72,7 +73,7 @@ class Job:
             "layout": layout,
             "rater": getattr(self.rater, "fingerprint", None),
             "fields": identifying(source.fields),
-            "windows_per_batch": self.work.windows_per_batch,
+            "window_scoring": dataclasses.asdict(self.work.window_scoring),
             "step_bytes": self.work.step_bytes,
             "shard_bytes": shard_bytes,
             **facts,
@@ -123,7 +124,7 @@ class Job:
         """
         work, runner = self.work, self.runner if scorer is None else in_process
         if scorer is None and work.scoring and self.rater is not None:
-            scorer = scorer_for(self.rater, work.windows_per_batch)
+            scorer = scorer_for(self.rater, work.window_scoring)
         work.make_folders()
         facts = do_units(work, self.shards, runner, scorer, self.progress)
         if not any(shard["documents"] for shard in facts):
@@ -153,7 +154,7 @@ def new_job(
     source: Source,
     rater: Callable | None,
     folder: str,
-    windows_per_batch: int,
+    scoring: WindowScoring | None,
     step_bytes: int,
     runner: Runner = in_process,
     progress: Progress | None = None,
@@ -162,10 +163,13 @@ def new_job(
 
     Args:
       folder: for what it needs until it is finished.
+      scoring: None for `WindowScoring()`; what it leaves open is decided by the size of the files.
     """
+    size = sum(file.size for file in source.files)
+    settled = (scoring or WindowScoring()).settled(size)
     path = getattr(rater, "path", None) if hasattr(rater, "score_texts") else None
     work = Work(
-        "", folder, source.fields, True, None, path, windows_per_batch, step_bytes,
+        "", folder, source.fields, True, None, path, settled, step_bytes,
         getattr(rater, "trusted", False),
     )  # fmt: skip
     return Job(source, work, rater, runner, progress)

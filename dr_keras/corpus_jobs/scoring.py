@@ -23,6 +23,7 @@ from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
+from dr_keras.serving.window_scoring import WindowScoring
 from dr_keras.system import locks
 import gin
 
@@ -34,7 +35,7 @@ def score_corpus(
     corpus: Corpus | str | Sequence[str] = gin.REQUIRED,
     rater: Callable = gin.REQUIRED,
     output: str | None = None,
-    windows_per_batch: int = 256,
+    window_scoring: WindowScoring | None = None,
     step_bytes: int = 1 << 20,
     shard_bytes: int = SHARD_BYTES,
     runner: Runner = in_process,
@@ -54,7 +55,8 @@ def score_corpus(
         "score" and perhaps "percentile" and "windows".
       output: the score file, Parquet if it ends in .parquet, else JSON lines; None: below
         `_scores/` in the folder of the first input file.
-      windows_per_batch: windows in one call of a loaded rater's network.
+      window_scoring: how many windows go through the network at once, whether it is compiled, and
+        how many a document may have; None: as `WindowScoring` is bound.
       step_bytes: documents are scored together until they hold so much text; batches are filled
         from all of them, whatever their lengths.
       shard_bytes: larger files are done in ranges of about so many bytes, other corpora in pieces
@@ -76,7 +78,8 @@ def score_corpus(
     """
     identity.require_name(output, "output")
     source = open_source(corpus, shard_bytes)
-    output = default_score_file(source, rater) if output is None else output
+    most = (window_scoring or WindowScoring()).windows_per_document
+    output = default_score_file(source, rater, most) if output is None else output
     if output is None:
         where = source.files[0].path if source.files else "a corpus that is no files"
         raise ConfigurationError(
@@ -86,7 +89,7 @@ def score_corpus(
     identity.refuse_overwriting(identity.of_scores(output), source.paths())
     folder = output + UNFINISHED_SUFFIX
     with locks.alone(output, "scoring of a corpus", DataError, is_file=True):
-        job = new_job(source, rater, folder, windows_per_batch, step_bytes, runner, progress)
+        job = new_job(source, rater, folder, window_scoring, step_bytes, runner, progress)
         existing = None if overwrite else existing_manifest(output, job)
         if existing is not None:
             return existing
@@ -133,6 +136,7 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
             **identity.Fingerprint(totals).to_dict(),
             **written,
             "bytes": totals["counts"]["bytes"],
+            "windows_per_document": job.work.window_scoring.windows_per_document,
             "windows": sum(shard["windows"] for shard in facts),
             "errors": {"records": totals["errors"], "file": errors and os.path.basename(errors)},
             "by_source": {

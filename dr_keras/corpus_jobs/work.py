@@ -30,6 +30,7 @@ from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
 from dr_keras.rating.rules import Deciding, reason_to_drop
 from dr_keras.rating.score_files import number
+from dr_keras.serving.window_scoring import WindowScoring
 
 SCORED, FILTERED = "scored", "filtered"
 # a score file's rows, and 64 bits of the content, by which copies are told from other documents
@@ -50,7 +51,8 @@ class Work:
       scoring: whether scores are to be made; else they are those of the phase "scored".
       deciding: how to decide; None only scores.
       rater: path of the rater that workers load; None where the scorer is at hand.
-      windows_per_batch, step_bytes: see `scoring.score_corpus`.
+      window_scoring: how windows are scored, settled.
+      step_bytes: see `scoring.score_corpus`.
       trusted: how workers load the rater, see `load_rater`.
     """
 
@@ -60,7 +62,7 @@ class Work:
     scoring: bool
     deciding: Deciding | None
     rater: str | None = None
-    windows_per_batch: int = 256
+    window_scoring: WindowScoring = WindowScoring()
     step_bytes: int = 1 << 20
     trusted: bool = False
 
@@ -122,7 +124,7 @@ class Work:
         """The scorer of the rater at `rater`, which is loaded once in a process."""
         if not self.scoring:
             return None
-        return scorer_for(loaded(self.rater, self.trusted), self.windows_per_batch)
+        return scorer_for(loaded(self.rater, self.trusted), self.window_scoring)
 
     def run(
         self, unit: Shard, tool: Scorer | None = None, progress: Callable[[int], None] | None = None
@@ -368,9 +370,9 @@ def steps(records: Iterator[Record], step_bytes: int) -> Iterator[list[Record]]:
             step, size = [], 0
 
 
-def scorer_for(rater: Callable, windows_per_batch: int) -> Scorer:
+def scorer_for(rater: Callable, scoring: WindowScoring) -> Scorer:
     """Scores documents by a rater."""
-    return functools.partial(score_documents, rater, windows_per_batch=windows_per_batch)
+    return functools.partial(score_documents, rater, scoring=scoring)
 
 
 @functools.lru_cache(maxsize=1)
@@ -382,28 +384,26 @@ def loaded(path: str, trusted: bool) -> Callable:
 
 
 def score_documents(
-    rater: Callable, documents: list[Document], windows_per_batch: int = 256
+    rater: Callable, documents: list[Document], scoring: WindowScoring | None = None
 ) -> dict[str, np.ndarray]:
     """The scores of documents, as `score_texts` gives them."""
     texts = [document.text for document in documents]
     try:
-        return score_texts(rater, texts, windows_per_batch)
+        return score_texts(rater, texts, scoring)
     except DataError as error:
         raise DataError(f"{error} The first document is '{documents[0].id}'.") from error
 
 
 def score_texts(
-    rater: Callable, texts: Sequence[str | bytes], windows_per_batch: int = 256
+    rater: Callable, texts: Sequence[str | bytes], scoring: WindowScoring | None = None
 ) -> dict[str, np.ndarray]:
     """`score` and `percentile` float32 [N], `windows` int32 [N]; what the rater lacks is NaN or 1.
 
     Raises:
       DataError: the rater does not give one score a text.
     """
-    if hasattr(rater, "score_texts"):
-        result = rater.score_texts(texts, windows_per_batch=windows_per_batch)
-    else:
-        result = rater(texts)
+    given = getattr(rater, "score_texts", None)
+    result = rater(texts) if given is None else given(texts, scoring)
     if not isinstance(result, dict):
         result = {"score": result}
     score = np.asarray(result["score"], np.float32)

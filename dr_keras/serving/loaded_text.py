@@ -14,6 +14,7 @@ from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.serving import folder, windows
 from dr_keras.serving.examples import STATE
 from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of
+from dr_keras.serving.window_scoring import CompiledScores, WindowScoring, chosen, spread
 from dr_keras.system import schema
 
 # Texts are cut into windows this many at a time; a longer text is cut on its own, piece by piece.
@@ -167,31 +168,28 @@ class LoadedTextRater(LoadedRater):
     def score_texts(
         self,
         texts: Sequence[str | bytes],
-        windows_per_batch: int = 256,
+        scoring: WindowScoring | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> dict[str, np.ndarray]:
         """Scores many texts, in batches of windows that are full whatever the texts' lengths.
 
         Args:
           texts: any number, of any lengths.
-          windows_per_batch: rows in one call of the network.
+          scoring: how; None for `WindowScoring()`.
           progress: called after each batch with the number of windows scored by it.
 
         Returns:
-          `score` and `percentile` float32 [B], `windows` int32 [B].
+          `score` and `percentile` float32 [B], `windows` int32 [B]: how many a text has.
         """
-        score_windows = functools.partial(
-            windows.score_by_length,
-            lambda rows: self._tensor_tokens(tf.constant(rows))["score"].numpy(),
-            batch_size=windows_per_batch,
-            widths=None if self.metadata["variable_length"] else (self.sequence_length,),
-            progress=progress,
-        )
+        encoded = [utf8(text) for text in texts]
+        scoring = (scoring or WindowScoring()).settled(sum(map(len, encoded)))
+        score_windows = self._window_scores(scoring, progress)
+        most = scoring.windows_per_document
         parts = [(np.zeros(0), np.zeros(0), np.zeros(0, bool))]
-        for step in _steps([utf8(text) for text in texts]):
+        for step in _steps(encoded):
             is_long = len(step[0]) > _BYTES_A_STEP
             score_step = self._score_long_text if is_long else self._score_step
-            parts.append(score_step(step, score_windows))
+            parts.append(score_step(step, score_windows, most))
         score, counts, empty = (np.concatenate(column) for column in zip(*parts))
         score = np.where(empty, self.document_reference.quantiles[0], score).astype(np.float32)
         percentile = np.where(empty, np.float32(0), self.document_reference.percentile(score))
@@ -200,6 +198,26 @@ class LoadedTextRater(LoadedRater):
             "percentile": percentile.astype(np.float32),
             "windows": counts.astype(np.int32),
         }
+
+    @functools.cached_property
+    def _compiled(self) -> CompiledScores:
+        return CompiledScores(self._tensor_tokens)
+
+    def _window_scores(self, scoring: WindowScoring, progress) -> _Scoring:
+        rows, longest = scoring.windows_per_batch, self.sequence_length
+        assert rows is not None  # it is settled
+        widths: tuple[int, ...] | None = None if self.metadata["variable_length"] else (longest,)
+        if scoring.compiled:  # few, as each is a program: half of the length too, for what is short
+            widths = widths or tuple(sorted({-(-longest // 2), longest}))
+
+        def score(tokens: np.ndarray) -> np.ndarray:
+            if scoring.compiled:
+                return self._compiled(tokens, rows)
+            return self._tensor_tokens(tf.constant(tokens))["score"].numpy()
+
+        return functools.partial(
+            windows.score_by_length, score, batch_size=rows, widths=widths, progress=progress
+        )
 
     @functools.cached_property
     def _frozen_specs(self) -> dict[str, tf.TensorSpec]:
@@ -311,16 +329,19 @@ class LoadedTextRater(LoadedRater):
         )
 
     def _score_step(
-        self, texts: list[bytes], score_windows: _Scoring
+        self, texts: list[bytes], score_windows: _Scoring, most: int | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, numbers of windows and emptiness of a few texts."""
+        """Scores, numbers of windows and emptiness of a few texts; `most` windows of each count."""
         tokens, owner = self._cut(texts)
+        counts = np.bincount(owner, minlength=len(texts))
+        scored = spread(owner, most)
+        tokens, owner = tokens[scored], owner[scored]
         lengths = np.count_nonzero(tokens, axis=1)
         score, sizes = windows.document_means(score_windows(tokens), lengths, owner, len(texts))
-        return score, np.bincount(owner, minlength=len(texts)), sizes == 0
+        return score, counts, sizes == 0
 
     def _score_long_text(
-        self, texts: list[bytes], score_windows: _Scoring
+        self, texts: list[bytes], score_windows: _Scoring, most: int | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `_score_step` for a single text, of which a few windows are in memory at a time."""
         (text,) = texts
@@ -329,13 +350,20 @@ class LoadedTextRater(LoadedRater):
             tokens, _ = self._cut([piece])
             return tokens[tokens != 0]
 
-        total = weight = count = 0
         is_bytes = self.metadata["tokenizer"]["kind"] == "byte"
-        for tokens in windows.window_blocks(text, encode, self.sequence_length, is_bytes):
+        cut = functools.partial(windows.window_blocks, text, encode, self.sequence_length, is_bytes)
+        # cutting costs little beside scoring: a first time to count, where not all are scored
+        number = None if most is None else sum(map(len, cut()))
+        total = weight = count = 0
+        for tokens in cut():
+            if number is not None and most is not None:
+                scored = chosen(np.arange(count, count + len(tokens)), number, most)
+            count += len(tokens)
+            if number is not None:
+                tokens = tokens[scored]
             weights = np.count_nonzero(tokens, axis=1).astype(np.float64)
             total += np.sum(weights * score_windows(tokens))
             weight += np.sum(weights)
-            count += len(tokens)
         # a text without a token has one window, as everywhere
         score = np.array([total / max(weight, 1)])
         return score, np.array([max(count, 1)]), np.array([not weight])

@@ -29,7 +29,7 @@ class NumberRater:
         self.die_after = die_after
         self.texts = 0
 
-    def score_texts(self, texts, windows_per_batch):
+    def score_texts(self, texts, scoring):
         if self.die_after is not None and self.texts >= self.die_after:
             raise KeyboardInterrupt
         self.texts += len(texts)

@@ -12,6 +12,7 @@ from dr_keras.errors import DataError
 from dr_keras.rating import score_files
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.rating.score_files import read_scores
+from dr_keras.serving.window_scoring import WindowScoring
 
 
 class LengthRater:
@@ -23,7 +24,7 @@ class LengthRater:
     def __init__(self):
         self.calls = []
 
-    def score_texts(self, texts, windows_per_batch):
+    def score_texts(self, texts, scoring):
         self.calls.append(len(texts))
         score = np.array([len(t) if t != "bad" else np.nan for t in texts], np.float32) / 3
         return {
@@ -169,3 +170,25 @@ def test_floats_are_written_short_and_exact():
         assert np.float32(score_files.number(value)) == value
     assert json.dumps(score_files.number(np.float32(0.1))) == "0.1"
     assert score_files.number(np.float32(np.inf)) is None
+
+
+def test_scores_by_fewer_windows_say_so_and_are_no_scores_by_all(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS[:10]))
+    few = WindowScoring(windows_per_document=4)
+    capped = score_corpus(str(folder), LengthRater(), window_scoring=few)
+    whole = score_corpus(str(folder), LengthRater())
+    assert capped["windows_per_document"] == 4 and whole["windows_per_document"] is None
+    assert len(list((folder / "_scores").glob("*.parquet"))) == 2
+    again = LengthRater()
+    assert score_corpus(str(folder), again, window_scoring=few) == capped and not again.calls
+    path = str(tmp_path / "s.jsonl")
+    score_corpus(str(folder), LengthRater(), path, window_scoring=few)
+    with pytest.raises(DataError, match="it is by at most 4 windows of each document"):
+        score_corpus(str(folder), LengthRater(), path)
+    manifest = filter_corpus(
+        str(folder), LengthRater(), output_dir=str(tmp_path / "kept"), discard_fraction="0.5",
+        window_scoring=few,
+    )  # fmt: skip
+    assert manifest["windows_per_document"] == 4

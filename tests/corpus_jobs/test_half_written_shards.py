@@ -34,11 +34,11 @@ class WatchingRater(corpora.NumberRater):
         super().__init__(high=120.0)
         self.folder, self.seen = folder, None
 
-    def score_texts(self, texts, windows_per_batch):
+    def score_texts(self, texts, scoring):
         if self.texts >= 60:
             self.seen = of_shards(self.folder)
             raise KeyboardInterrupt
-        return super().score_texts(texts, windows_per_batch)
+        return super().score_texts(texts, scoring)
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

@@ -232,10 +232,10 @@ def test_shards_that_nobody_can_vouch_for_are_done_again(first, tmp_path):
 
 def test_a_file_that_is_written_to_while_it_is_scored(first, tmp_path):
     class Meddling(corpora.NumberRater):
-        def score_texts(self, texts, windows_per_batch):
+        def score_texts(self, texts, scoring):
             with open(first / "a.jsonl", "a") as file:
                 file.write("\n")
-            return super().score_texts(texts, windows_per_batch)
+            return super().score_texts(texts, scoring)
 
     with pytest.raises(DataError, match="a.jsonl was written to while it was scored"):
         score_corpus(str(first), Meddling(), str(tmp_path / "s.jsonl"))

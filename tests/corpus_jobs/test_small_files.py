@@ -132,9 +132,9 @@ def test_steps_fill_across_files(tmp_path):
     class Counting(corpora.NumberRater):
         calls = 0
 
-        def score_texts(self, texts, windows_per_batch):
+        def score_texts(self, texts, scoring):
             self.calls += 1
-            return super().score_texts(texts, windows_per_batch)
+            return super().score_texts(texts, scoring)
 
     for n, row in enumerate(corpora.rows(300)):
         corpora.write_jsonl(tmp_path / f"{n:03d}.jsonl", [row])

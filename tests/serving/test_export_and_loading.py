@@ -17,6 +17,7 @@ from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.frozen import freeze
 from dr_keras.serving.loading import load_rater
+from dr_keras.serving.window_scoring import WindowScoring
 
 S = 16
 TEXTS = [
@@ -61,7 +62,7 @@ def test_every_way_of_giving_texts_gives_the_live_models_scores(rater, by_defini
         },
         "tensor": rater(tf.constant(encoded)),
         "graph": tf.function(rater)(tf.constant(encoded)),
-        "small batches": rater.score_texts(TEXTS, windows_per_batch=1),
+        "small batches": rater.score_texts(TEXTS, WindowScoring(1)),
     }
     rows = list(rater(tf.data.Dataset.from_tensor_slices(encoded)))
     results["dataset"] = {key: np.array([row[key] for row in rows]) for key in rows[0]}
@@ -218,7 +219,7 @@ def test_a_rater_for_any_length_scores_alike_with_less_padding(reference, tmp_pa
     widths = []
     call = rater._tensor_tokens
     rater._tensor_tokens = lambda batch: (widths.append(batch.shape[1]), call(batch))[1]
-    result = rater.score_texts(texts, windows_per_batch=2)
+    result = rater.score_texts(texts, WindowScoring(2))
     assert widths == [64, 48, 32]
     np.testing.assert_allclose(result["score"], rater(tf.constant(texts))["score"], atol=1e-6)
 

@@ -18,6 +18,7 @@ from dr_keras.errors import ArtefactError
 from dr_keras.serving import export, loading, operations
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
+from dr_keras.serving.window_scoring import WindowScoring
 import gin
 
 TEXT = "The keys of the dictionary are strings, and its values are lists of numbers."
@@ -236,7 +237,7 @@ def test_workers_load_a_rater_as_it_was_loaded_before(monkeypatch):
     for trusted in (True, False):
         rater = SimpleNamespace(path="rater", score_texts=None, trusted=trusted)
         source = SimpleNamespace(fields={})
-        job.new_job(source, rater, "", 1, 1).work.load()
+        job.new_job(source, rater, "", WindowScoring(1), 1).work.load()
     assert asked == [("rater", True), ("rater", False)]
 
 

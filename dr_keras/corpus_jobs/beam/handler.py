@@ -8,6 +8,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from dr_keras.corpus_jobs.work import score_texts
 from dr_keras.serving.loading import load_rater
+from dr_keras.serving.window_scoring import WindowScoring
 
 
 class Rating(NamedTuple):
@@ -33,7 +34,7 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
 
     Args:
       path: an exported rater that workers can reach.
-      windows_per_batch: windows in one call of the network.
+      window_scoring: how windows are scored; None: as `WindowScoring` is bound.
       min_batch_bytes, max_batch_bytes: of text in a batch that Beam makes: large enough to fill the
         network's batches, and a bound on the memory where texts are long.
       trusted: whether its graph may hold any operation, see `load_rater`.
@@ -43,7 +44,7 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
     def __init__(
         self,
         path: str,
-        windows_per_batch: int = 256,
+        window_scoring: WindowScoring | None = None,
         min_batch_bytes: int = 1 << 16,
         max_batch_bytes: int = 4 << 20,
         trusted: bool = False,
@@ -56,7 +57,7 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
             **kwargs,
         )
         self._path = os.fspath(path)
-        self._windows_per_batch = windows_per_batch
+        self._window_scoring = window_scoring or WindowScoring()
         self._trusted = trusted
 
     def load_model(self):
@@ -68,7 +69,7 @@ class RaterModelHandler(ModelHandler[str | bytes, Rating, Any]):
     ) -> Iterable[Rating]:
         """One rating a text, in order."""
         del inference_args  # a rater has no settings
-        columns = score_texts(model, list(batch), self._windows_per_batch)
+        columns = score_texts(model, list(batch), self._window_scoring)
         rows = zip(*(columns[name].tolist() for name in Rating._fields))
         return [Rating(*row) for row in rows]
 
