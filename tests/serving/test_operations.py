@@ -236,7 +236,7 @@ def test_workers_load_a_rater_as_it_was_loaded_before(monkeypatch):
     monkeypatch.setattr(loading, "load_rater", lambda path, trusted: asked.append((path, trusted)))
     for trusted in (True, False):
         rater = SimpleNamespace(path="rater", score_texts=None, trusted=trusted)
-        source = SimpleNamespace(fields={})
+        source = SimpleNamespace(fields={}, files=())
         job.new_job(source, rater, "", WindowScoring(1), 1).work.load()
     assert asked == [("rater", True), ("rater", False)]
 
