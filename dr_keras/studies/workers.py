@@ -21,6 +21,7 @@ import time
 import traceback
 
 from dr_keras.errors import ConfigurationError, DrKerasError
+from dr_keras.system import program_names
 from dr_keras.system.progress import hidden_errors
 import gin
 
@@ -297,6 +298,7 @@ def _prepared(pipe: connection.Connection, threads: int):
     """What trains the cells: all that takes time comes before the material is waited for."""
     with hidden_errors():  # what libraries print before they read any setting
         import tensorflow as tf
+    program_names.install()  # so that every worker finds what one of them compiled
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     from dr_keras.config import configuration
