@@ -1,8 +1,10 @@
 """What every test gets: quiet logs, the TensorFlow backend, and no gin bindings left by others."""
 
+import hashlib
 import logging
 import os
 from pathlib import Path
+import sys
 import time
 
 # Both are read when TensorFlow and Keras are first imported, so they are set before any test is.
@@ -13,7 +15,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import pytest
 
+from dr_keras.system import program_cache, program_names
 import gin
+
+# What one run compiled, the next loads; so do processes that tests start. `git clean` removes it.
+ROOT = Path(__file__).resolve().parent.parent
+program_cache.use(os.environ.get(program_cache.VARIABLE) or f"{ROOT}/.pytest_cache/programs")
 
 # An example that takes long on a busy machine is no failure.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -35,6 +42,14 @@ logging.getLogger("tensorflow").addFilter(fail_at_own_deprecated_calls)
 TARGET_SECONDS = 600
 
 _session_start = time.monotonic()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Programs have the names of their test, whichever tests this process ran before it."""
+    if "tensorflow" in sys.modules:
+        program_names.install()
+        program_names.begin("t" + hashlib.sha256(item.nodeid.encode()).hexdigest()[:8])
 
 
 @pytest.fixture(autouse=True)

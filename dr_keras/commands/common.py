@@ -23,7 +23,7 @@ import traceback
 from typing import TextIO
 
 from dr_keras.errors import ConfigurationError, DrKerasError, as_raised
-from dr_keras.system import system_errors
+from dr_keras.system import program_cache, program_names, system_errors
 from dr_keras.system.progress import hidden_errors
 
 EXIT_USER_ERROR = 2
@@ -81,6 +81,8 @@ class ArgumentParser(argparse.ArgumentParser):
                 metavar="'NAME.ARGUMENT = VALUE'",
                 help="one gin binding, applied after the files; may be repeated",
             )
+        if tensorflow:
+            self.add_argument("--program_cache", metavar="DIR", help=program_cache.HELP)
 
     def parse_args(self, args=None, namespace=None):
         arguments = super().parse_args(args, namespace)
@@ -90,9 +92,13 @@ class ArgumentParser(argparse.ArgumentParser):
             _require_folder(arguments.base_dir)
         if self._starts_tensorflow:
             _require_tensorflow_backend()
+            kept = program_cache.use(arguments.program_cache)
+            if kept.reason:
+                print(f"Compiled programs are not kept: {kept.reason}.", file=sys.stderr)
             # Its libraries print some lines before they read any setting.
             with hidden_errors(shown_if_failed=True):
                 import tensorflow  # noqa: F401
+            program_names.install()
         return arguments
 
 

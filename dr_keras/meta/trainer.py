@@ -22,7 +22,8 @@ from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.split_member import SplitMember, check_split
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.draws import Drawn, by_member, rate
-from dr_keras.meta.estimators import Estimator, NestedTape
+from dr_keras.meta.estimators import Estimator
+from dr_keras.meta.estimators.choice import estimator_for
 from dr_keras.meta.initial_members import initial_members as members_from
 from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.member_batches import MemberBatches, ReadBatches
@@ -174,7 +175,6 @@ class MetaTrainer:
         self.per_example_loss = per_example_loss
         self.inner_optimizer = inner_optimizer or adam()
         self.outer_optimizer = outer_optimizer or OuterAdam()
-        self.estimator = estimator or NestedTape()
         self.unroll_length = unroll_length
         self.updates_per_step = unroll_length + advance_updates
         self.inner_batch_size, self.outer_batch_size = inner_batch_size, outer_batch_size
@@ -183,6 +183,7 @@ class MetaTrainer:
 
         with seeded(derive_seed(seed, "structure")):
             self.inner_model = inner_model()  # its structure only; members hold the values
+        self.estimator = estimator_for(estimator, self.inner_model, jit_compile)
         self.problem = KerasProblem(
             rater,
             self.inner_model,

@@ -20,7 +20,7 @@ import time
 import traceback
 
 from dr_keras.errors import ConfigurationError, DrKerasError
-from dr_keras.system import processes
+from dr_keras.system import processes, program_names
 import gin
 
 # Above so many parameters a second thread is worth having.
@@ -278,6 +278,7 @@ def _serve(pipe: connection.Connection, threads: int) -> None:
 
 def _prepared(pipe: connection.Connection):
     """What trains the cells: all that takes time comes before the material is waited for."""
+    program_names.install()  # so that every worker finds what one of them compiled
     from dr_keras.config import configuration
     from dr_keras.studies.cells import CellTrainer
 

@@ -71,7 +71,7 @@ def test_a_target_without_text_is_refused(capsys):
 
 def test_flags_that_a_command_does_without():
     arguments = common.ArgumentParser("x", base_dir=False, gin=False).parse_args([])
-    assert vars(arguments) == {}
+    assert vars(arguments) == {"program_cache": None}
     with pytest.raises(SystemExit):
         common.ArgumentParser("x").parse_args([])
 
