@@ -33,6 +33,7 @@ from typing import Protocol
 from dr_keras.meta.estimators.evolution import EvolutionStrategies
 from dr_keras.meta.estimators.facts import Facts, ForwardPasses, HeldBytes, told, untold
 from dr_keras.meta.estimators.first_order import FirstOrder
+from dr_keras.meta.estimators.implicit import ImplicitGradient
 from dr_keras.meta.estimators.mixed_mode import MixedMode
 from dr_keras.meta.estimators.nested_tape import NestedTape
 from dr_keras.meta.estimators.recompute import Recompute
@@ -44,6 +45,7 @@ __all__ = [
     "FirstOrder",
     "ForwardPasses",
     "HeldBytes",
+    "ImplicitGradient",
     "MixedMode",
     "NestedTape",
     "Recompute",
