@@ -19,7 +19,7 @@ from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError,
 from dr_keras.meta import checks
 from dr_keras.meta.combinations import Combination, weighted_mean
 from dr_keras.meta.devices.placement import OneDevice
-from dr_keras.meta.devices.split_member import SplitMember, check_split
+from dr_keras.meta.devices.split_member import carried_together, check_split
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.draws import Drawn, by_member, rate
 from dr_keras.meta.estimators import Estimator, NestedTape
@@ -234,7 +234,7 @@ class MetaTrainer:
             self._member_step = tf.function(member.step, jit_compile=jit_compile, autograph=False)
             self._advance = tf.function(member.advance, jit_compile=jit_compile, autograph=False)
         else:
-            split = SplitMember(group, member, jit_compile)
+            split = carried_together(group, member, jit_compile)
             self._member_step, self._advance = split.step, split.advance
         self._population_step = PopulationStep(
             self.population,

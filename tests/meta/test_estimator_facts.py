@@ -127,6 +127,8 @@ def test_where_a_member_can_be_split():
     assert mixed.over_devices() is mixed
     stand_in = NestedTape().over_devices()
     assert isinstance(stand_in, Recompute) and stand_in.save_gradients
+    assert told(EvolutionStrategies(), "over_devices") is not None
+    assert told(ImplicitGradient(), "over_devices") is None
 
 
 def test_an_estimator_that_says_nothing_is_unknown():

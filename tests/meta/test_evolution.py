@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError, NonFiniteError
+from dr_keras.meta.devices.placement import Group
+from dr_keras.meta.devices.split_member import check_split
 from dr_keras.meta.estimators import EvolutionStrategies, FirstOrder, NestedTape
 from dr_keras.meta.optimizers import OuterAdam, momentum, sgd
 from dr_keras.meta.problem import InnerState, MetaProblem
@@ -211,6 +213,20 @@ def test_a_metric_that_is_not_a_number_is_named(regression_trainer, regression_s
     words = "objective is not finite .*shaky on the held-out set 'outer'. Make it give a number"
     with pytest.raises(NonFiniteError, match=words):
         trainer.fit(*regression_sets, 20)
+
+
+@pytest.mark.parametrize(
+    "pairs, sizes, message",
+    [
+        (3, {"inner": 8}, "pairs is 3, which 2 replicas cannot share equally: make it a multiple"),
+        (4, {"inner": 8, "outer": 7}, "outer_batch_size is 7, which 2 replicas cannot read equal"),
+    ],
+)
+def test_what_replicas_cannot_share_is_refused(pairs, sizes, message):
+    group = Group(2, lambda: tf.constant(0), list)
+    with pytest.raises(ConfigurationError, match=message):
+        check_split(group, EvolutionStrategies(pairs), [], sizes)
+    check_split(group, EvolutionStrategies(4), [], {"inner": 8, "outer": 6})
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,9 @@ class EvolutionStrategies(Facts):
     def temporary_bytes(self, held, state, length):
         return max(held.inner, held.outer) + held.rater + 2 * (held.state + held.parameters)
 
+    def over_devices(self):
+        return self
+
     # --- the parts that replicas may share, see dr_keras.meta.devices.shared_pairs --------------
 
     def outcomes(

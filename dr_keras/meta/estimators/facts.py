@@ -79,7 +79,8 @@ class Facts:
     def over_devices(self):
         """The `LoopedUnroll` to use where replicas share a member's batches; None: there is none.
 
-        See `dr_keras.meta.devices.split_member`.
+        Or the `EvolutionStrategies` whose pairs they share. See `dr_keras.meta.devices`,
+        `split_member` and `shared_pairs`.
         """
         return None
 
