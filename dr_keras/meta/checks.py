@@ -59,7 +59,7 @@ def models_fit(trainer, train, outer: Mapping) -> None:
         _inner_level_fits(trainer, train)
     for name, examples in outer.items():
         if len(examples):
-            _objective_fits(problem, name, examples)
+            _objective_fits(trainer, name, examples)
 
 
 def _reference_is_there(problem, train) -> None:
@@ -160,7 +160,8 @@ def _weighting_fits(weighting, rank: int, loss: Callable) -> None:
     )
 
 
-def _objective_fits(problem, name: str, examples) -> None:
+def _objective_fits(trainer, name: str, examples) -> None:
+    problem = trainer.problem
     objective = problem.objective_of(name)
     called = loss_name(objective)
     batch = probe_batch(examples.features)
@@ -169,8 +170,9 @@ def _objective_fits(problem, name: str, examples) -> None:
         return _run(problem.inner_model, batch, "inner model", examples)
 
     try:
-        with tf.device("CPU:0"):
+        with tf.device("CPU:0"), tf.GradientTape() as tape:
             found = objective(model, batch)
+            total = tf.reduce_sum(tf.nest.flatten(found)[0])
     except ConfigurationError:  # which says what is wrong
         raise
     except _MISFIT as error:
@@ -185,6 +187,63 @@ def _objective_fits(problem, name: str, examples) -> None:
             " counts) or one number (dr_keras.models.objectives)."
         )
     _finite(tf.nest.flatten(found)[0], f"The objective {called}", batch, examples)
+    if getattr(trainer.estimator, "needs_derivatives", False):
+        _reaches_model(tape, total, trainer, f"{called} (held-out set {name})")
+
+
+def _reaches_model(tape, total: tf.Tensor, trainer, called: str) -> None:
+    weights = [variable.value for variable in trainer.inner_model.trainable_variables]
+    try:
+        with tf.device("CPU:0"):
+            found = tape.gradient(total, weights)
+    except LookupError as error:
+        raise missing_derivative(error) or error
+    if all(part is None for part in found):
+        raise ConfigurationError(
+            f"The objective {called} has no derivative by any weight of the inner model"
+            f" '{trainer.inner_model.name}' (a comparison, argmax or rounding cuts it off), and"
+            f" {type(trainer.estimator).__name__} would get a meta-gradient of 0 from it. Set"
+            " MetaTrainer.estimator = @EvolutionStrategies(), which needs none, or name a smooth"
+            " objective (choice_loss, smooth_accuracy, mean_loss)."
+        )
+
+
+def nonfinite_message(trainer, step: int, index: int, age: int, report: dict) -> str:
+    """What to say of a member whose loss or meta-gradient is not finite.
+
+    Args:
+      trainer: a MetaTrainer.
+      step: meta-steps done.
+      index: of the member.
+      age: of it.
+      report: name -> array [P], as `StepRecord.members`.
+    """
+    own = {name: values[index] for name, values in report.items()}
+    what = f"Meta-step {step}, member {index}, age {age}: "
+    lost = own.get("perturbed_losses_not_finite", 0)
+    if np.isfinite(own["inner_loss_after"]) and (lost or not np.isfinite(own["outer_loss"])):
+        # The model is in order, and what it is judged by is not.
+        names = trainer.outer_names
+        bad = [n for n in names if not np.isfinite(own.get(f"outer_loss/{n}", own["outer_loss"]))]
+        called = "; ".join(
+            f"{loss_name(trainer.problem.objective_of(n))} on the held-out set '{n}'"
+            for n in bad or names
+        )
+        times = f" in {lost:.0f} perturbed runs" if lost else ""
+        return (
+            f"{what}the objective is not finite ({own['outer_loss']}{times}) while the inner loss"
+            f" is {own['inner_loss_after']:.4g}: {called}. Make it give a number for every model"
+            " and batch (a division by a count of 0, a logarithm or root of 0), lower"
+            " EvolutionStrategies.spread where only perturbed runs fail, or set"
+            " on_nonfinite='reinit' to restart such members."
+        )
+    return (
+        f"{what}the loss or"
+        f" meta-gradient is not finite (outer loss {own['outer_loss']}, meta-gradient"
+        f" norm {own['meta_gradient_norm']}, inner loss"
+        f" {own['inner_loss_before']}). Lower the inner learning rate, set"
+        " clip_norm, or set on_nonfinite='reinit' to restart such members."
+    )
 
 
 def _finite(values: tf.Tensor, what: str, batch: dict, examples) -> None:

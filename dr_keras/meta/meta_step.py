@@ -68,9 +68,12 @@ class MemberStep:
     ):
         """Unroll, meta-gradient, the member's outer Adam; what `finish` returns."""
         problem = self.problem_of(constants)
-        outer_loss, gradient, new_state, metrics = self.estimator(
-            problem, state, eta, inner_batches, outer_batches, key=key
-        )
+        estimate = self.estimator(problem, state, eta, inner_batches, outer_batches, key=key)
+        return self.taken(problem, estimate, state, outer_slots, contributions, inner_batches)
+
+    def taken(self, problem, estimate, state, outer_slots, contributions, inner_batches):
+        """What `finish` returns of what an estimator does."""
+        outer_loss, gradient, new_state, metrics = estimate
         first = {name: value[0] for name, value in inner_batches.items()}
         after = inner_losses(problem, new_state, first, self.micro_batches)
         batches = pytrees.unstack_batches(inner_batches, metrics["scores"].shape[0])
@@ -105,6 +108,7 @@ class MemberStep:
         )
         if len(metrics["outer_losses"]) > 1:
             report |= {f"outer_loss/{n}": loss for n, loss in metrics["outer_losses"].items()}
+        report |= metrics.get("reported", {})
         return direction, new_state, new_slots, report
 
 

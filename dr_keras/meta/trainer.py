@@ -19,7 +19,7 @@ from dr_keras.errors import ConfigurationError, NonFiniteError, WorkerLostError,
 from dr_keras.meta import checks
 from dr_keras.meta.combinations import Combination, weighted_mean
 from dr_keras.meta.devices.placement import OneDevice
-from dr_keras.meta.devices.split_member import SplitMember, check_split
+from dr_keras.meta.devices.split_member import carried_together, check_split
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.draws import Drawn, by_member, rate
 from dr_keras.meta.estimators import Estimator
@@ -230,12 +230,13 @@ class MetaTrainer:
         self.nonfinite_count = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.last_record: StepRecord | None = None
         self.train_set: ExampleSet | None = None
+        self.outer_names: tuple[str, ...] = ()
         member = MemberStep(self.problem, self.estimator, self.outer_optimizer, self.micro_batches)
         if group is None:
             self._member_step = tf.function(member.step, jit_compile=jit_compile, autograph=False)
             self._advance = tf.function(member.advance, jit_compile=jit_compile, autograph=False)
         else:
-            split = SplitMember(group, member, jit_compile)
+            split = carried_together(group, member, jit_compile)
             self._member_step, self._advance = split.step, split.advance
         self._population_step = PopulationStep(
             self.population,
@@ -338,7 +339,7 @@ class MetaTrainer:
         outer = {"outer": outer} if isinstance(outer, ExampleSet) else dict(outer)
         self.problem.combination.check(outer)
         checks.models_fit(self, train, outer)
-        self.train_set = train
+        self.train_set, self.outer_names = train, tuple(outer)
         batches = MemberBatches(
             self.placement,
             self.population.size,
@@ -456,14 +457,8 @@ class MetaTrainer:
         if self.on_nonfinite == "reinit":
             self.population.reinitialise(index)
             return
-        report = record.members
-        raise NonFiniteError(
-            f"Meta-step {record.meta_step}, member {index}, age {record.ages[index]}: the loss or"
-            f" meta-gradient is not finite (outer loss {report['outer_loss'][index]}, meta-gradient"
-            f" norm {report['meta_gradient_norm'][index]}, inner loss"
-            f" {report['inner_loss_before'][index]}). Lower the inner learning rate, set"
-            " clip_norm, or set on_nonfinite='reinit' to restart such members."
-        )
+        step, age = record.meta_step, record.ages[index]
+        raise NonFiniteError(checks.nonfinite_message(self, step, index, age, record.members))
 
     # --- state -----------------------------------------------------------------------------
 

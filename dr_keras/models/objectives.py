@@ -8,7 +8,8 @@ dict. An objective is any differentiable function of it and of an outer batch. T
   - one scalar: a function of the batch as a whole, which cannot be taken in parts.
 
 An objective that judges by the inner loss has `bound_to(loss)`, which gives it where the user named
-no other; `bind` asks for it. One of your own needs neither:
+no other; `bind` asks for it. One without a derivative, such as `choice_error`, is for estimators
+that need none (`EvolutionStrategies`). One of your own needs none of this:
 
     @gin.configurable
     def brier_score(model, batch):
@@ -152,35 +153,88 @@ class choice_loss:
             )
 
     def __call__(self, model: Callable, batch: dict) -> Terms:
-        choices, answers = _choices(batch)
-        count, length = choices.shape[1:]
-        rows = {"tokens": tf.reshape(choices, [-1, length])}
-        losses = token_loss(model(rows), rows)
-        asked = tf.reshape(tf.cast(answers, losses.dtype), [-1, length])
-        asked *= tf.cast(token_counts(rows), losses.dtype)
-        likelihoods = -tf.reduce_sum(losses * asked, axis=1)
-        sizes = tf.reduce_sum(asked, axis=1)
-        if self.per_token:
-            likelihoods /= tf.maximum(sizes, tf.ones_like(sizes))
-        likelihoods = tf.where(sizes > 0, likelihoods / self.temperature, _NO_CHOICE)
+        likelihoods = _likelihoods(model, batch, "choice_loss", self.per_token, self.temperature)
         wrong = tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=batch["gold"], logits=tf.reshape(likelihoods, [-1, count])
+            labels=batch["gold"], logits=likelihoods
         )
         return Terms(wrong, tf.ones_like(wrong))
 
 
-def _choices(batch: dict) -> tuple[tf.Tensor, tf.Tensor]:
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class choice_error:
+    """Share of multiple-choice questions of which another choice than the right one is likeliest.
+
+    One minus the accuracy. It has no derivative: for `EvolutionStrategies`.
+
+    Attributes:
+      per_token: as of `choice_loss`, whose batches it takes. Choices equally likely are a miss.
+
+    Raises:
+      ConfigurationError: the batch has other features or shapes.
+    """
+
+    per_token: bool = False
+
+    def __call__(self, model: Callable, batch: dict) -> Terms:
+        return _misses(_likelihoods(model, batch, "choice_error", self.per_token), batch["gold"])
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class error_rate:
+    """Share of examples of which the largest of the logits [B, C] is not that of batch["label"].
+
+    One minus the accuracy. It has no derivative: for `EvolutionStrategies`.
+    """
+
+    def __call__(self, model: Callable, batch: dict) -> Terms:
+        return _misses(model(batch), batch["label"])
+
+
+def _misses(logits: tf.Tensor, right: tf.Tensor) -> Terms:
+    """1 for each row of which another column is at least as large as the right one's.
+
+    NaN where a logit is: nothing is larger than that, and an error rate would hide it.
+    """
+    own = tf.one_hot(right, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    value = tf.reduce_sum(tf.where(own, logits, tf.zeros_like(logits)), axis=-1, keepdims=True)
+    missed = tf.cast(tf.reduce_any((logits >= value) & ~own, axis=-1), logits.dtype)
+    known = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
+    missed = tf.where(known, missed, tf.constant(float("nan"), logits.dtype))
+    return Terms(missed, tf.ones_like(missed))
+
+
+def _likelihoods(
+    model: Callable, batch: dict, called: str, per_token: bool, temperature: float = 1.0
+) -> tf.Tensor:
+    """Log-likelihoods of the choices [B, K], divided; `_NO_CHOICE` where there is none."""
+    choices, answers = _choices(batch, called)
+    count, length = choices.shape[1:]
+    rows = {"tokens": tf.reshape(choices, [-1, length])}
+    losses = token_loss(model(rows), rows)
+    asked = tf.reshape(tf.cast(answers, losses.dtype), [-1, length])
+    asked *= tf.cast(token_counts(rows), losses.dtype)
+    likelihoods = -tf.reduce_sum(losses * asked, axis=1)
+    sizes = tf.reduce_sum(asked, axis=1)
+    if per_token:
+        likelihoods /= tf.maximum(sizes, tf.ones_like(sizes))
+    likelihoods = tf.where(sizes > 0, likelihoods / temperature, _NO_CHOICE)
+    return tf.reshape(likelihoods, [-1, count])
+
+
+def _choices(batch: dict, called: str) -> tuple[tf.Tensor, tf.Tensor]:
     wanted = ("choices", "answers", "gold")
     if missing := [name for name in wanted if name not in batch]:
         raise ConfigurationError(
-            f"choice_loss reads the features {', '.join(wanted)}, and the batch has"
+            f"{called} reads the features {', '.join(wanted)}, and the batch has"
             f" {sorted(batch)}: {missing[0]} is missing. Name another objective for this held-out"
             " set, or give it multiple-choice questions."
         )
     choices, answers = (tf.convert_to_tensor(batch[name]) for name in wanted[:2])
     if choices.shape.rank != 3 or not answers.shape.is_compatible_with(choices.shape):
         raise ConfigurationError(
-            f"choice_loss reads choices [B, K, S] and answers of the same shape; these are"
+            f"{called} reads choices [B, K, S] and answers of the same shape; these are"
             f" {choices.shape} and {answers.shape}."
         )
     return choices, answers

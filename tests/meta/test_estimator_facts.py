@@ -7,7 +7,16 @@ import pytest
 import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from dr_keras.meta.estimators import FirstOrder, MixedMode, NestedTape, Recompute, told, untold
+from dr_keras.meta.estimators import (
+    EvolutionStrategies,
+    FirstOrder,
+    ImplicitGradient,
+    MixedMode,
+    NestedTape,
+    Recompute,
+    told,
+    untold,
+)
 from dr_keras.meta.optimizers import adam
 from dr_keras.meta.problem import InnerState, MetaProblem
 
@@ -65,7 +74,7 @@ def counted_passes(estimator, length: int) -> float:
     @tf.function(jit_compile=True, autograph=False)
     def step(state, eta, inner, outer):
         loss, gradient, new, _ = estimator(
-            problem, InnerState(*state), eta, inner, {"outer": outer}
+            problem, InnerState(*state), eta, inner, {"outer": outer}, key=tf.constant([0, 1])
         )
         return loss, gradient, tuple(new)
 
@@ -88,6 +97,13 @@ def counted_passes(estimator, length: int) -> float:
         (MixedMode(save_gradients=False), 3, 9 + 3 + 9 * 2 + 5),
         pytest.param(MixedMode(micro_batches=2), 2, 6 + 3 + 8 + 3, marks=pytest.mark.long),
         (FirstOrder(), 3, 9 + 3 + 3 * 3),
+        (EvolutionStrategies(pairs=2), 2, (6 + 1) * 5),
+        pytest.param(
+            ImplicitGradient("neumann", iterations=3),
+            2,
+            6 + 3 + 8 * 2 * 3 + 6,
+            marks=pytest.mark.long,
+        ),
         pytest.param(FirstOrder(save_gradients=False), 3, 9 + 3 + 9 + 6, marks=pytest.mark.long),
     ],
     ids=lambda value: value.name if hasattr(value, "name") else str(value),
@@ -95,7 +111,8 @@ def counted_passes(estimator, length: int) -> float:
 def test_forward_passes_are_those_of_the_compiled_program(estimator, length, expected):
     assert sum(estimator.forward_passes(length)) == expected
     # Nested tapes that run again ask the first of the four layers for one product less an update.
-    assert counted_passes(estimator, length) == pytest.approx(expected, abs=(length - 1) / LAYERS)
+    again = getattr(estimator, "iterations", 0) * length or length - 1
+    assert counted_passes(estimator, length) == pytest.approx(expected, abs=again / LAYERS)
 
 
 def test_a_checkpointed_unroll_runs_updates_again():
@@ -110,6 +127,8 @@ def test_where_a_member_can_be_split():
     assert mixed.over_devices() is mixed
     stand_in = NestedTape().over_devices()
     assert isinstance(stand_in, Recompute) and stand_in.save_gradients
+    assert told(EvolutionStrategies(), "over_devices") is not None
+    assert told(ImplicitGradient(), "over_devices") is None
 
 
 def test_an_estimator_that_says_nothing_is_unknown():

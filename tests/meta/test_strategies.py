@@ -136,6 +136,7 @@ LONG_SPLITS = [
     ("Recompute", 2, False),
     ("NestedTape", 1, True),
     ("FirstOrder", 2, False),
+    ("EvolutionStrategies", 1, True),
 ]
 
 

@@ -30,6 +30,14 @@ class Group:
     place: Callable[[], tf.Tensor]
     sum: Callable[[list], list]
 
+    def gathered(self, parts: list) -> list:
+        """Inside `run`: tensors [B, ...], of which this replica has the parts [B / parts, ...]."""
+        place = tf.reshape(self.place(), [1, 1])
+        rows = self.sum(
+            [tf.scatter_nd(place, part[None], [self.parts, *part.shape]) for part in parts]
+        )
+        return [tf.reshape(row, [-1, *row.shape[2:]]) for row in rows]
+
 
 class OneDevice:
     """All members on TensorFlow's default device, in one process.

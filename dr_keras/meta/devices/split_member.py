@@ -19,7 +19,8 @@ import tensorflow as tf
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import pytrees
 from dr_keras.meta.devices.placement import Group
-from dr_keras.meta.estimators import told
+from dr_keras.meta.devices.shared_pairs import SharedPairs, check_shared
+from dr_keras.meta.estimators import EvolutionStrategies, told
 from dr_keras.meta.estimators.outer_level import outer_gradient, outer_sums
 from dr_keras.meta.meta_step import MemberStep, Unrolled
 from dr_keras.meta.problem import (
@@ -55,8 +56,12 @@ def check_split(group: Group, estimator, statistics: list, sizes: dict[str, int]
     if split is None:
         raise ConfigurationError(
             f"The estimator {type(estimator).__name__} cannot split a member's batch over replicas:"
-            f" use MixedMode, Recompute, FirstOrder or NestedTape, or {remedy}."
+            f" use MixedMode, Recompute, FirstOrder, NestedTape or EvolutionStrategies, or"
+            f" {remedy}."
         )
+    if isinstance(split, EvolutionStrategies):
+        check_shared(group, split, statistics, sizes)
+        return
     for kind, size in sizes.items():
         if size % (parts * split.micro_batches):
             micro = split.micro_batches
@@ -72,6 +77,12 @@ def check_split(group: Group, estimator, statistics: list, sizes: dict[str, int]
             " BatchNormalization does), which would differ where replicas share a batch: use a"
             f" normalisation within examples, or {remedy}."
         )
+
+
+def carried_together(group: Group, member: MemberStep, jit_compile: bool):
+    """What has `step` and `advance` of a member that the group's replicas carry."""
+    shares_pairs = isinstance(told(member.estimator, "over_devices"), EvolutionStrategies)
+    return (SharedPairs if shares_pairs else SplitMember)(group, member, jit_compile)
 
 
 class SplitMember:
@@ -187,14 +198,6 @@ class SplitMember:
 
     # --- between the pieces ------------------------------------------------------------------
 
-    def _gathered(self, parts: list) -> list:
-        """Tensors [B, ...], of which this replica has the parts [B / parts, ...]."""
-        place = tf.reshape(self._group.place(), [1, 1])
-        rows = self._group.sum(
-            [tf.scatter_nd(place, part[None], [self._group.parts, *part.shape]) for part in parts]
-        )
-        return [tf.reshape(row, [-1, *row.shape[2:]]) for row in rows]
-
     def _own(self, values: tf.Tensor) -> tf.Tensor:
         """This replica's part [B / parts, ...] of [B, ...]."""
         parts = tf.reshape(values, [self._group.parts, -1, *values.shape[1:]])
@@ -202,7 +205,7 @@ class SplitMember:
 
     def _scored(self, eta, constants, state, batch):
         """(scores, counts) of the whole batch."""
-        return self._gathered(list(self._scores(eta, constants, state, batch)))
+        return self._group.gathered(list(self._scores(eta, constants, state, batch)))
 
     def _updated(self, constants, state, weights, batch):
         """One update: (state', what entered it, this part's losses).
@@ -269,7 +272,7 @@ class SplitMember:
                     first,
                 )  # fmt: skip
                 scores, counts = scored[number]
-                (by_weights,) = self._gathered([tf.cast(by_weights, scores.dtype)])
+                (by_weights,) = self._group.gathered([tf.cast(by_weights, scores.dtype)])
                 by_scores = self._by_weights(constants, scores, counts, by_weights)
                 share, through = self._by_scores(
                     eta, constants, entered.state, batches[number], self._own(by_scores), first
@@ -281,7 +284,7 @@ class SplitMember:
                     cotangent = self._estimator.joined(own, self._group.sum(sums))
 
         after = self._losses(constants, new, batches[0])
-        *losses, after = self._gathered([*losses, after])
+        *losses, after = self._group.gathered([*losses, after])
         metrics = [weight_metrics(batch_weights) for batch_weights in weights]
         metrics = {name: tf.stack([m[name] for m in metrics]) for name in metrics[0]}
         metrics |= {

@@ -16,7 +16,9 @@ An estimator is a callable
     new_state      InnerState after the unroll: members keep advancing
     metrics        dict of tensors: "scores" [T, B] and "inner_losses" [T, B] (before each update),
                    or [T, B, S] where tokens are weighed; "weight_entropy" [T],
-                   "effective_sample_size" [T]; "outer_losses": name of a held-out set -> its loss
+                   "effective_sample_size" [T]; "outer_losses": name of a held-out set -> its loss;
+                   where there is something to say of the estimate, "reported": name -> scalar,
+                   which is logged under that name
 
 One that has something to remember of a member has `init(state, eta)`, a dict of tensors, which is
 `state.memory` of a member that begins: it hands on what is to be remembered in `new_state`.
@@ -28,18 +30,22 @@ known. It has no tf.function and no variables of its own: the trainer wraps and 
 
 from typing import Protocol
 
+from dr_keras.meta.estimators.evolution import EvolutionStrategies
 from dr_keras.meta.estimators.facts import Facts, ForwardPasses, HeldBytes, told, untold
 from dr_keras.meta.estimators.first_order import FirstOrder
+from dr_keras.meta.estimators.implicit import ImplicitGradient
 from dr_keras.meta.estimators.mixed_mode import MixedMode
 from dr_keras.meta.estimators.nested_tape import NestedTape
 from dr_keras.meta.estimators.recompute import Recompute
 
 __all__ = [
     "Estimator",
+    "EvolutionStrategies",
     "Facts",
     "FirstOrder",
     "ForwardPasses",
     "HeldBytes",
+    "ImplicitGradient",
     "MixedMode",
     "NestedTape",
     "Recompute",

@@ -50,11 +50,13 @@ class Facts:
     Attributes:
       name: in results and tables.
       biased: whether the meta-gradient leaves something out.
+      needs_derivatives: whether it differentiates the outer objective.
       micro_batches: parts in which a batch goes through the models, one after the other.
     """
 
     name: str
     biased = False
+    needs_derivatives = True
     micro_batches = 1
 
     def forward_passes(self, length: int) -> ForwardPasses:
@@ -77,7 +79,8 @@ class Facts:
     def over_devices(self):
         """The `LoopedUnroll` to use where replicas share a member's batches; None: there is none.
 
-        See `dr_keras.meta.devices.split_member`.
+        Or the `EvolutionStrategies` whose pairs they share. See `dr_keras.meta.devices`,
+        `split_member` and `shared_pairs`.
         """
         return None
 

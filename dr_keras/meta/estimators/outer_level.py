@@ -1,10 +1,29 @@
-"""The outer loss and its gradient, of any number of held-out sets, whole or in parts."""
+"""The outer loss, with or without its gradient, of all held-out sets, whole or in parts."""
 
 import tensorflow as tf
 
 from dr_keras.meta import pytrees
 from dr_keras.meta.micro_batches import over_parts
 from dr_keras.meta.problem import Cotangent, InnerState, MetaProblem, floating, seen_of
+
+
+def outer_losses(
+    problem: MetaProblem, final: InnerState, outer_batches: dict, parts: int
+) -> dict[str, tf.Tensor]:
+    """Name of a held-out set -> its loss, without derivatives.
+
+    Args:
+      parts: as of `outer_sums`.
+    """
+
+    def of_set(name, batch):
+        def of_part(batch, statistics):
+            return [*problem.outer_sum(name, final.theta, statistics, batch)], [], statistics
+
+        sums, _, _ = over_parts(parts, of_part, batch, final.statistics)
+        return tf.math.divide_no_nan(*sums)
+
+    return {name: of_set(name, batch) for name, batch in outer_batches.items()}
 
 
 def outer_sums(

@@ -15,6 +15,7 @@ import tensorflow as tf
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta import checks, pytrees
 from dr_keras.meta.estimators.facts import Facts, ForwardPasses, HeldBytes
+from dr_keras.meta.estimators.forward_loop import ForwardLoop
 from dr_keras.meta.estimators.outer_level import outer_gradient, outer_sums
 from dr_keras.meta.micro_batches import check_parts, over_parts
 from dr_keras.meta.problem import (
@@ -23,12 +24,10 @@ from dr_keras.meta.problem import (
     MetaProblem,
     along,
     inner_gradient,
-    moved,
     pull_back_optimizer,
     seen_of,
 )
 from dr_keras.meta.pytrees import tree_bytes
-from dr_keras.meta.weighting import weight_metrics
 
 
 def square_root_interval(length: int) -> int:
@@ -243,108 +242,23 @@ class LoopedUnroll(Facts):
         return _Run(self, problem, state, eta, inner_batches)(outer_batches)
 
 
-class _Run:
-    """One call of an estimator; loop variables are flat lists of tensors and TensorArrays."""
+class _Run(ForwardLoop):
+    """One call of an estimator: its forward loop, and the way back."""
 
     def __init__(self, estimator, problem, state, eta, inner_batches):
-        self.estimator, self.problem, self.eta = estimator, problem, list(eta)
-        self.inner_batches = inner_batches
-        self.state = state
-        self.length = next(iter(inner_batches.values())).shape[0]
-        self.segment = estimator.segment_length(self.length)
-        self.saves_gradients = estimator.save_gradients
-        self.parts = estimator.micro_batches
-
-    # --- states as flat lists ------------------------------------------------------------------
-
-    def flat(self, state):
-        """Leaves of `state` without its age, which is known from the number of the update."""
-        leaves = tf.nest.flatten((state.theta, state.statistics, state.slots))
-        shapes = tf.nest.flatten((self.state.theta, self.state.statistics, self.state.slots))
-        leaves = [tf.convert_to_tensor(leaf) for leaf in leaves]
-        for leaf, like in zip(leaves, shapes):
-            leaf.set_shape(like.shape)  # some gradients forget it, and the loops need it
-        return leaves
-
-    def unflat(self, leaves, index):
-        like = (list(self.state.theta), self.state.statistics, self.state.slots)
-        theta, statistics, slots = tf.nest.pack_sequence_as(like, leaves)
-        return self.state._replace(
-            theta=theta, statistics=statistics, slots=slots, age=self.state.age + index
+        super().__init__(
+            problem, state, eta, inner_batches, estimator.micro_batches, estimator.save_gradients
         )
+        self.estimator = estimator
+        self.segment = estimator.segment_length(self.length)
 
-    def batch(self, index):
-        return {name: tf.gather(value, index) for name, value in self.inner_batches.items()}
-
-    # --- arrays --------------------------------------------------------------------------------
-
-    def new_arrays(self, leaves, size):
-        return [
-            tf.TensorArray(leaf.dtype, size, element_shape=leaf.shape, clear_after_read=False)
-            for leaf in leaves
-        ]
+    # --- forward -------------------------------------------------------------------------------
 
     def new_saved(self, size):
         leaves = self.flat(self.state) + (
             [tf.convert_to_tensor(p) for p in self.state.theta] if self.saves_gradients else []
         )
         return self.new_arrays(leaves, size)
-
-    def new_records(self):
-        def array(dtype, *shape):
-            return tf.TensorArray(dtype, self.length, element_shape=shape)
-
-        rater, inner = self.eta[0].dtype, self.state.theta[0].dtype
-        shape = self.problem.counts(self.batch(0)).shape
-        return {
-            "scores": array(rater, *shape),
-            "inner_losses": array(inner, *shape),
-            "weight_entropy": array(rater),
-            "effective_sample_size": array(rater),
-        }
-
-    # --- forward -------------------------------------------------------------------------------
-
-    def updates(self, leaves, start, stop, saved, records, first_gradient=None):
-        """Updates start ... stop - 1; what enters each is saved, and its metrics recorded.
-
-        `saved` (a list) or `records` (a dict) may be empty: then nothing is kept there. With
-        `first_gradient` (a list that is empty or like theta) what enters the first update is not
-        saved, because it is at hand, and its gradient, if asked for, goes there: nothing reads
-        the arrays after the backward loop, so that the compiler needs no copy of them.
-
-        Returns:
-          (leaves, saved, records, first_gradient)
-        """
-        skip, first_gradient = first_gradient is not None, first_gradient or []
-
-        def body(index, leaves, saved, records, first_gradient):
-            state, batch = self.unflat(leaves, index), self.batch(index)
-            weights, scores = self.problem.weigh(self.eta, state, batch, self.parts)
-            gradient, losses, statistics = inner_gradient(
-                self.problem, state, weights, batch, self.parts
-            )
-            if saved:
-                entering = [*leaves, *gradient] if self.saves_gradients else leaves
-                place = index - start
-                if skip:  # the second update overwrites what the first one writes
-                    place = tf.maximum(place - 1, 0)
-                saved = [a.write(place, leaf) for a, leaf in zip(saved, entering)]
-            first_gradient = [
-                tf.where(index == start, new, old) for new, old in zip(gradient, first_gradient)
-            ]
-            if records:
-                values = {"scores": scores, "inner_losses": losses, **weight_metrics(weights)}
-                records = {
-                    name: array.write(index, tf.cast(values[name], array.dtype))
-                    for name, array in records.items()
-                }
-            new = moved(self.problem, state, gradient, statistics)
-            return index + 1, self.flat(new), saved, records, first_gradient
-
-        return tf.while_loop(
-            lambda index, *_: index < stop, body, (start, leaves, saved, records, first_gradient)
-        )[1:]
 
     def forward(self):
         """All T updates: (leaves of the last state, saved, records, first gradient or []).
