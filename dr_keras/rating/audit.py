@@ -103,7 +103,8 @@ def audit(tallies: Tallies, held_out: Counts | None = None, chosen: bool = True)
     total = max((_sum(known, 0) for known in tallies.values()), default=0)
     kept = max((_sum(known, 1) for known in tallies.values()), default=0)
     tallies = {dimension: _whole(known, total, kept) for dimension, known in tallies.items()}
-    dimensions, notes = {}, []
+    dimensions: dict[str, dict] = {}
+    notes: list[str] = []
     for dimension, known in tallies.items():
         asked = held_out.get(dimension)
         dimensions[dimension] = _groups(dimension, known, asked, total, kept, chosen)

@@ -18,7 +18,7 @@ def shares(dimensions: Mapping[str, Mapping[str, Mapping]]) -> "Figure":
       dimensions: of `rating.audit.audit`; the ring of a group is its share of the held-out set.
     """
     shown = {
-        dimension: sorted(groups.items(), key=lambda item: -item[1]["share_before"])[:SHOWN]
+        dimension: [(name, group) for name, group in groups.items() if name in _largest(groups)]
         for dimension, groups in dimensions.items()
     }
     heights = [len(groups) for groups in shown.values()]
@@ -40,5 +40,9 @@ def shares(dimensions: Mapping[str, Mapping[str, Mapping]]) -> "Figure":
             axes.set_ylim(-0.6, len(groups) - 0.4)
             axes.set_title(f"by {as_is(dimension.replace('_', ' '))}", loc="left")
         every[-1].set_xlabel("share, %")
-        every[-1].set_xlim(left=0)
+        every[-1].set_xlim(left=-2)  # rings at 0 are whole
     return figure
+
+
+def _largest(groups: Mapping[str, Mapping]) -> list[str]:
+    return sorted(groups, key=lambda name: -groups[name]["share_before"])[:SHOWN]

@@ -158,6 +158,7 @@ class Study:
             [task_windows(task, given.tokenizer, length) for task in given.tasks],
             given.equal_tokens,
             self._target(),
+            given.ask_tasks,
         )
 
     def _target(self) -> MixedIn | None:
