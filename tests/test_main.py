@@ -25,6 +25,7 @@ VERBS = [
     "train-language-model",
     "retraining-study",
     "evaluate",
+    "checkpoint-study",
     "learn-vocabulary",
     "precompile",
     "doctor",

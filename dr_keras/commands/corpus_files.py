@@ -207,6 +207,12 @@ def print_sources(by_source: dict[str, dict], line) -> None:
         print(f"  and {len(by_source) - len(largest)} more sources: see the manifest")
 
 
+def print_audit(audit: dict | None) -> None:
+    """Prints what the audit of a choice found; None of scores of an earlier version."""
+    for note in audit["notes"] if audit else ():
+        print(f"audit: {note}")
+
+
 def print_errors(errors: dict[str, int], path: str) -> None:
     if errors:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in errors.items())

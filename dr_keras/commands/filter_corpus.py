@@ -64,6 +64,7 @@ def _print(manifest: dict, output_dir: str) -> None:
     corpus_files.print_sources(
         manifest["by_source"], lambda name, f: f"{name}: kept {f['kept']} of {f['documents']}"
     )
+    corpus_files.print_audit(manifest["audit"])
     corpus_files.print_errors(manifest["errors"], os.path.join(output_dir, "errors.jsonl"))
     repeated = manifest["repeated_ids"]
     if repeated:

@@ -34,6 +34,7 @@ from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.scoring import SHARD_BYTES
 from dr_keras.corpus_jobs.source import Shard, open_source
 from dr_keras.corpus_jobs.units import Progress
+from dr_keras.corpus_jobs.work import counted_groups, held_out_of
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS, KEPT, MANIFEST, WORK
 from dr_keras.data.formats.reading import names_in
@@ -65,6 +66,7 @@ def filter_corpus(
     reference: str = "corpus",
     score_file: str | None = None,
     drift_limit: float = 0.1,
+    held_out: Corpus | None = None,
     window_scoring: WindowScoring | None = None,
     step_bytes: int = 1 << 20,
     shard_bytes: int = SHARD_BYTES,
@@ -90,6 +92,8 @@ def filter_corpus(
       drift_limit: the Kolmogorov-Smirnov distance between the corpus' scores and the artefact's
         distribution from which on the manifest says "drifted"; 0.1 shifts the share that is kept
         by at most a tenth of the corpus.
+      held_out: text like that which the rater was judged by, for the audit: what does it have less
+        of than the corpus? None: what the rater, or the scores, say of it by themselves.
       window_scoring, step_bytes: see `scoring.score_corpus`.
       shard_bytes: larger files are done in ranges of about so many bytes, other corpora in pieces
         of so much text, each with output files of its own.
@@ -99,7 +103,8 @@ def filter_corpus(
 
     Returns:
       The manifest: `input` (files), `corpus` (any other), `input_fingerprint`, `rater`, `scores`,
-      `windows_per_document` (of the scores; None: all), `settings`, `counts`, `by_source`,
+      `windows_per_document` (of the scores; None: all), `settings`, `counts`, `by_source`, `audit`
+      (whom the choice favours, by source, script, length and labels: see `rating.audit`),
       `achieved_fraction` (the share really dropped), `expected_fraction`, `drift`, `errors` (reason
       -> count, of files), `skipped` (the same of a corpus that is no files), `repeated_ids`,
       `files`.
@@ -124,6 +129,7 @@ def filter_corpus(
     identity.refuse_overwriting(outputs, read)
     _check_folder(output_dir, folder, fresh)
     stored = _stored_reference(rater, scores) if reference == "artefact" else None
+    asked = None if held_out is None else counted_groups(held_out.documents())
     settings = {
         "method": method,
         "discard_fraction": str(amount.exact),
@@ -151,7 +157,8 @@ def filter_corpus(
         job = _deciding(job, output_dir, deciding(distribution), scoring=False)
         done = job.run()
         _check_same(source.shards, scored, done)
-    totals = summary.totals(done)
+    totals, sources = summary.totals(done), summary.by_source(job, done)
+    known = score_facts.get("held_out") or held_out_of(rater)
     manifest = {
         "format": "dr_keras filtered corpus",
         "schema_version": 2,
@@ -166,7 +173,8 @@ def filter_corpus(
             "shard_bytes": shard_bytes,
         },
         **totals,
-        "by_source": summary.by_source(job, done),
+        "by_source": sources,
+        "audit": summary.audited(done, sources, known if asked is None else asked),
         "achieved_fraction": totals["counts"]["dropped"] / totals["counts"]["documents"],
         "expected_fraction": rule.expected(amount),
         "drift": _drift(job, _reference_of(rater, score_facts), drift_limit),

@@ -18,6 +18,7 @@ from dr_keras.corpus_jobs.job import Job, new_job
 from dr_keras.corpus_jobs.runners import Runner, in_process
 from dr_keras.corpus_jobs.source import open_source
 from dr_keras.corpus_jobs.units import Progress
+from dr_keras.corpus_jobs.work import held_out_of
 from dr_keras.data import datasets
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX
@@ -123,6 +124,7 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
     if totals["errors"]:
         errors = output + ERRORS_SUFFIX
         summary.write_errors(errors, job, facts)
+    sources, held_out = summary.by_source(job, facts), held_out_of(job.rater)
     digests = {name: value for shard in facts for name, value in shard["inputs"].items() if value}
     described = job.source.describe()
     files = [{**file, "sha256": digests[file["name"]]} for file in described.pop("input")]
@@ -141,8 +143,10 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
             "errors": {"records": totals["errors"], "file": errors and os.path.basename(errors)},
             "by_source": {
                 name: {k: v for k, v in entry.items() if k not in ("kept", "dropped", "kept_bytes")}
-                for name, entry in summary.by_source(job, facts).items()
+                for name, entry in sources.items()
             },
+            "audit": summary.audited(facts, sources, held_out, chosen=False),
+            "held_out": held_out,
         },
     )
 

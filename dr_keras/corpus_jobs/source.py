@@ -316,12 +316,14 @@ def _write_pieces(
 
 
 def to_record(document: Document) -> dict:
-    """id, text, source, and corpus, count, level, damage and group where they are known."""
+    """id, text, source, and corpus, count, level, damage, group and labels where known."""
     record: dict = {"id": document.id, "text": document.text, "source": document.source}
     for name, usual in _USUAL.items():
         value = getattr(document, name)
         if value != usual:
             record[name] = float(value) if name == "level" else value
+    if document.labels:
+        record["labels"] = dict(document.labels)
     return record
 
 
@@ -338,7 +340,8 @@ class _Pieces(Format):
             for line in file:
                 record = json.loads(line.decode("utf-8", "surrogatepass"))
                 del line  # before what is done with the document: it may be a large one
-                yield Record(Document(key=record.pop("key"), **record), record)
+                key, labels = record.pop("key"), tuple(record.get("labels", {}).items())
+                yield Record(Document(**{**record, "key": key, "labels": labels}), record)
 
     def output(self, path: str, temporary: str, like: str, fields: dict) -> Lines:
         return Lines(f"{path}.jsonl", temporary)

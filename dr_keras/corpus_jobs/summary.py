@@ -11,7 +11,7 @@ from dr_keras.corpus_jobs.identity import Fingerprint, keys_of
 from dr_keras.corpus_jobs.job import Job
 from dr_keras.corpus_jobs.work import TALLY, read_part
 from dr_keras.data.formats.writing import Lines
-from dr_keras.rating import score_files
+from dr_keras.rating import audit, score_files
 from dr_keras.rating.score_files import number
 
 # A source may be an address that no two documents share; then a list of all helps nobody.
@@ -75,6 +75,43 @@ def by_source(job: Job, facts: Sequence[dict]) -> dict[str, dict]:
     for name, entry in result.items():
         entry.update(distribution(np.concatenate(scores.pop(name))))
     return dict(sorted(result.items()))
+
+
+def audited(
+    facts: Sequence[dict],
+    sources: dict[str, dict],
+    held_out: audit.Counts | None,
+    chosen: bool = True,
+) -> dict:
+    """Whom the scores favour, by source, script, length and labels: see `rating.audit`.
+
+    Args:
+      facts: of the shards.
+      sources: what `by_source` says of them.
+      held_out: of the set that the rater was made for; None where it is not known.
+      chosen: whether documents were kept and dropped.
+    """
+    tallies: audit.Tallies = {}
+    largest = sorted(sources.items(), key=lambda item: -item[1]["documents"])
+    of_sources = {
+        name: [
+            entry["documents"],
+            entry["kept"] if chosen else entry["documents"],
+            entry["scored"],
+            entry["scored"] * (entry["mean_score"] or 0.0),
+        ]
+        for name, entry in largest
+    }
+    audit.add(tallies, {"source": of_sources})
+    for shard in facts:
+        groups = shard.get("groups", {})  # none of a job that an earlier version began
+        if not chosen:
+            groups = {
+                dimension: {name: [n[0], n[0], *n[2:]] for name, n in known.items()}
+                for dimension, known in groups.items()
+            }
+        audit.add(tallies, groups)
+    return audit.audit(tallies, held_out, chosen)
 
 
 def distribution(scores: np.ndarray) -> dict:

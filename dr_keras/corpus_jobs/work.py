@@ -6,7 +6,7 @@ writes the same bytes, so a retried or repeated task does no harm.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import functools
 import itertools
@@ -26,8 +26,9 @@ from dr_keras.data.formats.base import Record
 from dr_keras.data.formats.reading import SeekableFile
 from dr_keras.data.formats.records import read_records
 from dr_keras.data.formats.writing import GFileWriter, Lines, Output
+from dr_keras.data.text_groups import text_groups
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.rating import score_files
+from dr_keras.rating import audit, score_files
 from dr_keras.rating.rules import Deciding, reason_to_drop
 from dr_keras.rating.score_files import number
 from dr_keras.serving.window_scoring import WindowScoring
@@ -159,7 +160,8 @@ def run_shard(
     Returns:
       `documents`, `positions` (lines, records or rows of each piece), `bytes`, `windows`, `content`
       (see `Fingerprint`), `inputs` (name -> SHA-256 of the file, None where another shard has it),
-      `errors` (reason -> count), `sources` (source -> tally), `files` (name -> records and bytes).
+      `errors` (reason -> count), `sources` (source -> tally), `groups` (see `rating.audit`),
+      `files` (name -> records and bytes).
 
     Raises:
       DataError: the input is damaged, or is not what it was when it was scored.
@@ -191,6 +193,7 @@ class _ShardRun:
         self._row = self._windows = 0
         self._reasons: Counter[str] = Counter()
         self._sources: dict[str, dict[str, int]] = {}
+        self._groups: audit.Tallies = {}
         self._fingerprint = Fingerprint()
         self._outputs: list[Output] = []
         try:
@@ -251,6 +254,7 @@ class _ShardRun:
             ):
                 self._write(record, *row)
         self._tally(documents, keep)
+        audit.add(self._groups, audit.tally(groups_of(documents), score, keep))
 
     def _write(self, record: Record, stays: bool, score, percentile, probability) -> None:
         rating = {"score": number(score), "percentile": number(percentile)}
@@ -305,6 +309,7 @@ class _ShardRun:
             "inputs": self._digests,
             "errors": self._reasons,
             "sources": self._sources,
+            "groups": self._groups,
             "files": files,
         }
         score_files.write_json(self._work.facts_path(self._shard), facts)
@@ -312,6 +317,30 @@ class _ShardRun:
 
     def abandon(self) -> None:
         abandon(self._outputs)
+
+
+def groups_of(documents: Sequence[Document]) -> dict[str, list[str]]:
+    """Dimension of `rating.audit` -> group of every document; sources are counted by themselves."""
+    labels = [dict(document.labels) for document in documents]
+    names = dict.fromkeys(name for of_one in labels for name in of_one)
+    groups = text_groups([document.text for document in documents])
+    if any(document.damage for document in documents):
+        groups["damage"] = [document.damage or audit.UNKNOWN for document in documents]
+    return groups | {n: [of_one.get(n, audit.UNKNOWN) for of_one in labels] for n in names}
+
+
+def counted_groups(held_out: Iterable[Document], at_most: int = 10_000) -> dict:
+    """Documents of a held-out set by dimension and group, of the first `at_most`."""
+    found = list(itertools.islice(held_out, at_most))
+    groups = groups_of(found) | {"source": [document.source for document in found]}
+    return audit.counted(groups)
+
+
+def held_out_of(rater: Callable | None) -> dict | None:
+    """What an exported rater says of the set that it was made for: dimension -> group -> count."""
+    training = getattr(rater, "metadata", {}).get("training", {})
+    found = training.get("held_out")
+    return found if audit.are_counts(found) else None
 
 
 def abandon(outputs: Sequence[Output]) -> None:

@@ -37,6 +37,8 @@ class Document:
       corpus: name of the corpus, which the weights of a mixture refer to.
       group: what it shares with documents that must lie in its part, such as the page that it is a
         version of; "" for none. Groups of one name are one group in all corpora.
+      labels: (name, value) of what else is known of it, such as its language; for the audit of a
+        choice and for evaluation only.
       hashed: (a text, the `content_key` of it), or None: spares hashing this document's text anew,
         and is dropped where that text is another one.
     """
@@ -50,6 +52,7 @@ class Document:
     damage: str | None = None
     corpus: str = ""
     group: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
     hashed: tuple[str, str] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -51,7 +51,8 @@ def window_documents(
 
     Returns:
       A set with `tokens` int32 [N, S] and the labels `level` float32 [N] and `damage` [N], with
-      packing also `documents` int64 [N].
+      packing also `documents` int64 [N]; and those of the documents, object [N], None where one
+      lacks it.
 
     Raises:
       ConfigurationError: sequence length or minimum out of range.
@@ -80,12 +81,19 @@ def window_documents(
         ids=found.ids([document.id for document in documents]),
         sources=objects(d.source for d in documents)[owners],
         corpora=objects(d.corpus for d in documents)[owners],
-        labels=found.labels(),
+        labels=found.labels() | _own_labels(documents, owners),
         weights=dict(weights) if weights is not None else None,
         render=functools.partial(render_tokens, tokenizer),
         end_id=tokenizer.end_id,
         name=name,
     )
+
+
+def _own_labels(documents: Sequence[Document], owners: np.ndarray) -> dict[str, np.ndarray]:
+    """The labels that corpora brought, of every window: that of the document it belongs to."""
+    of_each = [dict(document.labels) for document in documents]
+    names = dict.fromkeys(name for labels in of_each for name in labels)
+    return {name: objects(labels.get(name) for labels in of_each)[owners] for name in names}
 
 
 def render_tokens(tokenizer: Tokenizer, row: Mapping[str, np.ndarray]) -> str:

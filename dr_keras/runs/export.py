@@ -11,6 +11,7 @@ from dr_keras.meta.checkpoints import load_rater_weights
 from dr_keras.meta.scoring import reference_losses
 from dr_keras.models.rater_scores import reads_by_token, state_read
 from dr_keras.runs.experiment import Experiment, experiment_of_run
+from dr_keras.runs.held_out import held_out_groups
 from dr_keras.runs.meta_training import choose_step, evaluated_steps
 from dr_keras.runs.samples import whole_documents
 from dr_keras.training.metrics import spearman
@@ -65,6 +66,7 @@ def export_run(
         "gin_config": configuration.parsed_config(),
         "operative_config": recorded_operative_config(base_dir, step),
         "data_fingerprint": setup.parts.fingerprint,
+        "held_out": held_out_groups(setup.parts.outer),
     }
     scores = setup.scorer()(sample)
     if setup.reference_loss and state_read(setup.rater, sample.features):

@@ -6,7 +6,8 @@
 A cell's file holds the names of the cell and a fingerprint of all that its figures depend on, the
 run's `TrainingRecord` with the curve on the test part, the data budget, the threads that the model
 had, and where the study asks for them the losses on the validation part and on other corpora and
-the figures of tasks: what `summaries` reads. It is used again where the fingerprint is the same.
+the figures of tasks, at the end and while it trained: what `summaries` reads. It is used again
+where the fingerprint is the same.
 """
 
 from collections import Counter
@@ -18,6 +19,7 @@ import json
 import pathlib
 import shutil
 
+import keras
 import numpy as np
 from tensorboard.plugins.hparams import api as hparams
 import tensorflow as tf
@@ -88,6 +90,7 @@ class Material:
       validation: measured at the end, where it is given.
       corpora: name -> windows of other corpora, measured at the end.
       tasks: asked at the end.
+      asked: how often tasks are asked before that, evenly spread over the evaluations.
       equal_tokens: whether batches are of full windows, see `full_windows`.
       target: what all arms train on where a size's name ends with `WITH_TARGET`.
     """
@@ -99,6 +102,7 @@ class Material:
     tasks: Sequence[TaskWindows] = ()
     equal_tokens: bool = False
     target: MixedIn | None = None
+    asked: int = 0
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -107,6 +111,7 @@ class Material:
         facts = ["" if s is None else s.fingerprint for s in sets]
         facts += [*self.corpora, *(windows.task.fingerprint for windows in self.tasks)]
         facts += ["equal tokens"] * self.equal_tokens
+        facts += [f"asked {self.asked} times before the end"] * bool(self.asked and self.tasks)
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     def mixed_into(self, size: str) -> MixedIn | None:
@@ -165,8 +170,10 @@ class CellTrainer:
         stream = draw.stream(
             train, cell.fraction, batch, cell.seed, cell.arm, given.equal_tokens, mixed, steps
         )
+        asking = self._asking(trainer, steps)
+        callbacks = [] if asking is None else [asking]
         record = trainer.train(
-            stream, given.test, cell.seed, progress, steps_share=cell.steps_share
+            stream, given.test, cell.seed, progress, callbacks, steps_share=cell.steps_share
         )
         budget = data_budget(
             stream,
@@ -185,12 +192,50 @@ class CellTrainer:
         }
         if given.validation is not None:
             found["validation_loss"] = mean_loss(trainer, given.validation)
+        if asking is not None:
+            found["task_curves"] = asking.curves(steps, found["tasks"])
         return found
+
+    def _asking(self, trainer: RepeatedTrainer, steps: int) -> "_Asking | None":
+        given = self._material()
+        if not given.asked or not given.tasks:
+            return None
+        return _Asking(lambda: self._ask(trainer, given.tasks), trainer, steps, given.asked)
 
     def _ask(self, trainer: RepeatedTrainer, tasks: Sequence[TaskWindows]) -> dict[str, dict]:
         if tasks and self._scorer is None:
             self._scorer = TaskScorer(trainer.model, trainer.evaluation_batch_size)
         return {windows.task.name: self._scorer(windows) for windows in tasks}
+
+
+class _Asking(keras.callbacks.Callback):
+    """Asks tasks while a model trains.
+
+    Args:
+      ask: returns task -> figures of the present weights.
+      trainer: whose evaluations are the epochs.
+      steps: of the run.
+      times: before its end, or as often as there are evaluations.
+    """
+
+    def __init__(self, ask: Callable[[], dict], trainer: RepeatedTrainer, steps: int, times: int):
+        super().__init__()
+        self._ask, self._every = ask, trainer.evaluate_every
+        epochs = steps // self._every
+        self._at = {round(k * epochs / (times + 1)) for k in range(1, times + 1)} - {0, epochs}
+        self._found: list[tuple[int, dict]] = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 in self._at:
+            self._found.append(((epoch + 1) * self._every, self._ask()))
+
+    def curves(self, steps: int, last: dict) -> dict[str, dict[str, list]]:
+        """Task -> figure -> [[step, value]], to the figures at the end."""
+        every = [*self._found, (steps, last)]
+        return {
+            task: {name: [[step, found[task][name]] for step, found in every] for name in figures}
+            for task, figures in last.items()
+        }
 
 
 def mean_loss(trainer: RepeatedTrainer, examples: ExampleSet) -> float:

@@ -93,6 +93,8 @@ class Evidence:
       corpora: other corpora on which losses are reported; windows that the train part has are left
         out.
       tasks: multiple-choice tasks, such as @jsonl_tasks().
+      ask_tasks: how often they are asked while models train, beside the end: curves of accuracy and
+        likelihood, which cost the time of asking.
       meta_training_flops: what meta-training cost, for a rater that is given.
       stale_after: seconds without a sign of life after which a process's cell is taken over.
       title: of the report.
@@ -125,6 +127,7 @@ class Evidence:
     validation_size: int | None = 1024
     corpora: Sequence[Corpus] = ()
     tasks: Sequence[Task] = ()
+    ask_tasks: int = 0
     meta_training_flops: float | None = None
     stale_after: float = 600.0
     title: str = "Does the filtered corpus train better models for less compute?"
@@ -149,6 +152,10 @@ class Evidence:
             raise ConfigurationError(f"evidence.sizes: {unknown[0]!r} cannot name a folder.")
         if self.with_target:
             self._check_target()
+        if self.ask_tasks < 0:
+            raise ConfigurationError(
+                f"evidence.ask_tasks is {self.ask_tasks}: it must be at least 0."
+            )
         wrong = [share for share in self.shorter_runs if not 0 < share < 1]
         if wrong:
             raise ConfigurationError(

@@ -33,6 +33,7 @@ from dr_keras.studies.arm_streams import (
     is_unfiltered,
     scored_examples,
 )
+from dr_keras.studies.bias import audited
 from dr_keras.studies.cells import Cell, Material, cell, describe, own_test
 from dr_keras.studies.costs import Cost
 from dr_keras.studies.grid import Grid
@@ -157,6 +158,7 @@ class Study:
             [task_windows(task, given.tokenizer, length) for task in given.tasks],
             given.equal_tokens,
             self._target(),
+            given.ask_tasks,
         )
 
     def _target(self) -> MixedIn | None:
@@ -334,7 +336,8 @@ class Study:
                 self._baselines,
                 self._scorers,
                 sorted({0.0, fraction, *FRACTIONS}),
-            ),
+            )
+            | {"audit": audited(train, self._parts.outer, self._scores, fraction)},
             stages=self._stages.timings() | _runs(sizes),
             settings={
                 "threads_a_model": {name: self._grid.threads(name) for name in given.all_sizes},

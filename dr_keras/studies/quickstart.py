@@ -164,7 +164,7 @@ class QuickStart:
         found = _results(
             base_dir, text.documents["train"], self._protocol, size, described.get("target"),
             title=self.title, corpus=described, stages=stages.timings(),
-            exported=exported["path"],
+            exported=exported["path"], audit=kept.get("audit"),
             settings={
                 "filter": kept["settings"],
                 "achieved_discard_fraction": kept["achieved_fraction"],
@@ -394,6 +394,7 @@ def _results(
     target: str | None,
     *,
     exported: str,
+    audit: dict | None,
     **sections,
 ) -> Results:
     """All sections of results.json."""
@@ -417,6 +418,7 @@ def _results(
         ),
         findings=findings.of_scores(scores, sources, levels, kinds)
         | findings.of_run(base_dir)
+        | ({"audit": audit} if audit else {})
         | {"extremes": learned.extremes(_candidates(train, ids, sources), scores, labels=labels)},
         **sections,
     )

@@ -32,6 +32,7 @@ from dr_keras.runs.meta_training import MAY_DIFFER, choose_step, judgement_of
 from dr_keras.serving.folder import read as read_metadata
 from dr_keras.studies import findings, rater, verdicts
 from dr_keras.studies.arm_streams import UNFILTERED, Draws
+from dr_keras.studies.bias import audited
 from dr_keras.studies.cells import Cell, Material, cell, describe, percent
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.judged import judged_first
@@ -135,7 +136,8 @@ class Retraining:
                 "configuration": configuration.PARSED_CONFIG,
             },
             findings=findings.of_scores(scores, train.sources, levels, kinds)
-            | findings.of_run(base_dir),
+            | findings.of_run(base_dir)
+            | {"audit": audited(train, setup().parts.outer, scores, self.candidate)},
             pictures=pictures,
         )
         return found.publish(base_dir, write_report)

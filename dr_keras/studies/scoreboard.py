@@ -16,7 +16,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from dr_keras.studies.paired import false_calls
-from dr_keras.studies.sizes import Difference, Protocol, Size, Tally, percent
+from dr_keras.studies.sizes import LOSS, Difference, Protocol, Size, Tally, percent
 
 if TYPE_CHECKING:
     from dr_keras.studies.results import Results
@@ -67,6 +67,44 @@ def tallies(sizes: Sequence[Size], protocol: Protocol) -> dict[str, Tally]:
             found = [figure.against[name] for name in named if name in figure.against]
             groups.setdefault(heading, []).extend(found)
     return {heading: tally(found) for heading, found in groups.items() if found}
+
+
+@dataclasses.dataclass(frozen=True)
+class Improvement:
+    """A figure of the candidate against the reference's, at one size.
+
+    Attributes:
+      size: of the model.
+      name: of the figure; the judging metric, or another of which it is known what is better.
+      difference: candidate minus reference.
+      gain: the difference with the sign that makes more of it better.
+    """
+
+    size: str
+    name: str
+    difference: Difference
+    gain: float
+
+
+def improvements(results: "Results") -> list[Improvement]:
+    """The cells that Calian et al. (2025) count (figure 6): every size and figure, test loss first.
+
+    Figures that chose something (the validation part, a sweep) are none.
+    """
+    protocol, found = results.protocol, []
+    for size in results.sizes:
+        arm = size.arms[protocol.candidate]
+        figures = {LOSS: arm.final, **arm.metrics}
+        if protocol.metric in figures:
+            figures = {protocol.metric: figures.pop(protocol.metric), **figures}
+        for name, figure in figures.items():
+            known = name == LOSS or figure.higher_is_better is not None
+            if not known or name == "validation loss" or protocol.reference not in figure.against:
+                continue
+            difference = figure.against[protocol.reference]
+            sign = 1.0 if figure.higher_is_better else -1.0
+            found.append(Improvement(size.name, name, difference, sign * difference.difference))
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

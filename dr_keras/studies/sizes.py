@@ -194,6 +194,14 @@ class Dropped:
 
 
 @dataclasses.dataclass(frozen=True)
+class MetricCurve:
+    """A figure other than the test loss while training: over seeds, as `Arm.mean` and `spread`."""
+
+    mean: Curve
+    spread: Curve = empty(list)
+
+
+@dataclasses.dataclass(frozen=True)
 class Arm:
     """One way of choosing training data, at one size.
 
@@ -208,6 +216,7 @@ class Arm:
       discard_fraction: share of the train part left out.
       seconds: mean wall time of a run.
       pool_by_source, pool_by_damage: examples to draw from, where an arm has the same in every run.
+      metric_curves: of those `metrics` that were measured while training as well.
     """
 
     description: str
@@ -226,6 +235,7 @@ class Arm:
     pool_by_source: dict[str, int] = empty(dict)
     pool_by_damage: dict[str, int] = empty(dict)
     bits_per_byte: Summary | None = None
+    metric_curves: dict[str, MetricCurve] = empty(dict)
 
     @property
     def steps(self) -> int:

@@ -4,7 +4,8 @@ A *cell* is one training run of one arm from one seed. What came of it is a JSON
 
     {"record": a `TrainingRecord`, "discard_fraction": achieved,
      "budget": `Budget` of that run, "validation_loss"?, "corpora"?: {name: loss},
-     "tasks"?: {task: {"accuracy", "right_likelihood"}}}
+     "tasks"?: {task: {"accuracy", "right_likelihood"}},
+     "task_curves"?: {task: the same with [[step, value]] for each}}
 
 A *curve* is a list of (step, test loss) with rising steps; all arms of a size are evaluated at the
 same steps. One arm, the reference, sets the loss that the others have to reach.
@@ -31,6 +32,7 @@ from dr_keras.studies.sizes import (
     Curve,
     Dropped,
     Match,
+    MetricCurve,
     Protocol,
     ShorterRun,
     Size,
@@ -201,6 +203,7 @@ def size_section(
             seconds=float(np.mean([cell["record"]["seconds"] for cell in found.values()])),
             metrics={metric: of_arm[name] for metric, of_arm in metrics.items()},
             by_source={source: of_arm[name] for source, of_arm in by_source.items()},
+            metric_curves=_metric_curves(found),
             bits_per_byte=_bits_per_byte(finals[name], size.bytes_per_token),
         )
     for name, arm in made.items():
@@ -234,6 +237,20 @@ def _figures(
         for source in first["record"].get("final_by_source", {})
     }
     return metrics, by_source
+
+
+def _metric_curves(found: Cells) -> dict[str, MetricCurve]:
+    """Name as in `metrics_of` -> curve of an arm, over its seeds."""
+    named = {"accuracy": "accuracy", "right_likelihood": "likelihood"}
+    tasks = next(iter(found.values())).get("task_curves", {})
+    curves = {}
+    for task, figures in tasks.items():
+        for figure in figures:
+            of_seeds = {seed: cell["task_curves"][task][figure] for seed, cell in found.items()}
+            made = _curves(of_seeds, f"{figure} of {task}")
+            name = f"{task} {named.get(figure, figure)}"
+            curves[name] = MetricCurve(made["mean"], made["spread"])
+    return curves
 
 
 def _bits_per_byte(final: Summary, bytes_per_token: float | None) -> Summary | None:

@@ -32,6 +32,7 @@ BINDINGS = {
     "evidence.test_size": "48",
     "evidence.validation_size": "48",
     "evidence.tasks": "@jsonl_tasks()",
+    "evidence.ask_tasks": "1",
     "evidence.corpora": "[@other/jsonl_corpus()]",
     "damaged_corpus.corpus": "@jsonl_corpus()",
     "LanguageModelTrainer.steps": "4",
@@ -136,6 +137,13 @@ def test_every_arm_and_figure_is_in_the_results(study):
     assert set(found.findings["within_sources"]["by_source"]) == {"even", "odd"}
     assert "score of conditional_loss" in str(found.findings["correlations"])
     assert found.tasks["toy"] == TaskFacts(questions=6, available=8, chance=0.5)
+    for name, curve in small.arms["rater"].metric_curves.items():
+        assert [step for step, _ in curve.mean] == [2, 4]  # asked once before the end
+        assert curve.mean[-1][1] == pytest.approx(small.arms["rater"].metrics[name].mean)
+    assert set(small.arms["rater"].metric_curves) == {"toy accuracy", "toy likelihood"}
+    audit = found.findings["audit"]
+    assert set(audit["dimensions"]) >= {"source", "script", "length", "damage"}
+    assert audit["kept"] == round((1 - chosen) * audit["documents"])
 
 
 def test_flops_in_the_results_are_those_of_the_formula(study):

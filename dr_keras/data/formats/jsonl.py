@@ -18,6 +18,7 @@ from dr_keras.data.corpora.base import (
 from dr_keras.data.documents import Document, decode, is_unicode, make_document
 from dr_keras.data.formats.base import LineFormat, Record, parsed, register
 from dr_keras.data.formats.kinds import bare
+from dr_keras.data.formats.labels import check_labels, labels_of
 from dr_keras.data.formats.levels import Levels, check_levels, known_level
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import read_lines, stem
@@ -45,6 +46,7 @@ def jsonl_corpus(
     only: Mapping[str, str | int | float | bool | Sequence] | None = None,
     level_field: str | None = None,
     levels: Levels | None = None,
+    label_fields: Sequence[str] | None = None,
 ) -> Corpus:
     """A corpus of JSON Lines files, compressed (.gz, .bz2, .zst) or not.
 
@@ -68,6 +70,8 @@ def jsonl_corpus(
         evaluation only. Lines without it are of unknown level.
       levels: the values that mean clean and as bad as can be, in this order ((100, 0) of a score of
         which more is better), None for 0 and 1; or value -> level, {'clean': 0.0, 'raw': 1.0}.
+      label_fields: fields by which a choice is audited, such as ['language', 'licence']; for
+        evaluation only. Texts, numbers and truth values count, all else is not known.
 
     Raises:
       DataError: a path names nothing (at once); a line is malformed (when read).
@@ -103,6 +107,7 @@ class Jsonl(LineFormat):
 
     def check(self, fields):
         check_at_least("jsonl_corpus.max_line_bytes", fields["max_line_bytes"])
+        check_labels("jsonl_corpus.label_fields", fields.get("label_fields"))
         if fields["levels"] is not None:
             check_levels("jsonl_corpus.levels", fields["levels"])
 
@@ -154,6 +159,9 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
     if not all(map(is_unicode, (text, source, identity or "", group))):
         raise Malformed("invalid Unicode", "a surrogate without its partner")
     document = make_document(text, source, identity, group)
+    labels = labels_of(fields.get("label_fields"), lambda name: _known(record, name))
+    if labels:
+        document = dataclasses.replace(document, labels=labels)
     return _with_level(document, record, fields) if fields["level_field"] else document
 
 

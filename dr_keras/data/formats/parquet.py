@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import dataclasses
 
 import pyarrow
 import pyarrow.compute
@@ -11,6 +12,7 @@ import tensorflow as tf
 from dr_keras.data.corpora.base import Corpus, LeftOut, Malformed, decoded_document, is_one_of
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
+from dr_keras.data.formats.labels import check_labels, labels_of
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import open_binary, stem
 from dr_keras.data.formats.records import file_corpus
@@ -36,6 +38,7 @@ def parquet_corpus(
     max_documents: int | None = None,
     group_column: str | None = None,
     only: Mapping[str, str | int | float | bool | Sequence] | None = None,
+    label_columns: Sequence[str] | None = None,
 ) -> Corpus:
     """A corpus of Parquet files; only the columns named are read.
 
@@ -55,6 +58,8 @@ def parquet_corpus(
         one part, such as the page that they are versions of; rows without it are in no group.
       only: column -> the value, or the list of values, that a row must have there, such as
         {'kind': 'clean'}; others are left out and counted.
+      label_columns: columns by which a choice is audited, such as ['language', 'licence']; for
+        evaluation only. Texts, numbers and truth values count, all else is not known.
 
     Raises:
       DataError: a path names nothing (at once); a file is damaged or has no such column, a row is
@@ -81,12 +86,16 @@ class Parquet(Format):
             return None
         return f"a Parquet file inside {compression}, which is not read", DECOMPRESS
 
+    def check(self, fields):
+        check_labels("parquet_corpus.label_columns", fields.get("label_columns"))
+
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
         default_source = fields["source"] or stem(part.path)
         columns = tuple(fields[role] for role in _ROLES)
         with _opened(part.path) as file:
             places = _find_columns(part.path, file.schema_arrow, columns)
             only = _conditions(part.path, file.schema_arrow, fields.get("only"))
+            named = [n for n in fields.get("label_columns") or () if n in file.schema_arrow.names]
             read = [column for column, place in zip(columns, places) if place is not None]
             groups = None if part.start is None else list(range(part.start, part.end))
             if groups == []:
@@ -94,13 +103,14 @@ class Parquet(Format):
             batches = file.iter_batches(
                 _ROWS,
                 row_groups=groups,
-                columns=None if whole else list(dict.fromkeys([*read, *only])),
+                columns=None if whole else list(dict.fromkeys([*read, *only, *named])),
                 use_threads=part.size is None or part.size > _SMALL,
             )
             for batch in batches:
                 texts, identities, sources, groups_of = (_values(batch, p) for p in places)
                 texts.reverse()  # taken from its end, so that no text is held once it is decoded
                 left_out = _left_out(batch, only)
+                labels = {name: batch.column(name).to_pylist() for name in named}
                 for row, (identity, source) in enumerate(zip(identities, sources)):
                     yield parsed(
                         _document,
@@ -110,6 +120,7 @@ class Parquet(Format):
                         source or default_source,
                         groups_of[row],
                         left_out[row],
+                        labels_of(named, {name: of[row] for name, of in labels.items()}.get),
                         whole=(batch, row) if whole else None,
                     )
 
@@ -152,12 +163,14 @@ def _document(
     source: bytes | str,
     group: bytes | int | float | None,
     left_out: str,
+    labels: tuple[tuple[str, str], ...] = (),
 ) -> Document:
     if left_out:
         raise LeftOut(left_out)
     if text is None:
         raise Malformed(f"null in column {column!r}")
-    return decoded_document(text, identity, source, group)
+    document = decoded_document(text, identity, source, group)
+    return dataclasses.replace(document, labels=labels) if labels else document
 
 
 def _conditions(path: str, schema: pyarrow.Schema, only: Mapping | None) -> dict:

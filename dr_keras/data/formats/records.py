@@ -127,11 +127,11 @@ def default_fields(kind: str) -> dict[str, Any]:
 
 def identifying(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields by which scores and unfinished jobs are known: neither what is done about
-    malformed records nor which documents belong together changes a text."""
+    malformed records nor which documents belong together, nor labels, changes a text."""
     return {
         name: value
         for name, value in fields.items()
-        if name != "on_malformed" and not name.startswith("group_")
+        if name != "on_malformed" and not name.startswith(("group_", "label_"))
     }
 
 

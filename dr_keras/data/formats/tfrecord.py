@@ -1,7 +1,8 @@
 """TFRecord files of `tf.train.Example`s, their text in one feature. Never cut: the format has no
 places to begin in the middle."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+import dataclasses
 import inspect
 import struct
 import zlib
@@ -13,6 +14,7 @@ from dr_keras.data.corpora.base import Corpus, Malformed, check_choice, decoded_
 from dr_keras.data.documents import Document
 from dr_keras.data.formats import reading
 from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
+from dr_keras.data.formats.labels import check_labels, labels_of
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.records import file_corpus
 from dr_keras.data.formats.writing import Output
@@ -38,6 +40,7 @@ def tfrecord_corpus(
     on_malformed: str = "stop",
     max_documents: int | None = None,
     group_feature: str | None = None,
+    label_features: Sequence[str] | None = None,
 ) -> Corpus:
     """A corpus of TFRecord files.
 
@@ -59,6 +62,8 @@ def tfrecord_corpus(
       max_documents: stop after so many.
       group_feature: the feature (bytes or integer) whose value documents share that must lie in one
         part, such as the page that they are versions of; records without it are in no group.
+      label_features: features by which a choice is audited, such as ['language', 'licence']; for
+        evaluation only. One text or number each counts, all else is not known.
 
     Raises:
       DataError: a path names nothing (at once); a file is damaged, a record malformed (when read).
@@ -99,6 +104,7 @@ class TFRecord(Format):
 
     def check(self, fields):
         check_choice("tfrecord_corpus.compression", fields["compression"], COMPRESSIONS)
+        check_labels("tfrecord_corpus.label_features", fields.get("label_features"))
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
         source = fields["source"] or reading.stem(part.path)
@@ -207,7 +213,16 @@ def _document(record: bytes, fields: dict, default_source: str) -> Document:
         raise Malformed(f"feature {group_feature!r} is not one byte string or integer")
     named = len(sources) == 1 and isinstance(sources[0], bytes) and sources[0]
     identity, group = (found[0] if found else None for found in (ids, groups))
-    return decoded_document(texts[0], identity, named or default_source, group)
+    document = decoded_document(texts[0], identity, named or default_source, group)
+    labels = labels_of(fields.get("label_features"), lambda name: _single(found, name))
+    return dataclasses.replace(document, labels=labels) if labels else document
+
+
+def _single(found, name: str) -> object:
+    """The only value of a feature; None where there is none, or several."""
+    kind = found[name].WhichOneof("kind") if name in found else None
+    values = getattr(found[name], kind).value if kind else ()
+    return values[0] if len(values) == 1 else None
 
 
 class _TFRecords(Output):
