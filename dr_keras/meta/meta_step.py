@@ -103,6 +103,8 @@ class MemberStep:
         report["meta_gradient_snr_steps"] = noise.over_steps(
             new_slots, contributions + 1, adam.beta_1, adam.beta_2
         )
+        if "share_kept" in metrics:
+            report["share_kept"] = tf.reduce_mean(metrics["share_kept"])
         if len(metrics["outer_losses"]) > 1:
             report |= {f"outer_loss/{n}": loss for n, loss in metrics["outer_losses"].items()}
         return direction, new_state, new_slots, report

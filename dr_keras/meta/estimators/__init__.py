@@ -16,7 +16,8 @@ An estimator is a callable
     new_state      InnerState after the unroll: members keep advancing
     metrics        dict of tensors: "scores" [T, B] and "inner_losses" [T, B] (before each update),
                    or [T, B, S] where tokens are weighed; "weight_entropy" [T],
-                   "effective_sample_size" [T]; "outer_losses": name of a held-out set -> its loss
+                   "effective_sample_size" [T]; "outer_losses": name of a held-out set -> its loss;
+                   "share_kept" [any number] of one that prices it
 
 One that has something to remember of a member has `init(state, eta)`, a dict of tensors, which is
 `state.memory` of a member that begins: it hands on what is to be remembered in `new_state`.
@@ -32,6 +33,7 @@ from dr_keras.meta.estimators.facts import Facts, ForwardPasses, HeldBytes, told
 from dr_keras.meta.estimators.first_order import FirstOrder
 from dr_keras.meta.estimators.mixed_mode import MixedMode
 from dr_keras.meta.estimators.nested_tape import NestedTape
+from dr_keras.meta.estimators.priced_share import PricedShare
 from dr_keras.meta.estimators.recompute import Recompute
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "HeldBytes",
     "MixedMode",
     "NestedTape",
+    "PricedShare",
     "Recompute",
     "told",
     "untold",
