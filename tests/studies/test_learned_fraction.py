@@ -34,7 +34,7 @@ def test_normal_scores_of_unit_deviation():
     """E[e^s]^2 / E[e^2s] is 1 / e for them; a batch keeps a little more."""
     scores = np.random.default_rng(0).normal(size=20_000)
     found = learned_fraction(scores, batch_size=512)
-    assert 1 - found["discard_fraction"] == pytest.approx(np.exp(-1), abs=0.02)
+    assert 1 - found["discard_fraction"] == pytest.approx(np.exp(-1), abs=0.05)
 
 
 def test_scores_that_are_none():

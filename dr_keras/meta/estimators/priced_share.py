@@ -17,13 +17,13 @@ class PricedShare:
 
     The share is `weighting.share_kept`, the effective sample size as a share of the batch: k of B
     examples with all the weight are k / B. Its mean over the inner batches falls as the rater tells
-    examples apart, and what it comes to rest at is a discard fraction that nobody chose: 1 - share.
-    `studies.learned_fraction` reads it off scores. Not in the paper, whose fractions come of a sweep.
+    examples apart, and what it comes to rest at is a discard fraction that nobody chose: 1 - share,
+    which `studies.learned_fraction` reads off scores. Not in the paper, which chooses by a sweep.
 
-    The meta-gradient of the loss is that of `estimator`; the share's is exact. Where the rater reads
-    the member's state, only the first inner batch is priced, whose state nothing moves. The outer
-    loss that is reported, and all of the estimator's facts, are without the price; the rater runs
-    forward and backward once more on what is priced.
+    The meta-gradient of the loss is that of `estimator`; the share's is exact. Where the rater
+    reads the member's state, only the first inner batch is priced, whose state nothing moves. The
+    outer loss that is reported, and all of the estimator's facts, are without the price; the rater
+    runs forward and backward once more on what is priced.
 
     Args:
       estimator: of the meta-gradient of the loss; None is `NestedTape`. Any but one that is priced
@@ -41,7 +41,7 @@ class PricedShare:
             raise ConfigurationError(f"PricedShare.price is {price}: it must be a finite number.")
         if isinstance(estimator, PricedShare):
             raise ConfigurationError(
-                "PricedShare.estimator is priced itself: give it the estimator inside, and one price."
+                "PricedShare.estimator is priced itself: give it the one inside, and one price."
             )
         self.estimator, self.price = estimator or NestedTape(), price
         self.name = f"{getattr(self.estimator, 'name', type(self.estimator).__name__)}_priced"
@@ -71,7 +71,8 @@ class PricedShare:
             shares = tf.stack([self._share(problem, state, eta, batch) for batch in priced])
             mean = tf.reduce_mean(shares)
         by_share = tape.gradient(mean, eta, unconnected_gradients="zero")
-        moved = [g + self.price * tf.cast(d, g.dtype) for g, d in zip(gradient, by_share)]
+        pairs = zip(gradient, pytrees.dense(by_share), strict=True)
+        moved = [g + self.price * tf.cast(d, g.dtype) for g, d in pairs]
         return outer_loss, moved, new_state, {**metrics, "share_kept": shares}
 
     def _share(self, problem, state, eta: list, batch: dict) -> tf.Tensor:
