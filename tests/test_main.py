@@ -18,6 +18,7 @@ VERBS = [
     "meta-train",
     "meta-evaluate",
     "export-rater",
+    "source-weights",
     "prepare",
     "score-corpus",
     "filter-corpus",

@@ -32,13 +32,16 @@ reference_models.py
         trained once; tuning_trainer(model_fn, steps=200, batch_size=8, learning_rate=1e-3)
 conditional_loss.py, reference_loss.py, rho.py, influence.py: scorers by such models
 dsir.py, best_sources.py, token_prior.py: scorers without a network
+source_weights.py
+    source_weights(candidates, outer, table) -> Scores     from weights by source that are known
+    filled_counts(weights, present, count) -> {source: number}, in proportion while there is enough
 arms.py
     Baselines(candidates, outer, rater_scores=None, seed=0, cache_dir=None), gin-configurable
         .select(arm, f, seed=0) -> Selection; arm is one of ARMS, of its `more_arms` or of its
         `more_scorers`: "unfiltered", "rater", "rater_inverted", "random", "random_as_rater",
         "perplexity_lowest", "perplexity_middle", "perplexity_highest", "heuristics_c4",
         "heuristics_gopher", "heuristics", "heuristics_then_rater", "least_damaged" and all of
-        SCORERS but "perplexity"
+        SCORERS but "perplexity"; ON_REQUEST are those that no study runs unasked
         .scores(name) -> Scores, of one of SCORERS or of its `more_scorers`
         .candidates .rater_scores [N] .scored_by(arm) .broken("all")
 """

@@ -18,6 +18,7 @@ from dr_keras.baselines.reference_loss import reference_loss
 from dr_keras.baselines.rho import rho
 from dr_keras.baselines.scores import Scorer, Scores, cached
 from dr_keras.baselines.selection import Selection, keep_first, random_arm, select_by_score
+from dr_keras.baselines.source_weights import mixture_arm, source_weights
 from dr_keras.baselines.token_prior import token_prior
 from dr_keras.config.gin_files import nearest
 from dr_keras.errors import ConfigurationError
@@ -36,6 +37,7 @@ SCORERS: dict[str, Scorer] = {
     "dsir": dsir,
     "token_prior": token_prior,
     "best_sources": best_sources,
+    "source_weights": source_weights,
 }
 
 
@@ -187,8 +189,8 @@ class ScoreArm:
 
 
 @dataclasses.dataclass(frozen=True)
-class _WithRater:
-    """An arm that needs the rater's scores and does more with them than rank."""
+class _WithScores:
+    """An arm that needs scores, by default the rater's, and does more with them than rank."""
 
     select: Callable[[Baselines, Decimal, int], Selection]
     scores: str = RATER
@@ -251,14 +253,17 @@ ARMS: dict[str, Callable[[Baselines, Decimal, int], Selection]] = {
     "rater": ScoreArm(RATER),
     "rater_inverted": ScoreArm(RATER, "lowest", "rater_inverted"),
     "random": _random,
-    "random_as_rater": _WithRater(_random_as_rater),
+    "random_as_rater": _WithScores(_random_as_rater),
     "perplexity_lowest": ScoreArm("perplexity", "lowest", "perplexity_lowest"),
     "perplexity_middle": ScoreArm("perplexity", "middle", "perplexity_middle"),
     "perplexity_highest": ScoreArm("perplexity", "highest", "perplexity_highest"),
     "heuristics_c4": functools.partial(_heuristics, family="c4"),
     "heuristics_gopher": functools.partial(_heuristics, family="gopher"),
     "heuristics": functools.partial(_heuristics, family="all"),
-    "heuristics_then_rater": _WithRater(_heuristics_then_rater),
+    "heuristics_then_rater": _WithScores(_heuristics_then_rater),
     **{name: ScoreArm(name) for name in SCORERS if name != "perplexity"},
+    "source_weights": _WithScores(mixture_arm, "source_weights"),
     LEAST_DAMAGED: _least_damaged,
 }
+# Arms that not every corpus, or not every user, has what they need for: nobody runs them unasked.
+ON_REQUEST = (LEAST_DAMAGED, "source_weights")

@@ -17,6 +17,7 @@ from dr_keras.models.rater_scores import (
     real_tokens,
     state_read,
 )
+from dr_keras.models.source_rater import check_sources
 
 
 class Scorer:
@@ -75,6 +76,7 @@ class Scorer:
 
     def _of_set(self, function: Callable, examples: ExampleSet, empty: tuple) -> np.ndarray:
         check_can_score(self._rater, examples.features, self._reference is not None)
+        check_sources(self._rater, examples.features, examples.sources, examples.name)
         return _over_set(function, examples, self._rows) if examples else np.zeros(empty, "float32")
 
 

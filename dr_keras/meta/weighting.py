@@ -44,20 +44,35 @@ class example_softmax:
       count_tokens: an example's weight is also proportional to the tokens that its loss is the mean
         of, so that with equal scores every token of the batch has the same weight. False in the
         paper, whose windows are full: there it changes nothing.
+      floor: share, in [0, 1), of its weight at equal scores that every example keeps, whatever it
+        scores: what is drawn with a share p of the batches has at least floor * p of their weight.
+        For raters whose weights collapse, as those of sources do. Not in the paper.
 
     Raises:
-      ConfigurationError: the temperature is not positive; scores by token.
+      ConfigurationError: the temperature is not positive, or the floor is out of its range; scores
+        by token.
     """
 
     temperature: float = 1.0
     count_tokens: bool = False
+    floor: float = 0.0
     rank = 1
 
     def __post_init__(self):
         _check_temperature(self.temperature)
+        if not 0 <= self.floor < 1:
+            raise ConfigurationError(
+                f"example_softmax.floor is {self.floor}: it must be at least 0 and below 1."
+            )
 
     def __call__(self, scores, counts):
-        scores /= tf.constant(self.temperature, scores.dtype)
+        weights = self._softmax(scores / tf.constant(self.temperature, scores.dtype), counts)
+        if not self.floor:
+            return weights
+        floor = tf.constant(self.floor, scores.dtype)
+        return (1 - floor) * weights + floor * self._softmax(tf.zeros_like(scores), counts)
+
+    def _softmax(self, scores, counts):
         if not self.count_tokens:
             return tf.nn.softmax(scores)
         counts = tf.cast(counts, scores.dtype)
@@ -110,6 +125,25 @@ def masked_mean(values: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(values)
     real = tf.cast(counts > 0, values.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values * real), tf.reduce_sum(real))
+
+
+def share_kept(weights: tf.Tensor, equal: tf.Tensor) -> tf.Tensor:
+    """What share of a batch is kept, as it were, by weights w against those of equal scores, q.
+
+    1 / sum w^2 / q, the effective sample size as a share of the batch (Kish, 1965): 1 where w is q,
+    and k / B where k of B examples share all the weight. It falls where weights differ, and not
+    where all scores do: the mean of gates in [0, 1] would fall with their common level, which
+    changes no weight.
+
+    Args:
+      weights, equal: of one shape, each with the sum 1; `equal` is 0 only where `weights` is.
+
+    Returns:
+      A scalar in (0, 1]; 1 where all is 0.
+    """
+    ratio = tf.math.divide_no_nan(weights, equal)
+    squares = tf.reduce_sum(weights * ratio)
+    return tf.where(squares > 0, 1 / tf.where(squares > 0, squares, 1), tf.ones_like(squares))
 
 
 def weight_metrics(weights: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -9,7 +9,8 @@ A rater whose graph has operations beyond core TensorFlow (a subword tokenizer's
 only where these are registered. `assets.extra/core/1/` is then a second SavedModel with the
 signatures that do without, for programs and servers that lack them.
 
-What depends on the kind of data lies in one file for each kind (`text`, `examples`, `images`):
+What depends on the kind of data lies in one file for each kind (`text`, `examples`, `images`,
+`sources`):
 
   - a subclass of `signatures.RaterKind` with what is exported, and the signatures registered with
     it; an exporter makes it and hands it to `write_artefact`;
@@ -55,6 +56,7 @@ from dr_keras.serving import folder, operations, windows
 from dr_keras.serving.examples import ExampleKind
 from dr_keras.serving.images import ImageKind
 from dr_keras.serving.signatures import RaterKind, References, Signature
+from dr_keras.serving.sources import SourceKind
 from dr_keras.serving.text import TextKind
 from dr_keras.system import locks
 import gin
@@ -182,6 +184,15 @@ def export_images(
     kind = ImageKind(rater, examples, reference_loss)
     reference = ReferenceDistribution.from_scores(scores)
     return write_artefact(kind, directory, reference, metadata=metadata)
+
+
+@gin.configurable(denylist=_NOT_BOUND[:-1])
+def export_sources(
+    rater: keras.Model, examples: ExampleSet, scores: np.ndarray, directory: str, metadata: dict
+) -> str:
+    """Exports a rater of sources, which takes their names."""
+    reference = ReferenceDistribution.from_scores(scores)
+    return write_artefact(SourceKind(rater), directory, reference, metadata=metadata)
 
 
 # ------------------------------------------------------------------------------ of every kind

@@ -22,6 +22,7 @@ LOADED_KINDS = {
     "text": ("dr_keras.serving.loaded_text", "LoadedTextRater"),
     "examples": ("dr_keras.serving.examples", "LoadedExampleRater"),
     "images": ("dr_keras.serving.images", "LoadedImageRater"),
+    "sources": ("dr_keras.serving.sources", "LoadedSourceRater"),
 }
 
 

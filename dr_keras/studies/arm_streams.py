@@ -53,6 +53,7 @@ DESCRIPTIONS = {
     "dsir": "of n-grams that the outer part has more often than the train part (DSIR)",
     "token_prior": "of token frequencies as usual in the outer part",
     "best_sources": "the sources most like the outer part by their n-grams, whole",
+    "source_weights": "of every source as much as the learned mixture has, chosen by hash",
 }
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import pathlib
 
-from dr_keras.baselines.arms import ARMS, LEAST_DAMAGED
+from dr_keras.baselines.arms import ARMS, ON_REQUEST
 from dr_keras.config import configuration
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.examples import Parts
@@ -28,6 +28,7 @@ from dr_keras.rating.fractions import exact_fraction
 from dr_keras.studies.arm_streams import CANDIDATE, RANDOM, UNFILTERED
 from dr_keras.studies.cells import WITH_TARGET
 from dr_keras.studies.evidence_run import Study
+from dr_keras.studies.learned_fraction import LEARNED
 from dr_keras.studies.results import Results, WriteReport
 from dr_keras.training.tasks import Task
 from dr_keras.training.trainers import LanguageModelTrainer
@@ -75,7 +76,8 @@ class Evidence:
         subset beforehand. A random arm among them that makes a single pass is the unfiltered arm,
         and is not run.
       discard_fraction: share to drop; None takes the best of `sweep` on the smallest size by the
-        loss on the validation part.
+        loss on the validation part; "learned" what the rater's own weights leave out, to the
+        hundredth (`studies.learned_fraction`).
       sweep: fractions to try for the rater's arm; empty tries none, and so does None where
         `discard_fraction` is given. None otherwise tries `SWEEP`.
       sweep_seeds: seeds of the sweep; None for `seeds`.
@@ -112,10 +114,10 @@ class Evidence:
     more_seeds: Sequence[int] = ()
     core_arms: Sequence[str] = (UNFILTERED, CANDIDATE, RANDOM)
     more_arms: Sequence[str] = tuple(
-        arm for arm in ARMS if arm not in (UNFILTERED, CANDIDATE, RANDOM, LEAST_DAMAGED)
+        arm for arm in ARMS if arm not in (UNFILTERED, CANDIDATE, RANDOM, *ON_REQUEST)
     )
     online_arms: Sequence[str] = ()
-    discard_fraction: float | None = None
+    discard_fraction: float | str | None = None
     sweep: Sequence[float] | None = None
     sweep_seeds: Sequence[int] | None = None
     sweep_sizes: str = "all"
@@ -171,7 +173,12 @@ class Evidence:
             raise ConfigurationError(
                 "evidence.discard_fraction is None and evidence.sweep is empty: give one of them."
             )
-        given = [] if self.discard_fraction is None else [self.discard_fraction]
+        given = [self.discard_fraction] if isinstance(self.discard_fraction, int | float) else []
+        if isinstance(self.discard_fraction, str) and self.discard_fraction != LEARNED:
+            raise ConfigurationError(
+                f"evidence.discard_fraction is {self.discard_fraction!r}: it must be a number,"
+                f" {LEARNED!r} or None."
+            )
         for fraction in (*self.tried, *given):
             if exact_fraction(fraction) == 0:
                 raise ConfigurationError(

@@ -39,17 +39,21 @@ from dr_keras.studies.costs import Cost
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.judged import judged_first
 from dr_keras.studies.learned import FRACTIONS
+from dr_keras.studies.learned_fraction import LEARNED, learned_fraction
 from dr_keras.studies.results import Compute, Results, ScorerCost, Stage, TaskFacts, read, to_json
 from dr_keras.studies.sizes import Protocol, Size, SizeFacts
 from dr_keras.studies.stages import Stages
 from dr_keras.studies.summaries import ArmFacts
 from dr_keras.system.claims import Claims
+from dr_keras.training.target_counts import count_targets
 from dr_keras.training.tasks import task_windows
 
 if TYPE_CHECKING:
     from dr_keras.studies.evidence import Evidence
 
 _RATER = "rater"  # folder of its meta-training
+# Who chose the discard fraction, by what was given for it.
+_CHOOSERS = {None: "the sweep, on the validation part", LEARNED: "the rater's own weights"}
 
 
 class Study:
@@ -205,6 +209,9 @@ class Study:
     def _run_cells(self) -> float:
         """Runs every cell; returns the fraction that was chosen."""
         given, grid, chosen = self._given, self._grid, self._given.discard_fraction
+        if chosen == LEARNED:
+            chosen = min(max(round(self._learned_fraction["discard_fraction"], 2), 0.01), 0.99)
+            self._say(f"  discard fraction that the rater has learned: {chosen:g}")
         for size in given.all_sizes:
             self._stages.shared(
                 f"size-{size}", lambda size=size: to_json(grid.facts(size, count_flops=True))
@@ -243,6 +250,10 @@ class Study:
             }
             for share in sorted(set(given.shorter_runs))
         }
+
+    @functools.cached_property
+    def _learned_fraction(self) -> dict[str, float]:
+        return learned_fraction(self._scores, count_targets(self._parts.train))
 
     def _swept(self, size: str) -> dict[float, list[Cell]]:
         given = self._given
@@ -285,7 +296,7 @@ class Study:
             more_arms=[arm for arm in given.arms(given.smallest) if arm not in core],
             online_arms=list(given.online_arms),
             discard_fraction=fraction,
-            chosen_by="the user" if given.discard_fraction else "the sweep, on the validation part",
+            chosen_by=_CHOOSERS.get(given.discard_fraction, "the user"),
             same_as_unfiltered=self._same_as_unfiltered,
         )
         sizes = [self._size(name, fraction, protocol) for name in given.all_sizes]
@@ -337,7 +348,10 @@ class Study:
                 self._scorers,
                 sorted({0.0, fraction, *FRACTIONS}),
             )
-            | {"audit": audited(train, self._parts.outer, self._scores, fraction)},
+            | {
+                "audit": audited(train, self._parts.outer, self._scores, fraction),
+                "learned_fraction": self._learned_fraction,
+            },
             stages=self._stages.timings() | _runs(sizes),
             settings={
                 "threads_a_model": {name: self._grid.threads(name) for name in given.all_sizes},

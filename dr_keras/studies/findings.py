@@ -8,6 +8,7 @@ A finding is a key with what JSON holds; the report draws those that are there.
     "judgement"           `runs.verdict.Judgement` of the run's best raters
     "extremes"            `learned.extremes`: heading -> examples
     "audit"               `bias.audited`: whom the choice favours
+    "learned_fraction"    `learned_fraction`: what the rater's weights leave of a batch
     "within_sources"      `within_sources`: spread of scores, and figures of every source
     "meta_gradient_norm", "agreement", "distributions", "sources", "correlations", "lasso"
                           of `learned` and `lasso`, with "sample", the examples they were taken on

@@ -30,6 +30,7 @@ FAKES = dict.fromkeys(TRAINED, fake_perplexity)
 def study(**settings):
     examples = pool.windows(20)
     examples.labels["level"] = np.arange(40.0) / 40
+    gin.bind_parameter("source_weights.table", {"a": 1.0, "b": 2.0})
     settings = {"rater_scores": np.arange(40.0), "more_scorers": FAKES} | settings
     outer = window_candidates(pool.windows(6, seed=1))
     return Baselines(window_candidates(examples), outer, **settings)

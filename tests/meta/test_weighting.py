@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.combinations import weighted_mean, worst
-from dr_keras.meta.weighting import example_softmax, masked_mean, token_softmax
+from dr_keras.meta.weighting import example_softmax, masked_mean, share_kept, token_softmax
 from dr_keras.models.rater_scores import mean_of_tokens
 
 RNG = np.random.default_rng(0)
@@ -41,6 +41,38 @@ def test_counted_tokens_are_the_softmax_over_tokens_that_share_their_examples_sc
     # Full windows, as the paper's are: nothing changes.
     full = weights_of(example_softmax(0.5, count_tokens=True), scores, np.full(3, 7.0))
     np.testing.assert_allclose(full, softmax(scores / 0.5))
+
+
+@pytest.mark.parametrize("count_tokens", [False, True])
+def test_a_floor_keeps_a_part_of_every_examples_weight(count_tokens):
+    counts = np.array([2.0, 5.0, 1.0])
+    equal = counts / 8 if count_tokens else np.full(3, 1 / 3)
+    weighting = example_softmax(0.5, count_tokens, floor=0.2)
+    found = weights_of(weighting, np.array([0.0, 1.0, 100.0]), counts)
+    np.testing.assert_allclose(found, 0.2 * equal + 0.8 * np.array([0, 0, 1]), atol=1e-12)
+    free = weights_of(example_softmax(0.5, count_tokens), SCORES[0, :3], counts)
+    found = weights_of(weighting, SCORES[0, :3], counts)
+    np.testing.assert_allclose(found, 0.8 * free + 0.2 * equal)
+
+
+def test_the_share_kept_is_that_of_a_choice_and_falls_with_differences_alone():
+    equal = np.full(8, 1 / 8)
+    for kept in (1, 3, 8):
+        weights = np.where(np.arange(8) < kept, 1 / kept, 0)
+        assert share_kept(tf.constant(weights), tf.constant(equal)).numpy() == pytest.approx(
+            kept / 8
+        )
+    counts = np.array([2.0, 5.0, 1.0])  # of tokens the share of the tokens: here 7 of 8
+    found = share_kept(tf.constant([2 / 7, 5 / 7, 0.0]), tf.constant(counts / 8, tf.float32))
+    assert found.numpy() == pytest.approx(7 / 8)
+    weights = softmax(RNG.normal(size=8))
+    found = share_kept(tf.constant(weights), tf.constant(equal)).numpy()
+    assert found == pytest.approx(1 / (8 * np.square(weights).sum()))
+    nothing = tf.zeros([3])
+    with tf.GradientTape() as tape:
+        tape.watch(nothing)
+        share = share_kept(nothing, nothing)
+    assert share.numpy() == 1.0 and not tape.gradient(share, nothing).numpy().any()
 
 
 @pytest.mark.parametrize("within", ["batch", "window"])
@@ -107,6 +139,7 @@ def test_the_worst_in_the_limit_and_the_mean_in_the_other():
     "make, message",
     [
         (lambda: example_softmax(0.0), "temperature is 0.0: it must be positive"),
+        (lambda: example_softmax(floor=1.0), "floor is 1.0: it must be at least 0 and below 1"),
         (lambda: token_softmax(-1.0), "temperature is -1.0: it must be positive"),
         (lambda: token_softmax(within="row"), "token_softmax.within is 'row': it must be one of"),
         (lambda: worst(-0.1), "worst.temperature is -0.1: it must be 0 or positive"),

@@ -17,7 +17,7 @@ from dr_keras.studies.sizes import Run
 
 ARMS = (
     "random_as_rater", "perplexity_middle", "conditional_loss", "best_sources", "rater_inverted",
-    "least_damaged",
+    "least_damaged", "source_weights",
 )  # fmt: skip
 # The rater that ships reads windows of 128 bytes; meta-training has tests of its own.
 BINDINGS = {
@@ -41,6 +41,7 @@ BINDINGS = {
     "LanguageModelTrainer.evaluate_every": "2",
     "evidence.shorter_runs": "(0.5,)",
     "evidence.shorter_arms": "('rater', 'best_sources')",
+    "source_weights.table": "{'even': 1, 'odd': 3}",
     "LanguageModelTrainer.jit_compile": "False",
     "small/language_model.width": "8",
     "medium/language_model.width": "12",
@@ -128,6 +129,7 @@ def test_every_arm_and_figure_is_in_the_results(study):
     swept = found.sweep["30k"]
     losses = {float(f): v.validation.mean for f, v in swept.fractions.items()}
     assert set(losses) == {0.25, 0.5} and min(losses, key=losses.get) == swept.best == chosen
+    assert 0 <= found.findings["learned_fraction"]["discard_fraction"] < 1
     assert small.bytes_per_token == 1.0  # of text in ASCII, read by bytes
     bits = small.arms["rater"].bits_per_byte
     assert bits.mean == pytest.approx(small.arms["rater"].final.mean / np.log(2))
@@ -262,6 +264,7 @@ def test_another_configuration_or_damaged_cell_is_refused(folder, study, capsys)
         ({"evidence.core_arms": "('rater',)"}, "core_arms lacks unfiltered"),
         ({"evidence.sweep": "()"}, "give one of them"),
         ({"evidence.discard_fraction": "0.0"}, "unfiltered is an arm of its own"),
+        ({"evidence.discard_fraction": "'most'"}, "must be a number, 'learned' or None"),
         ({"evidence.online_arms": "('unfiltered',)"}, "unfiltered chooses nothing"),
         ({"evidence.sweep_sizes": "'some'"}, "must be 'all' or 'smallest'"),
         (
@@ -330,6 +333,7 @@ def test_the_smallest_size_may_have_more_seeds():
     assert given.seeds_of("s") == [0, 1, 2, 3] and given.seeds_of("m") == [0, 1, 2]
     assert given.tried == SWEEP
     assert dataclasses.replace(given, discard_fraction=0.5).tried == ()
+    assert dataclasses.replace(given, discard_fraction="learned").tried == ()
     assert dataclasses.replace(given, discard_fraction=0.5, sweep=(0.1,)).tried == (0.1,)
 
 
@@ -337,11 +341,17 @@ def test_the_smallest_size_may_have_more_seeds():
 def test_two_processes_split_the_cells_of_one_folder(folder, tmp_path):
     command_line = [sys.executable, "-m", "dr_keras", "evaluate"]
     command_line += arguments(folder, tmp_path / "study", **{"evidence.sweep": "()",
-                              "evidence.discard_fraction": "0.5"})  # fmt: skip
+                              "evidence.discard_fraction": "'learned'"})  # fmt: skip
     both = [subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     errors = [process.communicate(timeout=900)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     done = [re.findall(r"(\S+ \S+(?: \S+)?, seed \d): 4/4 steps in", error) for error in errors]
     assert all(done), "one process did everything"
-    assert len(done[0]) + len(done[1]) == len(set(done[0]) | set(done[1])) == 2 * (8 + 3)
+    assert (
+        len(done[0]) + len(done[1]) == len(set(done[0]) | set(done[1])) == 2 * (3 + len(ARMS) + 3)
+    )
+    found = Results.load(tmp_path / "study" / "results.json")
+    learned = found.findings["learned_fraction"]["discard_fraction"]
+    assert found.protocol.discard_fraction == round(learned, 2) and learned > 0.01
+    assert found.protocol.chosen_by == "the rater's own weights"
     assert not list((tmp_path / "study" / "claims").rglob("*.claim"))

@@ -9,7 +9,7 @@ from typing import Any
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import Document
 from dr_keras.data.splits import unit_hash
-from dr_keras.errors import ConfigurationError
+from dr_keras.errors import ConfigurationError, DataError
 import gin
 
 
@@ -18,6 +18,7 @@ def mixture_corpus(
     corpora: Sequence[Corpus],
     weights: Mapping[str, float] | Sequence[float] | None = None,
     name: str = "mixture",
+    by_source: bool = False,
 ) -> "MixtureCorpus":
     """Joins corpora; every document keeps its source and, in `corpus`, the corpus it is of.
 
@@ -29,9 +30,13 @@ def mixture_corpus(
       weights: one positive number for each corpus, in their order or by name; they need not add up
         to 1. None: examples are drawn as they come, so large corpora count for more.
       name: name of the mixture.
+      by_source: weights are by name of the documents' source and not of the corpora: in `corpus`
+        every document has its source. One corpus whose documents say where they are from is a
+        mixture then, too.
 
     Raises:
       ConfigurationError: names repeat, or weights do not fit the corpora.
+      DataError: when read, a document is of a source that has no weight.
     """
     corpora = list(corpora)
     names = [corpus.name for corpus in corpora]
@@ -42,7 +47,20 @@ def mixture_corpus(
         raise ConfigurationError(
             f"two corpora of a mixture are called {repeated[0]!r}; set the name of one of them"
         )
-    return MixtureCorpus(name, corpora, _leaf_weights(corpora, _checked(weights, names)))
+    if not by_source:
+        return MixtureCorpus(name, corpora, _leaf_weights(corpora, _checked(weights, names)))
+    nested = [corpus.name for corpus in corpora if corpus.weights]
+    if nested:
+        raise ConfigurationError(
+            f"corpus {nested[0]!r} has weights of its own, and mixture_corpus.by_source is True:"
+            " leave one of them out."
+        )
+    if not isinstance(weights, Mapping):
+        raise ConfigurationError(
+            f"mixture_corpus.weights is {weights!r}, and by_source is True: give a weight to every"
+            " source by its name, such as {'news': 0.7, 'books': 0.3}."
+        )
+    return MixtureCorpus(name, corpora, _checked(weights, list(weights)), by_source=True)
 
 
 def _checked(
@@ -98,9 +116,15 @@ def _leaf_weights(
 class MixtureCorpus(Corpus):
     """See `mixture_corpus`; `weights` add up to 1 and go by `Document.corpus`."""
 
-    def __init__(self, name: str, corpora: list[Corpus], weights: dict[str, float] | None):
+    def __init__(
+        self,
+        name: str,
+        corpora: list[Corpus],
+        weights: dict[str, float] | None,
+        by_source: bool = False,
+    ):
         super().__init__(name, self._documents, weights=weights)
-        self._corpora = corpora
+        self._corpora, self._by_source = corpora, by_source
 
     def describe(self) -> dict[str, Any]:
         """Adds what each of the corpora says of itself."""
@@ -108,12 +132,16 @@ class MixtureCorpus(Corpus):
             **super().describe(),
             "kind": "mixture",
             "weights": self.weights,
+            **({"by_source": True} if self._by_source else {}),
             "corpora": [corpus.describe() for corpus in self._corpora],
         }
 
     def _documents(self, skipped: collections.Counter) -> Iterator[Document]:
         for corpus in self._corpora:
             for document in corpus.documents():
+                if self._by_source:
+                    yield dataclasses.replace(document, corpus=self._weighed(document))
+                    continue
                 # The parts of a mixture without weights are drawn together, under its own name.
                 yield (
                     document
@@ -121,6 +149,16 @@ class MixtureCorpus(Corpus):
                     else dataclasses.replace(document, corpus=corpus.name)
                 )
             skipped.update(corpus.skipped)
+
+    def _weighed(self, document: Document) -> str:
+        """The source of a document, which has a weight."""
+        if document.source not in (self.weights or {}):
+            raise DataError(
+                f"mixture_corpus: the document {document.id!r} is of the source"
+                f" {document.source!r}, which mixture_corpus.weights does not name: give it a"
+                " weight, or leave it out of the corpora."
+            )
+        return document.source
 
 
 @gin.configurable

@@ -36,6 +36,7 @@ from dr_keras.meta.estimators.first_order import FirstOrder
 from dr_keras.meta.estimators.implicit import ImplicitGradient
 from dr_keras.meta.estimators.mixed_mode import MixedMode
 from dr_keras.meta.estimators.nested_tape import NestedTape
+from dr_keras.meta.estimators.priced_share import PricedShare
 from dr_keras.meta.estimators.recompute import Recompute
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "ImplicitGradient",
     "MixedMode",
     "NestedTape",
+    "PricedShare",
     "Recompute",
     "told",
     "untold",

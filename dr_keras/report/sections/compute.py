@@ -123,16 +123,24 @@ def sweep(results: Results) -> page.Section | None:
         for size, s in sweeps.items()
         if size != smallest
     ]
-    chosen = "chosen" if "sweep" in (results.protocol.chosen_by or "") else "given"
+    chosen_by = results.protocol.chosen_by or ""
+    chosen = "chosen" if "sweep" in chosen_by else f"given by {chosen_by or 'the user'}"
     text = (
         f"Each fraction was tried with the {results.protocol.candidate}'s arm. The one used,"
         f" {percent(sweeps[smallest].chosen)}, was {chosen}; the best at {smallest} by the"
         f" validation part is {percent(sweeps[smallest].best)}"
     )
+    learned = results.findings.get("learned_fraction")
+    beside = (
+        f" The rater's own weights leave out {percent(learned['discard_fraction'])} of a batch of"
+        f" {learned['batch_size']}, as counted by its effective size."
+        if learned
+        else ""
+    )
     return page.Section(
         "How much to drop",
         [
-            page.Paragraph("; ".join([text, *others]) + "."),
+            page.Paragraph("; ".join([text, *others]) + "." + beside),
             page.Figure(
                 lambda: plots.sweep(sweeps),
                 "Validation loss against the share dropped.",

@@ -43,6 +43,29 @@ def test_mixtures_of_mixtures():
         mixture_corpus([inner, corpus_of("a", "5")], [1, 1])
 
 
+def test_weights_by_source():
+    """One corpus whose documents say where they are from is a mixture, too."""
+
+    def read(skipped):
+        yield from (make_document(text, source) for text, source in ["1a", "2b", "3a"])
+
+    weights = {"a": 1, "b": 3}
+    corpus = Corpus("all", read)
+    mixture = mixture_corpus([corpus], weights, by_source=True)
+    assert mixture.weights == {"a": 0.25, "b": 0.75} and mixture.describe()["by_source"]
+    assert [(d.text, d.corpus) for d in mixture.documents()] == [("1", "a"), ("2", "b"), ("3", "a")]
+    outer = mixture_corpus([mixture, corpus_of("c", "4")], [1, 1])
+    assert outer.weights == pytest.approx({"a": 0.125, "b": 0.375, "c": 0.5})
+    assert [d.corpus for d in outer.documents()] == ["a", "b", "a", "c"]
+    with pytest.raises(DataError, match="is of the source 'b', which mixture_corpus.weights"):
+        list(mixture_corpus([corpus], {"a": 1}, by_source=True).documents())
+    for wrong in (None, [1, 3]):
+        with pytest.raises(ConfigurationError, match="give a weight to every source by its name"):
+            mixture_corpus([corpus], wrong, by_source=True)
+    with pytest.raises(ConfigurationError, match="'mixture' has weights of its own"):
+        mixture_corpus([mixture], weights, by_source=True)
+
+
 @pytest.mark.parametrize(
     "weights, message",
     [
