@@ -1,22 +1,15 @@
-"""What `CuratedModel.fit` is given, as batches of named features; and the held-out set, in memory.
+"""What `CuratedModel.fit` is given, as batches of named features.
 
 Elements are what Keras trains on: a dict of features, or (x, y). Of the latter, x keeps the names
 that it has, or takes that of the model's only input, and y is the feature "label".
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-import contextlib
-import dataclasses
+from collections.abc import Mapping, Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.columns import value_counts
-from dr_keras.data.examples import ExampleSet, objects
-from dr_keras.data.streams import BatchStream
-from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.training.batches import gathered
+from dr_keras.errors import ConfigurationError
 
 LABEL = "label"
 # The column of a batch that says where each example came from, a place in the list of sources.
@@ -43,14 +36,14 @@ def as_features(element, model: keras.Model) -> dict:
         if len(names) != 1 or isinstance(x, (tuple, list)):
             raise ConfigurationError(
                 f"The inputs of an element have no names, and the model '{model.name}' has"
-                f" {len(names)} inputs ({', '.join(names) or 'it has not been called yet'}): map the"
-                " dataset to dicts of features by name."
+                f" {len(names)} inputs ({', '.join(names) or 'not called yet'}): map the dataset to"
+                " dicts of features by name."
             )
         x = {names[0]: x}
     return dict(x) if y is None else {**x, LABEL: y}
 
 
-def checked_specs(specs: Mapping[str, tf.TensorSpec]) -> None:
+def check_specs(specs: Mapping[str, tf.TensorSpec]) -> None:
     """Raises ConfigurationError for features that a compiled step cannot take."""
     for name, spec in specs.items():
         if not isinstance(spec, tf.TensorSpec) or not spec.shape.is_fully_defined():
@@ -60,8 +53,8 @@ def checked_specs(specs: Mapping[str, tf.TensorSpec]) -> None:
             )
         if spec.dtype == tf.string:
             raise ConfigurationError(
-                f"The feature '{name}' holds texts, which no compiled step reads: map it away; where"
-                " examples came from goes into CuratedModel.source."
+                f"The feature '{name}' holds texts, which no compiled step reads: map it away; the"
+                " one that says where examples came from is named by CuratedModel.source."
             )
 
 
@@ -77,7 +70,7 @@ def regrouped(
       names: of sources; numbers are places among them.
 
     Raises:
-      ConfigurationError: see `as_features` and `checked_specs`; no input of the model is there.
+      ConfigurationError: see `as_features` and `check_specs`; no input of the model is there.
     """
     as_tuple = isinstance(dataset.element_spec, tuple)
 
@@ -107,7 +100,7 @@ def regrouped(
                 f" {sorted(dataset.element_spec)}: name one of them, or None."
             )
         dataset = dataset.map(lambda batch: _numbered(batch, source, names))
-    checked_specs(dataset.element_spec)
+    check_specs(dataset.element_spec)
     return dataset
 
 
@@ -126,82 +119,3 @@ def _numbered(batch: dict, source: str, names: Sequence) -> dict:
     strange = tf.boolean_mask(given, tf.logical_not(known))
     with tf.control_dependencies([tf.Assert(tf.reduce_all(known), [said, given, strange])]):
         return {**batch, SOURCE: tf.identity(number)}
-
-
-@contextlib.contextmanager
-def stream(
-    examples: ExampleSet, size: int, seed: int, first: Callable[[], int], names: Sequence[str]
-) -> Iterator[tf.data.Dataset]:
-    """Endless batches of a set, addressed by (seed, step), for the time of a `with` block.
-
-    Args:
-      first: () -> the step to begin at, asked when the first batch is read: after a callback has
-        restored what was saved.
-      names: of sources; with none, batches do not say where examples came from.
-    """
-    if names:
-        places = {name: place for place, name in enumerate(names)}
-        numbers = np.array([places[name] for name in examples.sources], np.int32)
-        examples = dataclasses.replace(examples, features={**examples.features, SOURCE: numbers})
-    batches = BatchStream(examples, size, seed)
-
-    def rows():
-        step = first()
-        while True:
-            yield batches.indices(step)
-            step += 1
-
-    numbers = tf.data.Dataset.from_generator(
-        rows, output_signature=tf.TensorSpec([size], tf.int64, name="rows")
-    )
-    with gathered(examples, numbers) as dataset:
-        yield dataset
-
-
-def sources_of(examples: ExampleSet) -> list[str]:
-    """The names of a set's sources, in order; none where all examples are of one."""
-    names = sorted(map(str, value_counts(examples.sources)))
-    return names if len(names) > 1 else []
-
-
-def whole(held_out, model: keras.Model, name: str) -> ExampleSet:
-    """A held-out set as arrays: an ExampleSet, a dataset that ends, or a dict of arrays.
-
-    Raises:
-      ConfigurationError: it is none of these, or does not end.
-      DataError: it is empty.
-    """
-    if isinstance(held_out, ExampleSet):
-        examples = held_out
-    else:
-        features = _arrays(held_out, model, name)
-        checked_specs({n: tf.TensorSpec(v.shape, v.dtype) for n, v in features.items()})
-        count = len(next(iter(features.values())))
-        labels = objects([name] * count)
-        examples = ExampleSet(features, objects(map(str, range(count))), labels, labels, name=name)
-    if not len(examples):
-        raise DataError(f"The held-out set '{name}' is empty: the rater is judged by it.")
-    return examples
-
-
-def _arrays(held_out, model: keras.Model, name: str) -> dict[str, np.ndarray]:
-    if isinstance(held_out, Mapping):
-        return {key: np.asarray(values) for key, values in held_out.items()}
-    if not isinstance(held_out, tf.data.Dataset):
-        raise ConfigurationError(
-            f"The held-out set '{name}' is {type(held_out).__name__}: give a tf.data.Dataset, an"
-            " ExampleSet, or a dict of arrays by feature."
-        )
-    if held_out.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ConfigurationError(
-            f"The held-out set '{name}' is a dataset without an end, and it is kept in memory: give"
-            " one that ends (take), of some thousands of examples."
-        )
-    sample = regrouped(held_out, model, 1, None, ())
-    rows: dict[str, list] = {key: [] for key in sample.element_spec}
-    for batch in sample.as_numpy_iterator():
-        for key, value in batch.items():
-            rows[key].append(value)
-    if not next(iter(rows.values())):
-        raise DataError(f"The held-out set '{name}' is empty: the rater is judged by it.")
-    return {key: np.concatenate(values) for key, values in rows.items()}

@@ -1,9 +1,7 @@
 """Keras optimizers as pure functions of values, through which a meta-gradient can go.
 
 A Keras optimizer writes to variables, and no derivative passes through that. The ones below have a
-counterpart in `dr_keras.meta.optimizers` that does the same arithmetic; all others are refused.
-One difference is left: Adam's epsilon there stands beside the bias-corrected root, where Keras has
-it beside the root as it is, which matters where gradients are about as small as epsilon.
+counterpart that does the same arithmetic; all others are refused.
 """
 
 from collections.abc import Callable
@@ -13,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.optimizers import InnerOptimizer, adam, momentum, sgd
+from dr_keras.meta.optimizers import InnerOptimizer, adam, adam_direction, momentum, sgd
 
 # What an optimizer of Keras may be told that has no counterpart, and the value that asks for it.
 _NOT_THERE = {
@@ -35,6 +33,22 @@ class keras_schedule:
     def __call__(self, age: tf.Tensor, dtype=tf.float32) -> tf.Tensor:
         """Learning rate, a scalar of `dtype`, for the update at `age` (int32 scalar)."""
         return tf.cast(self.schedule(age), dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class keras_adam(adam):
+    """Adam whose epsilon stands beside the root before its bias is corrected, as Keras has it."""
+
+    def _direction(self, theta, slots, gradient, age):
+        dtype = theta[0].dtype
+        correction = 1 - tf.pow(tf.constant(self.beta_2, dtype), tf.cast(age + 1, dtype))
+        epsilon = self.epsilon / tf.sqrt(correction)
+        direction, slots = adam_direction(
+            gradient, slots, age, self.beta_1, self.beta_2, epsilon, self.epsilon_root
+        )
+        if self.weight_decay:
+            direction = [d + self.weight_decay * p for p, d in zip(theta, direction)]
+        return direction, slots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +122,7 @@ def _rate_of(optimizer) -> tuple:
 
 
 def _adam(optimizer, rate) -> InnerOptimizer:
-    return adam(
+    return keras_adam(
         learning_rate=rate,
         clip_norm=optimizer.global_clipnorm,
         beta_1=optimizer.beta_1,

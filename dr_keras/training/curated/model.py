@@ -15,7 +15,7 @@ all that is offered (`discard_fraction=0, weights="soft"`), what is differentiat
 training. The model's state is not changed by it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -23,9 +23,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.examples import ExampleSet, objects
-from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.meta import checks, pytrees
+from dr_keras.data.examples import ExampleSet
+from dr_keras.errors import ConfigurationError
+from dr_keras.meta import checks
 from dr_keras.meta.combinations import Combination, weighted_mean
 from dr_keras.meta.estimators import Estimator, NestedTape
 from dr_keras.meta.keras_problem import KerasProblem
@@ -33,25 +33,20 @@ from dr_keras.meta.meta_step import MemberStep
 from dr_keras.meta.micro_batches import check_parts
 from dr_keras.meta.optimizers import OuterAdam
 from dr_keras.meta.problem import InnerState, inner_update
-from dr_keras.meta.seeds import derive_seed
 from dr_keras.meta.weighting import Weighting, example_softmax
 from dr_keras.models.losses import counts_of
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.models.objectives import mean_loss
-from dr_keras.models.rater_scores import mean_of_tokens
 from dr_keras.rating.fractions import Decimal, oversized_batch
-from dr_keras.rating.rules import split_best
-from dr_keras.training.curated import elements
+from dr_keras.training.curated import elements, sets
 from dr_keras.training.curated.by_source import BySource
 from dr_keras.training.curated.keras_losses import per_example
 from dr_keras.training.curated.keras_optimizers import FunctionalOptimizer, functional
 from dr_keras.training.curated.memory import Memory
+from dr_keras.training.curated.steps import SAID, Choice, Chosen, MetaLevel
 import gin
 
 WEIGHTS = ("equal", "soft")
-
-# What a meta-step says, beside whether it counts.
-_SAID = ("outer_loss", "meta_gradient_norm", "effective_sample_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,38 +55,7 @@ class _Compiled:
 
     problem: KerasProblem
     optimizer: FunctionalOptimizer
-    outer_optimizer: OuterAdam
-    step: MemberStep
-
-
-@dataclasses.dataclass(frozen=True)
-class _HeldOut:
-    """The held-out sets in one order decided by the seed, as variables outside of any graph."""
-
-    features: dict[str, dict[str, tf.Variable]]
-    sizes: dict[str, int]
-
-    @classmethod
-    def of(cls, sets: Mapping[str, ExampleSet], seed: int) -> "_HeldOut":
-        features = {}
-        for name, examples in sets.items():
-            order = np.random.default_rng(derive_seed(seed, "held out", name)).permutation(
-                len(examples)
-            )
-            features[name] = {
-                key: tf.Variable(np.asarray(values[order]), trainable=False)
-                for key, values in examples.features.items()
-            }
-        return cls(features, {name: len(examples) for name, examples in sets.items()})
-
-    def batches(self, meta_step: tf.Tensor, size: int) -> dict[str, dict[str, tf.Tensor]]:
-        """The next `size` examples of each set; after its last example comes its first."""
-        first = tf.cast(meta_step, tf.int64) * size
-        found = {}
-        for name, columns in self.features.items():
-            rows = (first + tf.range(size, dtype=tf.int64)) % self.sizes[name]
-            found[name] = {key: tf.gather(values, rows) for key, values in columns.items()}
-        return found
+    meta: MetaLevel | None
 
 
 @gin.configurable(denylist=["model", "rater", "held_out", "sources"])
@@ -132,7 +96,7 @@ class CuratedModel(keras.Model):
     Raises:
       ConfigurationError: a setting out of its range or that contradicts another; a strategy of
         several replicas.
-      DataError: a held-out set of fewer examples than a batch.
+      DataError: a held-out set without examples.
     """
 
     def __init__(
@@ -159,35 +123,29 @@ class CuratedModel(keras.Model):
     ):
         super().__init__(name=f"curated_{model.name}")
         _check_one_replica()
-        self.oversized = oversized_batch(batch_size, discard_fraction)
         if weights not in WEIGHTS:
             raise ConfigurationError(
                 f"CuratedModel.weights is {weights!r}: it must be one of {', '.join(WEIGHTS)}."
             )
-        self.kept_size, self.kept_weights, self.seed = int(batch_size), weights, int(seed)
-        self.source = source
-        self.meta_every, self.unroll_length = meta_every, unroll_length
-        self.meta_batch_size = self.oversized if meta_batch_size is None else meta_batch_size
-        self.outer_batch_size = outer_batch_size
-        self.model, self.rater = model, rater
         if source is not None and not sources:
             raise ConfigurationError(
                 f"CuratedModel.source is '{source}', and sources is empty: name what may be there."
             )
-        self._check_meta(held_out)
-        sets = {} if held_out is None else _named(held_out)
-        self._sets = _Kept({n: elements.whole(one, model, n) for n, one in sets.items()})
-        for name, examples in self._sets.of.items():
-            if len(examples) < outer_batch_size:
-                raise DataError(
-                    f"The held-out set '{name}' has {len(examples)} examples, fewer than"
-                    f" outer_batch_size, {outer_batch_size}: add some, or lower it."
-                )
+        oversized = oversized_batch(batch_size, discard_fraction)
+        self.choice = Choice(int(batch_size), oversized, weights == "soft")
+        self.model, self.rater = model, rater
+        self.meta_every, self.unroll_length = meta_every, unroll_length
+        self.meta_batch_size = oversized if meta_batch_size is None else meta_batch_size
+        self.outer_batch_size, self.seed = outer_batch_size, int(seed)
+        self.estimator = estimator or NestedTape()
         combination = combination or weighted_mean()
+        named = {} if held_out is None else sets.by_name(held_out)
+        # Keras looks for layers in dicts that are attributes, and would make its own of them.
+        self._held_out = _Hidden({n: sets.whole(one, model, n) for n, one in named.items()})
         if meta_every is not None:
-            combination.check(self._sets.of)
-        self._held_out = _HeldOut.of(self._sets.of, seed) if meta_every is not None else None
-        self._settings = _Kept(
+            self._check_meta()
+            combination.check(self._held_out.of)
+        self._settings = _Hidden(
             {
                 "weighting": weighting or example_softmax(),
                 "objective": objective or mean_loss(),
@@ -196,23 +154,18 @@ class CuratedModel(keras.Model):
                 "through_features": through_features,
             }
         )
-        self.estimator = estimator or NestedTape()
         self._compiled: _Compiled | None = None
         self.memory: Memory | None = None
-        self._names = tuple(sources)
         self._mean_loss = keras.metrics.Mean(name="loss")
-        self._meta_metrics = [keras.metrics.Mean(name=name) for name in _SAID if meta_every]
+        self._said = [keras.metrics.Mean(name=name) for name in SAID if meta_every]
         self._by_source: list[BySource] = []
-        self._name_sources(self._names)
+        self._source, self._sources = source, tuple(sources)
+        self._name_sources(sources)
         self.built = True
 
-    def _check_meta(self, held_out) -> None:
-        if self.meta_every is None:
-            return
-        checks.at_least("CuratedModel.meta_every", self.meta_every, 1)
-        checks.at_least("CuratedModel.unroll_length", self.unroll_length, 1)
-        checks.at_least("CuratedModel.outer_batch_size", self.outer_batch_size, 1)
-        checks.at_least("CuratedModel.meta_batch_size", self.meta_batch_size, 1)
+    def _check_meta(self) -> None:
+        for name in ("meta_every", "unroll_length", "meta_batch_size", "outer_batch_size"):
+            checks.at_least(f"CuratedModel.{name}", getattr(self, name), 1)
         if self.unroll_length > self.meta_every:
             raise ConfigurationError(
                 f"CuratedModel.unroll_length is {self.unroll_length}, more than the"
@@ -223,18 +176,29 @@ class CuratedModel(keras.Model):
                 f"CuratedModel.meta_batch_size is {self.meta_batch_size}, more than the"
                 f" {self.oversized} examples that are scored: lower it, or leave it at None."
             )
-        if held_out is None:
+        if not self._held_out.of:
             raise ConfigurationError(
                 "CuratedModel.held_out is missing: the rater learns from the loss on it. Name a"
                 " dataset, or set meta_every to None for a rater that stays as it is."
             )
+        for name, examples in self._held_out.of.items():
+            if len(examples) < self.outer_batch_size:
+                raise ConfigurationError(
+                    f"The held-out set '{name}' has {len(examples)} examples, and outer_batch_size"
+                    f" is {self.outer_batch_size}: add examples, or lower it."
+                )
 
     def _name_sources(self, names: Sequence[str]) -> None:
-        self._names = tuple(names)
+        self._sources = tuple(names)
         if names:
             self._by_source = [BySource(names, "kept"), BySource(names, "weight")]
 
     # --- as the meta level sees it -----------------------------------------------------------
+
+    @property
+    def oversized(self) -> int:
+        """B_up, examples that an update chooses from."""
+        return self.choice.oversized
 
     @property
     def inner_model(self) -> keras.Model:
@@ -271,7 +235,8 @@ class CuratedModel(keras.Model):
 
     def call(self, inputs, training=None):
         """The model's outputs."""
-        return self.model(model_inputs(self.model, inputs), training=training)
+        features = elements.as_features(inputs, self.model)
+        return self.model(model_inputs(self.model, features), training=training)
 
     def compile(
         self,
@@ -308,14 +273,7 @@ class CuratedModel(keras.Model):
         problem = KerasProblem(
             self.rater, self.model, per_example(loss), found.optimizer, **self._settings.of
         )
-        outer = outer_optimizer or OuterAdam()
-        parts = getattr(self.estimator, "micro_batches", 1)
-        statistics = problem.parts.statistics(self.model.non_trainable_variables)
-        sizes = {"inner": self.meta_batch_size, "outer": self.outer_batch_size}
-        if self.meta_every is not None:
-            check_parts(parts, sizes, statistics, self.estimator)
-        step = MemberStep(problem, self.estimator, outer, parts)
-        self._compiled = _Compiled(problem, found, outer, step)
+        self._compiled = _Compiled(problem, found, self._meta_level(problem, outer_optimizer))
         theirs = optimizer if isinstance(optimizer, keras.optimizers.Optimizer) else None
         if theirs is not None and not theirs.built:
             theirs.build([])  # its slots are held here; its step and rate go on being its own
@@ -327,28 +285,34 @@ class CuratedModel(keras.Model):
         )
         self._remember()
 
+    def _meta_level(self, problem: KerasProblem, outer: OuterAdam | None) -> MetaLevel | None:
+        if self.meta_every is None:
+            return None
+        parts = getattr(self.estimator, "micro_batches", 1)
+        statistics = problem.parts.statistics(self.model.non_trainable_variables)
+        sizes = {"inner": self.meta_batch_size, "outer": self.outer_batch_size}
+        check_parts(parts, sizes, statistics, self.estimator)
+        return MetaLevel(
+            self.meta_every,
+            self.unroll_length,
+            self.meta_batch_size,
+            sets.HeldOut.of(self._held_out.of, self.seed),
+            self.outer_batch_size,
+            self.seed,
+            MemberStep(problem, self.estimator, outer or OuterAdam(), parts),
+        )
+
     def _remember(self) -> None:
         """Holds what a training has beside weights, as before its first step."""
-        memory = Memory(name="memory")
-        zero = tf.constant(0, tf.int32)
+        self.memory = Memory(name="memory")
         theta = [v.value for v in self.model.trainable_variables]
-        memory.hold("inner", {"slots": self._made.optimizer.optimizer.init(theta), "age": zero})
-        self.memory = memory
-        if self.meta_every is None:
-            return
-        eta = self._eta()
-        remember = getattr(self.estimator, "init", None)
-        memory.hold(
-            "outer",
-            {
-                "slots": self._made.outer_optimizer.init(eta),
-                "contributions": zero,
-                "meta_step": zero,
-                "memory": remember(self._state(), eta) if remember else {},
-            },
-        )
-        if self.unroll_length > 1:
-            memory.hold("entering", self._state())
+        # Keras saves a model's weights without the seeds of its dropout: here they are saved.
+        statistics = [v.value for v in self._changing()]
+        slots = self._made.optimizer.optimizer.init(theta)
+        age = tf.constant(0, tf.int32)
+        self.memory.hold("inner", {"statistics": statistics, "slots": slots, "age": age})
+        if self._made.meta is not None:
+            self.memory.hold("outer", self._made.meta.first(self._eta(), self._state()))
 
     def get_config(self):
         raise ConfigurationError(
@@ -381,14 +345,14 @@ class CuratedModel(keras.Model):
             )
         if validation_data is not None:
             validation_data = self._validation(validation_data)
-        kept = {"validation_data": validation_data, **others}
+        kept = {"validation_data": validation_data, "shuffle": False, **others}
         if isinstance(x, tf.data.Dataset):
             dataset = self.prepare(x)
             return super().fit(dataset, steps_per_epoch=steps_per_epoch, **kept)
         if steps_per_epoch is None:
             steps_per_epoch = max(len(x) // self.oversized, 1)
         names = self.prepare(x)
-        with elements.stream(x, self.oversized, self.seed, lambda: self.updates, names) as dataset:
+        with sets.stream(x, self.oversized, self.seed, lambda: self.updates, names) as dataset:
             return super().fit(dataset, steps_per_epoch=steps_per_epoch, **kept)
 
     def prepare(self, train):
@@ -400,26 +364,23 @@ class CuratedModel(keras.Model):
         Returns:
           The dataset that `fit` trains on; of an ExampleSet, the names of its sources.
         """
-        made, outer = self._made, self._sets.of if self.meta_every else {}
+        held_out = self._held_out.of if self.meta_every is not None else {}
         if isinstance(train, ExampleSet):
-            names = elements.sources_of(train)
-            if tuple(names) != self._names:
-                self._name_sources(names)
-            checks.models_fit(self, train, outer)
-            shapes = {n: (v.shape[1:], v.dtype) for n, v in train.features.items()}
-            found: Any = names
+            found: Any = sets.sources_of(train)
+            if tuple(found) != self._sources:
+                self._name_sources(found)
+            specs = {n: tf.TensorSpec(v.shape, v.dtype) for n, v in train.features.items()}
         else:
             found = elements.regrouped(
-                train, self.model, self.oversized, self.source, self._names
+                train, self.model, self.oversized, self._source, self._sources
             )
-            shapes = {n: (s.shape[1:], s.dtype) for n, s in found.element_spec.items()}
-            shapes.pop(elements.SOURCE, None)
-            checks.models_fit(self, _sample(found), outer)
-        if self.meta_every and self.unroll_length > 1 and not self.memory.holds("batches"):
-            size = (self.unroll_length, self.meta_batch_size)
-            batches = {n: tf.zeros((*size, *shape), dtype) for n, (shape, dtype) in shapes.items()}
-            self.memory.hold("batches", batches)
-        del made
+            specs = {n: s for n, s in found.element_spec.items() if n != elements.SOURCE}
+            train = sets.sample(found)
+        elements.check_specs(specs)
+        checks.models_fit(self, train, held_out)
+        meta = self._made.meta
+        if meta is not None and not self.memory.holds("kept"):
+            self.memory.hold("kept", meta.first_kept(self._state(), specs))
         return found
 
     def _validation(self, given):
@@ -438,27 +399,22 @@ class CuratedModel(keras.Model):
     def _eta(self) -> list:
         return [v.value.read_value() for v in self.rater.trainable_variables]
 
+    def _changing(self) -> list:
+        """The variables of the model that its training changes beside its trained weights."""
+        return self._made.problem.parts.statistics(self.model.non_trainable_variables)
+
     def _state(self) -> InnerState:
         """The model in training, as tensors."""
-        others = [v.value.read_value() for v in self.model.non_trainable_variables]
-        inner = self.memory.read("inner")
-        return InnerState(
-            [v.value.read_value() for v in self.model.trainable_variables],
-            self._made.problem.parts.statistics(others),
-            inner["slots"],
-            inner["age"],
-            self._made.optimizer.hyper(),
-        )
+        theta = [v.value.read_value() for v in self.model.trainable_variables]
+        return InnerState(theta, **self.memory.read("inner"), hyper=self._made.optimizer.hyper())
 
     def _take(self, state: InnerState) -> None:
         """Gives the model the values of a state."""
-        for variable, value in zip(self.model.trainable_variables, state.theta, strict=True):
+        variables = [*self.model.trainable_variables, *self._changing()]
+        for variable, value in zip(variables, [*state.theta, *state.statistics], strict=True):
             variable.assign(value)
-        parts = self._made.problem.parts
-        changing = parts.statistics(self.model.non_trainable_variables)
-        for variable, value in zip(changing, state.statistics, strict=True):
-            variable.assign(value)
-        self.memory.write("inner", {"slots": state.slots, "age": state.age})
+        names = ("statistics", "slots", "age")
+        self.memory.write("inner", {name: getattr(state, name) for name in names})
         if self.optimizer is not None:
             iterations = self.optimizer.iterations
             iterations.assign(tf.cast(state.age, iterations.dtype))
@@ -470,90 +426,36 @@ class CuratedModel(keras.Model):
         constants = self.problem.constants()
         problem = self.problem(constants)
         eta, state = self._eta(), self._state()
-        counts = problem.counts(batch)
-        rows, kept = tf.range(self.oversized), batch
-        scores = tf.zeros_like(counts)
-        if self.oversized > self.kept_size or self.kept_weights == "soft":
-            scores = problem.scores(eta, state, batch)
-        if self.oversized > self.kept_size:
-            by_example = scores if scores.shape.rank == 1 else mean_of_tokens(scores, counts > 0)
-            rows, _ = split_best(by_example, self.kept_size, self.oversized)
-            kept = {name: tf.gather(values, rows) for name, values in batch.items()}
-        chosen = tf.gather(scores, rows)
-        if self.kept_weights == "equal":
-            chosen = tf.zeros_like(chosen)
-        weights = problem.weighting(chosen, tf.gather(counts, rows))
-        after, losses = inner_update(problem, state, weights, kept)
+        chosen = self.choice(problem, eta, state, batch)
+        after, losses = inner_update(problem, state, chosen.weights, chosen.batch)
         self._take(after)
-        if self.meta_every is not None:
-            self._meta_level(constants, eta, state, batch)
-        found = tf.cast(tf.gather(counts, rows), losses.dtype)
-        self._mean_loss.update_state(losses, sample_weight=found)
+        if self._made.meta is not None:
+            self._learn(constants, eta, state, batch, after.age)
+        self._mean_loss.update_state(losses, sample_weight=tf.cast(chosen.counts, losses.dtype))
         if numbers is not None:
-            self._tell_sources(numbers, rows, weights)
+            self._tell_sources(numbers, chosen)
         return self.get_metrics_result()
 
-    def _tell_sources(self, numbers, rows, weights) -> None:
-        by_example = weights if weights.shape.rank == 1 else tf.reduce_sum(weights, axis=1)
-        by_example = tf.cast(by_example, tf.float32)
-        one_each = tf.ones([self.oversized])
-        is_kept = tf.scatter_nd(rows[:, tf.newaxis], tf.ones_like(by_example), [self.oversized])
-        kept, weight = self._by_source
-        kept.update_state(is_kept, numbers, one_each)
-        weight.update_state(by_example, tf.gather(numbers, rows), tf.constant(1.0))
-
-    def _meta_level(self, constants: dict, eta: list, state: InnerState, batch: dict) -> None:
-        """Keeps what a meta-step needs, and takes it when it is due."""
-        length, every = self.unroll_length, self.meta_every
-        offered = {n: value[: self.meta_batch_size] for n, value in batch.items()}
-        entering, batches = state, {n: value[tf.newaxis] for n, value in offered.items()}
-        if length > 1:
-            begins = tf.equal(state.age % every, every - length)
-            entering = pytrees.where(begins, state, self.memory.read("entering"))
-            earlier = self.memory.read("batches")
-            batches = {
-                name: tf.concat([earlier[name][1:], value], axis=0)
-                for name, value in batches.items()
-            }
-            self.memory.write("entering", entering)
-            self.memory.write("batches", batches)
-        before = {"eta": eta, **self.memory.read("outer")}
-        due = tf.equal((state.age + 1) % every, 0)
-        after, said, finite = tf.cond(
-            due,
-            lambda: self._meta_step(constants, before, entering, batches),
-            lambda: (before, [tf.constant(0.0)] * len(_SAID), tf.constant(False)),
-        )
-        for variable, value in zip(self.rater.trainable_variables, after.pop("eta"), strict=True):
+    def _learn(self, constants: dict, eta: list, state: InnerState, batch: dict, age) -> None:
+        meta, memory = self._made.meta, self.memory
+        kept = meta.keep(memory.read("kept"), state, batch)
+        if meta.length > 1:
+            memory.write("kept", kept)
+        eta, outer, said, counts = meta(constants, eta, memory.read("outer"), kept, age)
+        for variable, value in zip(self.rater.trainable_variables, eta, strict=True):
             variable.assign(value)
-        self.memory.write("outer", after)
-        for metric, value in zip(self._meta_metrics, said, strict=True):
-            metric.update_state(value, sample_weight=tf.cast(finite, tf.float32))
+        memory.write("outer", outer)
+        for metric, value in zip(self._said, said, strict=True):
+            metric.update_state(value, sample_weight=tf.cast(counts, tf.float32))
 
-    def _meta_step(self, constants: dict, before: dict, entering: InnerState, batches: dict):
-        """(the outer level after one meta-step, what it says, whether it was finite)."""
-        number, outer = before["meta_step"], self._made.outer_optimizer
-        direction, state, slots, report = self._made.step.step(
-            before["eta"],
-            constants,
-            entering._replace(memory=before["memory"]),
-            before["slots"],
-            before["contributions"],
-            batches,
-            self._held_out.batches(number, self.outer_batch_size),
-            tf.stack([tf.constant(derive_seed(self.seed, "key"), tf.int32), number]),
-        )
-        finite = report["finite"]
-        moved = outer.apply(before["eta"], direction, number)
-        after = {
-            "eta": pytrees.where(finite, moved, before["eta"]),
-            "slots": slots,
-            "contributions": before["contributions"] + tf.cast(finite, tf.int32),
-            "meta_step": number + 1,
-            "memory": state.memory,
-        }
-        said = [tf.cast(report[name], tf.float32) for name in _SAID]
-        return after, [tf.where(finite, value, 0.0) for value in said], finite
+    def _tell_sources(self, numbers: tf.Tensor, chosen: Chosen) -> None:
+        weights = tf.cast(chosen.weights, tf.float32)
+        weights = tf.reduce_sum(tf.reshape(weights, [self.choice.size, -1]), axis=1)
+        ones = tf.ones([self.oversized])
+        is_kept = tf.scatter_nd(chosen.rows[:, tf.newaxis], tf.ones_like(weights), ones.shape)
+        kept, weight = self._by_source
+        kept.update_state(is_kept, numbers, ones)
+        weight.update_state(weights, tf.gather(numbers, chosen.rows), tf.constant(1.0))
 
     def test_step(self, data):
         """The mean loss of a batch."""
@@ -565,29 +467,10 @@ class CuratedModel(keras.Model):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Kept:
-    """Hides a dict from Keras, which looks for layers in those that are attributes."""
+class _Hidden:
+    """A dict that Keras leaves as it is."""
 
     of: dict
-
-
-def _named(held_out) -> dict:
-    """Held-out sets by name; a dict of arrays is one set."""
-    if isinstance(held_out, Mapping):
-        if all(isinstance(v, (ExampleSet, tf.data.Dataset, Mapping)) for v in held_out.values()):
-            return dict(held_out)
-    return {"outer": held_out}
-
-
-def _sample(batches: tf.data.Dataset) -> ExampleSet:
-    """The first batch, for a look at what models make of it."""
-    features = next(iter(batches.take(1).as_numpy_iterator()), None)
-    if features is None:
-        raise DataError("CuratedModel.fit: the dataset holds not one batch of B_up examples.")
-    features.pop(elements.SOURCE, None)
-    count = len(next(iter(features.values())))
-    labels = objects(["train"] * count)
-    return ExampleSet(features, objects(map(str, range(count))), labels, labels, name="train")
 
 
 def _check_one_replica() -> None:
