@@ -137,7 +137,7 @@ class CuratedModel(keras.Model):
         self.meta_every, self.unroll_length = meta_every, unroll_length
         self.meta_batch_size = oversized if meta_batch_size is None else meta_batch_size
         self.outer_batch_size, self.seed = outer_batch_size, int(seed)
-        self.estimator = estimator or NestedTape()
+        self.estimator, self.through_features = estimator or NestedTape(), through_features
         combination = combination or weighted_mean()
         named = {} if held_out is None else sets.by_name(held_out)
         # Keras looks for layers in dicts that are attributes, and would make its own of them.
@@ -191,7 +191,8 @@ class CuratedModel(keras.Model):
     def _name_sources(self, names: Sequence[str]) -> None:
         self._sources = tuple(names)
         if names:
-            self._by_source = [BySource(names, "kept"), BySource(names, "weight")]
+            kinds = ["weight", "kept"] if self.oversized > self.choice.size else ["weight"]
+            self._by_source = [BySource(names, kind) for kind in kinds]
 
     # --- as the meta level sees it -----------------------------------------------------------
 
@@ -223,7 +224,9 @@ class CuratedModel(keras.Model):
     @property
     def meta_steps(self) -> int:
         """Meta-steps that the rater has made, those included that were not finite."""
-        return int(self.memory.read("outer")["meta_step"].numpy()) if self.memory else 0
+        if self.memory is None or self.meta_every is None:
+            return 0
+        return int(self.memory.read("outer")["meta_step"].numpy())
 
     @property
     def _made(self) -> _Compiled:
@@ -344,7 +347,7 @@ class CuratedModel(keras.Model):
                 ": make one by tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x)).repeat()."
             )
         if validation_data is not None:
-            validation_data = self._validation(validation_data)
+            validation_data = self.validation(validation_data)
         kept = {"validation_data": validation_data, "shuffle": False, **others}
         if isinstance(x, tf.data.Dataset):
             dataset = self.prepare(x)
@@ -383,7 +386,8 @@ class CuratedModel(keras.Model):
             self.memory.hold("kept", meta.first_kept(self._state(), specs))
         return found
 
-    def _validation(self, given):
+    def validation(self, given) -> tf.data.Dataset:
+        """What `evaluate` takes, of a dataset of batches or an ExampleSet."""
         if isinstance(given, ExampleSet):
             arrays = {name: np.asarray(values[:]) for name, values in given.features.items()}
             return tf.data.Dataset.from_tensor_slices(arrays).batch(self.oversized)
@@ -451,11 +455,13 @@ class CuratedModel(keras.Model):
     def _tell_sources(self, numbers: tf.Tensor, chosen: Chosen) -> None:
         weights = tf.cast(chosen.weights, tf.float32)
         weights = tf.reduce_sum(tf.reshape(weights, [self.choice.size, -1]), axis=1)
-        ones = tf.ones([self.oversized])
-        is_kept = tf.scatter_nd(chosen.rows[:, tf.newaxis], tf.ones_like(weights), ones.shape)
-        kept, weight = self._by_source
-        kept.update_state(is_kept, numbers, ones)
+        weight, *kept = self._by_source
         weight.update_state(weights, tf.gather(numbers, chosen.rows), tf.constant(1.0))
+        ones = tf.ones([self.oversized])
+        for metric in kept:
+            rows = chosen.rows[:, tf.newaxis]
+            is_kept = tf.scatter_nd(rows, tf.ones_like(weights), ones.shape)
+            metric.update_state(is_kept, numbers, ones)
 
     def test_step(self, data):
         """The mean loss of a batch."""
