@@ -10,7 +10,7 @@ from dr_keras.__main__ import verbs
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "savedmodels/README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "savedmodels/README.md"]
 SHELL = [*PAGES, *sorted((ROOT / "gin").rglob("*.gin"))]
 
 

@@ -11,7 +11,7 @@
 <base_dir>/record.json              CuratedRecord; written last, its presence means done
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import json
 import logging
@@ -70,7 +70,7 @@ class CuratedRecord:
     seconds: float
 
 
-@gin.configurable(denylist=["base_dir", "setup"])
+@gin.configurable(denylist=["base_dir", "setup", "callbacks"])
 @locks.alone_at("base_dir", "curated training", CheckpointError)
 def train_curated(
     base_dir,
@@ -89,6 +89,7 @@ def train_curated(
     test_size: int = 1024,
     seed: int = 0,
     verbose: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> CuratedRecord:
     """Trains the experiment's inner model on what its rater keeps, and the rater beside it.
 
@@ -112,6 +113,7 @@ def train_curated(
       validation_size, test_size: examples, evenly spread.
       seed: of initial weights and the order of batches; the rater's weights are the experiment's.
       verbose: as Keras has it.
+      callbacks: further ones; when they hear of an epoch, what going on needs is written.
 
     Raises:
       ConfigurationError: settings that do not fit together; `base_dir` holds a run with others.
@@ -140,7 +142,12 @@ def train_curated(
     if flops is not None:
         steps = int(flops / cost.total)
     epochs = steps // steps_per_epoch
-    at_least("train_curated.steps in epochs", epochs, 1)
+    if epochs < 1:
+        given = f"steps is {steps}" if flops is None else f"flops is {flops:g}, {steps} steps"
+        raise ConfigurationError(
+            f"train_curated.{given}, which makes {epochs} epochs of {steps_per_epoch} steps (a step"
+            f" costs {cost.total:.4g} operations): raise it, or lower steps_per_epoch."
+        )
     steps = epochs * steps_per_epoch
     warmup = steps // 20 if warmup_steps is None else warmup_steps
     schedule = cosine_rate(learning_rate, steps, warmup, final_learning_rate_share)
@@ -158,7 +165,7 @@ def train_curated(
     write_operative_config(base_dir, 0)
     validation = parts.validation.thinned(validation_size)
     started = time.monotonic()
-    callbacks = [
+    kept = [
         _Lines(base_dir, steps_per_epoch),
         keras.callbacks.TensorBoard(str(base_dir / "summaries"), write_graph=False),
         keras.callbacks.BackupAndRestore(str(base_dir / "backup"), double_checkpoint=True),
@@ -168,7 +175,7 @@ def train_curated(
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
         validation_data=validation,
-        callbacks=callbacks,
+        callbacks=[*kept, *callbacks],
         verbose=verbose,
     )
     save_weights(model, os.fspath(base_dir / "final.weights.h5"))

@@ -369,9 +369,7 @@ class CuratedModel(keras.Model):
         """
         held_out = self._held_out.of if self.meta_every is not None else {}
         if isinstance(train, ExampleSet):
-            found: Any = sets.sources_of(train)
-            if tuple(found) != self._sources:
-                self._name_sources(found)
+            found: Any = self._known_sources(sets.sources_of(train))
             specs = {n: tf.TensorSpec(v.shape, v.dtype) for n, v in train.features.items()}
         else:
             found = elements.regrouped(
@@ -385,6 +383,20 @@ class CuratedModel(keras.Model):
         if meta is not None and not self.memory.holds("kept"):
             self.memory.hold("kept", meta.first_kept(self._state(), specs))
         return found
+
+    def _known_sources(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The sources that figures are about, of a set that is of these."""
+        if not names:
+            return ()
+        if not self._sources:
+            self._name_sources(names)
+        if strange := sorted(set(names) - set(self._sources)):
+            raise ConfigurationError(
+                f"CuratedModel.fit: the source '{strange[0]}' is none of those that are known"
+                f" ({', '.join(self._sources)}): name all of them by `sources`, or make another"
+                " CuratedModel."
+            )
+        return self._sources
 
     def validation(self, given) -> tf.data.Dataset:
         """What `evaluate` takes, of a dataset of batches or an ExampleSet."""

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.data.columns import value_counts
+from dr_keras.data.columns import by_rows, value_counts
 from dr_keras.data.examples import ExampleSet, objects
 from dr_keras.data.streams import BatchStream
 from dr_keras.errors import ConfigurationError, DataError
@@ -72,7 +72,12 @@ def stream(
     """
     if names:
         places = {name: place for place, name in enumerate(names)}
-        numbers = np.array([places[name] for name in examples.sources], np.int32)
+
+        def numbered(part):
+            found, index = np.unique(part.astype(str), return_inverse=True)
+            return np.array([places[name] for name in found], np.int32)[index]
+
+        numbers = by_rows(numbered, examples.sources)
         examples = dataclasses.replace(examples, features={**examples.features, SOURCE: numbers})
     batches = BatchStream(examples, size, seed)
 
@@ -82,10 +87,10 @@ def stream(
             yield batches.indices(step)
             step += 1
 
-    numbers = tf.data.Dataset.from_generator(
+    numbers_of_rows = tf.data.Dataset.from_generator(
         rows, output_signature=tf.TensorSpec([size], tf.int64, name="rows")
     )
-    with gathered(examples, numbers) as dataset:
+    with gathered(examples, numbers_of_rows) as dataset:
         yield dataset
 
 

@@ -1,5 +1,7 @@
 """What fit is given: every form that means the same gives the same; what cannot be is named."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -75,6 +77,18 @@ def test_a_dataset_without_a_batch_is_named(regression):
     dataset = tf.data.Dataset.from_tensor_slices((np.zeros((7, 5)), np.zeros(7)))
     with pytest.raises(DataError, match="not one batch"):
         frozen(regression).fit(dataset, verbose=0)
+
+
+def test_a_later_set_may_have_fewer_sources_and_no_others(regression):
+    curated = frozen(regression)
+    first = curated.fit(regression.train, steps_per_epoch=2, verbose=0).history
+    sources = np.where(np.arange(len(regression.train)) % 2, "good", "other").astype(object)
+    other = dataclasses.replace(regression.train, sources=sources)
+    with pytest.raises(ConfigurationError, match="'other' is none of those.*bad, good"):
+        curated.fit(other, steps_per_epoch=2, verbose=0)
+    good = regression.train.take(regression.train.sources == "good")
+    later = curated.fit(good, steps_per_epoch=2, verbose=0).history
+    assert set(later) == set(first)
 
 
 def test_inputs_of_one_name_take_it(regression):
