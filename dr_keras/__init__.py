@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _WHERE = {
+    "CuratedModel": "dr_keras.training.curated.model",
     "MetaTrainer": "dr_keras.meta.trainer",
     "OuterAdam": "dr_keras.meta.optimizers",
     "adam": "dr_keras.meta.optimizers",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from dr_keras.pipelines.transformations import top_k as top_k
     from dr_keras.serving.export import export_rater as export_rater
     from dr_keras.serving.loading import load_rater as load_rater
+    from dr_keras.training.curated.model import CuratedModel as CuratedModel
 else:  # checkers know lists that are written out only, and take all others for private
     __all__ = ["__version__"] + list(_WHERE)
 

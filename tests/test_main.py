@@ -16,6 +16,7 @@ VERBS = [
     "quickstart",
     "fit-rater",
     "meta-train",
+    "train-curated",
     "meta-evaluate",
     "export-rater",
     "source-weights",

@@ -20,18 +20,21 @@ _KEPT = 1 << 28
 
 @contextlib.contextmanager
 def gathered(
-    examples: ExampleSet, rows: np.ndarray, read_ahead: int = 2
+    examples: ExampleSet, rows: np.ndarray | tf.data.Dataset, read_ahead: int = 2
 ) -> Iterator[tf.data.Dataset]:
     """Batches of `examples` given by row numbers [steps, B], for the time of a `with` block.
 
     Args:
+      rows: an array, or a dataset of int64 [B].
       read_ahead: batches made before they are needed.
 
     Raises:
       Exception: on leaving, what reading raised, in place of what TensorFlow makes of it.
     """
     failures: list[Exception] = []
-    batches = tf.data.Dataset.from_tensor_slices(rows)
+    batches = rows
+    if not isinstance(rows, tf.data.Dataset):
+        batches = tf.data.Dataset.from_tensor_slices(rows)
     if _is_kept(examples):
         table = {name: tf.constant(values) for name, values in examples.features.items()}
         batches = batches.map(

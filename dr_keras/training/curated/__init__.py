@@ -1,0 +1,1 @@
+"""A rater that learns beside one model while that model trains: `CuratedModel`."""
