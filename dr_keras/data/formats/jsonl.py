@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 
+from dr_keras.data.conversations import check_conversation, conversation_text
 from dr_keras.data.corpora.base import (
     Corpus,
     LeftOut,
@@ -45,6 +46,7 @@ def jsonl_corpus(
     only: Mapping[str, str | int | float | bool | Sequence] | None = None,
     level_field: str | None = None,
     levels: Levels | None = None,
+    conversation: Mapping | None = None,
 ) -> Corpus:
     """A corpus of JSON Lines files, compressed (.gz, .bz2, .zst) or not.
 
@@ -68,6 +70,8 @@ def jsonl_corpus(
         evaluation only. Lines without it are of unknown level.
       levels: the values that mean clean and as bad as can be, in this order ((100, 0) of a score of
         which more is better), None for 0 and 1; or value -> level, {'clean': 0.0, 'raw': 1.0}.
+      conversation: @conversation(), which says under which fields prompts and responses are: they
+        are then read in place of `text_field`, and models learn the responses alone.
 
     Raises:
       DataError: a path names nothing (at once); a line is malformed (when read).
@@ -105,6 +109,8 @@ class Jsonl(LineFormat):
         check_at_least("jsonl_corpus.max_line_bytes", fields["max_line_bytes"])
         if fields["levels"] is not None:
             check_levels("jsonl_corpus.levels", fields["levels"])
+        if fields.get("conversation") is not None:
+            check_conversation("jsonl_corpus.conversation", fields["conversation"])
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed | None]:
         source = fields["source"] or stem(part.path)
@@ -119,7 +125,7 @@ class Jsonl(LineFormat):
 
 
 def _document(line: bytes, fields: dict, default_source: str) -> Document:
-    text_field, id_field = fields["text_field"], fields["id_field"]
+    id_field = fields["id_field"]
     try:
         record = json.loads(decode(line))
     except UnicodeDecodeError as error:
@@ -131,13 +137,7 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
     for field, wanted in (fields.get("only") or {}).items():
         if not is_one_of(_value(record, field), wanted):
             raise LeftOut(f"{field!r} is not {wanted!r}")
-    text = _value(record, text_field)
-    if text is _ABSENT:
-        present = ", ".join(map(repr, list(record)[:10])) or "none"
-        raise Malformed(f"no field {text_field!r}", f"its fields: {present}", _REMEDY)
-    if not isinstance(text, str):
-        detail = f"it is a {type(text).__name__}"
-        raise Malformed(f"field {text_field!r} is not a string", detail, _REMEDY)
+    text, turns = _text(record, fields)
     try:
         identity = identity_text(_known(record, id_field))
     except ValueError as error:
@@ -154,7 +154,24 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
     if not all(map(is_unicode, (text, source, identity or "", group))):
         raise Malformed("invalid Unicode", "a surrogate without its partner")
     document = make_document(text, source, identity, group)
+    if turns is not None:
+        document = dataclasses.replace(document, turns=turns)
     return _with_level(document, record, fields) if fields["level_field"] else document
+
+
+def _text(record: dict, fields: dict) -> tuple[str, tuple[int, ...] | None]:
+    """The text of a record, and its turns where it is a conversation."""
+    if fields.get("conversation") is not None:
+        return conversation_text(record, fields["conversation"], _known)
+    text_field = fields["text_field"]
+    text = _value(record, text_field)
+    if text is _ABSENT:
+        present = ", ".join(map(repr, list(record)[:10])) or "none"
+        raise Malformed(f"no field {text_field!r}", f"its fields: {present}", _REMEDY)
+    if not isinstance(text, str):
+        detail = f"it is a {type(text).__name__}"
+        raise Malformed(f"field {text_field!r} is not a string", detail, _REMEDY)
+    return text, None
 
 
 def _with_level(document: Document, record: dict, fields: dict) -> Document:
