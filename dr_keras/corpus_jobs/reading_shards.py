@@ -156,6 +156,13 @@ class _ShardReading:
                     self._skipped.setdefault(item.reason, [0, number, position])[0] += 1
 
     def take(self, documents: Sequence[Document]) -> None:
+        for document, place in zip(documents, self._places):
+            if document.turns is not None:
+                raise DataError(
+                    f"{self._unit.place(*place)}: the conversation {document.id!r} cannot be"
+                    " prepared: a prepared corpus does not say which tokens are of responses. Read"
+                    " conversations by text_data, in memory."
+                )
         texts = [document.text for document in documents]
         encoded = self._tokenizer.encode(texts)
         self._tokens.write(np.concatenate(encoded))

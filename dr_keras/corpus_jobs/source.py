@@ -34,7 +34,7 @@ GATHERED_SHARE = 8
 GATHERED_FILES = 256
 _FOLDER = "documents"  # of the pieces, below that of the job
 # What is left out of a piece where a document has it so.
-_USUAL = {"corpus": "", "count": 1, "level": None, "damage": None, "group": ""}
+_USUAL = {"corpus": "", "count": 1, "level": None, "damage": None, "group": "", "turns": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,7 +316,7 @@ def _write_pieces(
 
 
 def to_record(document: Document) -> dict:
-    """id, text, source, and corpus, count, level, damage, group and labels where known."""
+    """id, text, source; corpus, count, level, damage, group, labels and turns where known."""
     record: dict = {"id": document.id, "text": document.text, "source": document.source}
     for name, usual in _USUAL.items():
         value = getattr(document, name)

@@ -7,7 +7,7 @@ that belong together (versions of a page, answers to a question) have a `group`,
 the part in place of the content.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import hashlib
 import re
@@ -41,6 +41,12 @@ class Document:
         choice and for evaluation only.
       hashed: (a text, the `content_key` of it), or None: spares hashing this document's text anew,
         and is dropped where that text is another one.
+      turns: of a conversation, the lengths in characters of its prompts and responses in turn, a
+        prompt first (perhaps of length 0): together those of the text. None where the text is all
+        to be learned.
+
+    Raises:
+      DataError: the text is not as long as its turns.
     """
 
     id: str
@@ -54,8 +60,15 @@ class Document:
     group: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     hashed: tuple[str, str] | None = dataclasses.field(default=None, repr=False, compare=False)
+    turns: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        if self.turns is not None and sum(self.turns) != len(self.text):
+            raise DataError(
+                f"The conversation {self.id!r} (source {self.source!r}) has {sum(self.turns)}"
+                f" characters in its turns and {len(self.text)} in its text: what changes or cuts"
+                " texts, such as damaged_corpus, cannot be used on conversations."
+            )
         if self.hashed is not None and self.hashed[0] is not self.text:
             object.__setattr__(self, "hashed", None)  # a passage must not keep its document's text
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import logging
 
 from dr_keras.data.corpora.base import Corpus, check_choice
@@ -53,6 +54,7 @@ def text_data(
     minimum_tokens: int = 2,
     target: Corpus | None = None,
     target_share: float | None = None,
+    on_misfit: str = "stop",
 ) -> Parts:
     """Turns text into train, outer, validation and test examples.
 
@@ -82,14 +84,17 @@ def text_data(
         group, are left out; how many is logged, as is what a tiny target risks.
       target_share: of the target that is held out; None for all of it, or 0.3 where all would take
         more than half of the training text away, because the corpus holds the target.
+      on_misfit: of conversations, "stop" at one whose prompt fills a window, so that its response
+        would stand in another, or whose response has no token; or "skip" those.
 
     Returns:
-      The parts, with `tokens` int32 [N, sequence_length] and the labels `level` and `damage`.
+      The parts, with `tokens` int32 [N, sequence_length] and the labels `level` and `damage`; where
+      there are conversations, all of them with `responses` bool [N, sequence_length] as well.
 
     Raises:
       ConfigurationError: something that is no corpus is given as one, or a target beside held-out
         parts of their own.
-      DataError: parts overlap, or one of them has no examples.
+      DataError: parts overlap, one of them has no examples, or a conversation does not fit.
     """
     check_fractions(corpus, fractions)
     check_choice("text_data.on_overlap", on_overlap, ("stop", "drop"))
@@ -123,12 +128,20 @@ def text_data(
             _logger.warning("%s", note)
     sizes = ", ".join(f"{part} {len(members)}" for part, members in documents.items())
     _logger.info("documents: %s", sizes)
+    spoken = any(one.turns is not None for members in documents.values() for one in members)
+    windows = functools.partial(
+        window_documents,
+        tokenizer=tokenizer,
+        sequence_length=sequence_length,
+        packing=packing,
+        minimum_tokens=minimum_tokens,
+        responses=spoken,
+        on_misfit=on_misfit,
+    )
     sets = {}
     for part, members in documents.items():
         origin = named.get(part, corpus)
-        sets[part] = window_documents(
-            members, tokenizer, sequence_length, packing, minimum_tokens, part, origin.weights
-        )
+        sets[part] = windows(members, name=part, weights=origin.weights)
         if not len(sets[part]):
             raise DataError(
                 f"The corpus '{origin.name}' gives the part '{part}' no examples (documents:"
@@ -140,10 +153,7 @@ def text_data(
     parts = Parts.of(sets, disjoint=True)
     if targeted is None:
         return parts
-    own_test = window_documents(
-        targeted.own_test, tokenizer, sequence_length, packing, minimum_tokens, "own test",
-        corpus.weights,
-    )  # fmt: skip
+    own_test = windows(targeted.own_test, name="own test", weights=corpus.weights)
     return dataclasses.replace(
         parts,
         target=targeted.name,

@@ -7,8 +7,10 @@ import logging
 
 import numpy as np
 
+from dr_keras.data.corpora.base import check_choice
 from dr_keras.data.documents import Document
 from dr_keras.data.examples import ExampleSet, objects
+from dr_keras.data.responses import response_masks, that_fit
 from dr_keras.data.tokenizers import PAD_ID, Tokenizer
 from dr_keras.errors import ConfigurationError, DataError
 
@@ -25,6 +27,8 @@ def window_documents(
     minimum_tokens: int = 2,
     name: str = "examples",
     weights: Mapping[str, float] | None = None,
+    responses: bool | None = None,
+    on_misfit: str = "stop",
 ) -> ExampleSet:
     """Cuts documents into windows of `sequence_length` tokens.
 
@@ -48,36 +52,58 @@ def window_documents(
         next token to predict.
       name: name of the set, for messages.
       weights: share of each corpus in the batches, kept with the set.
+      responses: give the set the feature `responses`, where conversations have 1 at the tokens of
+        responses and 0 elsewhere, and other documents 1; None: where a document is a conversation.
+        Windows of a conversation without any token of a response to predict are left out.
+      on_misfit: of conversations, "stop" where a prompt leaves no room in a window or a response
+        has no token, or "skip" those.
 
     Returns:
-      A set with `tokens` int32 [N, S] and the labels `level` float32 [N] and `damage` [N], with
-      packing also `documents` int64 [N]; and those of the documents, object [N], None where one
-      lacks it.
+      A set with `tokens` int32 [N, S], with `responses` bool [N, S], and the labels `level` float32
+      [N] and `damage` [N], with packing also `documents` int64 [N]; and those of the documents,
+      object [N], None where one lacks it.
 
     Raises:
       ConfigurationError: sequence length or minimum out of range.
-      DataError: two documents share an id.
+      DataError: two documents share an id, or a conversation does not fit.
     """
     check_windows(sequence_length, minimum_tokens)
+    check_choice("text_data.on_misfit", on_misfit, ("stop", "skip"))
     documents = list(documents)
     _require_distinct_ids(documents, name)
+    if responses is None:
+        responses = any(document.turns is not None for document in documents)
     encoded = []
     for first in range(0, len(documents), _DOCUMENTS_A_BATCH):
         batch = documents[first : first + _DOCUMENTS_A_BATCH]
         encoded.extend(tokenizer.encode([document.text for document in batch]))
-    levels, kinds = levels_of(documents), [document.damage for document in documents]
-    if packing:
-        found = _pack(documents, encoded, tokenizer.end_id, sequence_length, minimum_tokens)
-    else:
-        found = cut(encoded, levels, kinds, sequence_length, minimum_tokens)
+    masks: list[np.ndarray] = []
+    if responses:
+        masks = response_masks(documents, encoded, tokenizer)
+        fit = that_fit(documents, masks, sequence_length, on_misfit, name)
+        documents, encoded, masks = ([each[k] for k in fit] for each in (documents, encoded, masks))
+
+    def windows_of(rows: list[np.ndarray], end: int) -> Windows:
+        if packing:
+            return _pack(documents, rows, end, sequence_length, minimum_tokens)
+        levels, kinds = levels_of(documents), [document.damage for document in documents]
+        return cut(rows, levels, kinds, sequence_length, minimum_tokens)
+
+    found, features = windows_of(encoded, tokenizer.end_id), {}
+    if responses:
+        asked = windows_of(masks, 1).tokens > 0  # that a document ends is learned as well
+        spoken = np.array([document.turns is not None for document in documents], bool)
+        kept = np.flatnonzero(asked[:, 1:].any(axis=1) | ~spoken[found.owners])
+        found, features = found.take(kept), {"responses": asked[kept]}
     tokens, owners = found.tokens, found.owners
     left_out = sum(map(len, encoded)) - int((tokens != PAD_ID).sum()) + packing * len(documents)
     _logger.info(
-        "%s: %d windows from %d documents; %d tokens in windows below minimum_tokens left out",
+        "%s: %d windows from %d documents; %d tokens left out, in windows below minimum_tokens%s",
         name, len(tokens), len(documents), left_out,
+        " or without a response to learn" if responses else "",
     )  # fmt: skip
     return ExampleSet(
-        features={"tokens": tokens},
+        features={"tokens": tokens, **features},
         ids=found.ids([document.id for document in documents]),
         sources=objects(d.source for d in documents)[owners],
         corpora=objects(d.corpus for d in documents)[owners],
@@ -142,6 +168,11 @@ class Windows:
     level: np.ndarray
     damage: np.ndarray
     documents: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> "Windows":
+        """Those of these rows."""
+        fields = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Windows(*(None if each is None else each[rows] for each in fields))
 
     def ids(self, of_documents: Sequence[str]) -> np.ndarray:
         """The id of each window, object [N], from those of the documents."""

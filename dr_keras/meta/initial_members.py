@@ -3,7 +3,6 @@
 from collections.abc import Callable
 import dataclasses
 import os
-import re
 from typing import Any
 
 import keras
@@ -13,14 +12,7 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.meta.draws import by_member, relative_noise
 from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.seeds import derive_seed
-from dr_keras.models.weight_files import values_in, values_saved
-
-# Of what Keras says: which weight does not fit, and how.
-_MISFIT = re.compile(
-    r"variable\.shape=(\([^)]*\)), Received: value\.shape=(\([^)]*\))\. Target variable: <Variable"
-    r" path=([^,]+),",
-    re.S,
-)
+from dr_keras.models.weight_files import load_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +44,7 @@ class InitialMembers:
         """
         path = self.file(member, generation)
         if path is not None:
-            load_weights(model, path)
+            load_weights(model, path, "initial_members")
             self._check_frozen(model, path)
         noise = self.noise(member, generation)
         for number, variable in enumerate(model.trainable_variables if noise else ()):
@@ -99,7 +91,7 @@ def initial_members(
     first = next((path for path in (file(member, 0) for member in range(size)) if path), None)
     shared = frozen(problem.inner_model)
     if first is not None and shared:
-        load_weights(problem.inner_model, first)
+        load_weights(problem.inner_model, first, "initial_members")
     noises = by_member("initial_noise", noise, size, seed, relative_noise)
     return InitialMembers(file, noises, seed, frozen, shared)
 
@@ -118,39 +110,3 @@ def _is_path(name: str, value: Any) -> str | None:
     if not os.path.isfile(path):
         raise ConfigurationError(f"{name}: there is no file {os.path.abspath(path)}.")
     return path
-
-
-def load_weights(model: keras.Model, path: str) -> None:
-    """`model.load_weights`, which says what does not fit.
-
-    Raises:
-      ConfigurationError: a damaged file, or one of another model, with the weight that differs.
-    """
-    remedy = (
-        "the file must come from a model with the settings of the inner model (INNER_MODEL); Keras"
-        " names layers by their order"
-    )
-    try:
-        found = values_in(path)
-        model.load_weights(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"initial_members: {path} cannot be read as Keras weights ({error})."
-        ) from error
-    except (ValueError, LookupError, RuntimeError, TypeError) as error:
-        shapes = _MISFIT.search(str(error))
-        what = (
-            f"the weight {shapes[3]} has shape {shapes[1]} and the file's has {shapes[2]}"
-            if shapes
-            else " ".join(str(error).split()).partition(" List of objects")[0][:300]
-        )
-        raise ConfigurationError(
-            f"initial_members: {path} does not fit the inner model '{model.name}': {what};"
-            f" {remedy}."
-        ) from error
-    size = values_saved(model)
-    if found != size:
-        raise ConfigurationError(
-            f"initial_members: {path} holds {found:,} values and the inner model '{model.name}' has"
-            f" {size:,}: it is of another model; {remedy}."
-        )

@@ -98,9 +98,10 @@ def loss_name(loss: Callable) -> str:
 def token_counts(batch: Mapping) -> tf.Tensor:
     """[B, S], 1.0 where batch["tokens"] [B, S] has a token that is predicted, else 0.0.
 
-    Padding (token 0) is not, nor is the first token, before which there is nothing.
+    Padding (token 0) is not, nor is the first token, before which there is nothing. Where there is
+    a batch["responses"] [B, S], as of conversations, what is 0 or False there is not, either.
     """
-    return tf.cast(_is_predicted(batch["tokens"]), tf.float32)
+    return tf.cast(_is_predicted(batch), tf.float32)
 
 
 def target_counts(batch: Mapping) -> tf.Tensor:
@@ -108,9 +109,12 @@ def target_counts(batch: Mapping) -> tf.Tensor:
     return tf.reduce_sum(token_counts(batch), axis=1)
 
 
-def _is_predicted(tokens) -> tf.Tensor:
-    tokens = tf.convert_to_tensor(tokens)
-    return tf.logical_and(tf.range(_width(tokens))[None, :] > 0, tf.not_equal(tokens, 0))
+def _is_predicted(batch: Mapping) -> tf.Tensor:
+    tokens = tf.convert_to_tensor(batch["tokens"])
+    found = tf.logical_and(tf.range(_width(tokens))[None, :] > 0, tf.not_equal(tokens, 0))
+    if "responses" in batch:
+        found = tf.logical_and(found, tf.cast(batch["responses"], tf.bool))
+    return found
 
 
 def _width(tokens: tf.Tensor) -> int | tf.Tensor:
@@ -130,7 +134,8 @@ def next_token_loss(outputs, batch: dict, chunk: int = 256) -> tf.Tensor:
       outputs: logits [B, S, V], floating point; or a language model's {"hidden": [B, S, D],
         "unembedding": [V, D]}, of which logits are made and made again, `chunk` positions at a
         time, so that [B, S, V] is never held.
-      batch: {"tokens": int32 [B, S]}, 0 is padding.
+      batch: {"tokens": int32 [B, S]}, 0 is padding; of conversations also "responses" [B, S], 1
+        or True at the tokens that count, those of responses.
       chunk: positions of the batch at a time, for outputs of the second kind; of the divisors of
         B x S the largest that is not above it is taken. All at once where B or S is not known while
         tracing.
@@ -168,16 +173,13 @@ def token_loss(outputs, batch: dict, chunk: int = 256) -> tf.Tensor:
 
 def _next_surprise(outputs, batch: dict, chunk: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Negative log-likelihood of the token after each, and whether there is one: [B, S] each."""
-    tokens = batch["tokens"]
-    length = _width(tokens)
-    targets = tf.roll(tokens, shift=-1, axis=1)
-    # A target counts where it is a real token and not the first one come round again.
-    real = tf.logical_and(tf.range(length)[None, :] < length - 1, tf.not_equal(targets, 0))
+    targets = tf.roll(batch["tokens"], shift=-1, axis=1)
     if isinstance(outputs, dict):
         surprise = _chunked_surprise(outputs["hidden"], outputs["unembedding"], targets, chunk)
     else:
         surprise = _surprise(outputs, targets)
-    real = tf.cast(real, surprise.dtype)
+    # The first token, which comes round again, is none that is predicted.
+    real = tf.roll(tf.cast(_is_predicted(batch), surprise.dtype), shift=-1, axis=1)
     return surprise * real, real
 
 

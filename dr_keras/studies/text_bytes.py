@@ -18,9 +18,9 @@ from dr_keras.training.target_counts import total_targets
 def bytes_per_target(examples: ExampleSet) -> float | None:
     """UTF-8 bytes that a target of next-token prediction stands for, on average.
 
-    A window's first token is no target, so its bytes do not count. Exactly 1 where tokens are
-    bytes. Elsewhere the windows are decoded: what a tokenizer does not keep, such as case, does
-    not count, and the end of a document counts as a line break.
+    A window's first token is no target, so its bytes do not count, nor do those of prompts. Exactly
+    1 where tokens are bytes. Elsewhere the windows are decoded: what a tokenizer does not keep,
+    such as case, does not count, and the end of a document counts as a line break.
 
     Args:
       examples: windows of text, `window_documents`'.
@@ -39,6 +39,9 @@ def bytes_per_target(examples: ExampleSet) -> float | None:
     def size(ids: np.ndarray) -> int:
         return len(tokenizer.decode(ids).encode("utf-8", "replace"))
 
+    if (responses := examples.features.get("responses")) is not None:
+        asked = responses[:] & (np.arange(tokens.shape[1]) > 0)
+        return sum(size(row[of]) for row, of in zip(tokens, asked)) / targets
     firsts, numbers = np.unique(tokens[:, 0], return_counts=True)
     first = sum(size(firsts[k : k + 1]) * int(n) for k, n in enumerate(numbers))
     return (sum(map(size, tokens)) - first) / targets

@@ -7,10 +7,17 @@ from dr_keras.data.examples import ExampleSet
 
 
 def count_targets(examples: ExampleSet) -> np.ndarray:
-    """Targets of next-token prediction in every example, int64 [N]; 1 each without tokens."""
+    """Targets of next-token prediction in every example, int64 [N]; 1 each without tokens.
+
+    Of conversations those in responses, as in `models.losses.token_counts`.
+    """
     tokens = examples.features.get("tokens")
     if tokens is None:
         return np.ones(len(examples), np.int64)
+    if (responses := examples.features.get("responses")) is not None:
+        return np.count_nonzero((tokens[:] != 0) & responses[:], axis=1) - (
+            (tokens[:, 0] != 0) & responses[:, 0]
+        )
     return by_rows(lambda rows: np.count_nonzero(rows[:, 1:], axis=1), tokens)
 
 

@@ -211,6 +211,20 @@ def _language_model(optimizer, unroll_length, age, rng, rows=3, layer_count=1, *
     )
 
 
+def _of_text(model, optimizer, unroll_length, age, rng):
+    """A language model, `(vocabulary, length) -> model`, and a text rater."""
+    return _keras_toy(
+        lambda: text_rater(VOCABULARY, LENGTH, width=4, layer_count=1, heads=1),
+        lambda: model(VOCABULARY, LENGTH),
+        next_token_loss,
+        optimizer,
+        {"tokens": random_tokens(rng, unroll_length, 3)},
+        {"tokens": random_tokens(rng, 3)},
+        age,
+        rng,
+    )
+
+
 def _deep_language_model(optimizer, unroll_length, age, rng, **options):
     """Two blocks; four rows, so that batches can be split."""
     return _language_model(optimizer, unroll_length, age, rng, 4, 2, **options)
@@ -312,16 +326,18 @@ TOYS = {
 def toy_problem(float64):
     """`toy_problem(name, optimizer, unroll_length, age=0, seed=0)` builds a ToyProblem.
 
-    Of the name of a toy, or of what the opened core leaves open (`toy_problem.opened`).
+    Of the name of a toy, of what the opened core leaves open (`toy_problem.opened`), or of a
+    language model (`toy_problem.of_text`).
     """
 
     def build(name, optimizer=None, unroll_length: int = 2, age: int = 0, seed: int = 0):
-        make = name if isinstance(name, Opened) else TOYS[name]
+        make = name if callable(name) else TOYS[name]
         return make(
             optimizer or sgd(learning_rate=0.1), unroll_length, age, np.random.default_rng(seed)
         )
 
     build.opened = Opened
+    build.of_text = lambda model: functools.partial(_of_text, model)
 
     return build
 

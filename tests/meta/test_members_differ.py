@@ -13,13 +13,14 @@ from dr_keras.errors import ConfigurationError, NonFiniteError
 from dr_keras.meta.callbacks import ShowProgress
 from dr_keras.meta.checkpoints import Checkpoints
 from dr_keras.meta.draws import log_uniform, uniform
-from dr_keras.meta.initial_members import initial_members, load_weights
+from dr_keras.meta.initial_members import initial_members
 from dr_keras.meta.keras_problem import KerasProblem
 from dr_keras.meta.optimizers import adam, cosine_rate, momentum, sgd
 from dr_keras.meta.population import initial_values
 from dr_keras.meta.problem import InnerState, inner_update
 from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import squared_error
+from dr_keras.models.weight_files import load_weights
 
 
 def problem_of(model) -> KerasProblem:
@@ -297,7 +298,7 @@ def test_a_file_of_another_model_is_refused(saved, message, tmp_path):
     path = tmp_path / "other.weights.h5"
     path.write_text("no HDF5") if saved is None else saved().save_weights(path)
     with pytest.raises(ConfigurationError, match=message):
-        load_weights(linear_model(), str(path))
+        load_weights(linear_model(), str(path), "initial_members")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,27 @@ def reference(logits: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.nd
     return sums, counts
 
 
+def test_of_conversations_responses_count_alone():
+    """As if every other target were none, in both kinds of loss and in what evaluation adds up."""
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(1, 9, (4, 6)).astype(np.int32)
+    tokens[1, 4:] = 0
+    responses = rng.random((4, 6)) < 0.5
+    responses[2] = [True] + [False] * 5  # the first token is never predicted
+    logits = rng.normal(scale=2, size=(4, 6, 9))
+    losses = token_loss(tf.constant(logits), {"tokens": tokens}).numpy()
+    asked = responses & (tokens != 0) & (np.arange(6) > 0)
+    for mask in (responses, responses.astype(np.float32)):
+        batch = {"tokens": tokens, "responses": mask}
+        np.testing.assert_array_equal(token_loss(tf.constant(logits), batch), losses * asked)
+        np.testing.assert_array_equal(counts_of(token_loss, batch), asked)
+        sums, counts = next_token_sums(tf.constant(logits), batch)
+        np.testing.assert_allclose(sums, (losses * asked).sum(axis=1), rtol=1e-12)
+        np.testing.assert_array_equal(counts, asked.sum(axis=1))
+        np.testing.assert_array_equal(counts_of(next_token_loss, batch), asked.sum(axis=1))
+        assert float(next_token_loss(tf.constant(logits), batch)[2]) == 0
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 7), st.integers(2, 9))
 def test_next_token_loss_equals_numpy(seed, batch, length, vocabulary):

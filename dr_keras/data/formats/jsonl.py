@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 
+from dr_keras.data.conversations import check_conversation, conversation_text
 from dr_keras.data.corpora.base import (
     Corpus,
     LeftOut,
@@ -47,6 +48,7 @@ def jsonl_corpus(
     level_field: str | None = None,
     levels: Levels | None = None,
     label_fields: Sequence[str] | None = None,
+    conversation: Mapping | None = None,
 ) -> Corpus:
     """A corpus of JSON Lines files, compressed (.gz, .bz2, .zst) or not.
 
@@ -72,6 +74,8 @@ def jsonl_corpus(
         which more is better), None for 0 and 1; or value -> level, {'clean': 0.0, 'raw': 1.0}.
       label_fields: fields by which a choice is audited, such as ['language', 'licence']; for
         evaluation only. Texts, numbers and truth values count, all else is not known.
+      conversation: @conversation(), which says under which fields prompts and responses are: they
+        are then read in place of `text_field`, and models learn the responses alone.
 
     Raises:
       DataError: a path names nothing (at once); a line is malformed (when read).
@@ -110,6 +114,8 @@ class Jsonl(LineFormat):
         check_labels("jsonl_corpus.label_fields", fields.get("label_fields"))
         if fields["levels"] is not None:
             check_levels("jsonl_corpus.levels", fields["levels"])
+        if fields.get("conversation") is not None:
+            check_conversation("jsonl_corpus.conversation", fields["conversation"])
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed | None]:
         source = fields["source"] or stem(part.path)
@@ -124,7 +130,7 @@ class Jsonl(LineFormat):
 
 
 def _document(line: bytes, fields: dict, default_source: str) -> Document:
-    text_field, id_field = fields["text_field"], fields["id_field"]
+    id_field = fields["id_field"]
     try:
         record = json.loads(decode(line))
     except UnicodeDecodeError as error:
@@ -136,13 +142,7 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
     for field, wanted in (fields.get("only") or {}).items():
         if not is_one_of(_value(record, field), wanted):
             raise LeftOut(f"{field!r} is not {wanted!r}")
-    text = _value(record, text_field)
-    if text is _ABSENT:
-        present = ", ".join(map(repr, list(record)[:10])) or "none"
-        raise Malformed(f"no field {text_field!r}", f"its fields: {present}", _REMEDY)
-    if not isinstance(text, str):
-        detail = f"it is a {type(text).__name__}"
-        raise Malformed(f"field {text_field!r} is not a string", detail, _REMEDY)
+    text, turns = _text(record, fields)
     try:
         identity = identity_text(_known(record, id_field))
     except ValueError as error:
@@ -162,7 +162,24 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
     labels = labels_of(fields.get("label_fields"), lambda name: _known(record, name))
     if labels:
         document = dataclasses.replace(document, labels=labels)
+    if turns is not None:
+        document = dataclasses.replace(document, turns=turns)
     return _with_level(document, record, fields) if fields["level_field"] else document
+
+
+def _text(record: dict, fields: dict) -> tuple[str, tuple[int, ...] | None]:
+    """The text of a record, and its turns where it is a conversation."""
+    if fields.get("conversation") is not None:
+        return conversation_text(record, fields["conversation"], _known)
+    text_field = fields["text_field"]
+    text = _value(record, text_field)
+    if text is _ABSENT:
+        present = ", ".join(map(repr, list(record)[:10])) or "none"
+        raise Malformed(f"no field {text_field!r}", f"its fields: {present}", _REMEDY)
+    if not isinstance(text, str):
+        detail = f"it is a {type(text).__name__}"
+        raise Malformed(f"field {text_field!r} is not a string", detail, _REMEDY)
+    return text, None
 
 
 def _with_level(document: Document, record: dict, fields: dict) -> Document:

@@ -131,7 +131,9 @@ def identifying(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in fields.items()
-        if name != "on_malformed" and not name.startswith(("group_", "label_"))
+        if name != "on_malformed"
+        and not name.startswith(("group_", "label_"))
+        and not (name == "conversation" and value is None)  # as jobs that know no such setting
     }
 
 
