@@ -1,4 +1,4 @@
-"""A small rater of convolutions with a stride: a network that reads a window a few tokens at a time.
+"""A small rater of convolutions with a stride: it reads a window a few tokens at a time.
 
 What makes it cheap beside a transformer of its width: all but the first layer work on S / stride
 positions, and none compares all with all.
@@ -51,8 +51,8 @@ def convolutional_rater(
             )
     if reach < stride:
         raise ConfigurationError(
-            f"convolutional_rater.reach is {reach} and stride {stride}: some tokens would be read by"
-            " no position. Give it at least the stride."
+            f"convolutional_rater.reach is {reach} and stride {stride}: no position would read some"
+            " tokens. Give it at least the stride."
         )
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     embedded = keras.layers.Embedding(

@@ -3,8 +3,8 @@
 The cost of fastText (Joulin et al. 2017, section 2): a table lookup for every n-gram, a mean, and a
 linear score or one hidden layer. N-grams are hashed from token ids by whole-number arithmetic, so
 that the same graph runs in Keras, in tf.data, under XLA and in an exported rater, without strings:
-the row of an n-gram is the top bits of sum_k c_k t_k mod 2^32 with odd c_k, which is multiply-shift
-hashing (Dietzfelbinger et al. 1997, "A reliable randomized algorithm for the closest-pair problem").
+the row of an n-gram is the top bits of sum_k c_k t_k mod 2^32 with odd c_k, multiply-shift hashing
+(Dietzfelbinger et al. 1997, "A reliable randomized algorithm for the closest-pair problem").
 """
 
 from collections.abc import Sequence
