@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 import dataclasses
 from typing import NamedTuple
 import uuid
+import weakref
 
 import keras
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
+from tensorflow.python.eager import context
 from tensorflow.python.eager.wrap_function import function_from_graph_def
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.convert_to_constants import (
@@ -35,6 +37,7 @@ _STATELESS = {
     "If": "StatelessIf",
     "Case": "StatelessCase",
 }
+_MOST_REFERENCES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,18 +103,47 @@ def freeze(
     with tf.init_scope():
         traced = tf.function(outputs, autograph=False).get_concrete_function(element_spec)
         # while loops stay functional: lowered ones cannot run inside tf.data
+        known = registered()
         constant, graph = convert_variables_to_constants_v2_as_graph(
             traced, lower_control_flow=False
         )
+        converted = _own(graph) & (registered() - known)
         # what is captured and no variable, such as a SentencePiece model, stays an argument
         captured = {inside.name: outside for outside, inside in traced.graph.captures}
         resources = [captured[t.name] for t in constant.inputs if t.name in captured]
         stateless = not resources and _make_stateless(graph)
         if stateless:
+            known = registered()
             constant = function_from_graph_def(
                 graph, [t.name for t in constant.inputs], [t.name for t in constant.outputs]
             )
+            _forget(converted)  # nothing calls them
+            converted = _own(graph) & (registered() - known)
+    if tf.executing_eagerly():  # else a graph that outlives the pipeline may call them
+        weakref.finalize(constant, _forget, converted).atexit = False
     return FrozenRater(constant, dict(traced.output_shapes), stateless, resources, rater)
+
+
+def registered() -> set[str]:
+    """Names of the functions that this process can call."""
+    return set(context.context().list_function_names())
+
+
+def _own(graph: graph_pb2.GraphDef) -> set[str]:
+    return {function.signature.name for function in graph.library.function}
+
+
+def _forget(names: set[str]) -> None:
+    """Takes functions, with all constants in them, out of the process.
+
+    TensorFlow does so by itself with functions that Python holds, and not with those that these
+    call: branches and bodies of loops, which here hold a rater's weights.
+    """
+    for _ in range(_MOST_REFERENCES):  # each graph that imported one counts
+        for name in (left := names & registered()):
+            context.context().remove_function(name)
+        if not left:
+            return
 
 
 def _call(rater: Callable, features):
@@ -153,7 +185,7 @@ def _one_each(name: str, values) -> tf.Tensor:
 def _make_stateless(graph: graph_pb2.GraphDef) -> bool:
     """Marks calls and loops as stateless, in place; False (no change) where state remains."""
     bodies = [graph.node, *(function.node_def for function in graph.library.function)]
-    own = {function.signature.name for function in graph.library.function}
+    own = _own(graph)
     for nodes in bodies:
         for node in nodes:
             if node.op not in _STATELESS and node.op not in own:

@@ -1,3 +1,4 @@
+import gc
 import json
 
 import keras
@@ -15,6 +16,7 @@ from dr_keras.pipelines import stages as pipelines
 from dr_keras.pipelines.transformations import filter_by_percentile, reweight, top_k
 from dr_keras.rating.reference import ReferenceDistribution
 from dr_keras.rating.rules import decide
+from dr_keras.serving import frozen
 from dr_keras.serving.export import export_rater
 from dr_keras.serving.loading import load_rater
 
@@ -212,3 +214,48 @@ def test_a_pipeline_keeps_what_a_filtered_corpus_keeps(path, rater, tmp_path):
     kept = dataset.apply(filter_by_percentile(path, key="text", ids="id", **settings))
     assert [row["id"].decode() for row in kept.as_numpy_iterator()] == written
     assert 8 < len(written) < 36
+
+
+class Looping(tf.Module):
+    """A rater whose variable is read in the body of a loop, which is a function of its own."""
+
+    def __init__(self):
+        self.step = tf.Variable(2.0)
+
+    def __call__(self, values):
+        end = tf.zeros_like(values)
+        scores, _ = tf.while_loop(
+            lambda score, left: tf.reduce_any(left > end),
+            lambda score, left: (score + self.step, left - 1.0),
+            (end, values),
+        )
+        return scores + values
+
+
+def test_what_is_frozen_leaves_the_process_with_its_pipeline():
+    rater = Looping()
+    values = tf.data.Dataset.from_tensor_slices(tf.range(32.0))
+
+    def pipeline():
+        return values.apply(top_k(rater, 0.5, 8)).unbatch()
+
+    expected = [float(value) for value in pipeline()]
+    gc.collect()
+    before = frozen.registered()
+    for _ in range(50):
+        pipeline()
+    gc.collect()
+    assert not frozen.registered() - before
+    # an iterator, and a graph, go on without the pipeline that they came from
+    iterator = iter(pipeline())
+    first = float(next(iterator))
+    gc.collect()
+    assert [first, *map(float, iterator)] == expected
+
+    @tf.function
+    def total():
+        return pipeline().reduce(0.0, lambda a, b: a + b)
+
+    for _ in range(2):
+        assert float(total()) == sum(expected)
+        gc.collect()
