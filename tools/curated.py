@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed in range(arguments.seeds):
             folder = arguments.base_dir / f"{arm}-{seed}"
             given = [*corpus, *arguments.gin_param, *ARMS[arm], f"SEED = {seed}"]
+            given.append("train_curated.export = False")
             if arm != "unfiltered":
                 budget = records["unfiltered"][seed].flops["total"]
                 given.append(f"train_curated.flops = {budget:.6g}")

@@ -33,5 +33,5 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     )
     print(f"{total:.3g} FLOPs: {parts}")
     print(f"loss on held-out examples: {record.validation_loss:.4f}, test {record.test_loss:.4f}")
-    print(f"rater: {record.rater or 'not exported, because it reads the state of the model'}")
+    print(f"rater: {record.rater or 'not exported'}")
     print(f"look at it: tensorboard --logdir {arguments.base_dir}")

@@ -54,7 +54,7 @@ class CuratedRecord:
       meta_every: steps between two meta-steps, None without any.
       flops: operations of the run by part, "training", "scoring", "meta" and "total".
       validation_loss, test_loss: of the model at the end.
-      rater: path of the exported one, None where it cannot be exported.
+      rater: path of the exported one, None where it was not exported.
       seconds: wall time of the last call, compilation included.
     """
 
@@ -87,6 +87,7 @@ def train_curated(
     jit_compile: bool = True,
     validation_size: int = 512,
     test_size: int = 1024,
+    export: bool = True,
     seed: int = 0,
     verbose: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -111,6 +112,7 @@ def train_curated(
       steps_per_execution, jit_compile: as Keras has them; None: the largest divisor of an epoch up
         to 25.
       validation_size, test_size: examples, evenly spread.
+      export: whether the rater is exported at the end; its weights are written in any case.
       seed: of initial weights and the order of batches; the rater's weights are the experiment's.
       verbose: as Keras has it.
       callbacks: further ones; when they hear of an epoch, what going on needs is written.
@@ -190,7 +192,7 @@ def train_curated(
         flops=by_part | {"total": steps * cost.total},
         validation_loss=_loss(curated, validation),
         test_loss=_loss(curated, parts.test.thinned(test_size)),
-        rater=_exported(base_dir, setup, curated),
+        rater=_exported(base_dir, setup, curated) if export else None,
         seconds=time.monotonic() - started,
     )
     text = json.dumps(dataclasses.asdict(record), indent=1) + "\n"

@@ -14,24 +14,22 @@ from dr_keras.report.curated_plots import source_weights
 from dr_keras.runs import curated_run
 import gin
 
-LENGTH = 12
-
 
 @gin.configurable
 def two_kinds() -> Parts:
-    """Windows that count upwards, and in the train part as many of noise."""
+    """A line, and in the train part as many targets of noise."""
 
     def part(name, count, seed, noisy=False):
         random = np.random.default_rng(seed)
-        tokens = (random.integers(0, 16, (count, 1)) + np.arange(LENGTH)) % 16 + 1
-        is_noise = np.zeros(count, bool)
-        if noisy:
-            is_noise = np.arange(count) % 2 == 1
-            tokens[is_noise] = random.integers(1, 17, (is_noise.sum(), LENGTH))
+        inputs = random.normal(size=(count, 2))
+        target = inputs @ [1.0, -1.0]
+        is_noise = noisy & (np.arange(count) % 2 == 1)
+        target[is_noise] = random.normal(size=is_noise.sum())
+        features = {"x": np.column_stack([inputs, is_noise]), "target": target}
+        features = {key: values.astype(np.float32) for key, values in features.items()}
         ids = np.array([f"{name}{k}" for k in range(count)], object)
-        sources = np.where(is_noise, "noise", "counting").astype(object)
-        corpora = np.array(["all"] * count, object)
-        return ExampleSet({"tokens": tokens.astype(np.int32)}, ids, sources, corpora, name=name)
+        sources = np.where(is_noise, "noise", "line").astype(object)
+        return ExampleSet(features, ids, sources, np.array(["all"] * count, object), name=name)
 
     return Parts(
         part("train", 64, 0, noisy=True),
@@ -41,9 +39,15 @@ def two_kinds() -> Parts:
 
 
 @gin.configurable
+def line(kernel="zeros") -> keras.Model:
+    inputs = keras.Input((3,), name="x")
+    return keras.Model(inputs, keras.layers.Dense(1, kernel_initializer=kernel)(inputs))
+
+
+@gin.configurable
 def noting_exporter(rater, examples, scores, directory, metadata) -> str:
     """Writes what an artefact is made of."""
-    assert rater.name == "text_rater" and len(scores) == len(examples)
+    assert len(scores) == len(examples) and len(rater.weights) == 2
     pathlib.Path(directory).mkdir()
     (pathlib.Path(directory) / "noted.json").write_text(json.dumps(metadata))
     return directory
@@ -51,19 +55,10 @@ def noting_exporter(rater, examples, scores, directory, metadata) -> str:
 
 BINDINGS = {
     "experiment.data": "@two_kinds",
-    "experiment.rater": "@text_rater",
-    "experiment.inner_model": "@language_model",
+    "experiment.rater": "@line",
+    "experiment.inner_model": "@line",
+    "experiment.per_example_loss": "@squared_error",
     "experiment.exporter": "@noting_exporter",
-    "language_model.vocabulary_size": "17",
-    "language_model.sequence_length": str(LENGTH),
-    "language_model.width": "8",
-    "language_model.layer_count": "1",
-    "language_model.heads": "1",
-    "text_rater.vocabulary_size": "17",
-    "text_rater.sequence_length": str(LENGTH),
-    "text_rater.width": "8",
-    "text_rater.layer_count": "1",
-    "text_rater.heads": "1",
     "CuratedModel.batch_size": "4",
     "CuratedModel.meta_every": "2",
     "CuratedModel.unroll_length": "1",
@@ -85,43 +80,39 @@ class Stopped(Exception):
 
 
 def test_a_run_is_resumed_exports_its_rater_and_is_not_repeated(tmp_path, capsys):
-    assert call(tmp_path / "whole") == 0
-    out = capsys.readouterr().out
-    assert "8 steps on 4 of 8 examples, 4 meta-steps" in out
-    whole = curated_run.read_record(tmp_path / "whole")
-    assert whole.flops["total"] == sum(whole.flops[n] for n in ("training", "scoring", "meta"))
-    noted = json.loads((pathlib.Path(whole.rater) / "noted.json").read_text())
-    assert noted["meta_step"] == 4 and noted["chosen"].endswith("training of 8 steps")
-
     # stopped by an error after the first epoch, and begun again in what looks like another process
     def stop(epoch, logs=None):
         raise Stopped
 
     stopping = keras.callbacks.LambdaCallback(on_epoch_end=stop)
-    gin.clear_config()
     configuration.parse([], [f"{name} = {value}" for name, value in BINDINGS.items()])
     with pytest.raises(Stopped):
-        curated_run.train_curated(tmp_path / "stopped", callbacks=[stopping])
-    assert len(curated_run.read_lines(tmp_path / "stopped")) == 1
+        curated_run.train_curated(tmp_path, callbacks=[stopping])
+    (first,) = curated_run.read_lines(tmp_path)
     gin.clear_config()
-    assert call(tmp_path / "stopped") == 0
-    lines = [curated_run.read_lines(tmp_path / name) for name in ("whole", "stopped")]
-    assert lines[0] == lines[1] and [line["step"] for line in lines[0]] == [4, 8]
-    resumed = curated_run.read_record(tmp_path / "stopped")
-    assert resumed.test_loss == whole.test_loss and resumed.flops == whole.flops
-    assert source_weights(lines[0]).axes[0].get_xlim() == (2.0, 6.0)
+    assert call(tmp_path) == 0
+    assert "8 steps on 4 of 8 examples, 4 meta-steps" in capsys.readouterr().out
+    lines = curated_run.read_lines(tmp_path)
+    assert [line["step"] for line in lines] == [4, 8] and lines[0] == first
+    assert {"weight/line", "weight/noise", "kept/noise", "val_loss"} <= set(first)
+    assert source_weights(lines).axes[0].get_xlim() == (2.0, 6.0)
+    found = curated_run.read_record(tmp_path)
+    assert found.flops["training"] == 8 * 3 * (2 * 3) * 4
+    assert found.flops["total"] == sum(found.flops[n] for n in ("training", "scoring", "meta"))
+    noted = json.loads((pathlib.Path(found.rater) / "noted.json").read_text())
+    assert noted["meta_step"] == 4 and noted["chosen"].endswith("training of 8 steps")
 
     gin.clear_config()
-    seen = (tmp_path / "whole" / "record.json").stat()
-    assert call(tmp_path / "whole") == 0
-    assert (tmp_path / "whole" / "record.json").stat() == seen
+    path = tmp_path / "record.json"
+    seen = path.stat()
+    assert call(tmp_path) == 0
+    assert path.stat() == seen
     gin.clear_config()
-    assert call(tmp_path / "whole", **{"train_curated.learning_rate": "1.0"}) == 2
+    assert call(tmp_path, **{"train_curated.learning_rate": "1.0"}) == 2
     assert "learning_rate" in capsys.readouterr().err
-    record = json.loads((tmp_path / "whole" / "record.json").read_text())
-    (tmp_path / "whole" / "record.json").write_text(json.dumps(record | {"more": 1}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"more": 1}))
     gin.clear_config()
-    assert call(tmp_path / "whole") == 2
+    assert call(tmp_path) == 2
     assert "delete it to train again" in capsys.readouterr().err
 
 

@@ -38,7 +38,7 @@ from dr_keras.models.losses import counts_of
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.models.objectives import mean_loss
 from dr_keras.rating.fractions import Decimal, oversized_batch
-from dr_keras.training.curated import elements, sets
+from dr_keras.training.curated import elements, sets, settings
 from dr_keras.training.curated.by_source import BySource
 from dr_keras.training.curated.keras_losses import per_example
 from dr_keras.training.curated.keras_optimizers import FunctionalOptimizer, functional
@@ -122,7 +122,7 @@ class CuratedModel(keras.Model):
         seed: int = 0,
     ):
         super().__init__(name=f"curated_{model.name}")
-        _check_one_replica()
+        settings.check_one_replica()
         if weights not in WEIGHTS:
             raise ConfigurationError(
                 f"CuratedModel.weights is {weights!r}: it must be one of {', '.join(WEIGHTS)}."
@@ -143,7 +143,14 @@ class CuratedModel(keras.Model):
         # Keras looks for layers in dicts that are attributes, and would make its own of them.
         self._held_out = _Hidden({n: sets.whole(one, model, n) for n, one in named.items()})
         if meta_every is not None:
-            self._check_meta()
+            settings.check_meta(
+                meta_every=meta_every,
+                unroll_length=unroll_length,
+                meta_batch_size=self.meta_batch_size,
+                outer_batch_size=outer_batch_size,
+                oversized=oversized,
+                held_out=self._held_out.of,
+            )
             combination.check(self._held_out.of)
         self._settings = _Hidden(
             {
@@ -155,38 +162,13 @@ class CuratedModel(keras.Model):
             }
         )
         self._compiled: _Compiled | None = None
-        self.memory: Memory | None = None
+        self.memory = Memory(name="memory")
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._said = [keras.metrics.Mean(name=name) for name in SAID if meta_every]
         self._by_source: list[BySource] = []
         self._source, self._sources = source, tuple(sources)
         self._name_sources(sources)
         self.built = True
-
-    def _check_meta(self) -> None:
-        for name in ("meta_every", "unroll_length", "meta_batch_size", "outer_batch_size"):
-            checks.at_least(f"CuratedModel.{name}", getattr(self, name), 1)
-        if self.unroll_length > self.meta_every:
-            raise ConfigurationError(
-                f"CuratedModel.unroll_length is {self.unroll_length}, more than the"
-                f" {self.meta_every} updates between two meta-steps: raise meta_every."
-            )
-        if self.meta_batch_size > self.oversized:
-            raise ConfigurationError(
-                f"CuratedModel.meta_batch_size is {self.meta_batch_size}, more than the"
-                f" {self.oversized} examples that are scored: lower it, or leave it at None."
-            )
-        if not self._held_out.of:
-            raise ConfigurationError(
-                "CuratedModel.held_out is missing: the rater learns from the loss on it. Name a"
-                " dataset, or set meta_every to None for a rater that stays as it is."
-            )
-        for name, examples in self._held_out.of.items():
-            if len(examples) < self.outer_batch_size:
-                raise ConfigurationError(
-                    f"The held-out set '{name}' has {len(examples)} examples, and outer_batch_size"
-                    f" is {self.outer_batch_size}: add examples, or lower it."
-                )
 
     def _name_sources(self, names: Sequence[str]) -> None:
         self._sources = tuple(names)
@@ -219,12 +201,14 @@ class CuratedModel(keras.Model):
     @property
     def updates(self) -> int:
         """Updates that the model has made."""
-        return int(self.memory.read("inner")["age"].numpy()) if self.memory else 0
+        if not self.memory.holds("inner"):
+            return 0
+        return int(self.memory.read("inner")["age"].numpy())
 
     @property
     def meta_steps(self) -> int:
         """Meta-steps that the rater has made, those included that were not finite."""
-        if self.memory is None or self.meta_every is None:
+        if not self.memory.holds("outer"):
             return 0
         return int(self.memory.read("outer")["meta_step"].numpy())
 
@@ -265,7 +249,7 @@ class CuratedModel(keras.Model):
           ConfigurationError: an optimizer without a counterpart that derivatives go through; an
             argument of Keras that means nothing here; a strategy of several replicas.
         """
-        _check_one_replica()
+        settings.check_one_replica()
         if meant := [name for name, value in others.items() if value is not None]:
             raise ConfigurationError(
                 f"CuratedModel.compile does not take {', '.join(meant)}: losses are weighed by the"
@@ -307,6 +291,7 @@ class CuratedModel(keras.Model):
 
     def _remember(self) -> None:
         """Holds what a training has beside weights, as before its first step."""
+        self._tracker.untrack(self.memory)  # of an earlier training
         self.memory = Memory(name="memory")
         theta = [v.value for v in self.model.trainable_variables]
         # Keras saves a model's weights without the seeds of its dropout: here they are saved.
@@ -446,14 +431,16 @@ class CuratedModel(keras.Model):
         after, losses = inner_update(problem, state, chosen.weights, chosen.batch)
         self._take(after)
         if self._made.meta is not None:
-            self._learn(constants, eta, state, batch, after.age)
+            self._learn(self._made.meta, constants, eta, state, batch, after.age)
         self._mean_loss.update_state(losses, sample_weight=tf.cast(chosen.counts, losses.dtype))
         if numbers is not None:
             self._tell_sources(numbers, chosen)
         return self.get_metrics_result()
 
-    def _learn(self, constants: dict, eta: list, state: InnerState, batch: dict, age) -> None:
-        meta, memory = self._made.meta, self.memory
+    def _learn(
+        self, meta: MetaLevel, constants: dict, eta: list, state: InnerState, batch: dict, age
+    ) -> None:
+        memory = self.memory
         kept = meta.keep(memory.read("kept"), state, batch)
         if meta.length > 1:
             memory.write("kept", kept)
@@ -489,12 +476,3 @@ class _Hidden:
     """A dict that Keras leaves as it is."""
 
     of: dict
-
-
-def _check_one_replica() -> None:
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1:
-        raise ConfigurationError(
-            f"A CuratedModel trains on one device, and the strategy has {replicas} replicas: make,"
-            " compile and fit it outside of strategy.scope()."
-        )
