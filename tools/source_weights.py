@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = "{'0.12M': @small/LanguageModelTrainer}"
     study = [
         *given,
-        f"evidence.sizes = {size}",
+        f"SIZES = {size}",
         f"evidence.core_arms = {ARMS}",
         f"evidence.more_arms = {MORE_ARMS}",
         f"source_weights.table = '{table}'",

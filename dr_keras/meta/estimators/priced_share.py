@@ -30,7 +30,7 @@ class PricedShare:
         itself.
       price: of keeping everything, in units of the outer loss. Above 0 less is kept; below 0 more,
         which holds up a rater whose weights collapse. The loss is that after one unroll of a few
-        updates, which change it by thousandths: so much are prices, too.
+        updates, whatever a training gains in the end: prices of hundredths of a nat are high.
 
     Raises:
       ConfigurationError: the price is not finite, or the estimator is priced itself.
