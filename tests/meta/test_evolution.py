@@ -62,7 +62,12 @@ def estimates(estimator, toy, keys: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "perturbed, spread, reads_state", [("scores", 0.02, True), ("parameters", 0.01, False)]
+    "perturbed, spread, reads_state",
+    [
+        ("scores", 0.02, True),
+        pytest.param("parameters", 0.01, False, marks=pytest.mark.long),
+        pytest.param("scores", 0.02, False, marks=pytest.mark.long),
+    ],
 )
 def test_the_mean_of_many_pairs_is_the_meta_gradient(perturbed, spread, reads_state, float64):
     """Within its standard error, which is small enough to tell the first-order gradient apart."""
@@ -188,6 +193,10 @@ def test_an_objective_without_derivative_asks_for_an_estimator_that_needs_none(
 ):
     with pytest.raises(ConfigurationError, match="objective missed .held-out set outer. has no"):
         regression_trainer(objective=missed).fit(*regression_sets, 1)
+
+
+@pytest.mark.long
+def test_a_rater_learns_from_a_share_of_misses(regression_trainer, regression_sets):
     trainer = regression_trainer(
         objective=missed,
         estimator=EvolutionStrategies(pairs=2),
