@@ -20,8 +20,8 @@ labels, and so is the test part, of documents of its own.
 
 `agree` trains a member on windows weighed by an untrained rater, takes the meta-gradient of
 estimators on four batches, and prints the cosines with that of an exact unroll of many updates that
-goes on over the same four batches: a line for each age of the member. Each value is a mean over
-draws of batches and its standard error.
+goes on over the same four batches, and lengths relative to its: a line for each age of the member.
+Each value is a mean over draws of batches and its standard error.
 """
 
 import argparse
@@ -67,6 +67,7 @@ class Arm:
 
     estimator: object
     objective: object = mean_loss()
+    unroll: int = UNROLL
 
 
 ARMS = {
@@ -74,6 +75,8 @@ ARMS = {
     "right labels": None,  # as good as it gets
     "exact, loss": Arm(NestedTape()),
     "evolution, error rate": Arm(EvolutionStrategies(pairs=16, spread=1.0), error_rate()),
+    "exact, loss, T = 8": Arm(Recompute(save_gradients=True), unroll=8),
+    "evolution, error rate, T = 8": Arm(EvolutionStrategies(pairs=16, spread=1.0), error_rate(), 8),
     "implicit, loss": Arm(ImplicitGradient(iterations=5, damping=0.01)),
     "evolution, loss": Arm(EvolutionStrategies(pairs=16, spread=1.0)),
     "evolution of parameters, error rate": Arm(
@@ -175,7 +178,7 @@ def learn(name: str, seed: int, meta_steps: int) -> dict:
             adam(1e-2),
             OuterAdam(cosine_rate(1e-2, meta_steps, 20, final_fraction=0.02), clip_norm=None),
             arm.estimator,
-            UNROLL,
+            arm.unroll,
             population_size=4,
             lifetime=200,
             inner_batch_size=BATCH,
@@ -185,7 +188,7 @@ def learn(name: str, seed: int, meta_steps: int) -> dict:
         )
         first, begun = _FirstStep(), time.perf_counter()
         trainer.fit(train, outer, meta_steps, callbacks=[first])
-        passes = arm.estimator.forward_passes(UNROLL)
+        passes = arm.estimator.forward_passes(arm.unroll)
         line["forward_passes"] = passes.inner + passes.outer * OUTER_BATCH / BATCH
         line["seconds"] = time.perf_counter() - begun
         line["compile_seconds"] = first.seconds - begun
@@ -236,7 +239,7 @@ def over_seeds(lines: list[dict]) -> dict:
 
 AGREEING = {
     "exact, 4 updates": NestedTape(),
-    "implicit, conjugate gradients": ImplicitGradient(iterations=10, damping=0.0),
+    "implicit, conjugate gradients": ImplicitGradient(iterations=10, damping=0.1),
     "implicit, Neumann": ImplicitGradient("neumann", iterations=40, step=0.1, damping=0.0),
 }
 
@@ -310,8 +313,10 @@ def agree(ages: list[int], updates: int, draws: int, seed: int = 0) -> None:
             for name, function in functions.items():
                 gradient, reported = function(state, inner, outside)
                 gradient = np.float64(gradient)
-                length = np.linalg.norm(gradient) * np.linalg.norm(target)
-                found.setdefault(name, []).append(float(gradient @ target / length))
+                own, wanted_length = np.linalg.norm(gradient), np.linalg.norm(target)
+                cosine = gradient @ target / (own * wanted_length)
+                found.setdefault(name, []).append(float(cosine))
+                found.setdefault(f"{name}: length", []).append(float(own / wanted_length))
                 if reported:
                     residual = float(reported["implicit_residual"])
                     found.setdefault(f"{name}: residual", []).append(residual)
