@@ -11,7 +11,14 @@ import pytest
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
-from dr_keras.meta.estimators import FirstOrder, MixedMode, NestedTape, Recompute
+from dr_keras.meta.estimators import (
+    EvolutionStrategies,
+    FirstOrder,
+    ImplicitGradient,
+    MixedMode,
+    NestedTape,
+    Recompute,
+)
 from dr_keras.meta.estimators.unroll import square_root_interval
 from dr_keras.meta.optimizers import adam, adamw, constant_rate, cosine_rate, momentum, sgd
 from dr_keras.meta.problem import InnerState, MetaProblem
@@ -153,6 +160,28 @@ def test_batches_in_parts_change_memory_not_values(
 ):
     toy = toy_problem(toy, optimizer, unroll_length, age=1)
     assert_agree(toy.estimate(estimator), toy.estimate(NestedTape()), estimator.name)
+
+
+@pytest.mark.parametrize(
+    "toy",
+    [
+        "mlp_with_dropout",
+        pytest.param("normalised", marks=pytest.mark.long),
+        pytest.param("by_token", marks=pytest.mark.long),
+    ],
+)
+def test_estimates_move_members_as_the_exact_ones_do(toy, toy_problem):
+    """Loss, state and records are the same; what is estimated has the shapes of eta."""
+    toy = toy_problem(toy_problem.opened(by_token=True) if toy == "by_token" else toy, MOMENTUM, 2)
+    expected = toy.estimate(NestedTape())
+    for estimator in (EvolutionStrategies(pairs=1), ImplicitGradient(iterations=1)):
+        found = estimator(
+            toy.problem, toy.state, toy.eta, toy.inner_batches, toy.outer_batches, key=[3, 4]
+        )
+        found[3].pop("reported")
+        assert_agree([found[0], expected[1], *found[2:]], expected, estimator.name)
+        assert [leaf.shape for leaf in found[1]] == [leaf.shape for leaf in toy.eta]
+        assert np.isfinite(np.concatenate([np.ravel(leaf) for leaf in found[1]])).all()
 
 
 def test_dropout_draws_for_every_part_and_draws_the_same_when_run_again(toy_problem):

@@ -62,7 +62,12 @@ def estimates(estimator, toy, keys: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "perturbed, spread, reads_state", [("scores", 0.02, True), ("parameters", 0.01, False)]
+    "perturbed, spread, reads_state",
+    [
+        ("scores", 0.02, True),
+        pytest.param("parameters", 0.01, False, marks=pytest.mark.long),
+        pytest.param("scores", 0.02, False, marks=pytest.mark.long),
+    ],
 )
 def test_the_mean_of_many_pairs_is_the_meta_gradient(perturbed, spread, reads_state, float64):
     """Within its standard error, which is small enough to tell the first-order gradient apart."""
@@ -152,13 +157,13 @@ def test_estimates_lower_an_error_rate_that_has_no_derivative(float64):
         return InnerState([theta], [], optimizer.init([theta]), tf.constant(0))
 
     @tf.function(jit_compile=True, autograph=False)
-    def step(theta, inner, outer, key):
-        """(loss before, after, the exact gradient, which is blind)."""
-        eta = [tf.zeros(2 * BATCH, tf.float64)]
-        loss, (gradient,), *_ = estimator(problem, state(theta), eta, inner, outer, key=key)
-        moved = [eta[0] - 3 * gradient / tf.norm(gradient)]
-        blind = NestedTape()(problem, state(theta), eta, inner, outer)[1]
-        return loss, NestedTape()(problem, state(theta), moved, inner, outer)[0], blind[0]
+    def step(inner, outer, key):
+        """(loss before, after, the exact meta-gradient, which is blind)."""
+        start, eta = state(tf.zeros(4, tf.float64)), tf.zeros(T * BATCH, tf.float64)
+        loss, (gradient,), *_ = estimator(problem, start, [eta], inner, outer, key=key)
+        moved = [eta - 3 * gradient / tf.norm(gradient)]
+        after, blind, *_ = NestedTape()(problem, start, moved, inner, outer)
+        return loss, after, blind[0]
 
     improved = []
     for seed in range(20):
@@ -170,7 +175,7 @@ def test_estimates_lower_an_error_rate_that_has_no_derivative(float64):
         inner = {"x": x, "sign": sign, "index": np.arange(T * BATCH).reshape(T, BATCH)}
         outer = {"outer": {"x": held_out, "sign": np.sign(held_out @ truth)}}
         inner, outer = tf.nest.map_structure(tf.constant, (inner, outer))
-        before, after, blind = step(tf.zeros(4, tf.float64), inner, outer, tf.constant([5, seed]))
+        before, after, blind = step(inner, outer, tf.constant([5, seed]))
         assert not blind.numpy().any()
         improved.append(float(after) < float(before))
     assert sum(improved) >= 18, sum(improved)
@@ -188,6 +193,10 @@ def test_an_objective_without_derivative_asks_for_an_estimator_that_needs_none(
 ):
     with pytest.raises(ConfigurationError, match="objective missed .held-out set outer. has no"):
         regression_trainer(objective=missed).fit(*regression_sets, 1)
+
+
+@pytest.mark.long
+def test_a_rater_learns_from_a_share_of_misses(regression_trainer, regression_sets):
     trainer = regression_trainer(
         objective=missed,
         estimator=EvolutionStrategies(pairs=2),

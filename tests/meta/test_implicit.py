@@ -166,6 +166,7 @@ def test_it_is_off_away_from_the_minimum(float64):
     assert norm(found[1][0] - exact[1][0]) > 0.2 * norm(exact[1][0])
 
 
+@pytest.mark.long
 def test_the_trainer_takes_it(regression_trainer, regression_sets):
     trainer = regression_trainer(
         estimator=ImplicitGradient(iterations=4),

@@ -14,7 +14,14 @@ from dr_keras.models.losses import (
     squared_error,
     token_loss,
 )
-from dr_keras.models.objectives import bind, choice_loss, mean_loss, smooth_accuracy
+from dr_keras.models.objectives import (
+    bind,
+    choice_error,
+    choice_loss,
+    error_rate,
+    mean_loss,
+    smooth_accuracy,
+)
 import gin
 
 VOCABULARY = 6
@@ -242,3 +249,34 @@ def test_what_cannot_be_judged_is_refused(objective, batch, said):
 def test_a_temperature_must_be_positive():
     with pytest.raises(ConfigurationError, match="choice_loss.temperature is 0"):
         choice_loss(temperature=0)
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_the_choice_error_counts_the_questions_that_are_missed(per_token):
+    """Each choice in its turn is called the right one; the likeliest of those there is no miss."""
+    batch, model = questions(), Bigrams()
+    best = []
+    for choices, answers in zip(batch["choices"], batch["answers"]):
+        likelihoods = np.full(3, -np.inf)
+        for number, (row, asked) in enumerate(zip(choices, answers)):
+            if asked.any():
+                parts = [model.log_probability(row, place) for place in np.flatnonzero(asked)]
+                likelihoods[number] = np.mean(parts) if per_token else np.sum(parts)
+        best.append(likelihoods.argmax())
+    for gold in range(3):
+        asked = {**batch, "gold": np.full(2, gold, np.int32)}
+        terms = choice_error(per_token=per_token)(model, asked)
+        assert terms.sums.numpy().tolist() == [float(gold != each) for each in best]
+        assert terms.counts.numpy().tolist() == [1, 1]
+    with pytest.raises(ConfigurationError, match="choice_error reads the features choices, answ"):
+        choice_error()(model, {"tokens": batch["choices"][0]})
+
+
+def test_the_error_rate_counts_ties_as_misses_and_hides_no_nan():
+    logits = np.array([[0.0, 2.0, 1.0], [3.0, 3.0, 0.0], [1.0, 5.0, 2.0], [-1.0, -2.0, -3.0]])
+    label = np.array([1, 0, 2, 0])
+    terms = error_rate()(lambda batch: tf.constant(logits), {"label": label})
+    assert terms.sums.numpy().tolist() == [0, 1, 1, 0] and value(terms) == 0.5
+    logits[2, 0] = np.nan
+    terms = error_rate()(lambda batch: tf.constant(logits), {"label": label})
+    assert np.isnan(value(terms)) and terms.sums.numpy()[[0, 1, 3]].tolist() == [0, 1, 0]

@@ -64,7 +64,7 @@ class ImplicitGradient(Facts):
     solver: str = "conjugate_gradients"
     iterations: int = 10
     step: float = 0.1
-    damping: float = 0.01
+    damping: float = 0.1
     micro_batches: int = 1
 
     name = "implicit"
