@@ -79,7 +79,10 @@ def conversation(
     }
 
 
-_SETTINGS = frozenset(conversation())
+_SETTINGS = {
+    *("prompt_fields", "response_field", "turns_field", "role_field", "content_field"),
+    *("answering_roles", "before_prompt", "before_response"),
+}
 
 
 def check_conversation(name: str, settings: Mapping) -> None:

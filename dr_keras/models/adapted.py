@@ -5,9 +5,6 @@ a member's state, its optimizer's and every saved step of an unroll hold what is
 """
 
 from collections.abc import Callable, Sequence
-import functools
-import logging
-import math
 import os
 
 import keras
@@ -17,8 +14,6 @@ from dr_keras.models.weight_files import load_weights
 import gin
 
 _WEIGHTS = "final.weights.h5"  # of a run of train_language_model
-
-_logger = logging.getLogger(__name__)
 
 
 @gin.configurable
@@ -50,7 +45,7 @@ def adapted_model(
       alpha: see above; None for `rank`.
 
     Returns:
-      The model. What is trained is logged, once a process.
+      The model; `model_parts.share_trained` says what of it is trained.
 
     Raises:
       ConfigurationError: weights that do not fit; no layer of a name, or one that takes no update;
@@ -76,20 +71,7 @@ def adapted_model(
             f"adapted_model has nothing to train in '{built.name}': give it a rank, or name layers"
             " in adapted_model.trained."
         )
-    _say(described(built, rank, len(adapted)))
     return built
-
-
-def described(model: keras.Model, rank: int | None, updates: int) -> str:
-    """What of a model is trained, in a line."""
-    trained, whole = (
-        sum(math.prod(v.shape) for v in variables)
-        for variables in (model.trainable_variables, model.weights)
-    )
-    how = f"updates of rank {rank} to {updates} kernels" if updates else "no low-rank updates"
-    return (
-        f"{model.name}: {how}; {trained:,} of {whole:,} parameters trained ({trained / whole:.2%})"
-    )
 
 
 def _file(place: str) -> str:
@@ -126,9 +108,3 @@ def _add_update(layer: keras.layers.Layer, rank: int | None, alpha: float | None
             f"adapted_model.layers: the layer {layer.name!r} ({type(layer).__name__}) takes no"
             f" low-rank update ({error}): name layers with one kernel, such as 'query'."
         ) from error
-
-
-@functools.cache
-def _say(line: str) -> None:
-    """Once: members are built again and again."""
-    _logger.info("%s", line)

@@ -8,6 +8,7 @@ first two each, and the third once.
 
 from collections.abc import Sequence
 import dataclasses
+import math
 
 import keras
 import tensorflow as tf
@@ -57,6 +58,22 @@ def parts_of(model: keras.Model) -> ModelParts:
         }
         return ModelParts(tuple(id(variable) in made for variable in variables))
     return ModelParts(tuple(not each for each in changed))
+
+
+def share_trained(model: keras.Model) -> str:
+    """How much of a model is trained, in words; "" where nothing is frozen.
+
+    Low-rank updates, as `enable_lora` adds them, are named with their ranks.
+    """
+    frozen = parts_of(model).frozen(model.non_trainable_variables)
+    if not frozen:
+        return ""
+    trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    whole = trained + sum(math.prod(variable.shape) for variable in frozen)
+    updated = [layer for layer in model._flatten_layers() if getattr(layer, "lora_enabled", False)]
+    ranks = ", ".join(map(str, sorted({layer.lora_rank for layer in updated})))
+    how = f", in updates of rank {ranks} to {len(updated)} kernels" * bool(updated)
+    return f"{trained:,} of {whole:,} parameters trained ({trained / whole:.2%}){how}"
 
 
 def _is_seed(variable) -> bool:

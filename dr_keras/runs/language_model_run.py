@@ -22,6 +22,7 @@ from dr_keras.config.configuration import (
 )
 from dr_keras.data.examples import Parts
 from dr_keras.errors import CheckpointError, ConfigurationError
+from dr_keras.models.model_parts import share_trained
 from dr_keras.system import locks, whole_files
 from dr_keras.system.progress import Progress
 from dr_keras.training.trainers import LanguageModelTrainer, TrainingRecord
@@ -102,7 +103,8 @@ def train_language_model(
             ) from error
     parts = data() if callable(data) else data
     built = trainer()
-    shown = Progress(f"{built.parameters:,} parameters:", built.steps)
+    trained = share_trained(built.model) or f"{built.parameters:,} parameters"
+    shown = Progress(f"{trained}:", built.steps)
     note = ""
 
     def progress(step: int, steps: int, logs: dict[str, float]) -> None:

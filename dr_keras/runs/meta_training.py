@@ -30,6 +30,7 @@ from dr_keras.meta.devices import strategies
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
 from dr_keras.meta.trainer import MetaTrainer
+from dr_keras.models.model_parts import share_trained
 from dr_keras.runs.experiment import Experiment, experiment, experiment_of_run
 from dr_keras.runs.fit_records import FOLDER, told
 from dr_keras.runs.judgement import judge, read_judgement
@@ -164,6 +165,8 @@ def _meta_train(
         summaries.write_text("operative_config", f"```\n{configuration.operative_config()}\n```")
         building = (build(base_dir, setup) for build in callback_fns)
         writing = [*building, ScoreHealth(), MetricsFile(base_dir), ShowProgress()]
+        if share := share_trained(trainer.inner_model):
+            print(f"inner model: {share}", file=sys.stderr)
     try:
         trainer.fit(
             setup.parts.train,
