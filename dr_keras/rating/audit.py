@@ -28,7 +28,7 @@ OTHERS = "(others)"
 UNKNOWN = "(not known)"
 # A group that is listed by itself; a field with more values than this is hardly a label.
 MAXIMUM_GROUPS = 200
-_SHOWN_SHARE = 0.01  # of the corpus, from which on a group is worth a sentence
+_SHOWN_SHARE = 0.001  # of the corpus, from which on a group is worth a sentence
 _LESS = 0.5  # of the share in the corpus, below which the held-out set or the choice has little
 _ERRORS = 3.0  # standard errors of a share
 _NAMED = 5  # groups that a sentence names
@@ -170,7 +170,9 @@ def _notes(
     large = {n: g for n, g in groups.items() if g["share_before"] >= _SHOWN_SHARE}
     if len(groups) < 2 and not (asked and set(asked) - set(groups)):
         return
-    if size:
+    if size and asked and not set(asked) & set(groups):
+        yield f"by {dimension}, the corpus and the held-out set have no group in common"
+    elif size:
         lacking = [
             name
             for name, group in large.items()
@@ -182,11 +184,11 @@ def _notes(
             named = _named(lacking, large, "held_out_share")
             yield (
                 f"by {dimension}, the held-out set has less than half the share of {named}:"
-                f" {share:.0%} of the corpus, {held:.1%} of the held-out set; how these are scored"
+                f" {share:.1%} of the corpus, {held:.1%} of the held-out set; how these are scored"
                 " says what helps elsewhere, not how good they are"
             )
         foreign = sum(number for name, number in (asked or {}).items() if name not in groups)
-        if foreign > size * _SHOWN_SHARE:
+        if foreign > 0.01 * size:
             yield (
                 f"by {dimension}, {foreign / size:.0%} of the held-out set is of groups that the"
                 " corpus has nothing of"

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 8  # groups of a dimension
+_SEEN = 0.005  # a share that can be told from 0
 
 
 def shares(dimensions: Mapping[str, Mapping[str, Mapping]]) -> "Figure":
@@ -45,4 +46,11 @@ def shares(dimensions: Mapping[str, Mapping[str, Mapping]]) -> "Figure":
 
 
 def _largest(groups: Mapping[str, Mapping]) -> list[str]:
-    return sorted(groups, key=lambda name: -groups[name]["share_before"])[:SHOWN]
+    """The groups to draw: at least the largest, and no dots that all lie at 0."""
+    ordered = sorted(groups, key=lambda name: -groups[name]["share_before"])[:SHOWN]
+    large = [name for name in ordered if _most(groups[name]) >= _SEEN]
+    return large or ordered[:1]
+
+
+def _most(group: Mapping) -> float:
+    return max(group["share_before"], group["share_after"], group["held_out_share"] or 0.0)

@@ -48,6 +48,9 @@ from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 _RUNS = "raters"
+# What a later call in the same folder may change, beside what meta-training lets differ: cells that
+# are there stay good.
+_MAY_DIFFER = ("checkpoint_study.seeds", "checkpoint_study.title", "SEEDS", "Workers.count")
 
 
 @gin.configurable("checkpoint_study", denylist=["say"])
@@ -111,7 +114,7 @@ class CheckpointStudy:
           CheckpointError: another process works in base_dir; a run kept no rater.
         """
         base_dir = pathlib.Path(base_dir)
-        configuration.check_same_config(base_dir, may_differ=MAY_DIFFER)
+        configuration.check_same_config(base_dir, may_differ=(*MAY_DIFFER, *_MAY_DIFFER))
         return _Study(self, base_dir).run().publish(base_dir, write_report)
 
 

@@ -34,13 +34,15 @@ def test_what_the_held_out_set_lacks_is_said_beyond_chance():
     assert few["notes"] == []  # none of ten may be chance where it is a fifth
     many = audit.audit(tallies, {"source": {"web": 980, "books": 20}}, chosen=False)
     (note,) = many["notes"]
-    assert "'books' (20.0% → 2.0%)" in note and "20% of the corpus, 2.0% of the held-out" in note
+    assert "'books' (20.0% → 2.0%)" in note and "20.0% of the corpus, 2.0% of the held-out" in note
     assert many["dimensions"]["source"]["books"]["held_out_share"] == 0.02
     assert "kept" not in many and "share_after" not in many["dimensions"]["source"]["web"]
     (foreign,) = audit.audit(
         tallies, {"source": {"web": 800, "books": 200, "law": 1000}}, chosen=False
     )["notes"]
     assert foreign.startswith("by source, 50% of the held-out set is of groups")
+    (apart,) = audit.audit(tallies, {"source": {"law": 1000}}, chosen=False)["notes"]
+    assert apart == "by source, the corpus and the held-out set have no group in common"
 
 
 def test_what_some_shards_do_not_know_is_a_group_of_its_own():
