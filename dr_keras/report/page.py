@@ -210,6 +210,15 @@ def render(
       ConfigurationError: a section that does not exist.
       DataError: a picture is missing.
     """
+    made = [maker(results) for maker in _makers(sections)]
+    kept = [one for one in made if one is not None and one.blocks]
+    return render_sections(results.title, kept, folder)
+
+
+def render_sections(
+    title: str, sections: Sequence[Section], folder: str | os.PathLike = "."
+) -> str:
+    """A page of these sections as text; `folder` is of the pictures that they name."""
     import jinja2
     import markupsafe
 
@@ -235,13 +244,8 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made = [maker(results) for maker in _makers(sections)]
     page = environment.get_template("page.html").render(
-        title=results.title,
-        sections=[one for one in made if one is not None and one.blocks],
-        dash=DASH,
-        svg=svg,
-        png=png,
+        title=title, sections=sections, dash=DASH, svg=svg, png=png
     )
     return page.lstrip() + "\n"
 

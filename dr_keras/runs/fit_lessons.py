@@ -111,10 +111,7 @@ def lesson(
             f"{teacher} gives scores of shape {values.shape} for {len(examples)} windows: a teacher"
             " gives one to each."
         )
-    known, documents = np.isfinite(values), document_ids(examples)
-    # Windows of a document are alike: a document is held out with all of them.
-    out = {d: unit_hash("fitted rater", d) < held_out for d in set(documents.tolist())}
-    apart = np.array([out[document] for document in documents], bool)
+    known, apart = np.isfinite(values), held_out_rows(examples, held_out)
     fitted, held = np.flatnonzero(known & ~apart), np.flatnonzero(known & apart)
     if len(fitted) < least or not len(held):
         raise DataError(
@@ -137,6 +134,16 @@ def lesson(
     if by_token and scores.tokens is not None:
         tokens = ((scores.tokens.astype(np.float32) - mean) / unit).astype(np.float16)
     return Lesson(windows, tokens, fitted, held, scale)
+
+
+def held_out_rows(examples: ExampleSet, share: float) -> np.ndarray:
+    """Which windows a fit does not see, bool [N]: about so large a share of the documents, by hash.
+
+    Windows of a document are alike: a document is held out with all of them.
+    """
+    documents = document_ids(examples)
+    out = {d: unit_hash("fitted rater", d) < share for d in set(documents.tolist())}
+    return np.array([out[document] for document in documents], bool)
 
 
 def twin_by_token(rater: keras.Model, rater_fn: Callable | None) -> keras.Model:

@@ -29,7 +29,15 @@ from dr_keras.meta.checkpoints import file_checksum, save_weights
 from dr_keras.meta.scoring import Scorer as RaterScorer
 from dr_keras.meta.scoring import reference_losses
 from dr_keras.models.rater_scores import ReferenceLoss, check_can_score, reads_by_token, state_read
-from dr_keras.runs.fit_lessons import KINDS, Lesson, begin_from, lesson, take_over, twin_by_token
+from dr_keras.runs.fit_lessons import (
+    KINDS,
+    Lesson,
+    begin_from,
+    held_out_rows,
+    lesson,
+    take_over,
+    twin_by_token,
+)
 from dr_keras.runs.fit_records import RECORD, WEIGHTS, add_costs, agreement, read_record, spread
 from dr_keras.runs.samples import whole_documents
 from dr_keras.system import whole_files
@@ -164,10 +172,7 @@ class FittedRater:
         if (folder / RECORD).exists():
             return self._load(rater, parts, folder)
         identity = self._identity(parts)
-        if self.most_windows is not None:
-            parts = dataclasses.replace(
-                parts, train=whole_documents(parts.train, self.most_windows)
-            )
+        parts = self._taken(parts)
         examples = _with_reference(rater, parts.train, reference)
         check_can_score(rater, examples.features, reference is not None)
         scores = self._teach(parts, folder)
@@ -222,6 +227,25 @@ class FittedRater:
             record["sha256"] = file_checksum(temporary)
         whole_files.write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
         return record
+
+    def held_out_windows(
+        self, parts: Parts, folder: str | pathlib.Path
+    ) -> tuple[ExampleSet, np.ndarray]:
+        """What the fit does not see: windows, and the teacher's scores of them, float64 [N].
+
+        Args:
+          parts, folder: as of `fit`; where it has run, the teacher is not asked again.
+        """
+        parts = self._taken(parts)
+        values = np.asarray(self._teach(parts, pathlib.Path(folder)).values, np.float64)
+        rows = np.flatnonzero(held_out_rows(parts.train, self.held_out) & np.isfinite(values))
+        return parts.train.take(rows, "the windows held out"), values[rows]
+
+    def _taken(self, parts: Parts) -> Parts:
+        """The parts with what of the train part is scored and learned from."""
+        if self.most_windows is None:
+            return parts
+        return dataclasses.replace(parts, train=whole_documents(parts.train, self.most_windows))
 
     def _identity(self, parts: Parts) -> dict:
         """What two fits must share to be one."""
