@@ -42,9 +42,11 @@ from dr_keras.meta.seeds import seeded
 from dr_keras.meta.trainer import MetaTrainer
 from dr_keras.models.losses import squared_error
 from dr_keras.models.text_models import language_model
+from dr_keras.system import program_names
 from dr_keras.training.trainers import ExampleTrainer, LanguageModelTrainer, example_sums
 
 RATE = 0.01
+program_names.install()  # several trainers here compile one program
 
 
 def in_precision(dtype: str) -> None:
