@@ -9,10 +9,13 @@ the mixture lacks. Arms, each a model from scratch:
     unfiltered      trains on the mixture as it is, as many steps as the configuration says; what
                     that costs is what the others may cost
     random          offered as many examples as curated, which a rater that knows nothing reads
-    curated         the rater begins without knowledge and learns beside the model
+    curated         the rater begins without knowledge and learns beside the model, which trains on
+                    a sample by its scores
+    curated_best    the same, and the model trains on the best
+    curated_soft    the same, and the model trains on all that it is offered with soft weights
     curated_state   the same, and it reads the model's loss on an example, and its age
-    frozen          the rater that the curated run of another seed ended with, which stays as it is;
-                    what it cost to make is not counted
+    frozen          the best by the rater that the curated run of another seed ended with, which
+                    stays as it is; what it cost to make is not counted
 
 Each run is a folder <base_dir>/<arm>-<seed>, done or resumed by the same command. The table at the
 end has test losses on the target; <base_dir>/sources.png shows what curated trained on.
@@ -37,8 +40,14 @@ ARMS = {
     "unfiltered": ["CuratedModel.discard_fraction = 0", "CuratedModel.meta_every = None"],
     "random": ["CuratedModel.meta_every = None"],
     "curated": [],
+    "curated_best": ["CuratedModel.keep = 'best'"],
+    "curated_soft": [
+        "CuratedModel.discard_fraction = 0",
+        "CuratedModel.weights = 'soft'",
+        "CuratedModel.meta_batch_size = None",
+    ],
     "curated_state": ["text_rater.features = ['inner_loss', 'age']"],
-    "frozen": ["CuratedModel.meta_every = None"],
+    "frozen": ["CuratedModel.meta_every = None", "CuratedModel.keep = 'best'"],
 }
 
 

@@ -47,6 +47,7 @@ from dr_keras.training.curated.steps import SAID, Choice, Chosen, MetaLevel
 import gin
 
 WEIGHTS = ("equal", "soft")
+KEEP = ("best", "sampled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,8 @@ class CuratedModel(keras.Model):
       batch_size: B, examples that an update trains on.
       discard_fraction: f in [0, 1) of batch top-K; B_up = B / (1 - f), exactly, is the batch that
         is scored. 0: all of it trains.
+      keep: "best", batch top-K; or "sampled": B of B_up are drawn without replacement by the
+        softmax of the scores, so that a rater that hardly knows anything changes hardly anything.
       weights: "equal" for what is kept, or "soft", `weighting` of its scores.
       meta_every: k, steps between two meta-steps; None: the rater stays as it is.
       unroll_length: T, updates that a meta-gradient goes through, at most k.
@@ -106,6 +109,7 @@ class CuratedModel(keras.Model):
         held_out=None,
         batch_size: int = 32,
         discard_fraction: Decimal = 0.5,
+        keep: str = "best",
         weights: str = "equal",
         meta_every: int | None = 8,
         unroll_length: int = 2,
@@ -123,16 +127,15 @@ class CuratedModel(keras.Model):
     ):
         super().__init__(name=f"curated_{model.name}")
         settings.check_one_replica()
-        if weights not in WEIGHTS:
-            raise ConfigurationError(
-                f"CuratedModel.weights is {weights!r}: it must be one of {', '.join(WEIGHTS)}."
-            )
+        settings.check_one_of("weights", weights, WEIGHTS)
+        settings.check_one_of("keep", keep, KEEP)
         if source is not None and not sources:
             raise ConfigurationError(
                 f"CuratedModel.source is '{source}', and sources is empty: name what may be there."
             )
         oversized = oversized_batch(batch_size, discard_fraction)
-        self.choice = Choice(int(batch_size), oversized, weights == "soft")
+        soft, sampled = weights == "soft", keep == "sampled"
+        self.choice = Choice(int(batch_size), oversized, soft, sampled, int(seed))
         self.model, self.rater = model, rater
         self.meta_every, self.unroll_length = meta_every, unroll_length
         self.meta_batch_size = oversized if meta_batch_size is None else meta_batch_size

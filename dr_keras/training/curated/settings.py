@@ -1,6 +1,6 @@
 """Settings of a `CuratedModel` that contradict each other, each named with its remedy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -54,6 +54,14 @@ def check_meta(
                 f"The held-out set '{name}' has {len(examples)} examples, and outer_batch_size is"
                 f" {outer_batch_size}: add examples, or lower it."
             )
+
+
+def check_one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Raises ConfigurationError unless a setting is one of those known."""
+    if value not in known:
+        raise ConfigurationError(
+            f"CuratedModel.{name} is {value!r}: it must be one of {', '.join(known)}."
+        )
 
 
 def check_one_replica() -> None:

@@ -42,11 +42,17 @@ class Choice:
       size: B.
       oversized: B_up.
       soft: weights by the scores of what is kept; else all scores count as equal.
+      sampled: what is kept is drawn without replacement by the softmax of the scores, and not the
+        best: Gumbel noise on the scores before the best are taken (Kool et al., 2019, arXiv
+        1903.06059).
+      seed: of these draws, which the model's age addresses.
     """
 
     size: int
     oversized: int
     soft: bool
+    sampled: bool = False
+    seed: int = 0
 
     @property
     def scores(self) -> bool:
@@ -60,11 +66,19 @@ class Choice:
         rows = tf.range(self.oversized)
         if self.oversized > self.size:
             by_example = scores if scores.shape.rank == 1 else mean_of_tokens(scores, counts > 0)
+            if self.sampled:
+                by_example += self._noise(by_example, state.age)
             rows, _ = split_best(by_example, self.size, self.oversized)
             batch = {name: tf.gather(values, rows) for name, values in batch.items()}
             scores, counts = tf.gather(scores, rows), tf.gather(counts, rows)
         weighed = scores if self.soft else tf.zeros_like(scores)
         return Chosen(rows, batch, counts, problem.weighting(weighed, counts))
+
+    def _noise(self, scores: tf.Tensor, age: tf.Tensor) -> tf.Tensor:
+        key = tf.stack([tf.constant(derive_seed(self.seed, "choice"), tf.int32), age])
+        least = tf.constant(1e-12, scores.dtype)  # its logarithm is finite
+        uniform = tf.random.stateless_uniform(scores.shape, key, least, 1, scores.dtype)
+        return -tf.math.log(-tf.math.log(uniform))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

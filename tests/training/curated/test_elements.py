@@ -128,9 +128,10 @@ def test_held_out_sets_that_cannot_be(regression):
         ({"meta_every": 0}, "meta_every is 0"),
         ({"meta_batch_size": 65}, "more than the 64 examples"),
         ({"weights": "softest"}, "must be one of equal, soft"),
+        ({"keep": "worst"}, "must be one of best, sampled"),
         ({"source": "from"}, "sources is empty"),
     ],
-    ids=["unroll", "every", "rows", "weights", "sources"],
+    ids=["unroll", "every", "rows", "weights", "keep", "sources"],
 )
 def test_settings_out_of_range_are_named(regression, settings, said):
     with pytest.raises(ConfigurationError, match=said):
