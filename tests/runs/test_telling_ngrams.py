@@ -8,7 +8,7 @@ from dr_keras.data.documents import make_document
 from dr_keras.data.tokenizers import byte_tokenizer
 from dr_keras.data.windows import window_documents
 from dr_keras.models.ngram_rater import NgramRows, ngram_rater
-from dr_keras.studies.telling_ngrams import telling_ngrams
+from dr_keras.runs.telling_ngrams import telling_ngrams
 
 LENGTH = 8
 TEXTS = ["the tea ", "no tea x", "the cat ", "qq qq qq"]
