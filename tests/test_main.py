@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
     "quickstart",
     "fit-rater",
+    "distill",
     "meta-train",
     "train-curated",
     "meta-evaluate",

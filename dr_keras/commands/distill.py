@@ -14,6 +14,7 @@ import os
 import pathlib
 
 from dr_keras.commands import common
+from dr_keras.errors import ConfigurationError
 from dr_keras.system.extras import require_study_extra
 
 
@@ -37,9 +38,14 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     from dr_keras.runs.distillation import distill
     from dr_keras.studies.distillation import compared
 
-    raters = [_place(path) for path in arguments.raters]
-    if raters:
-        arguments.gin_params = [f"TEACHERS = {raters!r}", *arguments.gin_params]
+    if arguments.raters:
+        given = [_place(path) for path in arguments.raters]
+        arguments.gin_params = [f"TEACHERS = {given!r}", *arguments.gin_params]
+    elif not any("TEACHERS" in binding for binding in arguments.gin_params):
+        raise ConfigurationError(
+            "a student needs a teacher: --rater PATH, an exported rater of text or the name of one"
+            " that comes with dr_keras."
+        )
     common.parse_gin(arguments, "runs/distill.gin")
     output_dir = pathlib.Path(arguments.output_dir)
     made = distill(output_dir)

@@ -15,10 +15,10 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.scoring import Scorer
 from dr_keras.runs.distillation import Distilled
+from dr_keras.runs.telling_ngrams import telling_ngrams
 from dr_keras.serving.loaded_text import LoadedTextRater
 from dr_keras.studies.agreement import agreement
 from dr_keras.studies.scoring_speed import megabytes_a_second
-from dr_keras.studies.telling_ngrams import telling_ngrams
 from dr_keras.system import whole_files
 from dr_keras.training.flops import scoring_flops
 import gin
