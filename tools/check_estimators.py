@@ -240,30 +240,31 @@ def over_seeds(lines: list[dict]) -> dict:
 AGREEING = {
     "exact, 4 updates": NestedTape(),
     "implicit, conjugate gradients": ImplicitGradient(iterations=10, damping=0.1),
+    "implicit, conjugate gradients, no damping": ImplicitGradient(iterations=10, damping=0.0),
     "implicit, Neumann": ImplicitGradient("neumann", iterations=40, step=0.1, damping=0.0),
 }
 
-# Of the inner loss: without, a network fits the four batches whatever their weights.
-RIDGE = 0.2
 
-
-def agree(ages: list[int], updates: int, draws: int, seed: int = 0) -> None:
+def agree(
+    ages: list[int], updates: int, draws: int, rate: float, ridge: float, seed: int = 0
+) -> None:
     """Prints cosines by the member's age, means over draws of the four batches.
 
     Batches are of 256 examples, so that the four of them are not far from all there are. Inner
     updates are SGD's at a rate at which the loss falls steadily: where it does not, the exact
-    meta-gradient of a long unroll grows without bounds.
+    meta-gradient of a long unroll grows without bounds. The ridge is of the inner loss: without, a
+    network fits the four batches whatever their weights.
     """
     train, outer, _ = sets(seed)
     with seeded(derive_seed(seed, "structure")):
         structure = classifier()
     rater = label_rater(seed)
-    make = KerasProblem(rater, structure, classification_loss, sgd(0.1))
+    make = KerasProblem(rater, structure, classification_loss, sgd(rate))
     plain = make()
 
     def inner_loss(theta, statistics, batch):
         losses, statistics = plain.inner_loss(theta, statistics, batch)
-        return losses + RIDGE / 2 * tf.square(pytrees.global_norm(theta)), statistics
+        return losses + ridge / 2 * tf.square(pytrees.global_norm(theta)), statistics
 
     problem = dataclasses.replace(plain, inner_loss=inner_loss)
     random = np.random.default_rng(seed)
@@ -346,9 +347,11 @@ def main(argv=None) -> None:
     of_agree.add_argument("--ages", nargs="+", type=int, default=[0, 30, 100, 300])
     of_agree.add_argument("--updates", type=int, default=256)
     of_agree.add_argument("--draws", type=int, default=8)
+    of_agree.add_argument("--rate", type=float, default=0.1, help="of inner updates")
+    of_agree.add_argument("--ridge", type=float, default=0.2)
     flags = parser.parse_args(argv)
     if flags.verb == "agree":
-        agree(sorted(flags.ages), flags.updates, flags.draws)
+        agree(sorted(flags.ages), flags.updates, flags.draws, flags.rate, flags.ridge)
         return
     for name in flags.arms:
         lines = []
