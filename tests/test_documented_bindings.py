@@ -9,7 +9,7 @@ import pytest
 from dr_keras.config import configuration
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = ("meta_training.md", "members.md")
+PAGES = ("meta_training.md", "members.md", "instructions.md")
 BINDING = re.compile(r"    ((?:\w+/)?\w+\.\w+) = ")
 
 
