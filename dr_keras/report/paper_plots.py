@@ -79,8 +79,7 @@ def _improvement_panel(axes: "Axes", name: str, size: Size, protocol: Protocol, 
         if baseline in size.arms:
             mean, _ = gain(size, baseline, protocol.reference, name)
             axes.axhline(mean, color=GREY, linewidth=1.2, linestyle="--")
-    unit = "nats per token less" if name == LOSS else "nats per byte more"
-    axes.set_title(f"{as_is(name)}, {unit}")
+    axes.set_title(as_is(name.replace("_", " ")))
 
 
 def task_curves(size: Size, protocol: Protocol, chance: Mapping[str, float]) -> "Figure":
