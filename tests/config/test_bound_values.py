@@ -125,7 +125,7 @@ def refusal(*bindings, gin_files=()):
             "RATER = @text_rater() is what the function returns, but must be a function (@name,"
             " without brackets) in experiment.rater. Leave the brackets away: @text_rater.",
         ),
-        ("RATER = @byte_tokenizer", "It returns ByteTokenizer. Write for example @image_"),
+        ("RATER = @byte_tokenizer", "It returns ByteTokenizer. Write for example @"),
         (
             "embedded_corpus.packages = 'numpy'",
             "embedded_corpus.packages = 'numpy' is text, but must be a list [...], each text in"
