@@ -14,14 +14,15 @@ def test_a_sample_is_drawn_by_the_softmax_of_the_scores():
     scores = tf.math.log([1.0, 2.0, 3.0, 4.0])
     problem = MetaProblem(lambda eta, batch: batch["x"], None, None, sgd(0.1))
 
-    @tf.function(autograph=False)
     def chosen(size, seed, age):
         state = InnerState([], [], {}, age)
-        found = Choice(size, 4, False, sampled=True, seed=seed)(problem, [], state, {"x": scores})
-        return found.rows, found.weights
+        return Choice(size, 4, False, sampled=True, seed=seed)(problem, [], state, {"x": scores})
 
     def rows(size, seed=0):
-        return np.array([chosen(size, seed, tf.constant(age))[0] for age in range(DRAWS)])
+        draws = tf.function(
+            lambda: tf.map_fn(lambda age: chosen(size, seed, age).rows, tf.range(DRAWS))
+        )
+        return draws().numpy()
 
     first = np.bincount(rows(1)[:, 0], minlength=4) / DRAWS
     expected = np.array([0.1, 0.2, 0.3, 0.4])
@@ -33,4 +34,4 @@ def test_a_sample_is_drawn_by_the_softmax_of_the_scores():
     left_out = 6 - three.sum(axis=1)
     assert np.mean(left_out == 0) > 4 * np.mean(left_out == 3) > 0
     assert np.array_equal(three, rows(3)) and not np.array_equal(three, rows(3, seed=1))
-    np.testing.assert_allclose(chosen(2, 0, tf.constant(0))[1], [0.5, 0.5])
+    np.testing.assert_allclose(chosen(2, 0, tf.constant(0)).weights, [0.5, 0.5])
