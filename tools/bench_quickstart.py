@@ -5,6 +5,7 @@
     tools/bench_quickstart.py --folder bench --runs cold warm --repeats 3
     tools/bench_quickstart.py --folder bench --checkout ../earlier  another checkout beside this one
     tools/bench_quickstart.py --folder bench --gin_param 'META_STEPS = 50'
+    tools/bench_quickstart.py --folder bench --first_step           a minute: what is compiled once
 
 One JSON line a run, then a table of medians. Runs, each a process of its own in a new base_dir:
 
@@ -17,6 +18,9 @@ Seconds of the clock mean little on a busy machine: `cpu_seconds` are those of a
 `share_of_cores` is what they had of the cores. `outside_stages` is imports, starting and reading
 gin. `losses`, the last of every training, show whether they stayed the same. Comparisons are made
 though the judgement says not to filter (--anyway).
+
+--first_step measures the first meta-step alone, by one thread, in two processes with one folder of
+programs: CPU seconds that it took, traced, compiled or loaded, and the largest resident memory.
 """
 
 import argparse
@@ -130,6 +134,43 @@ def table(found: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def first_step(programs: str) -> None:
+    """Prints a line about the first meta-step of this process, which ends with it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"], os.environ["TF_NUM_INTRAOP_THREADS"] = "tensorflow", "1"
+    sys.path.insert(0, str(ROOT))
+    from dr_keras.system import program_cache, program_names
+
+    used = program_cache.use(programs)
+    import keras
+
+    from dr_keras.config import configuration
+    from dr_keras.meta.trainer import MetaTrainer
+    from dr_keras.runs.experiment import experiment
+
+    program_names.install()
+    configuration.parse(["experiments/quickstart.gin"], [])
+    setup = experiment()
+    trainer = MetaTrainer(
+        setup.rater, setup.inner_model, setup.per_example_loss, reference=setup.reference
+    )
+
+    class First(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.begin = time.process_time()
+
+        def on_train_batch_end(self, batch, logs=None):
+            taken = time.process_time() - self.begin
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000  # from kB
+            line = {"first_step_cpu_seconds": round(taken, 1), "peak_megabytes": peak}
+            files = Path(str(used.folder)).glob("*.pb")
+            line["program_megabytes"] = round(sum(f.stat().st_size for f in files) / 1e6, 1)
+            print(json.dumps(line | {"outer_loss": logs["outer_loss"]}), flush=True)
+            os._exit(0)
+
+    trainer.fit(setup.parts.train, setup.parts.outer_sets, 1, 1, [First()])
+
+
 def main() -> int:
     """Runs what is asked for, by turns."""
     parser = argparse.ArgumentParser(
@@ -140,12 +181,21 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--checkout", type=Path, help="its quick start is a run beside the others")
     parser.add_argument("--gin_param", action="append", default=[], metavar="BINDING")
+    parser.add_argument("--first_step", action="store_true", help="that alone, twice")
+    parser.add_argument("--case", help=argparse.SUPPRESS)  # programs, of a started process
     given = parser.parse_args()
+    if given.case:
+        first_step(given.case)
     runs = [*(["checkout"] if given.checkout else []), *given.runs]
     if "checkout" in given.runs:
         parser.error("--runs checkout: name the folder, --checkout DIR")
     folder = given.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    if given.first_step:
+        programs = folder / "programs"
+        shutil.rmtree(programs, ignore_errors=True)
+        again = [sys.executable, __file__, "--folder", str(folder), "--case", str(programs)]
+        return subprocess.call(again) or subprocess.call(again)
     more = [part for binding in given.gin_param for part in ("--gin_param", binding)]
     found = []
     for _ in range(given.repeats):
