@@ -4,7 +4,7 @@
     tools/bench_score.py --text corpus.jsonl savedmodels/damaged_prose runs/student/export
 
 Figures are MB (1e6 bytes) of text a CPU second of this process, windows included, on one thread:
-`texts` by `score_texts`, as corpus jobs call it; `pipeline` in tf.data; `compiled` with the network
+`texts` by `score_texts`, not compiled; `pipeline` in tf.data; `compiled` with the network
 compiled by XLA. `flops` are those of the matrix products of one window. `times_first_<way>` is the
 ratio to the first rater named, the median over rounds: a round measures every rater once, so that a
 busy machine is as busy for all.

@@ -9,6 +9,7 @@ learned from, by source too, and what both cost. Several --rater are averaged. A
 on where the first one stopped.
 """
 
+import argparse
 from collections.abc import Sequence
 import os
 import pathlib
@@ -41,10 +42,14 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     if arguments.raters:
         given = [_place(path) for path in arguments.raters]
         arguments.gin_params = [f"TEACHERS = {given!r}", *arguments.gin_params]
-    elif not any("TEACHERS" in binding for binding in arguments.gin_params):
+    elif not _bound(arguments, "TEACHERS"):
         raise ConfigurationError(
             "a student needs a teacher: --rater PATH, an exported rater of text or the name of one"
             " that comes with dr_keras."
+        )
+    if arguments.input is None and not _bound(arguments, "CORPUS"):
+        raise ConfigurationError(
+            "a student needs text to learn on: --input PATH, or --gin_param 'CORPUS = @...'."
         )
     common.parse_gin(arguments, "runs/distill.gin")
     output_dir = pathlib.Path(arguments.output_dir)
@@ -54,6 +59,12 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     print(as_text(found))
     print(f"\nreport:  {output_dir / 'report.html'}\nfigures: {output_dir / 'distillation.json'}")
     print(f"rater:   {made.path}")
+
+
+def _bound(arguments: argparse.Namespace, macro: str) -> bool:
+    """Whether a binding of the command line, or perhaps a gin file, gives it a value."""
+    given = any(binding.split("=")[0].strip() == macro for binding in arguments.gin_params)
+    return given or any("distill" not in os.path.basename(name) for name in arguments.gin_files)
 
 
 def _place(path: str) -> str:

@@ -7,6 +7,7 @@ from dr_keras.report import page
 from dr_keras.runs.fit_records import told
 from dr_keras.system import whole_files
 
+_SHOWN = 20  # sources; those that are smaller are folded away, and no part of the text
 _WAYS = {"texts": "score_texts", "pipeline": "in tf.data", "compiled": "compiled by XLA"}
 
 
@@ -20,7 +21,8 @@ def as_text(found: Mapping) -> str:
     """For a terminal: the tables of the page, n-grams left out."""
     lines = [told(found["fit"])]
     lines += [f"note: {sentence}." for sentence in found["agreement"]["warnings"]]
-    tables = [_whole(found["agreement"]), _by_source(found["agreement"]), _costs(found["raters"])]
+    agreement = found["agreement"]
+    tables = [_whole(agreement), _by_source(agreement, last=_SHOWN), _costs(found["raters"])]
     return "\n\n".join(["\n".join(lines), *(table.as_text() for table in tables)])
 
 
@@ -29,7 +31,9 @@ def _sections(found: Mapping) -> list[page.Section]:
     notes = [page.Paragraph(f"Note: {sentence}.") for sentence in agreement["warnings"]]
     blocks = [page.Paragraph(f"A rater {told(found['fit'])}."), *notes, _whole(agreement)]
     sections = [page.Section("Does it choose as its teacher does?", blocks)]
-    inside = [_by_source(agreement)]
+    inside: list[page.Block] = [_by_source(agreement, last=_SHOWN)]
+    if len(agreement["by_source"]) > _SHOWN:
+        inside.append(page.Folded("Smaller sources", [_by_source(agreement, first=_SHOWN)]))
     if "by_damage" in agreement:
         inside.append(_groups(agreement["by_damage"], "kind of damage", "By what is known of it."))
     sections.append(page.Section("Within sources", inside))
@@ -59,9 +63,9 @@ def _whole(agreement: Mapping) -> page.Table:
     return page.Table.of(caption, rows)
 
 
-def _by_source(agreement: Mapping) -> page.Table:
+def _by_source(agreement: Mapping, first: int = 0, last: int | None = None) -> page.Table:
     return _groups(
-        agreement["by_source"],
+        dict(list(agreement["by_source"].items())[first:last]),
         "source",
         "By source, the largest first. Ranks are among all windows, 1 the best.",
     )

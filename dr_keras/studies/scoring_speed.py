@@ -6,6 +6,7 @@ import time
 import tensorflow as tf
 
 from dr_keras.serving.loaded_text import LoadedTextRater
+from dr_keras.serving.window_scoring import WindowScoring
 
 _ROWS = (64, 1024)  # windows in a call of the network: a large one likes few, a fast one many
 _TEXTS = 256  # texts that are cut at once
@@ -22,7 +23,7 @@ def megabytes_a_second(
     Args:
       rater: an exported rater of text.
       texts: what is scored, from the first again after the last.
-      ways: "texts": `score_texts`, as corpus jobs call it; "pipeline": in tf.data, texts to
+      ways: "texts": `score_texts`, not compiled; "pipeline": in tf.data, texts to
         windows and these scored in batches; "compiled": likewise, the network compiled by XLA.
       seconds: of CPU time, at least, for each way and each of two sizes of batches, of which the
         faster one counts. Starting a pipeline, tracing and compiling are not in it.
@@ -48,8 +49,9 @@ def _size(texts: Sequence[str]) -> int:
 
 
 def _of_texts(rater: LoadedTextRater, texts: list[str], rows: int) -> Iterator[float]:
+    scoring = WindowScoring(windows_per_batch=rows, compiled=False)
     while True:
-        rater.score_texts(texts, rows)
+        rater.score_texts(texts, scoring)
         yield _size(texts)
 
 

@@ -100,8 +100,9 @@ def test_a_second_call_goes_on_and_another_teacher_is_refused(student, teacher, 
     "what, said",
     [
         ("no teacher", "a student needs a teacher: --rater PATH"),
+        ("no corpus", "a student needs text to learn on: --input PATH"),
         ("no rater", "nowhere is not a directory"),
-        ("no text", "no"),
+        ("no text", "empty' holds no documents"),
         ("another tokenizer", "Bind text_data.tokenizer = @rater_tokenizer()"),
     ],
 )
@@ -121,6 +122,7 @@ def test_what_cannot_be_distilled(what, said, teacher, corpus, tmp_path, capsys)
             "VOCABULARY_SIZE = 5",
         )
     given = [] if what == "no teacher" else ["--rater", rater]
+    text = [] if what == "no corpus" else ["--input", path]
     output = str(tmp_path / "out")
-    assert distil(*given, "--input", path, "--output_dir", output, bindings=bindings) == 2
+    assert distil(*given, *text, "--output_dir", output, bindings=bindings) == 2
     assert said in capsys.readouterr().err
