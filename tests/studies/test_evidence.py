@@ -161,7 +161,7 @@ def test_flops_in_the_results_are_those_of_the_formula(study):
     assert rater.scoring == pytest.approx(found.compute.rater_forward_flops * read)
     assert found.compute.meta_training["total"] == 1e9
     scorers = found.compute.scorers
-    assert set(scorers) == {"perplexity", "conditional_loss", "best_sources"}
+    assert set(scorers) == {"perplexity", "conditional_loss", "best_sources", "source_weights"}
     # So many steps on the train part, two on the outer part; two models score.
     conditional, step = scorers["conditional_loss"], 3 * small.forward_flops * small.batch_size
     assert conditional.training == step * (small.steps + 2)
