@@ -474,7 +474,7 @@ def test_zero_gradients_give_a_finite_meta_gradient(estimator, optimizer, float6
 
 
 @exact
-@pytest.mark.parametrize("toy", ["mlp", "language_model"])
+@pytest.mark.parametrize("toy", ["mlp", pytest.param("language_model", marks=pytest.mark.long)])
 def test_a_batch_of_one_has_no_meta_gradient(estimator, toy, toy_problem):
     """The softmax over one example is 1 whatever its score: the gradient is exactly 0."""
     toy = toy_problem(toy, ADAM, 2)

@@ -93,10 +93,10 @@ def test_keys_differ_by_member_and_step_and_memory_ends_with_a_life(trainer, reg
 
 def test_it_learns_and_resumes_bit_for_bit(trainer, regression_sets, tmp_path):
     whole = trainer(lifetime=20)
+    whole.fit(*regression_sets, 43, callbacks=[Checkpoints(tmp_path)])
     whole.fit(*regression_sets, 60)
     scores = whole.rater(dict(regression_sets[0].features)).numpy()[:, 0]
     assert (scores[20:, None] > scores[:20]).mean() > 0.8  # the first half lies
-    trainer(lifetime=20).fit(*regression_sets, 43, callbacks=[Checkpoints(tmp_path)])
     resumed = trainer(lifetime=20, rater_seed=99)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.set_trainer(resumed)

@@ -229,6 +229,7 @@ def test_weights_go_through_a_file(tmp_path, randomised):
         rater(layer_count=2, recompute_blocks=True).load_weights(tmp_path / "rater.weights.h5")
 
 
+@pytest.mark.long
 def test_it_trains_in_the_evaluation(example_rows):
     """Keras' fit, compiled: a loss that falls as that of the plain model does."""
     curves = []

@@ -46,7 +46,7 @@ def sentencepiece(folder):
     return sentencepiece_tokenizer(str(path))
 
 
-@pytest.mark.parametrize("make", [wordpiece, sentencepiece])
+@pytest.mark.parametrize("make", [pytest.param(wordpiece, marks=pytest.mark.long), sentencepiece])
 def test_iterators_over_subword_raters_can_be_checkpointed(make, tmp_path, resumes):
     tokenizer = make(tmp_path)
     live = text_rater(tokenizer.vocabulary_size, sequence_length=8, width=8, layer_count=1)

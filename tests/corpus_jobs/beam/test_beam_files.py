@@ -177,6 +177,7 @@ def _run(arguments):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_two_worker_processes_write_the_same_files(letters, local, tmp_path):
     flags = ["--reference", "artefact", *TWO_PROCESSES]
     process = _run(_command(letters, tmp_path / "out", *flags))
