@@ -35,6 +35,7 @@ machine.
 
 import argparse
 import atexit
+import ctypes
 import hashlib
 import json
 import os
@@ -58,6 +59,7 @@ EXPERIMENT = "experiments/quickstart_input.gin"
 CASES = ("prepare", "parts", "killed", "access", "memory", "resumed")
 _ACCESS_SECONDS = 5.0
 _OF_THE_CLOCK = re.compile(rb'"(seconds|data_wait_share)": [0-9.e-]+')
+_SET_CHILD_SUBREAPER = 36
 _KILLED_AT = (0.2, 0.5, 0.8)  # of the time that one preparation takes
 
 
@@ -81,14 +83,24 @@ def start(command: list[str]) -> subprocess.Popen:
     return process
 
 
-def finished(process: subprocess.Popen) -> tuple[str, resource.struct_rusage]:
-    """What it printed, and what it and its children used."""
+def finished(process: subprocess.Popen) -> tuple[str, list[resource.struct_rusage]]:
+    """What it printed, and what it and all that it started used, a process group of its own."""
     said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(process.args)} ended with status {process.returncode}: {said}")
-    return said, used
+    every = [used]
+    while True:  # the server of its workers ends after it, and is this process's then
+        try:
+            every.append(os.wait4(-process.pid, 0)[2])
+        except ChildProcessError:
+            return said, every
+
+
+def adopt() -> None:
+    """Has this process wait for those whose parents have ended (Linux)."""
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def case(name: str, **settings) -> dict:
@@ -164,7 +176,7 @@ def prepare(corpora: Corpora, folder: Path, megabytes: float, repeats: int) -> N
             seconds[workers].append(time.monotonic() - begin)
             manifest = json.loads((output / "manifest.json").read_text())
             fingerprints.add(manifest["parts"]["train"]["fingerprint"])
-            cpu = used.ru_utime + used.ru_stime
+            cpu = sum(each.ru_utime + each.ru_stime for each in used)
             say(
                 "prepare",
                 megabytes=megabytes,
@@ -172,7 +184,7 @@ def prepare(corpora: Corpora, folder: Path, megabytes: float, repeats: int) -> N
                 seconds=round(seconds[workers][-1], 1),
                 cpu_seconds=round(cpu, 1),
                 megabytes_a_cpu_second=round(megabytes / cpu, 2),
-                largest_process_megabytes=round(used.ru_maxrss / 1024),
+                largest_process_megabytes=round(max(each.ru_maxrss for each in used) / 1024),
                 counts=manifest["counts"],
                 bytes_written=sum(
                     file.stat().st_size for file in output.rglob("*") if file.is_file()
@@ -425,6 +437,7 @@ def main() -> None:
     parser.add_argument("--source_field", default="source", help="likewise")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    adopt()
     if arguments.case:
         run = {"parts": parts, "access": access, "meta_training": meta_training}
         print(json.dumps(run[arguments.case[0]](**json.loads(arguments.case[1]))))
