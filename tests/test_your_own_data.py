@@ -48,6 +48,7 @@ def test_the_page_names_the_commands():
         assert f"    dr-keras {name} " in page
 
 
+@pytest.mark.long
 def test_meta_train_export_and_score(folder):
     done = command(folder, "meta-train", "--base_dir", "run", "--gin_file", "houses.gin")
     assert done.returncode == 0, done.stderr

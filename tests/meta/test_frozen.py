@@ -68,6 +68,7 @@ def low_rank_trainer(regression_trainer):
     return lambda **arguments: regression_trainer(inner_model=low_rank_model, **arguments)
 
 
+@pytest.mark.long
 def test_micro_batches_take_a_frozen_base(low_rank_trainer, regression_sets):
     """Estimators agree, with parts and without, and the base is what it was."""
     raters = []
