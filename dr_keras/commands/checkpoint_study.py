@@ -9,26 +9,19 @@ goes on where the first one stopped. For instance
 """
 
 from collections.abc import Sequence
-import pathlib
 
-from dr_keras.commands import common
-from dr_keras.system.extras import require_study_extra
+from dr_keras.commands import common, flags
 
 
 @common.verb("checkpoint-study", common.Task.COMPARE, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the improvement by inner model and meta-step, and where the report is."""
-    common.add_workers(parser)
-    common.add_input(parser)
-    common.add_target(parser)
-    arguments = parser.parse_args(argv)
-    require_study_extra()
+    arguments, base_dir = flags.study_arguments(parser, argv)
     from dr_keras.report.page import write_report  # after the quiet start-up
     from dr_keras.report.sections.checkpoints import as_text
     from dr_keras.studies.checkpoints import CheckpointStudy
 
     common.parse_gin(arguments)
-    base_dir = pathlib.Path(arguments.base_dir)
     found = CheckpointStudy().run(base_dir, write_report)
     print(f"\n{as_text(found)}\n\n{found.answer.text}\n")
     print(f"report:  {base_dir / 'report.html'}\nfigures: {base_dir / 'results.json'}")

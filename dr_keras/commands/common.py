@@ -173,53 +173,6 @@ def verb(name: str, task: Task, text: str, **needs: bool) -> Callable[[Callable]
     return register
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Adds --workers, of the commands that train many models."""
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes that train models; 0 trains them in this one (default: one a core for"
-        " models too small to use two). The same as --gin_param 'Workers.count = N'",
-    )
-
-
-def add_input(parser: argparse.ArgumentParser, *arguments: str) -> None:
-    """Adds --input, of the commands whose configuration says where the data is from.
-
-    Args:
-      parser: of the verb.
-      arguments: further arguments than "text_data.corpus" that take a corpus of files.
-    """
-    parser.set_defaults(input_arguments=arguments)
-    parser.add_argument(
-        "--input",
-        metavar="PATH",
-        help="the corpus: a file or folder of JSONL, text, TFRecord or Parquet files, or a folder"
-        " that dr-keras prepare has written, of any size",
-    )
-
-
-def add_target(parser: argparse.ArgumentParser) -> None:
-    """Adds --target and --group_field, of the commands that read a corpus by gin's `text_data`."""
-    parser.add_argument(
-        "--target",
-        dest="targets",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="text of the kind that models are to be good at, a file or folder as for a corpus: it"
-        " guides the rater and is what the verdict is about. Given several times: one rater for all"
-        " of them together",
-    )
-    parser.add_argument(
-        "--group_field",
-        metavar="FIELD",
-        help="the field of records (column, feature) that versions of one document share, such as a"
-        " page or address: they are held out together",
-    )
-
-
 def corpus_bindings(
     scope: str, paths: Sequence[str], macro: str, *arguments: str, name: str | None = None
 ) -> list[str]:

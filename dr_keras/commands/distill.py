@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import os
 import pathlib
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 from dr_keras.errors import ConfigurationError
 from dr_keras.system.extras import require_study_extra
 
@@ -32,7 +32,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         " Given several times, such as for seeds of one run: the mean of their percentiles",
     )
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="made if missing")
-    common.add_input(parser)
+    flags.add_input(parser)
     arguments = parser.parse_args(argv)
     require_study_extra()
     from dr_keras.report.distillation import as_text, write_page

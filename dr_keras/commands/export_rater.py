@@ -7,20 +7,15 @@ recorded is used.
 from collections.abc import Sequence
 import os
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 
 
 @common.verb("export-rater", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints which rater it is, why, and where it lies."""
-    parser.add_argument(
-        "--checkpoint",
-        default="best",
-        metavar="best|latest|STEP",
-        help="which rater: best by meta-evaluation (the default), the latest, or a meta-step",
-    )
-    common.add_input(parser)
-    common.add_target(parser)
+    flags.add_checkpoint(parser)
+    flags.add_input(parser)
+    flags.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.config.configuration import PARSED_CONFIG
     from dr_keras.runs.export import export_run

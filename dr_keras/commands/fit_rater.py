@@ -11,14 +11,14 @@ The configuration must have experiment.initial_rater = @fitted_rater(), as runs/
 
 from collections.abc import Sequence
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 from dr_keras.errors import ConfigurationError
 
 
 @common.verb("fit-rater", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints how well the rater follows, how it does beside chance, and where it lies."""
-    common.add_target(parser)
+    flags.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.runs import meta_training  # after the quiet start-up
     from dr_keras.runs.experiment import experiment

@@ -16,7 +16,7 @@ import os
 import statistics
 from typing import TYPE_CHECKING
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 
 if TYPE_CHECKING:
     from dr_keras.runs.meta_training import PairedGain
@@ -31,8 +31,8 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         metavar="STEP,STEP",
         help="meta-steps of the raters to judge, with commas between (default: all that are kept)",
     )
-    common.add_input(parser)
-    common.add_target(parser)
+    flags.add_input(parser)
+    flags.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.config.configuration import PARSED_CONFIG
     from dr_keras.runs.meta_training import choose_step, meta_evaluate

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 
 
 @common.verb("meta-train", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints how many meta-steps are done, which checkpoint is the best, and whether to use it."""
-    common.add_input(parser)
-    common.add_target(parser)
+    flags.add_input(parser)
+    flags.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.runs import meta_training  # after the quiet start-up
 

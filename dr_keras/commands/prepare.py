@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 import contextlib
 
-from dr_keras.commands import common, corpus_files
+from dr_keras.commands import common, corpus_files, flags
 from dr_keras.errors import ConfigurationError
 
 
@@ -25,7 +25,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints what each part holds, and what was left out."""
     corpus_files.add_input(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="folder for the prepared corpus")
-    common.add_target(parser)
+    flags.add_target(parser)
     corpus_files.add_runner(parser)
     with contextlib.ExitStack() as stack:
         arguments, others = corpus_files.parsed(parser, argv, stack)

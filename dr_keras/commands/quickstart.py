@@ -17,14 +17,14 @@ import os
 import pathlib
 import shutil
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 from dr_keras.system.extras import require_study_extra
 
 
 @common.verb("quickstart", common.Task.WHOLE, __doc__, base_dir=False)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Compares in a run folder and prints the table, the verdict and where the report is."""
-    common.add_input(parser, "compare_filtered.corpus")
+    flags.add_input(parser, "compare_filtered.corpus")
     parser.add_argument(
         "--base_dir",
         metavar="DIR",
@@ -36,8 +36,8 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         help="filter and compare even where the judgement after meta-training is not to filter",
     )
     parser.add_argument("--fresh", action="store_true", help="remove the run folder and start over")
-    common.add_target(parser)
-    common.add_workers(parser)
+    flags.add_target(parser)
+    flags.add_workers(parser)
     arguments = parser.parse_args(argv)
     _check_inputs(arguments)
     require_study_extra()

@@ -8,14 +8,14 @@ second call goes on where the first one stopped.
 from collections.abc import Sequence
 import pathlib
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 from dr_keras.system.extras import require_study_extra
 
 
 @common.verb("retraining-study", common.Task.COMPARE, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table of arms, the verdict, and where the report is."""
-    common.add_workers(parser)
+    flags.add_workers(parser)
     arguments = parser.parse_args(argv)
     require_study_extra()
     from dr_keras.report.page import write_report

@@ -8,18 +8,13 @@ for tf.data. Without --gin_file, the configuration that the run recorded is used
 from collections.abc import Sequence
 import os
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 
 
 @common.verb("source-weights", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints the table, where it lies, and what to beware of."""
-    parser.add_argument(
-        "--checkpoint",
-        default="best",
-        metavar="best|latest|STEP",
-        help="which rater: best by meta-evaluation (the default), the latest, or a meta-step",
-    )
+    flags.add_checkpoint(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.config.configuration import PARSED_CONFIG
     from dr_keras.runs.meta_training import choose_step

@@ -10,14 +10,14 @@ A run that was stopped goes on by the same command.
 
 from collections.abc import Sequence
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 
 
 @common.verb("train-curated", common.Task.LEARN, __doc__)
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints what it cost by part, the losses, and where the rater lies."""
-    common.add_input(parser)
-    common.add_target(parser)
+    flags.add_input(parser)
+    flags.add_target(parser)
     arguments = parser.parse_args(argv)
     from dr_keras.runs import curated_run  # after the quiet start-up
 

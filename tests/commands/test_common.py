@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 
@@ -42,7 +42,7 @@ def test_flags_are_handed_to_gin(capsys, tmp_path):
 def target_of(argv):
     """What `text_data.target` is with the quick start's gin file and flags."""
     parser = common.ArgumentParser("A sample.", base_dir=False)
-    common.add_target(parser)
+    flags.add_target(parser)
     common.parse_gin(parser.parse_args(argv), "experiments/quickstart_input.gin")
     return gin.query_parameter("%TARGET"), gin.get_bindings("text_data")
 

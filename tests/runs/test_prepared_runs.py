@@ -8,7 +8,7 @@ from prepared_corpora import write_prepared
 import pytest
 import tensorflow as tf
 
-from dr_keras.commands import common
+from dr_keras.commands import common, flags
 from dr_keras.data.columns import Column
 from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.documents import make_document
@@ -90,8 +90,8 @@ def test_three_meta_steps_are_those_of_memory(parts, prepared, tmp_path, monkeyp
 
 def bound(argv):
     parser = common.ArgumentParser("A sample.", base_dir=False)
-    common.add_input(parser, "compare_filtered.corpus")
-    common.add_target(parser)
+    flags.add_input(parser, "compare_filtered.corpus")
+    flags.add_target(parser)
     from dr_keras.runs import experiment  # noqa: F401  makes names known
 
     common.parse_gin(parser.parse_args(argv), "experiments/quickstart_input.gin")

@@ -19,7 +19,7 @@ from dr_keras.data.corpora.base import (
 from dr_keras.data.documents import Document, decode, is_unicode, make_document
 from dr_keras.data.formats.base import LineFormat, Record, parsed, register
 from dr_keras.data.formats.kinds import bare
-from dr_keras.data.formats.labels import check_labels, labels_of
+from dr_keras.data.formats.labels import check_labels, labelled
 from dr_keras.data.formats.levels import Levels, check_levels, known_level
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import read_lines, stem
@@ -159,9 +159,7 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
     if not all(map(is_unicode, (text, source, identity or "", group))):
         raise Malformed("invalid Unicode", "a surrogate without its partner")
     document = make_document(text, source, identity, group)
-    labels = labels_of(fields.get("label_fields"), lambda name: _known(record, name))
-    if labels:
-        document = dataclasses.replace(document, labels=labels)
+    document = labelled(document, fields.get("label_fields"), lambda name: _known(record, name))
     if turns is not None:
         document = dataclasses.replace(document, turns=turns)
     return _with_level(document, record, fields) if fields["level_field"] else document

@@ -1,7 +1,9 @@
 """Fields that say something of a document, such as its language; for evaluation alone."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 
+from dr_keras.data.documents import Document
 from dr_keras.errors import ConfigurationError
 
 # What a set of examples, or an audit, calls by these names already.
@@ -30,6 +32,14 @@ def check_labels(setting: str, names: Sequence[str] | None) -> None:
             f"{setting} names {taken[0]!r}, which is what {', '.join(RESERVED)} are called already:"
             " rename the field, or leave it out."
         )
+
+
+def labelled(
+    document: Document, names: Sequence[str] | None, value_of: Callable[[str], object]
+) -> Document:
+    """The document with the labels that `labels_of` finds."""
+    labels = labels_of(names, value_of) if names else ()
+    return dataclasses.replace(document, labels=labels) if labels else document
 
 
 def labels_of(

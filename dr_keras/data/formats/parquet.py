@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import dataclasses
 
 import pyarrow
 import pyarrow.compute
@@ -12,7 +11,7 @@ import tensorflow as tf
 from dr_keras.data.corpora.base import Corpus, LeftOut, Malformed, decoded_document, is_one_of
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
-from dr_keras.data.formats.labels import check_labels, labels_of
+from dr_keras.data.formats.labels import check_labels, labelled
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import open_binary, stem
 from dr_keras.data.formats.records import file_corpus
@@ -120,7 +119,7 @@ class Parquet(Format):
                         source or default_source,
                         groups_of[row],
                         left_out[row],
-                        labels_of(named, {name: of[row] for name, of in labels.items()}.get),
+                        {name: of[row] for name, of in labels.items()} if labels else {},
                         whole=(batch, row) if whole else None,
                     )
 
@@ -163,14 +162,14 @@ def _document(
     source: bytes | str,
     group: bytes | int | float | None,
     left_out: str,
-    labels: tuple[tuple[str, str], ...] = (),
+    labels: Mapping[str, object],
 ) -> Document:
     if left_out:
         raise LeftOut(left_out)
     if text is None:
         raise Malformed(f"null in column {column!r}")
     document = decoded_document(text, identity, source, group)
-    return dataclasses.replace(document, labels=labels) if labels else document
+    return labelled(document, tuple(labels), labels.get)
 
 
 def _conditions(path: str, schema: pyarrow.Schema, only: Mapping | None) -> dict:

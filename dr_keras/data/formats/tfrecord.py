@@ -2,7 +2,6 @@
 places to begin in the middle."""
 
 from collections.abc import Iterator, Sequence
-import dataclasses
 import inspect
 import struct
 import zlib
@@ -14,7 +13,7 @@ from dr_keras.data.corpora.base import Corpus, Malformed, check_choice, decoded_
 from dr_keras.data.documents import Document
 from dr_keras.data.formats import reading
 from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
-from dr_keras.data.formats.labels import check_labels, labels_of
+from dr_keras.data.formats.labels import check_labels, labelled
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.records import file_corpus
 from dr_keras.data.formats.writing import Output
@@ -214,8 +213,7 @@ def _document(record: bytes, fields: dict, default_source: str) -> Document:
     named = len(sources) == 1 and isinstance(sources[0], bytes) and sources[0]
     identity, group = (found[0] if found else None for found in (ids, groups))
     document = decoded_document(texts[0], identity, named or default_source, group)
-    labels = labels_of(fields.get("label_features"), lambda name: _single(found, name))
-    return dataclasses.replace(document, labels=labels) if labels else document
+    return labelled(document, fields.get("label_features"), lambda name: _single(found, name))
 
 
 def _single(found, name: str) -> object:
