@@ -364,18 +364,23 @@ class Run:
         self.emit(line)
 
 
+def check_device(folder: Path, manifest: dict, device) -> None:
+    """SystemExit where the folder was made for another kind of device."""
+    if device.platform != _PLATFORMS[manifest["device"]]:
+        sys.exit(
+            f"{folder} was made for {manifest['device']}, and JAX runs on {device.platform} here"
+            f" ({device.device_kind}): make it for this device, or choose another with"
+            " JAX_PLATFORMS."
+        )
+
+
 def run_one(options, manifest: dict, precision: str) -> None:
     """Runs a folder in one precision and appends its lines to --out."""
     import jax
 
     jax.config.update("jax_enable_x64", True)  # Keras counts an optimizer's steps in int64
     device = jax.devices()[0]
-    if device.platform != _PLATFORMS[manifest["device"]]:
-        sys.exit(
-            f"{options.folder} was made for {manifest['device']}, and JAX runs on"
-            f" {device.platform} here ({device.device_kind}): make it with dr-keras precompile"
-            f" --save DIR --device NAME, or choose another device with JAX_PLATFORMS."
-        )
+    check_device(options.folder, manifest, device)
     with options.out.open("a", encoding="utf-8") as file:
 
         def emit(line: dict) -> None:

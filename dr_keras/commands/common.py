@@ -240,6 +240,11 @@ def parse_gin(arguments: argparse.Namespace, default: str | os.PathLike | None =
 
     if getattr(arguments, "workers", None) is not None:
         arguments.gin_params = [*arguments.gin_params, f"Workers.count = {arguments.workers}"]
+    if getattr(arguments, "elsewhere", None) is not None:
+        arguments.gin_params = [
+            *arguments.gin_params,
+            f"Elsewhere.folder = {arguments.elsewhere!r}",
+        ]
     lines = [*_input_bindings(arguments), *_target_bindings(arguments)]
     arguments.gin_params = [*lines, *arguments.gin_params]
     files = arguments.gin_files or ([] if default is None else [os.fspath(default)])

@@ -28,11 +28,23 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_elsewhere(parser: argparse.ArgumentParser) -> None:
+    """Adds --elsewhere, of the studies that compare by losses."""
+    parser.add_argument(
+        "--elsewhere",
+        metavar="DIR",
+        help="write the models to be trained into DIR, for tools/train_cells.py on a machine with a"
+        " GPU, and take from there what it has trained. The same as --gin_param"
+        " \"Elsewhere.folder = 'DIR'\"",
+    )
+
+
 def study_arguments(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None
 ) -> tuple[argparse.Namespace, pathlib.Path]:
     """The arguments of a study of a corpus, and its folder; asks for the extra that it needs."""
     add_workers(parser)
+    add_elsewhere(parser)
     add_input(parser)
     add_target(parser)
     arguments = parser.parse_args(argv)

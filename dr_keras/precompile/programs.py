@@ -25,7 +25,8 @@ from dr_keras.meta import pytrees
 from dr_keras.meta.problem import InnerState
 from dr_keras.meta.pytrees import tree_bytes
 from dr_keras.meta.scoring import Scorer
-from dr_keras.precompile.setup import Setup, batch_specs, explained, spec, specs
+from dr_keras.precompile.setup import Features, Setup, batch_specs, explained, spec, specs
+from dr_keras.training.trainers import RepeatedTrainer
 
 PROGRAMS = ("meta_step", "advance", "score", "train_step")
 AROUND = ("collect", "rater_update")
@@ -182,13 +183,16 @@ def _score(setup: Setup) -> Program:
 
 
 def _train_step(setup: Setup) -> Program:
-    trainer = setup.train_step
+    return train_step(setup.train_step, setup.features)
+
+
+def train_step(trainer: RepeatedTrainer, features: Features) -> Program:
+    """A trainer's step, on batches of these features."""
     wrapped = trainer._wrapped
-    batch = batch_specs(setup.features, trainer.batch_size)
     return Program(
         "train_step",
         wrapped.train_step,
-        {"batches": batch},
+        {"batches": batch_specs(features, trainer.batch_size)},
         {
             "model": list(trainer.model.variables),
             "optimizer": list(wrapped.optimizer.variables),
@@ -196,6 +200,17 @@ def _train_step(setup: Setup) -> Program:
             "metrics": list(wrapped.mean_loss.variables),
         },
         ("logs",),
+    )
+
+
+def evaluation(trainer: RepeatedTrainer, features: Features) -> Program:
+    """Losses of a batch as a trainer evaluates them: sums and numbers of targets, [B] each."""
+    return Program(
+        "evaluation",
+        trainer._loss_of_batch,
+        {"batches": batch_specs(features, trainer.evaluation_batch_size)},
+        {"model": list(trainer.model.variables)},
+        ("sums", "counts"),
     )
 
 

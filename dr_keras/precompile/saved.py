@@ -166,12 +166,9 @@ def save(
         facts = {line["program"]: line for line in lines}
         for program in made:
             lowered = programs.lower(program)
-            file = f"{program.name}.{precision}.hlo.gz"
-            packed = gzip.compress(for_driver(lowered, precision), 6, mtime=0)
-            whole_files.write_bytes(folder / file, packed)
             line = facts.get(program.name, {})
             found = described.setdefault(program.name, _described(lowered, line))
-            found["files"][precision] = file
+            found["files"][precision] = _write(folder, program.name, lowered, precision)
             found["estimated_temp_bytes"][precision] = line.get("estimated_temp_bytes")
     initial, values = _initial(setup, described, contents)
     windows, rows = _windows(setup, described, contents)
@@ -195,6 +192,22 @@ def save(
             whole_files.write_bytes(folder / name, buffer.getvalue())
     whole_files.write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def save_program(folder: Path, name: str, program: programs.Program, precision: str) -> dict:
+    """Writes one program of variables that are real; its entry of the manifest's "programs"."""
+    lowered = programs.lower(program)
+    found = _described(lowered, {})
+    found["files"][precision] = _write(folder, name, lowered, precision)
+    found["estimated_temp_bytes"][precision] = None
+    return found
+
+
+def _write(folder: Path, name: str, lowered: programs.Lowered, precision: str) -> str:
+    file = f"{name}.{precision}.hlo.gz"
+    packed = gzip.compress(for_driver(lowered, precision), 6, mtime=0)
+    whole_files.write_bytes(folder / file, packed)
+    return file
 
 
 def _described(lowered: programs.Lowered, line: Mapping) -> dict:

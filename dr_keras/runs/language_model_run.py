@@ -25,7 +25,8 @@ from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.models.model_parts import share_trained
 from dr_keras.system import locks, whole_files
 from dr_keras.system.progress import Progress
-from dr_keras.training.trainers import LanguageModelTrainer, TrainingRecord
+from dr_keras.training.records import TrainingRecord
+from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 

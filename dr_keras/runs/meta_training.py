@@ -42,6 +42,11 @@ import gin
 # A run may be given more meta-steps, another judgement and other devices, and a study that it is
 # part of other worker processes; a prepared corpus may have moved, its fingerprint says whether it
 # is the same. All else would make it another run.
+# Who trains the models of a study, and where: what any call may change.
+TRAINED_BY = (
+    "Workers.count",
+    *(f"Elsewhere.{name}" for name in ("folder", "device", "precision", "above")),
+)
 MAY_DIFFER = (
     "META_STEPS",
     "meta_train.meta_steps",
@@ -55,7 +60,7 @@ MAY_DIFFER = (
     "prepared_data.path",
     "prepared_data.local_dir",
     "prepared_data.verify",
-    "Workers.count",
+    *TRAINED_BY,
     *strategies.BINDINGS,
 )
 

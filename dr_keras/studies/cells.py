@@ -5,9 +5,9 @@
 
 A cell's file holds the names of the cell and a fingerprint of all that its figures depend on, the
 run's `TrainingRecord` with the curve on the test part, the data budget, the threads that the model
-had, and where the study asks for them the losses on the validation part and on other corpora and
-the figures of tasks, at the end and while it trained: what `summaries` reads. It is used again
-where the fingerprint is the same.
+had (0, and the device, where another machine trained it), and where the study asks for them the
+losses on the validation part and on other corpora and the figures of tasks, at the end and while it
+trained: what `summaries` reads. It is used again where the fingerprint is the same.
 """
 
 from collections import Counter
@@ -32,6 +32,7 @@ from dr_keras.studies.arm_streams import UNFILTERED, Draw, MixedIn, data_budget
 from dr_keras.studies.stages import LAYOUT
 from dr_keras.studies.summaries import metrics_of
 from dr_keras.system import whole_files
+from dr_keras.training.records import Losses, TrainingRecord
 from dr_keras.training.target_counts import total_targets
 from dr_keras.training.tasks import TaskScorer, TaskWindows
 from dr_keras.training.trainers import RepeatedTrainer
@@ -165,16 +166,33 @@ class CellTrainer:
           progress: as for `RepeatedTrainer.train`.
         """
         given, trainer = self._material(), self.trainer(cell.size)
-        batch, train = trainer.batch_size, given.train
-        mixed, steps = given.mixed_into(cell.size), trainer.steps_of(cell.steps_share)
-        stream = draw.stream(
-            train, cell.fraction, batch, cell.seed, cell.arm, given.equal_tokens, mixed, steps
-        )
+        stream, steps = self.stream(cell, draw)
         asking = self._asking(trainer, steps)
         callbacks = [] if asking is None else [asking]
         record = trainer.train(
             stream, given.test, cell.seed, progress, callbacks, steps_share=cell.steps_share
         )
+        found = self._found(cell, draw, stream, steps, record)
+        found["corpora"] = {name: mean_loss(trainer, s) for name, s in given.corpora.items()}
+        found["tasks"] = self._ask(trainer, given.tasks)
+        if given.validation is not None:
+            found["validation_loss"] = mean_loss(trainer, given.validation)
+        if asking is not None:
+            found["task_curves"] = asking.curves(steps, found["tasks"])
+        return found
+
+    def stream(self, cell: Cell, draw: Draw) -> tuple:
+        """(the batches of a cell: anything with `examples` and `indices(step)`, steps)."""
+        given, trainer = self._material(), self.trainer(cell.size)
+        mixed, steps = given.mixed_into(cell.size), trainer.steps_of(cell.steps_share)
+        fraction, batch = cell.fraction, trainer.batch_size
+        equal = given.equal_tokens
+        stream = draw.stream(given.train, fraction, batch, cell.seed, cell.arm, equal, mixed, steps)
+        return stream, steps
+
+    def _found(self, cell: Cell, draw: Draw, stream, steps: int, record: TrainingRecord) -> dict:
+        given = self._material()
+        mixed, train = given.mixed_into(cell.size), given.train
         budget = data_budget(
             stream,
             steps,
@@ -182,18 +200,36 @@ class CellTrainer:
             len(train),
             len(mixed.examples) if mixed else 0,
         )
-        found = {
+        return {
             "cell": dataclasses.asdict(cell),
             "record": dataclasses.asdict(record),
             "budget": dataclasses.asdict(budget),
             "discard_fraction": float(draw.discard_fraction),
-            "corpora": {name: mean_loss(trainer, s) for name, s in given.corpora.items()},
-            "tasks": self._ask(trainer, given.tasks),
         }
+
+    def taken(self, cell: Cell, draw: Draw, outcome) -> dict:
+        """What `run` returns, of a cell that was trained elsewhere.
+
+        Args:
+          outcome: `elsewhere.Outcome`.
+        """
+        given, (stream, steps) = self._material(), self.stream(cell, draw)
+        losses = outcome.losses
+        record = TrainingRecord.of(
+            cell.seed,
+            stream.examples,
+            rows_of(stream, steps),
+            outcome.curve,
+            outcome.train_curve,
+            given.test.sources,
+            losses["test"],
+            outcome.seconds,
+        )
+        found = self._found(cell, draw, stream, steps, record)
+        found["corpora"] = {name: losses[f"corpora/{name}"].mean for name in given.corpora}
+        found |= {"tasks": {}, "device": outcome.device}
         if given.validation is not None:
-            found["validation_loss"] = mean_loss(trainer, given.validation)
-        if asking is not None:
-            found["task_curves"] = asking.curves(steps, found["tasks"])
+            found["validation_loss"] = losses["validation"].mean
         return found
 
     def _asking(self, trainer: RepeatedTrainer, steps: int) -> "_Asking | None":
@@ -238,10 +274,14 @@ class _Asking(keras.callbacks.Callback):
         }
 
 
+def rows_of(stream, steps: int) -> np.ndarray:
+    """Row numbers of all batches of a run, int [steps, B]."""
+    return np.stack([stream.indices(step) for step in range(steps)])
+
+
 def mean_loss(trainer: RepeatedTrainer, examples: ExampleSet) -> float:
     """Loss per target of the trainer's present weights on a set."""
-    sums, counts = trainer.losses(examples)
-    return float(sums.sum() / max(counts.sum(), 1))
+    return Losses(*trainer.losses(examples)).mean
 
 
 def counts(values) -> dict[str, int]:
@@ -307,7 +347,8 @@ class CellFiles:
         """The file of a cell."""
         return self._base_dir / "cells" / f"{cell.name}.json"
 
-    def _fingerprint(self, cell: Cell) -> str:
+    def fingerprint(self, cell: Cell) -> str:
+        """Hex SHA-256 of all that a cell's figures depend on."""
         facts = [str(LAYOUT), cell.name, *self._key(cell)]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
@@ -326,12 +367,12 @@ class CellFiles:
             raise CheckpointError(
                 f"{path} is damaged ({error}): remove it and call again."
             ) from error
-        return stored if stored.get("fingerprint") == self._fingerprint(cell) else None
+        return stored if stored.get("fingerprint") == self.fingerprint(cell) else None
 
     def write(self, cell: Cell, found: Mapping) -> None:
         """Writes what came of a cell, and its summaries before it, in place of earlier ones."""
         self._summaries(cell, found)
-        stored = {"fingerprint": self._fingerprint(cell), **found}
+        stored = {"fingerprint": self.fingerprint(cell), **found}
         whole_files.write_text(self.path(cell), json.dumps(stored) + "\n")
 
     def _summaries(self, cell: Cell, found: Mapping) -> None:

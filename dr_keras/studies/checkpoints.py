@@ -50,7 +50,7 @@ import gin
 _RUNS = "raters"
 # What a later call in the same folder may change, beside what meta-training lets differ: cells that
 # are there stay good.
-_MAY_DIFFER = ("checkpoint_study.seeds", "checkpoint_study.title", "SEEDS", "Workers.count")
+_MAY_DIFFER = ("checkpoint_study.seeds", "checkpoint_study.title", "SEEDS")
 
 
 @gin.configurable("checkpoint_study", denylist=["say"])

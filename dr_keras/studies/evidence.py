@@ -25,6 +25,7 @@ from dr_keras.data.tokenizers import Tokenizer
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.devices import strategies
 from dr_keras.rating.fractions import exact_fraction
+from dr_keras.runs.meta_training import TRAINED_BY
 from dr_keras.studies.arm_streams import CANDIDATE, RANDOM, UNFILTERED
 from dr_keras.studies.cells import WITH_TARGET
 from dr_keras.studies.evidence_run import Study
@@ -51,7 +52,7 @@ MAY_DIFFER = (
     "evidence.shorter_arms",
     "SEEDS",
     "SIZES",
-    "Workers.count",
+    *TRAINED_BY,
     *strategies.BINDINGS,
 )
 

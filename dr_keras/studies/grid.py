@@ -20,7 +20,8 @@ import tensorflow as tf
 
 from dr_keras.config import configuration
 from dr_keras.studies.arm_streams import UNFILTERED, Draw
-from dr_keras.studies.cells import Cell, CellFiles, CellTrainer, Material
+from dr_keras.studies.cells import WITH_TARGET, Cell, CellFiles, CellTrainer, Material, rows_of
+from dr_keras.studies.elsewhere import Elsewhere, Exchange
 from dr_keras.studies.sizes import Protocol, Size, SizeFacts
 from dr_keras.studies.summaries import ArmFacts, size_section
 from dr_keras.studies.text_bytes import bytes_per_target
@@ -48,6 +49,7 @@ class Grid:
       sizes_binding: (configurable, argument) where gin may bind `trainers`.
       stale_after: see `Claims`.
       say: prints a line for the user.
+      elsewhere: which cells another machine trains.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Grid:
         sizes_binding: tuple[str, str] | None = None,
         stale_after: float = 600.0,
         say: Callable[[str], None] = print,
+        elsewhere: Elsewhere | None = None,
     ):
         self._trainers, self._material = trainers, functools.cache(material)
         self.draw, self._say = draw, say
@@ -75,6 +78,8 @@ class Grid:
         self._later: list[str] = []
         self.files = CellFiles(base_dir, self._key)
         self._threads: dict[str, set[int]] = {}
+        self._elsewhere = elsewhere or Elsewhere()
+        self._exchange = functools.cache(lambda: Exchange(self._elsewhere, self._material()))
 
     def __enter__(self):
         return self
@@ -121,14 +126,21 @@ class Grid:
         )
 
     def found(self, cells: Sequence[Cell]) -> dict[int, dict]:
-        """Seed -> what came of the cell, of cells of one arm that are done."""
+        """Seed -> what came of the cell, of cells of one arm that are done.
+
+        Raises:
+          CellsAwaited: some are to be trained elsewhere; all that were asked for are sent.
+        """
         found = {cell.seed: self.files.read(cell) for cell in cells}
+        if None in found.values() and self._elsewhere.folder is not None:
+            self._exchange().send()
         for cell in cells:
             self._threads.setdefault(cell.size, set()).add(found[cell.seed]["threads"])
         return found
 
     def threads(self, size: str) -> list[int]:
-        """Threads that models of a size had, as far as their cells were read: one number."""
+        """Threads that models of a size had, as far as their cells were read: one number, 0 for
+        those that were trained elsewhere."""
         return sorted(self._threads.get(size, ()))
 
     def section(
@@ -172,7 +184,7 @@ class Grid:
         process is to train, nothing is begun.
         """
         pending = self._pending(wanted)
-        if not pending:
+        if not pending or self._elsewhere.takes(self.trainer(wanted[0].size).parameters):
             return
         self.start_workers(wanted[0].size, len(pending))
         pool = self._pool
@@ -203,7 +215,8 @@ class Grid:
     def run(self, wanted: Sequence[Cell]) -> None:
         """Runs those cells of one size that are not done, and returns when all are.
 
-        What another process is at is waited for; what it gives up is done here.
+        What another process is at is waited for; what it gives up is done here. What is trained
+        elsewhere is taken from there as far as it is done; `found` sends the rest.
 
         Raises:
           DrKerasError: a worker process ended before its work was done; or what a training raises.
@@ -214,6 +227,11 @@ class Grid:
             return
         trainer = self.trainer(wanted[0].size)
         shown = _Shown(sum(trainer.steps_of(c.steps_share) for c in pending.values()))
+        if self._elsewhere.takes(trainer.parameters):
+            for cell in pending.values():
+                self._take_or_add(cell, trainer, shown)
+            shown.close()
+            return
         pool = self._pool_for(wanted[0].size)
         if pool is not None:
             self._run_in_workers(pending, pool, shown)
@@ -226,12 +244,26 @@ class Grid:
             )
         shown.close()
 
+    def _take_or_add(self, cell: Cell, trainer: RepeatedTrainer, shown: "_Shown") -> None:
+        """What came of a cell elsewhere; where nothing did, it is to be trained there."""
+        exchange, fingerprint = self._exchange(), self.files.fingerprint(cell)
+        draw, outcome = self.draw(cell), exchange.outcome(cell, fingerprint)
+        if outcome is not None:
+            self._write(cell, self._here.taken(cell, draw, outcome), 0, shown)
+            return
+        stream, steps = self._here.stream(cell, draw)
+        size = cell.size.removesuffix(WITH_TARGET)
+        exchange.add(cell, fingerprint, size, trainer, stream.examples, rows_of(stream, steps))
+
     def _pending(self, wanted: Sequence[Cell]) -> dict[str, Cell]:
         return {c.name: c for c in wanted if self.files.read(c) is None}
 
     def _pool_for(self, size: str) -> Pool | None:
-        """The workers for cells of one size; None where this process is to train."""
+        """The workers for cells of one size; None where this process is to train, or another
+        machine."""
         trainer = self.trainer(size)
+        if self._elsewhere.takes(trainer.parameters):
+            return None
         count, threads = self._workers.for_model(
             trainer.parameters, trainer.on_one_device and not _has_accelerator()
         )

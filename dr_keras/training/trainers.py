@@ -15,7 +15,6 @@ themselves for other kinds of data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import dataclasses
 import hashlib
 import json
 import math
@@ -36,7 +35,7 @@ from dr_keras.meta.seeds import derive_seed, seeded
 from dr_keras.models.losses import checked_counts, next_token_sums
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.training.batches import gathered, in_order
-from dr_keras.training.target_counts import targets_of_batches
+from dr_keras.training.records import Losses, TrainingRecord
 from dr_keras.training.weighted_model import Hastened, LossSums, ReplicatedModel, WeightedModel
 import gin
 
@@ -48,35 +47,6 @@ Progress = Callable[[int, int, dict[str, float]], None]
 Metric = Callable[[Any, dict], tf.Tensor]
 
 _LARGEST_EXECUTION = 25
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingRecord:
-    """What one training run leaves behind, all of it JSON.
-
-    Attributes:
-        seed: of initial weights and of the order of the batches.
-        curve: [step, test loss] from step 0 (before training) to the last step.
-        train_curve: [step, mean training loss since the previous entry].
-        final_by_source: source -> test loss at the end.
-        examples: size of the training set.
-        unique_tokens: targets in the training set, each counted once.
-        tokens_seen: targets trained on, repetitions counted.
-        epochs: examples trained on per example there is.
-        seconds: wall time of the run, evaluation included.
-        metrics: name -> mean over the test examples at the end, of the trainer's `metrics`.
-    """
-
-    seed: int
-    curve: list[list[float]]
-    train_curve: list[list[float]]
-    final_by_source: dict[str, float]
-    examples: int
-    unique_tokens: int
-    tokens_seen: int
-    epochs: float
-    seconds: float
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class _Evaluation(keras.callbacks.Callback):
@@ -407,18 +377,16 @@ class RepeatedTrainer:
             )
         if callbacks:  # which may have changed the weights since
             sums, counts = self._losses(test_batches, len(test))
-        unique_tokens, tokens_seen = targets_of_batches(examples, rows)
-        return TrainingRecord(
-            seed=seed,
-            curve=evaluation.curve,
-            train_curve=evaluation.train_curve,
-            final_by_source=_by_source(test.sources, sums, counts),
-            examples=len(examples),
-            unique_tokens=unique_tokens,
-            tokens_seen=tokens_seen,
-            epochs=rows.size / len(examples),
-            seconds=time.monotonic() - started,
-            metrics=self._mean_metrics(test_batches, len(test)),
+        return TrainingRecord.of(
+            seed,
+            examples,
+            rows,
+            evaluation.curve,
+            evaluation.train_curve,
+            test.sources,
+            Losses(sums, counts),
+            time.monotonic() - started,
+            self._mean_metrics(test_batches, len(test)),
         )
 
     def _mean_metrics(self, batches, count: int) -> dict[str, float]:
@@ -473,16 +441,6 @@ def correct(outputs: tf.Tensor, batch: dict) -> tf.Tensor:
     """1.0 where the largest of the logits [B, C] is at batch["label"], else 0.0; float32 [B]."""
     label = tf.cast(batch["label"], tf.int64)
     return tf.cast(tf.equal(tf.argmax(outputs, axis=-1), label), tf.float32)
-
-
-def _by_source(sources, sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:
-    names = np.asarray(sources).astype(str)
-    return {
-        str(name): float(sums[chosen].sum() / counts[chosen].sum())
-        for name in np.unique(names)
-        for chosen in [names == name]
-        if counts[chosen].sum()
-    }
 
 
 def _largest_divisor(number: int, limit: int) -> int:
