@@ -3,15 +3,19 @@
 
     tools/train_cells.py DIR
     tools/train_cells.py DIR --minutes 9 --only 1M/
+    tools/train_cells.py DIR DIR2 DIR3
 
 Needs JAX, NumPy, the folder, and run_programs.py and compare_runs.py beside it: carry these to the
-machine. What comes of a cell is a file in DIR/found, written whole; cells that have one are left
-alone, so that a stopped call goes on where it was, and several machines may each take a part by
---only. Bring DIR/found back, and call the study's own command again.
+machine. Of several folders, programs that are the same are compiled once. What comes of a cell is a
+file in DIR/found, written whole; cells that have one are left alone, so that a stopped call goes on
+where it was, and several machines may each take a part by --only. Bring DIR/found back, and call
+the study's own command again.
 """
 
 import argparse
 from collections.abc import Iterator
+import functools
+import hashlib
 import json
 from pathlib import Path
 import sys
@@ -84,22 +88,83 @@ class Measured:
         return sums, counts
 
 
-class Size:
-    """The programs of one size of model, compiled, and what its models are measured on."""
+class Folder:
+    """What a study has written."""
 
-    def __init__(self, folder: Path, manifest: dict, number: int, measured: dict, device):
-        import jax
+    def __init__(self, path: Path):
+        self.path, self.manifest = path, read_manifest(path)
+        self.cells = self.manifest["cells"]
 
-        self.known, self._folder, self._device = manifest["sizes"][number], folder, device
-        described, precision = self.known["programs"], manifest["precision"]
+    @functools.cached_property
+    def examples(self) -> dict:
+        """Feature -> rows."""
+        return dict(np.load(self.path / "examples.npz"))
+
+    @functools.cached_property
+    def batches(self):
+        """Cell -> rows of the examples, [steps, B]."""
+        return np.load(self.path / "batches.npz")
+
+    @functools.cached_property
+    def measured(self) -> dict:
+        """ "<set>/<feature>" -> rows."""
+        return dict(np.load(self.path / "measured.npz"))
+
+    def programs(self, cell: dict) -> str:
+        """A digest of the programs that a cell takes."""
+        described = self.manifest["sizes"][cell["size"]]["programs"]
+        found = hashlib.sha256(self.manifest["precision"].encode())
+        for name in ("train_step", "evaluation"):
+            file = described[name]["files"][self.manifest["precision"]]
+            found.update((self.path / file).read_bytes())
+        return found.hexdigest()
+
+    def place(self, cell: dict) -> Path:
+        """Where what comes of a cell is written."""
+        return self.path / "found" / f"{cell['name'].replace('/', '__')}.json"
+
+    def has(self, cell: dict) -> bool:
+        """Whether the cell was trained, as it is now."""
+        try:
+            found = json.loads(self.place(cell).read_text(encoding="utf-8"))
+            return found["fingerprint"] == cell["fingerprint"]
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def keep(self, cell: dict, found: dict) -> None:
+        """Writes what came of a cell, whole."""
+        part = self.path / "found" / "part"
+        part.parent.mkdir(exist_ok=True)
+        part.write_text(json.dumps(found), encoding="utf-8")
+        part.replace(self.place(cell))
+
+
+class Programs:
+    """The two programs of a size, compiled."""
+
+    def __init__(self, folder: Folder, cell: dict, device):
+        described = folder.manifest["sizes"][cell["size"]]["programs"]
         self.step, self.evaluation = (
-            run_programs.Compiled(folder, described[name], precision, device)
+            run_programs.Compiled(
+                folder.path, described[name], folder.manifest["precision"], device
+            )
             for name in ("train_step", "evaluation")
         )
+
+
+class Size:
+    """One size of model in one folder: its programs, and what its models are measured on."""
+
+    def __init__(self, folder: Folder, number: int, programs: Programs, device):
+        import jax
+
+        self.known, self._folder = folder.manifest["sizes"][number], folder.path
+        self.step, self.evaluation, self._device = programs.step, programs.evaluation, device
+        described = self.known["programs"]
         self._arguments = described["train_step"]["arguments"]
         self.measured = Measured(
-            measured,
-            manifest["measured"],
+            folder.measured,
+            folder.manifest["measured"],
             described["evaluation"],
             lambda array: jax.device_put(array, device),
         )
@@ -176,77 +241,66 @@ def train(size: Size, cell: dict, examples: dict, rows: np.ndarray, tell) -> dic
     }
 
 
-def path_of(folder: Path, cell: dict) -> Path:
-    """Where what comes of a cell is written."""
-    return folder / "found" / f"{cell['name'].replace('/', '__')}.json"
+def run(folders: list[Folder], only: str, minutes: float | None) -> int:
+    """Trains what is left, cells of the same programs one after the other.
 
-
-def is_done(folder: Path, cell: dict) -> bool:
-    """Whether the cell was trained, as it is now."""
-    path = path_of(folder, cell)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == cell["fingerprint"]
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def run(folder: Path, only: str, minutes: float | None) -> int:
-    """Trains what is left; how many cells are left then."""
+    Returns:
+      How many cells are left then.
+    """
     import jax
 
     jax.config.update("jax_enable_x64", True)  # Keras counts an optimizer's steps in int64
-    began, manifest, device = time.monotonic(), read_manifest(folder), jax.devices()[0]
-    run_programs.check_device(folder, manifest, device)
-    cells = [cell for cell in manifest["cells"] if cell["name"].startswith(only)]
+    began, device = time.monotonic(), jax.devices()[0]
+    for folder in folders:
+        run_programs.check_device(folder.path, folder.manifest, device)
+    cells = [(f, cell) for f in folders for cell in f.cells if cell["name"].startswith(only)]
     if not cells:
         sys.exit(f"--only {only}: no cell's name begins so; they are such as"
-                 f" {manifest['cells'][0]['name']}.")  # fmt: skip
-    left = [cell for cell in cells if not is_done(folder, cell)]
-    examples, measured = (dict(np.load(folder / f"{n}.npz")) for n in ("examples", "measured"))
-    batches = np.load(folder / "batches.npz")
-    (folder / "found").mkdir(exist_ok=True)
-    size, number, started, trained = None, None, 0.0, 0
-    while left:
-        cell = left[0]
-        if cell["size"] != number:
-            size = None  # before the next one takes memory
-            number = cell["size"]
-            size = Size(folder, manifest, number, measured, device)
-            started, trained = time.monotonic(), 0
-        a_step = (time.monotonic() - started) / trained if trained else 0.0
-        if minutes and time.monotonic() - began + a_step * cell["steps"] > 60 * minutes:
-            break
+                 f" {folders[0].cells[0]['name']}.")  # fmt: skip
+    by_programs: dict[str, list] = {}
+    for folder, cell in cells:
+        if not folder.has(cell):
+            by_programs.setdefault(folder.programs(cell), []).append((folder, cell))
+    left = [pair for pairs in by_programs.values() for pair in pairs]
+    for pairs in by_programs.values():
+        programs = Programs(*pairs[0], device)
+        size, started, trained = None, time.monotonic(), 0
+        for folder, cell in pairs:
+            a_step = (time.monotonic() - started) / trained if trained else 0.0
+            if minutes and time.monotonic() - began + a_step * cell["steps"] > 60 * minutes:
+                return len(left)
+            if size is None or size.known is not folder.manifest["sizes"][cell["size"]]:
+                size = Size(folder, cell["size"], programs, device)
 
-        def tell(step: int, cell=cell) -> None:
-            if sys.stderr.isatty():
-                print(f"\r{cell['name']}: {step}/{cell['steps']}", end="", file=sys.stderr)
+            def tell(step: int, cell=cell) -> None:
+                if sys.stderr.isatty():
+                    print(f"\r{cell['name']}: {step}/{cell['steps']}", end="", file=sys.stderr)
 
-        found = train(size, cell, examples, batches[cell["name"]], tell)
-        found |= {"device": device.device_kind, "precision": manifest["precision"]}
-        path, part = path_of(folder, cell), folder / "found" / "part"
-        part.write_text(json.dumps(found), encoding="utf-8")
-        part.replace(path)
-        left.pop(0)
-        trained += cell["steps"]
-        a_step = (time.monotonic() - started) / trained
-        remaining = a_step * sum(other["steps"] for other in left)
-        print(
-            f"{len(cells) - len(left)}/{len(cells)} {cell['name']}: {cell['steps']} steps in"
-            f" {found['seconds']:.1f} s, test loss {found['curve'][-1][1]:.4f},"
-            f" {remaining / 60:.1f} minutes left",
-            flush=True,
-        )
+            found = train(size, cell, folder.examples, folder.batches[cell["name"]], tell)
+            found |= {"device": device.device_kind, "precision": folder.manifest["precision"]}
+            folder.keep(cell, found)
+            left.pop(0)
+            trained += cell["steps"]
+            a_step = (time.monotonic() - started) / trained
+            remaining = a_step * sum(other["steps"] for _, other in left)
+            print(
+                f"{len(cells) - len(left)}/{len(cells)} {folder.path.name} {cell['name']}:"
+                f" {cell['steps']} steps in {found['seconds']:.1f} s, test loss"
+                f" {found['curve'][-1][1]:.4f}, {remaining / 60:.1f} minutes left",
+                flush=True,
+            )
+        del programs, size  # before the next ones take memory
     return len(left)
 
 
 def main() -> None:
     """Trains until nothing is left or the time is over."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     parser.add_argument("--only", default="", metavar="START", help="cells whose names begin so")
     parser.add_argument("--minutes", type=float, help="begin no cell that would end after so many")
     options = parser.parse_args()
-    if left := run(options.folder, options.only, options.minutes):
+    if left := run([Folder(path) for path in options.folders], options.only, options.minutes):
         print(f"{left} cells are left: run the same command again")
 
 

@@ -157,9 +157,9 @@ def test_another_machine_comes_to_the_same_figures(tmp_path):
         command = [sys.executable, str(tools / "train_cells.py"), str(folder), *flags]
         return subprocess.run(command, capture_output=True, text=True)
 
-    assert "2/2 tiny/rater-50-1-in_50: 2 steps in" in train("--only", "tiny/rater").stdout
+    assert "2/2 there tiny/rater-50-1-in_50: 2 steps in" in train("--only", "tiny/rater").stdout
     done = train()
-    assert "3/3 tiny/unfiltered-0-0: 4 steps" in done.stdout, done.stderr
+    assert "3/3 there tiny/unfiltered-0-0: 4 steps" in done.stdout, done.stderr
     assert "no cell's name begins so" in train("--only", "huge").stderr
     assert not train().stdout
     with grid(tmp_path / "study", folder, device="cpu") as there, grid(tmp_path / "here") as here:
