@@ -53,9 +53,9 @@ class NgramRows(keras.layers.Layer):
             earlier = tokens if not back else keras.ops.pad(tokens, [[0, 0], [back, 0]])[:, :width]
             code = code + earlier * _factor(back)  # whole numbers wrap around, everywhere alike
             if back + 1 in self.orders:
-                top = keras.ops.right_shift(code, 32 - bits)  # copies of the sign come with it
-                row = keras.ops.bitwise_and(top, self.buckets - 1)
-                found.append(row + self.buckets * len(found))
+                # without a sign, or copies of it would come down with the top bits
+                row = keras.ops.right_shift(keras.ops.cast(code, "uint32"), 32 - bits)
+                found.append(keras.ops.cast(row, "int32") + self.buckets * len(found))
         return found
 
     def compute_output_spec(self, tokens):

@@ -6,6 +6,7 @@ Its signatures:
     serve_tf_examples  examples string [B]: tf.train.Example -> score, percentile
     serve_tokens       tokens int32 [B, S'], padding_mask bool, S' <= S
                                                              -> score, percentile
+    serve_scores       tokens int32 [B, S']                  -> score
     keep_probability   text string [B], discard_fraction float64 [], batch_size int32 []
                                                              -> score, percentile, keep_probability
     text_windows       text string [B]                       -> tokens int32 [N, S], document [N]
@@ -25,8 +26,9 @@ whose tokens have scores is their mean; padding has 0. A reference model's losse
 those of texts as scores do.
 
 Where the mask is False (or the id 0) is padding; it comes after the tokens. The mask broadcasts,
-and by default everything counts. `serve_tokens` is made of core operations only, and so is all of
-a byte rater.
+and by default everything counts. `serve_tokens` and `serve_scores` are made of core operations
+only, and so is all of a byte rater. `serve_scores` is what converters to other formats are given
+(`serving.portable`): they know no operation that a percentile needs.
 """
 
 from collections.abc import Callable
@@ -191,6 +193,15 @@ def _serve_tokens(rater: TextKind, served: Signature, references: References) ->
     tokens = np.ones([2, rater.sequence_length], np.int32)
     warmup = {"tokens": tokens, "padding_mask": np.ones_like(tokens, bool)}
     return Signature(serve_tokens, [rater.tokens, _MASK], warmup, core=True)
+
+
+@TextKind.signature("serve_scores")
+def _serve_scores(rater: TextKind, served: Signature, references: References) -> Signature:
+    def serve_scores(tokens):
+        lowest = references.units.quantiles[0]
+        return {"score": tf.where(windows.is_empty(tokens), lowest, rater.score(tokens))}
+
+    return Signature(serve_scores, [rater.tokens], core=True)
 
 
 @TextKind.signature("text_windows")

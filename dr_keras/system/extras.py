@@ -30,6 +30,16 @@ def require_near_duplicates_extra() -> None:
     _require(NEAR_DUPLICATES, "pip install 'dr_keras[near_duplicates]'")
 
 
+def require_extra(name: str, libraries: Mapping[str, str]) -> None:
+    """Raises ConfigurationError, in one line, if libraries of the extra `name` are missing.
+
+    Args:
+      name: of the extra in setup.cfg.
+      libraries: the name of each import -> what it is called.
+    """
+    _require(libraries, f"pip install 'dr_keras[{name}]'")
+
+
 def _require(libraries: Mapping[str, str], advice: str) -> None:
     absent = []
     for name, library in libraries.items():

@@ -1,0 +1,37 @@
+"""LiteRT (TensorFlow Lite): phones, browsers, small devices, and any CPU by a runtime of 22 MB.
+
+The converter is TensorFlow's own and the runtime Google's `ai-edge-litert`. Built-in operations
+alone are allowed: the runtime has no others.
+"""
+
+from collections.abc import Callable
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from dr_keras.serving.portable import SCORE, SIGNATURE, PortableFormat, ServeScores
+from dr_keras.system.whole_files import write_bytes
+
+
+class LiteRT(PortableFormat):
+    """`PortableFormat` says what the parts are; int8 are large tables and matrices."""
+
+    name, suffix = "litert", ".tflite"
+    libraries = {"ai_edge_litert": "ai-edge-litert"}
+
+    def write(self, scores: ServeScores, path: str, int8: bool) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            # From a SavedModel, so that the file names its signature, inputs and outputs.
+            tf.saved_model.save(scores, folder, signatures={SIGNATURE: scores.serve_scores})
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+            if int8:
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            content = converter.convert()
+        write_bytes(path, content)
+
+    def load(self, path: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+        from ai_edge_litert.interpreter import Interpreter
+
+        run = Interpreter(model_path=path, num_threads=threads).get_signature_runner(SIGNATURE)
+        return lambda tokens: run(tokens=np.ascontiguousarray(tokens, np.int32))[SCORE]

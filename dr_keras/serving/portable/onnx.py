@@ -1,0 +1,70 @@
+"""ONNX: the runtimes of other frameworks, and onnxruntime in many languages.
+
+The converter is tf2onnx.
+"""
+
+from collections.abc import Callable
+import contextlib
+import logging
+import os
+
+import numpy as np
+
+from dr_keras.errors import ArtefactError
+from dr_keras.serving.portable import SCORE, TOKENS, PortableFormat, ServeScores
+
+# The newest that tf2onnx writes; onnxruntime reads it since 1.14.
+OPSET = 18
+
+
+class Onnx(PortableFormat):
+    """`PortableFormat` says what the parts are; int8 are products with matrices of weights."""
+
+    name, suffix = "onnx", ".onnx"
+    libraries = {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}
+
+    def write(self, scores: ServeScores, path: str, int8: bool) -> None:
+        import onnx
+        import tf2onnx
+
+        model, _ = tf2onnx.convert.from_function(scores.serve_scores, [scores.spec], opset=OPSET)
+        if scores.spec.shape[0] is None:
+            for value in (*model.graph.input, *model.graph.output):
+                value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        onnx.save(model, path)
+        if int8:
+            _quantise(path)
+
+    def load(self, path: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda tokens: session.run([SCORE], {TOKENS: np.asarray(tokens, np.int32)})[0]
+
+
+def _quantise(path: str) -> None:
+    """Puts int8 in the place of what onnxruntime knows to multiply so."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _without_warnings():  # it asks for a step before it that changes nothing here
+        quantize_dynamic(path, path, weight_type=QuantType.QInt8)
+    held = [tensor.data_type for tensor in onnx.load(path).graph.initializer]
+    if onnx.TensorProto.INT8 not in held:
+        raise ArtefactError(
+            f"onnxruntime makes nothing of this rater int8: it does so with products of matrices,"
+            f" and {os.path.basename(path)} has none. Leave int8 out, or use litert, which does so"
+            " with tables, too."
+        )
+
+
+@contextlib.contextmanager
+def _without_warnings():
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
