@@ -27,7 +27,14 @@ from dr_keras.data.formats.reading import sha256
 from dr_keras.errors import ArtefactError, DataError
 from dr_keras.serving.loaded_text import LoadedTextRater
 from dr_keras.serving.loading import LoadedRater
-from dr_keras.serving.portable import SCORE, TOKENS, PortableFormat, ServeScores, find_formats
+from dr_keras.serving.portable import (
+    SCORE,
+    TOKENS,
+    PortableFormat,
+    ServeScores,
+    find_formats,
+    serve_scores,
+)
 from dr_keras.system import locks
 from dr_keras.system.progress import hidden_errors
 from dr_keras.system.whole_files import replacing, write_text
@@ -95,7 +102,7 @@ def convert_rater(
       DataError: there is not a document.
     """
     made = find_formats(formats)
-    scores = ServeScores(rater, batch)
+    scores = serve_scores(rater, batch)
     assert isinstance(rater, LoadedTextRater)  # of all others there are no ServeScores
     if directory is None:
         if pathlib.Path(str(packaged_folder("savedmodels"))) in pathlib.Path(rater.path).parents:
@@ -110,8 +117,8 @@ def convert_rater(
     expected = in_batches(lambda some: rater.score_tokens(some)["score"], tokens)
     found = []
     with locks.alone(directory, "a conversion", ArtefactError):
-        for one in made:
-            for small in [False, True] if int8 else [False]:
+        for small in [False, True] if int8 else [False]:
+            for one in made:
                 path = os.path.join(directory, f"rater{'-int8' if small else ''}{one.suffix}")
                 check = _write(one, scores, path, small, tokens, expected)
                 record = {

@@ -34,7 +34,6 @@ class LoadedRater:
 
     Attributes:
       path: the version it was loaded from.
-      saved_model: what TensorFlow loaded.
       metadata: what `serving.folder.describe` wrote, as a dict.
       reference: the distribution of scores of windows (or images).
       document_reference: that of whole documents; the same where there is no difference.
@@ -60,7 +59,7 @@ class LoadedRater:
             )
         except DataError as error:
             raise ArtefactError(f"{path}: {error} Export the rater again.") from error
-        self.saved_model = saved_model  # keeps the variables alive
+        self._saved_model = saved_model  # keeps the variables alive
         self.signatures = saved_model.signatures
         missing = [name for name in self.needed if name not in self.signatures]
         if missing:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ArtefactError, ConfigurationError
+from dr_keras.serving.frozen import freeze
 from dr_keras.serving.loaded_text import LoadedTextRater
 from dr_keras.serving.loading import LoadedRater
 from dr_keras.system.extras import require_extra
@@ -29,42 +30,54 @@ SIGNATURE, TOKENS, SCORE = "serve_scores", "tokens", "score"
 
 
 class ServeScores(tf.Module):
-    """`serve_scores` of a rater, for windows of its full length.
+    """What a file computes, with weights as constants.
 
     Args:
-      rater: exported, loaded.
-      batch: B, how many windows a call has; None leaves it open.
+      score: tokens int32 [B, S] -> {"score": float32 [B]}.
+      batch: B, windows in each call; None leaves it open.
+      sequence_length: S.
 
-    Raises:
-      ArtefactError: the rater has no such signature.
-      ConfigurationError: B is not positive.
+    Attributes:
+      serve_scores: a tf.function of the same.
+      spec: of the tokens.
     """
 
-    def __init__(self, rater: LoadedRater, batch: int | None = None):
+    def __init__(self, score: Callable, batch: int | None, sequence_length: int):
         super().__init__()
-        if not isinstance(rater, LoadedTextRater):
-            raise ArtefactError(
-                f"{rater.path} holds a rater of {rater.metadata['kind']}, and only those of text"
-                " have files of other formats: use its SavedModel."
-            )
-        if SIGNATURE not in rater.signatures:
-            raise ArtefactError(
-                f"{rater.path} has no signature {SIGNATURE}, from which files of other formats are"
-                " made: it was exported by an older dr_keras. Export the rater again with this one."
-            )
-        if batch is not None and batch < 1:
-            raise ConfigurationError(
-                f"A batch of {batch} windows: give at least 1, or leave it out for any number."
-            )
-        self._owner = rater.saved_model  # whose variables the function reads
-        spec = tf.TensorSpec([batch, rater.sequence_length], tf.int32, name=TOKENS)
-        served = rater.signatures[SIGNATURE]
+        spec = tf.TensorSpec([batch, sequence_length], tf.int32, name=TOKENS)
+        # Of variables, LiteRT's converter may leave the values behind.
+        frozen = freeze(score, spec, (SCORE,))
 
         @tf.function(input_signature=[spec], autograph=False)
         def serve_scores(tokens):
-            return {SCORE: served(tokens=tokens)[SCORE]}
+            return frozen(tokens)
 
         self.spec, self.serve_scores = spec, serve_scores
+
+
+def serve_scores(rater: LoadedRater, batch: int | None = None) -> ServeScores:
+    """What files of an exported rater compute, of windows of its full length.
+
+    Raises:
+      ArtefactError: it is no rater of text, or its SavedModel has no `serve_scores`.
+      ConfigurationError: B is not positive.
+    """
+    if not isinstance(rater, LoadedTextRater):
+        raise ArtefactError(
+            f"{rater.path} holds a rater of {rater.metadata['kind']}, and only those of text have"
+            " files of other formats: use its SavedModel."
+        )
+    if SIGNATURE not in rater.signatures:
+        raise ArtefactError(
+            f"{rater.path} has no signature {SIGNATURE}, from which files of other formats are"
+            " made: it was exported by an older dr_keras. Export the rater again with this one."
+        )
+    if batch is not None and batch < 1:
+        raise ConfigurationError(
+            f"A batch of {batch} windows: give at least 1, or leave it out for any number."
+        )
+    served = rater.signatures[SIGNATURE]
+    return ServeScores(lambda tokens: served(tokens=tokens), batch, rater.sequence_length)
 
 
 class PortableFormat(abc.ABC):
@@ -98,6 +111,14 @@ class PortableFormat(abc.ABC):
     @abc.abstractmethod
     def load(self, path: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
         """The file in its own runtime: tokens int32 [B, S] -> scores float32 [B]."""
+
+
+def nothing_int8(who: str, what: str) -> ArtefactError:
+    """What is said of a rater in which there is nothing to quantise."""
+    return ArtefactError(
+        f"{who} makes nothing of this rater int8: it does so with {what}, and here is none. Leave"
+        " int8 out."
+    )
 
 
 def find_formats(names: Iterable[str]) -> list[PortableFormat]:

@@ -10,12 +10,12 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.serving.portable import SCORE, SIGNATURE, PortableFormat, ServeScores
+from dr_keras.serving.portable import SCORE, SIGNATURE, PortableFormat, ServeScores, nothing_int8
 from dr_keras.system.whole_files import write_bytes
 
 
 class LiteRT(PortableFormat):
-    """`PortableFormat` says what the parts are; int8 are large tables and matrices."""
+    """`PortableFormat` says what the parts are; int8 are weights of more than 1024 numbers."""
 
     name, suffix = "litert", ".tflite"
     libraries = {"ai_edge_litert": "ai-edge-litert"}
@@ -25,9 +25,13 @@ class LiteRT(PortableFormat):
             # From a SavedModel, so that the file names its signature, inputs and outputs.
             tf.saved_model.save(scores, folder, signatures={SIGNATURE: scores.serve_scores})
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-            if int8:
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
             content = converter.convert()
+            if int8:
+                before = len(content)
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                content = converter.convert()
+                if len(content) >= before:
+                    raise nothing_int8("LiteRT's converter", "weights of more than 1024 numbers")
         write_bytes(path, content)
 
     def load(self, path: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:

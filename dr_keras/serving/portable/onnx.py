@@ -6,12 +6,10 @@ The converter is tf2onnx.
 from collections.abc import Callable
 import contextlib
 import logging
-import os
 
 import numpy as np
 
-from dr_keras.errors import ArtefactError
-from dr_keras.serving.portable import SCORE, TOKENS, PortableFormat, ServeScores
+from dr_keras.serving.portable import SCORE, TOKENS, PortableFormat, ServeScores, nothing_int8
 
 # The newest that tf2onnx writes; onnxruntime reads it since 1.14.
 OPSET = 18
@@ -53,10 +51,8 @@ def _quantise(path: str) -> None:
         quantize_dynamic(path, path, weight_type=QuantType.QInt8)
     held = [tensor.data_type for tensor in onnx.load(path).graph.initializer]
     if onnx.TensorProto.INT8 not in held:
-        raise ArtefactError(
-            f"onnxruntime makes nothing of this rater int8: it does so with products of matrices,"
-            f" and {os.path.basename(path)} has none. Leave int8 out, or use litert, which does so"
-            " with tables, too."
+        raise nothing_int8(
+            "onnxruntime", "products with matrices and convolutions (LiteRT with tables, too)"
         )
 
 
