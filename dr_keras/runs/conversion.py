@@ -15,7 +15,6 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import re
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +29,7 @@ from dr_keras.serving.loading import LoadedRater
 from dr_keras.serving.portable import (
     SCORE,
     TOKENS,
+    OperationsLacking,
     PortableFormat,
     ServeScores,
     find_formats,
@@ -209,10 +209,9 @@ def _write(
 
 
 def _reason(error: Exception) -> str:
-    """What a converter says, which may be pages: operations that it names, or its first line."""
-    named = sorted(set(re.findall(r"'tf\.(\w+)' op", str(error))))
-    if named:
-        return f"it has {', '.join(named)}, for which that has no operation."
+    """What a converter says: the operations that it lacks, or the first line of pages."""
+    if isinstance(error, OperationsLacking):
+        return f"it has {', '.join(error.args)}, for which that has no operation."
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return first[:_LONGEST].rstrip(".") + "."
 

@@ -1,6 +1,7 @@
 """Raters as LiteRT and ONNX files, each in its own runtime."""
 
 import importlib.util
+from pathlib import Path
 import sys
 from types import SimpleNamespace
 
@@ -15,7 +16,10 @@ from dr_keras.models.convolutional_rater import convolutional_rater
 from dr_keras.models.ngram_rater import ngram_rater
 from dr_keras.models.text_models import text_rater
 from dr_keras.rating.reference import ReferenceDistribution
+from dr_keras.runs.conversion import convert_rater
+from dr_keras.serving.export import export_rater
 from dr_keras.serving.loaded_text import LoadedTextRater
+from dr_keras.serving.loading import load_rater
 from dr_keras.serving.portable import SIGNATURE, ServeScores, find_formats, serve_scores
 from dr_keras.serving.portable.litert import LiteRT
 from dr_keras.serving.portable.onnx import Onnx
@@ -110,6 +114,20 @@ def test_int8_keeps_the_order_and_a_batch_may_be_fixed(tmp_path, one, kind):
     assert np.any(found[:-1] != loaded(one, plain)(tokens)[:-1])
     ranks = [np.argsort(np.argsort(values[:-1])) for values in (found, expected)]
     assert np.corrcoef(*ranks)[0, 1] > 0.98
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("one", FORMATS)
+def test_an_operation_that_a_format_lacks_is_named(tmp_path, one):
+    inner = ngram_rater(258, S, orders=(1,), buckets=64)
+    lost = keras.layers.Lambda(tf.math.bessel_i0e, output_shape=())
+    tokens = keras.Input((S,), dtype="int32", name="tokens")
+    rater = keras.Model({"tokens": tokens}, lost(inner({"tokens": tokens})))
+    path = export_rater(rater, byte_tokenizer(), S, tmp_path / "export", REFERENCE)
+    said = f"cannot be converted to {one.name}: .*BesselI0e.*student that can be"
+    with pytest.raises(ArtefactError, match=said):
+        convert_rater(load_rater(path), [one.name])
+    assert not [p for p in Path(path).iterdir() if one.suffix in p.name]
 
 
 def test_formats_by_name(monkeypatch):

@@ -75,6 +75,19 @@ def test_tokens_with_a_mask_score_like_tokens_padded_with_zeros(served, live_rat
         np.testing.assert_allclose(outputs["percentile"], percentile, rtol=0, atol=1e-4)
 
 
+def test_scores_alone_are_those_of_serve_tokens(served, references):
+    for width in (9, S):
+        tokens = np.random.default_rng(1).integers(2, 258, size=(4, width)).astype(np.int32)
+        tokens[1, 3:], tokens[2] = 0, 0
+        both = served["serve_tokens"](
+            tokens=tf.constant(tokens), padding_mask=tf.constant([[True]])
+        )
+        alone = served["serve_scores"](tokens=tf.constant(tokens))
+        assert list(alone) == ["score"] and alone["score"].dtype == tf.float32
+        np.testing.assert_array_equal(alone["score"], both["score"])
+        assert alone["score"][2] == references[0].quantiles[0]
+
+
 def test_servers_need_not_be_given_a_mask(exported):
     with open(f"{exported}/saved_model.pb", "rb") as file:
         stored = saved_model_pb2.SavedModel.FromString(file.read())

@@ -12,6 +12,8 @@ _OPTIONAL = {
     "beam": ("apache-beam",),
     "serving": ("tensorflow-serving-api",),
     "aot": ("jax",),
+    "litert": ("ai-edge-litert",),
+    "onnx": ("tf2onnx", "onnx", "onnxruntime"),
     "study": ("scikit-learn", "scipy", "jinja2", "matplotlib"),
 }
 _GB = 1e9

@@ -105,12 +105,17 @@ class PortableFormat(abc.ABC):
 
         Raises:
           ArtefactError: there is nothing in it that becomes int8.
-          Exception: whatever the converter raises where it knows an operation not.
+          OperationsLacking: the format has not all that the rater computes with.
+          Exception: whatever else a converter may raise.
         """
 
     @abc.abstractmethod
     def load(self, path: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
         """The file in its own runtime: tokens int32 [B, S] -> scores float32 [B]."""
+
+
+class OperationsLacking(Exception):
+    """A format has no equivalent of some operations of TensorFlow; `args` are their names."""
 
 
 def nothing_int8(who: str, what: str) -> ArtefactError:

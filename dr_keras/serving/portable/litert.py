@@ -5,12 +5,20 @@ alone are allowed: the runtime has no others.
 """
 
 from collections.abc import Callable
+import re
 import tempfile
 
 import numpy as np
 import tensorflow as tf
 
-from dr_keras.serving.portable import SCORE, SIGNATURE, PortableFormat, ServeScores, nothing_int8
+from dr_keras.serving.portable import (
+    SCORE,
+    SIGNATURE,
+    OperationsLacking,
+    PortableFormat,
+    ServeScores,
+    nothing_int8,
+)
 from dr_keras.system.whole_files import write_bytes
 
 
@@ -25,7 +33,12 @@ class LiteRT(PortableFormat):
             # From a SavedModel, so that the file names its signature, inputs and outputs.
             tf.saved_model.save(scores, folder, signatures={SIGNATURE: scores.serve_scores})
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-            content = converter.convert()
+            try:
+                content = converter.convert()
+            except Exception as error:  # the class is of a private module
+                if lacking := set(re.findall(r"'tf\.(\w+)' op", str(error))):
+                    raise OperationsLacking(*sorted(lacking)) from error
+                raise
             if int8:
                 before = len(content)
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]

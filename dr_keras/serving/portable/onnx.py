@@ -9,7 +9,14 @@ import logging
 
 import numpy as np
 
-from dr_keras.serving.portable import SCORE, TOKENS, PortableFormat, ServeScores, nothing_int8
+from dr_keras.serving.portable import (
+    SCORE,
+    TOKENS,
+    OperationsLacking,
+    PortableFormat,
+    ServeScores,
+    nothing_int8,
+)
 
 # The newest that tf2onnx writes; onnxruntime reads it since 1.14.
 OPSET = 18
@@ -25,7 +32,13 @@ class Onnx(PortableFormat):
         import onnx
         import tf2onnx
 
-        model, _ = tf2onnx.convert.from_function(scores.serve_scores, [scores.spec], opset=OPSET)
+        with _quiet():  # it says twice what it does not know, and goes on
+            model, _ = tf2onnx.convert.from_function(
+                scores.serve_scores, [scores.spec], opset=OPSET
+            )
+        of_onnx = {node.op_type for node in model.graph.node if not node.domain}
+        if lacking := {name for name in of_onnx if not onnx.defs.has(name)}:
+            raise OperationsLacking(*sorted(lacking))
         if scores.spec.shape[0] is None:
             for value in (*model.graph.input, *model.graph.output):
                 value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -47,7 +60,7 @@ def _quantise(path: str) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _without_warnings():  # it asks for a step before it that changes nothing here
+    with _quiet():  # it asks for a step before it that changes nothing here
         quantize_dynamic(path, path, weight_type=QuantType.QInt8)
     held = [tensor.data_type for tensor in onnx.load(path).graph.initializer]
     if onnx.TensorProto.INT8 not in held:
@@ -57,9 +70,9 @@ def _quantise(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _without_warnings():
+def _quiet():
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:
