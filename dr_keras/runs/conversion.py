@@ -23,7 +23,7 @@ from dr_keras.config.gin_files import packaged_folder
 from dr_keras.data.corpora.embedded import embedded_corpus
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.reading import sha256
-from dr_keras.errors import ArtefactError, DataError
+from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.serving.loaded_text import LoadedTextRater
 from dr_keras.serving.loading import LoadedRater
 from dr_keras.serving.portable import (
@@ -37,7 +37,7 @@ from dr_keras.serving.portable import (
 )
 from dr_keras.system import locks
 from dr_keras.system.progress import hidden_errors
-from dr_keras.system.whole_files import replacing, write_text
+from dr_keras.system.whole_files import is_remote, replacing, write_text
 from dr_keras.training.metrics import spearman
 
 # What a float32 file may differ where scores are about 1: far more than another order of summation
@@ -97,20 +97,26 @@ def convert_rater(
 
     Raises:
       ArtefactError: the rater cannot be converted; it says why. What was there stays.
-      ConfigurationError: there is no such format, its libraries are missing, or B is no number of
-        windows.
+      ConfigurationError: there is no such format, its libraries are missing, B is no number of
+        windows, or the directory is remote.
       DataError: there is not a document.
     """
     made = find_formats(formats)
-    scores = serve_scores(rater, batch)
-    assert isinstance(rater, LoadedTextRater)  # of all others there are no ServeScores
     if directory is None:
-        if pathlib.Path(str(packaged_folder("savedmodels"))) in pathlib.Path(rater.path).parents:
+        shipped = pathlib.Path(str(packaged_folder("savedmodels"))).resolve()
+        if shipped in pathlib.Path(rater.path).resolve().parents:
             raise ArtefactError(
                 f"{rater.path} comes with dr_keras, where nothing of yours should lie: say where"
                 " its files go (--output_dir)."
             )
         directory = rater.path
+    if is_remote(os.fspath(directory)):
+        raise ConfigurationError(
+            f"{directory} is no local folder, and converters write to no other: name one for the"
+            " files (--output_dir), and copy them."
+        )
+    scores = serve_scores(rater, batch)
+    assert isinstance(rater, LoadedTextRater)  # of all others there are no ServeScores
     tokens = sample_windows(
         rater, embedded_corpus().documents() if documents is None else documents
     )
@@ -186,7 +192,7 @@ def _write(
             with hidden_errors():
                 one.write(scores, temporary, int8)
                 found = in_batches(one.load(temporary), tokens, scores.spec.shape[0] or _ROWS)
-        except ArtefactError:
+        except (ArtefactError, OSError):
             raise
         except Exception as error:  # of the converter's or the runtime's own classes
             raise ArtefactError(

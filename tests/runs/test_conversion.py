@@ -11,7 +11,7 @@ import tensorflow as tf
 from dr_keras.commands import export_rater
 from dr_keras.config.gin_files import packaged_folder
 from dr_keras.data.documents import make_document
-from dr_keras.errors import ArtefactError, DataError
+from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.runs import conversion
 from dr_keras.runs.conversion import convert_rater
 from dr_keras.serving import portable
@@ -81,8 +81,6 @@ def test_files_and_what_they_are_lie_beside_the_saved_model(rater):
     assert 0.01 < small.record["check"]["largest_difference"] < 0.06 and small.record["int8"]
     assert f"rank correlation {small.record['check']['rank_correlation']:.6f}" in str(small)
     load_rater(rater.path)  # they are no reason to refuse it
-    (again,) = convert_rater(rater, ["toy"], batch=3, documents=documents(TEXTS[:1]))
-    assert again.path == plain.path and again.record["input"]["shape"] == [3, 128]
 
 
 def test_windows_are_spread_over_the_documents(rater):
@@ -117,12 +115,14 @@ def test_what_scores_otherwise_or_not_at_all_is_not_kept(rater, tmp_path, toy):
     assert files(tmp_path) == ["rater.toy", "rater.toy.json"]
 
 
-def test_a_rater_that_ships_stays_as_it_is(tmp_path):
-    shipped = load_rater("damaged_prose")
+def test_places_and_documents_that_will_not_do(rater, toy):
+    toy.setattr(conversion, "packaged_folder", lambda _: Path(rater.path).parent)
     with pytest.raises(ArtefactError, match="comes with dr_keras.*--output_dir"):
-        convert_rater(shipped, ["toy"], documents=documents())
+        convert_rater(rater, ["toy"], documents=documents())
+    with pytest.raises(ConfigurationError, match="gs://b/f is no local folder"):
+        convert_rater(rater, ["toy"], "gs://b/f")
     with pytest.raises(DataError, match="no document on whose windows"):
-        convert_rater(shipped, ["toy"], tmp_path, documents=[])
+        conversion.sample_windows(rater, [])
 
 
 def test_the_command(rater, tmp_path, capsys):
@@ -133,6 +133,8 @@ def test_the_command(rater, tmp_path, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{tmp_path}/files/rater.toy: ") and "on 40 windows" in second
     assert len(files(tmp_path / "files")) == 4
+    record = json.loads((tmp_path / "files/rater.toy.json").read_text())
+    assert record["input"]["shape"] == [4, 128] and record["output"]["shape"] == [4]
 
 
 WRONG = {

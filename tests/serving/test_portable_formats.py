@@ -92,8 +92,9 @@ def test_a_file_scores_as_the_rater_does(tmp_path, one, kind):
         np.testing.assert_allclose(score(tokens[-rows:]), expected[-rows:], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("one", FORMATS)
-@pytest.mark.parametrize("kind", ["n-grams", pytest.param("network", marks=LONG)])
+@pytest.mark.parametrize("kind", ["n-grams", "network"])
 def test_int8_keeps_the_order_and_a_batch_may_be_fixed(tmp_path, one, kind):
     model = (
         convolutional_rater(258, S, width=64)
