@@ -44,7 +44,7 @@ def test_other_kinds_do_not_have_it(live_rater, references):
     kind = TextKind(live_rater, byte_tokenizer(), 16)
     found = kind.signatures(export.References(references[0], references[0]))
     assert "serve_length" not in found
-    assert [name for name, one in found.items() if one.core] == ["serve_tokens"]
+    assert [name for name, one in found.items() if one.core] == ["serve_tokens", "serve_scores"]
 
 
 @pytest.mark.parametrize(
