@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import os
 
 from dr_keras.commands import common, corpus_files
+from dr_keras.errors import ConfigurationError
 
 _FLAGS = {
     "scores": dict(metavar="FILE", help="what score-corpus wrote for this corpus"),
@@ -29,7 +30,16 @@ _FLAGS = {
     "discard_fraction": dict(metavar="F", help="share of documents to drop, in [0, 1)"),
     "batch_size": dict(type=int, help="B of the batch top-K that is imitated"),
     "seed": dict(type=int, help="of the draws"),
-    "method": dict(help="the discard rule: keep_probability (the default), threshold, or your own"),
+    "method": dict(
+        help="discard rule: keep_probability (the default), threshold, gumbel_top_k, or your own"
+    ),
+    "temperature": dict(type=float, metavar="T", help="of gumbel_top_k (1 if not given)"),
+    "quotas": dict(
+        action="append",
+        metavar="SOURCE=SHARE|proportional",
+        help="judge documents among those of their source, of which this share is kept; once for"
+        " each source, others lose --discard_fraction. 'proportional': all do",
+    ),
     "reference": dict(help="percentiles among the corpus (the default) or under the artefact's"),
     "drift_limit": dict(
         type=float,
@@ -47,11 +57,29 @@ _REQUIRED = {
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Prints how many documents were kept, by source, and what could not be read."""
     settings = corpus_files.settings_of(parser, argv, "filter_corpus", _FLAGS, _REQUIRED)
+    if "quotas" in settings:
+        settings["quotas"] = _quotas(settings["quotas"])
     from dr_keras.corpus_jobs.filtering import filter_corpus
 
     manifest = filter_corpus(**settings)
     _print(manifest, settings.get("output_dir", ""))
     return 0
+
+
+def _quotas(given: Sequence[str]) -> str | dict[str, str]:
+    """What the flags say: "proportional", or source -> share as it was written."""
+    if list(given) == ["proportional"]:
+        return given[0]
+    parts = {}
+    for one in given:
+        source, equals, share = one.rpartition("=")  # a source may be an address
+        if not equals:
+            raise ConfigurationError(
+                f"--quotas {one!r} is neither 'proportional' alone nor SOURCE=SHARE, such as"
+                " --quotas web=0.3."
+            )
+        parts[source] = share
+    return parts
 
 
 def _print(manifest: dict, output_dir: str) -> None:

@@ -62,19 +62,26 @@ def by_source(job: Job, facts: Sequence[dict]) -> dict[str, dict]:
         entry = result.setdefault(source if source in listed else OTHERS, dict.fromkeys(TALLY, 0))
         for name in TALLY:
             entry[name] += tally[name]
-    scores: dict[str, list] = {name: [] for name in result}
+    scores = scores_by_source(job, listed)
+    for name, entry in result.items():
+        entry.update(distribution(scores.pop(name)))
+    return dict(sorted(result.items()))
+
+
+def scores_by_source(job: Job, listed: set[str] | None = None) -> dict[str, np.ndarray]:
+    """Source -> float32 [n], NaN too; the sources that are not `listed` as `OTHERS`; None: all."""
+    scores: dict[str, list] = {}
     for shard in job.shards:
         table = read_part(job.work.part_path(shard), ["source", "score"])
         source = table.column("source").combine_chunks().dictionary_encode()
         if not len(source):
             continue
-        values = table.column("score").to_numpy()
+        values = table.column("score").to_numpy().astype(np.float32)
         codes = source.indices.to_numpy()
         for code, name in enumerate(source.dictionary.to_pylist()):
-            scores[name if name in listed else OTHERS].append(values[codes == code])
-    for name, entry in result.items():
-        entry.update(distribution(np.concatenate(scores.pop(name))))
-    return dict(sorted(result.items()))
+            called = name if listed is None or name in listed else OTHERS
+            scores.setdefault(called, []).append(values[codes == code])
+    return {name: np.concatenate(parts) for name, parts in scores.items()}
 
 
 def audited(

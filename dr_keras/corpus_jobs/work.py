@@ -29,6 +29,7 @@ from dr_keras.data.formats.writing import GFileWriter, Lines, Output
 from dr_keras.data.text_groups import text_groups
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import audit, score_files
+from dr_keras.rating.quotas import BySource
 from dr_keras.rating.rules import Deciding, reason_to_drop
 from dr_keras.rating.score_files import number
 from dr_keras.serving.window_scoring import WindowScoring
@@ -61,7 +62,7 @@ class Work:
     work: str
     fields: dict
     scoring: bool
-    deciding: Deciding | None
+    deciding: Deciding | BySource | None
     rater: str | None = None
     window_scoring: WindowScoring = WindowScoring()
     step_bytes: int = 1 << 20
@@ -247,7 +248,8 @@ class _ShardRun:
             self._fingerprint.add(document)
         keep = None
         if self._work.deciding is not None:
-            decisions = self._work.deciding(ids, score)
+            sources = [document.source for document in documents]
+            decisions = self._work.deciding(ids, score, sources)
             keep = decisions.keep.tolist()
             for record, *row in zip(
                 records, keep, score, decisions.percentile, decisions.probability
