@@ -7,6 +7,7 @@
                                                    and corpus where they are known
     <output_dir>/dropped-00000-of-00012.jsonl ...  id, source, score, percentile, reason
     <output_dir>/errors.jsonl                      file, position (line, record or row, from 1),
+                                                   record (where blank lines before it are none),
                                                    reason, detail of what could not be read of files
     <output_dir>/scores.parquet                    the scores, where they have no place beside files
     <output_dir>/manifest.json                     what was done; its presence means done

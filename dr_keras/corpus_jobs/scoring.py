@@ -16,6 +16,7 @@ from dr_keras.corpus_jobs.existing_scores import (
 )  # fmt: skip
 from dr_keras.corpus_jobs.job import Job, new_job
 from dr_keras.corpus_jobs.runners import Runner, in_process
+from dr_keras.corpus_jobs.sidecar import check_sidecar, write_sidecar
 from dr_keras.corpus_jobs.source import open_source
 from dr_keras.corpus_jobs.units import Progress
 from dr_keras.corpus_jobs.work import held_out_of
@@ -39,6 +40,7 @@ def score_corpus(
     window_scoring: WindowScoring | None = None,
     step_bytes: int = 1 << 20,
     shard_bytes: int = SHARD_BYTES,
+    sidecar: str | None = None,
     runner: Runner = in_process,
     overwrite: bool = False,
     fresh: bool = False,
@@ -62,6 +64,8 @@ def score_corpus(
         from all of them, whatever their lengths.
       shard_bytes: larger files are done in ranges of about so many bytes, other corpora in pieces
         of so much text, see `source`.
+      sidecar: a folder for the scores in one Parquet file for each file of the corpus, too, see
+        `corpus_jobs.sidecar`; scores that exist already are cut without a rater.
       runner: who does the shards, see `runners`.
       overwrite: whether other scores at `output` may be replaced.
       fresh: whether what an unfinished run left is thrown away.
@@ -72,7 +76,8 @@ def score_corpus(
 
     Raises:
       ConfigurationError: an unfinished run differs from this one; `output` is empty, or lies on a
-        file of the input, or None where that names no place.
+        file of the input, or None where that names no place; `sidecar` lies within the corpus, or
+        that is no files.
       DataError: the input is missing, damaged, or holds no documents; two documents of a corpus
         that is no files have one id and different texts; other scores lie at `output`, or another
         process makes them; the rater gives something other than one score a text.
@@ -88,14 +93,18 @@ def score_corpus(
         )
     output = os.fspath(output)
     identity.refuse_overwriting(identity.of_scores(output), source.paths())
+    if sidecar is not None:
+        check_sidecar(sidecar, [file.to_dict() for file in source.files])
     folder = output + UNFINISHED_SUFFIX
     with locks.alone(output, "scoring of a corpus", DataError, is_file=True):
         job = new_job(source, rater, folder, window_scoring, step_bytes, runner, progress)
-        existing = None if overwrite else existing_manifest(output, job)
-        if existing is not None:
-            return existing
-        job.begin({}, shard_bytes, fresh)
-        return finish_scores(output, job, job.run())
+        manifest = None if overwrite else existing_manifest(output, job)
+        if manifest is None:
+            job.begin({}, shard_bytes, fresh)
+            manifest = finish_scores(output, job, job.run())
+    if sidecar is not None:
+        write_sidecar(output, sidecar)
+    return manifest
 
 
 def finish_scores(output: str, job: Job, facts: list[dict]) -> dict:
@@ -128,6 +137,8 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
     digests = {name: value for shard in facts for name, value in shard["inputs"].items() if value}
     described = job.source.describe()
     files = [{**file, "sha256": digests[file["name"]]} for file in described.pop("input")]
+    documents = summary.documents_by_file(job, facts) if files else {}
+    files = [{**file, **_of(documents, file["name"])} for file in files]
     return _write_manifest(
         output,
         job.rater,
@@ -149,6 +160,10 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
             "held_out": held_out,
         },
     )
+
+
+def _of(documents: dict[str, int], name: str) -> dict:
+    return {"documents": documents[name]} if documents else {}
 
 
 def _write_manifest(output: str, rater: Callable | None, reference, facts: dict) -> dict:

@@ -179,6 +179,17 @@ def _repeated_ids(keys: list, contents: list, job: Job) -> dict | None:
     return {"documents": int(np.sum(differ)), "example": ids[row].as_py()}
 
 
+def documents_by_file(job: Job, facts: Sequence[dict]) -> dict[str, int]:
+    """Name of an input file -> its documents; {} of a job that an earlier version began."""
+    found: Counter[str] = Counter()
+    for shard, of_shard in zip(job.shards, facts):
+        if "records" not in of_shard:
+            return {}
+        for piece, (documents, _) in zip(shard.pieces, of_shard["records"]):
+            found[piece.name] += documents
+    return dict(found)
+
+
 def write_errors(path: str, job: Job, facts: Sequence[dict]) -> dict[str, int]:
     """Joins the malformed records of the shards, with the files and the positions in them.
 
@@ -186,12 +197,14 @@ def write_errors(path: str, job: Job, facts: Sequence[dict]) -> dict[str, int]:
       The facts of the file, which is there even if it is empty.
     """
     output = Lines(path, job.work.temporary)
-    before = 0
+    before = records = 0
     for shard, found in zip(job.shards, facts):
-        starts = []
-        for piece, positions in zip(shard.pieces, found["positions"]):
+        starts, first = [], []
+        counts = found.get("records") or [(0, 0)] * len(shard.pieces)  # of an earlier version
+        for piece, positions, count in zip(shard.pieces, found["positions"], counts):
             starts.append(0 if piece.first_of_file else before)
-            before = starts[-1] + positions
+            first.append(0 if piece.first_of_file else records)
+            before, records = starts[-1] + positions, first[-1] + sum(count)
         if not found["errors"]:
             continue
         with tf.io.gfile.GFile(job.work.errors_path(shard), "r") as file:
@@ -199,6 +212,9 @@ def write_errors(path: str, job: Job, facts: Sequence[dict]) -> dict[str, int]:
                 error = json.loads(line)
                 piece, position = error.pop("piece"), error.pop("position")
                 place = {"file": shard.pieces[piece].path, "position": starts[piece] + position}
+                record = first[piece] + error.pop("record", position)
+                if record != place["position"]:  # there are blank lines before it
+                    place["record"] = record
                 output.write_json({**place, **error})
     output.close()
     return output.publish()

@@ -159,7 +159,8 @@ def run_shard(
       progress: called with bytes of input done since the last call, about.
 
     Returns:
-      `documents`, `positions` (lines, records or rows of each piece), `bytes`, `windows`, `content`
+      `documents`, `positions` (lines, records or rows of each piece), `records` (of each piece
+      [documents, malformed]), `bytes`, `windows`, `content`
       (see `Fingerprint`), `inputs` (name -> SHA-256 of the file, None where another shard has it),
       `errors` (reason -> count), `sources` (source -> tally), `groups` (see `rating.audit`),
       `files` (name -> records and bytes).
@@ -190,6 +191,7 @@ class _ShardRun:
         self._shard, self._work = shard, work
         self._positions = [0] * len(shard.pieces)
         self._documents = [0] * len(shard.pieces)
+        self._malformed = [0] * len(shard.pieces)
         self._digests: dict[str, str | None] = {}
         self._row = self._windows = 0
         self._reasons: Counter[str] = Counter()
@@ -228,8 +230,10 @@ class _ShardRun:
                     yield item
                 elif isinstance(item, Malformed):
                     self._reasons[item.reason] += 1
+                    self._malformed[place] += 1
                     # becomes file and position in it when all shards are known
-                    error = {"piece": place, "position": self._positions[place]}
+                    record = self._documents[place] + self._malformed[place]
+                    error = {"piece": place, "position": self._positions[place], "record": record}
                     what = {"reason": item.reason, "detail": item.detail}
                     self._errors.write_json({**error, **what})
 
@@ -306,6 +310,7 @@ class _ShardRun:
         facts = {
             **totals,
             "positions": self._positions,
+            "records": list(zip(self._documents, self._malformed)),
             "windows": self._windows,
             "content": self._fingerprint.to_dict(),
             "inputs": self._digests,
