@@ -37,6 +37,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
 
     manifest = score_corpus(**settings)
     corpus_files.print_scored(manifest)
+    corpus_files.print_several(manifest)
     corpus_files.print_sources(manifest["by_source"], _source_line)
     corpus_files.print_audit(manifest.get("audit"))
     errors = manifest.get("errors") or {"records": {}, "file": ""}  # scores of an earlier version

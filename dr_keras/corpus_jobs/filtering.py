@@ -117,7 +117,8 @@ def filter_corpus(
 
     Returns:
       The manifest: `input` (files), `corpus` (any other), `input_fingerprint`, `rater`, `scores`,
-      `windows_per_document` (of the scores; None: all), `settings`, `counts`, `by_source`, `audit`
+      `windows_per_document` (of the scores; None: all), `several_raters` (what such say of each
+      other, where they made the scores), `settings`, `counts`, `by_source`, `audit`
       (whom the choice favours, by source, script, length and labels: see `rating.audit`),
       `achieved_fraction` (the share really dropped), `expected_fraction`, `drift`, `errors` (reason
       -> count, of files), `skipped` (the same of a corpus that is no files), `repeated_ids`,
@@ -187,6 +188,7 @@ def filter_corpus(
         "rater": score_facts.get("rater", {"path": None, "fingerprint": None}),
         "scores": _relative(score_file, output_dir),
         "windows_per_document": score_facts.get("windows_per_document"),
+        **({"several_raters": several} if (several := score_facts.get("several_raters")) else {}),
         "settings": {
             **settings,
             "discard_fraction": float(amount.exact),

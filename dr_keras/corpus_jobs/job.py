@@ -168,6 +168,7 @@ def new_job(
     size = sum(file.size for file in source.files)
     settled = (scoring or WindowScoring()).settled(size)
     path = getattr(rater, "path", None) if hasattr(rater, "score_texts") else None
+    path = getattr(rater, "reload", path)  # of several raters that work together
     work = Work(
         "", folder, source.fields, True, None, path, settled, step_bytes,
         getattr(rater, "trusted", False),

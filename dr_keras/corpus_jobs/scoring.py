@@ -25,6 +25,7 @@ from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
+from dr_keras.serving.several import SeveralRaters
 from dr_keras.serving.window_scoring import WindowScoring
 from dr_keras.system import locks
 import gin
@@ -147,7 +148,8 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
             "input": files,
             **described,
             **identity.Fingerprint(totals).to_dict(),
-            **written,
+            **{name: written.pop(name) for name in ("documents", "without_score", "repeated_ids")},
+            **({"several_raters": written} if written else {}),
             "bytes": totals["counts"]["bytes"],
             "windows_per_document": job.work.window_scoring.windows_per_document,
             "windows": sum(shard["windows"] for shard in facts),
@@ -175,6 +177,7 @@ def _write_manifest(output: str, rater: Callable | None, reference, facts: dict)
         "rater": {
             "path": getattr(rater, "path", None),
             "fingerprint": getattr(rater, "fingerprint", None),
+            **(rater.described() if isinstance(rater, SeveralRaters) else {}),
         },
         "reference": reference.to_dict() if reference is not None else None,
         "file": {"name": os.path.basename(output), "bytes": tf.io.gfile.stat(output).length},

@@ -139,17 +139,26 @@ def write_scores(path: str, job: Job) -> dict:
 
     Returns:
       `documents`, `without_score` and `repeated_ids`: how many documents share their id with an
-      earlier one of a different text, and one such id, or None.
+      earlier one of a different text, and one such id, or None; of several raters that work
+      together also what they say of the scores of all (`SeveralRaters.summarised`).
     """
     documents = missing = 0
     keys, contents = [], []
-    with score_files.ScoreWriter(path) as writer:
+    summarised = getattr(job.rater, "summarised", None)
+    several: list[tuple[np.ndarray, np.ndarray]] = []
+    with score_files.ScoreWriter(path, several=summarised is not None) as writer:
         for shard in job.shards:
             table = read_part(job.work.part_path(shard))
             ids = table.column("id").to_pylist()
             columns = {
                 name: table.column(name).to_numpy() for name in ("score", "percentile", "windows")
             }
+            if summarised is not None:
+                if not ids:
+                    continue
+                each = table.column(score_files.EACH).combine_chunks().flatten()
+                columns[score_files.EACH] = each.to_numpy(False).reshape(len(ids), -1)
+                several.append((columns["score"], columns[score_files.EACH]))
             writer.write(ids, table.column("source").to_pylist(), columns)
             documents += len(ids)
             missing += int(np.sum(~np.isfinite(columns["score"])))
@@ -159,6 +168,7 @@ def write_scores(path: str, job: Job) -> dict:
         "documents": documents,
         "without_score": missing,
         "repeated_ids": _repeated_ids(keys, contents, job),
+        **(summarised(*map(np.concatenate, zip(*several))) if summarised is not None else {}),
     }
 
 

@@ -52,7 +52,8 @@ class Work:
       fields: see `data.formats.records.fields_of`.
       scoring: whether scores are to be made; else they are those of the phase "scored".
       deciding: how to decide; None only scores.
-      rater: path of the rater that workers load; None where the scorer is at hand.
+      rater: path of the rater that workers load, or a function that makes it; None where the
+        scorer is at hand.
       window_scoring: how windows are scored, settled.
       step_bytes: see `scoring.score_corpus`.
       trusted: how workers load the rater, see `load_rater`.
@@ -63,7 +64,7 @@ class Work:
     fields: dict
     scoring: bool
     deciding: Deciding | BySource | None
-    rater: str | None = None
+    rater: str | Callable | None = None
     window_scoring: WindowScoring = WindowScoring()
     step_bytes: int = 1 << 20
     trusted: bool = False
@@ -365,12 +366,12 @@ def _size(record: Record) -> int:
 
 
 class _PartWriter(Output):
-    """The scores of a shard, in `PART_SCHEMA`."""
+    """The scores of a shard, in `PART_SCHEMA`, and `percentiles` of several raters."""
 
     def __init__(self, final: str, temporary: str):
         super().__init__(final, temporary)
         self._file = GFileWriter(self.path)
-        self._tables = pyarrow.parquet.ParquetWriter(self._file, PART_SCHEMA, compression="zstd")
+        self._tables: pyarrow.parquet.ParquetWriter | None = None
 
     def write_scores(self, documents: list[Document], columns: dict) -> None:
         ids = [document.id for document in documents]
@@ -379,11 +380,16 @@ class _PartWriter(Output):
         table = score_files.score_table(ids, sources, columns)
         field = PART_SCHEMA.field("content")
         table = table.append_column(field, pyarrow.array(content, field.type))
-        self._tables.write_table(table)
+        self._opened(table.schema).write_table(table)
         self.records += len(ids)
 
+    def _opened(self, schema: pyarrow.Schema) -> pyarrow.parquet.ParquetWriter:
+        if self._tables is None:  # the first scores show whether they are several raters'
+            self._tables = pyarrow.parquet.ParquetWriter(self._file, schema, compression="zstd")
+        return self._tables
+
     def close(self) -> None:
-        self._tables.close()
+        self._opened(PART_SCHEMA).close()
         self._file.close()
 
 
@@ -412,8 +418,10 @@ def scorer_for(rater: Callable, scoring: WindowScoring) -> Scorer:
 
 
 @functools.lru_cache(maxsize=1)
-def loaded(path: str, trusted: bool) -> Callable:
-    """The rater at a path, which is loaded once in a process."""
+def loaded(path: str | Callable, trusted: bool) -> Callable:
+    """The rater at a path, or that a function makes, which is loaded once in a process."""
+    if callable(path):
+        return path()
     from dr_keras.serving.loading import load_rater
 
     return load_rater(path, trusted=trusted)
@@ -435,6 +443,8 @@ def score_texts(
 ) -> dict[str, np.ndarray]:
     """`score` and `percentile` float32 [N], `windows` int32 [N]; what the rater lacks is NaN or 1.
 
+    Of several raters also `percentiles` float32 [N, R].
+
     Raises:
       DataError: the rater does not give one score a text.
     """
@@ -449,8 +459,11 @@ def score_texts(
             " one score a text."
         )
     missing = np.full(len(texts), np.nan, np.float32)
-    return {
+    found = {
         "score": score,
         "percentile": np.asarray(result.get("percentile", missing), np.float32),
         "windows": np.asarray(result.get("windows", np.ones(len(texts))), np.int32),
     }
+    if score_files.EACH in result:
+        found[score_files.EACH] = np.asarray(result[score_files.EACH], np.float32)
+    return found
