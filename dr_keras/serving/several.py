@@ -49,6 +49,7 @@ class SeveralRaters:
 
     path = None
     document_reference = None
+    light = None  # each decides by itself how many windows go through it at once
 
     def __init__(self, raters: Sequence[LoadedTextRater], how: dict):
         for rater in raters:
