@@ -16,7 +16,7 @@ from dr_keras.corpus_jobs.existing_scores import (
 )  # fmt: skip
 from dr_keras.corpus_jobs.job import Job, new_job
 from dr_keras.corpus_jobs.runners import Runner, in_process
-from dr_keras.corpus_jobs.sidecar import check_sidecar, write_sidecar
+from dr_keras.corpus_jobs.sidecar import check_files, write_sidecar
 from dr_keras.corpus_jobs.source import open_source
 from dr_keras.corpus_jobs.units import Progress
 from dr_keras.corpus_jobs.work import held_out_of
@@ -77,8 +77,8 @@ def score_corpus(
 
     Raises:
       ConfigurationError: an unfinished run differs from this one; `output` is empty, or lies on a
-        file of the input, or None where that names no place; `sidecar` lies within the corpus, or
-        that is no files.
+        file of the input, or None where that names no place; a sidecar of a corpus that is no
+        files.
       DataError: the input is missing, damaged, or holds no documents; two documents of a corpus
         that is no files have one id and different texts; other scores lie at `output`, or another
         process makes them; the rater gives something other than one score a text.
@@ -95,7 +95,7 @@ def score_corpus(
     output = os.fspath(output)
     identity.refuse_overwriting(identity.of_scores(output), source.paths())
     if sidecar is not None:
-        check_sidecar(sidecar, [file.to_dict() for file in source.files])
+        check_files(source.files)
     folder = output + UNFINISHED_SUFFIX
     with locks.alone(output, "scoring of a corpus", DataError, is_file=True):
         job = new_job(source, rater, folder, window_scoring, step_bytes, runner, progress)

@@ -6,10 +6,11 @@ Arrow readers) want *co-partitioned* files: the same names, the same rows in the
     <folder>/web/part-00007.parquet   of web/part-00007.jsonl.zst: id, score and percentile (string,
                                       float32, float32), a row for each record; null where there is
                                       none, and a row of nulls for a record that could not be read
-    <folder>/manifest.json            the score file, the rater and each file's rows
+    <folder>/manifest.json            the score file, the rater and each file's rows; in folders
+                                      below it, only what they are
 
 is cut from a score file and its manifest, without a look at the corpus. The folder has its name
-once all of it is there.
+once all of it is there. It may lie within the corpus, where it is passed over.
 """
 
 from collections import Counter, defaultdict
@@ -21,16 +22,19 @@ import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
-from dr_keras.corpus_jobs.identity import place
-from dr_keras.data.formats.kinds import is_hidden
-from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, MANIFEST, UNFINISHED_SUFFIX
+from dr_keras.data.formats.own_outputs import (
+    ERRORS_SUFFIX,
+    JOB,
+    MANIFEST,
+    SIDECAR,
+    UNFINISHED_SUFFIX,
+)  # fmt: skip
 from dr_keras.data.formats.reading import bare
 from dr_keras.data.formats.writing import GFileWriter
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
 from dr_keras.system import locks
 
-FORMAT = "dr_keras scores by file"
 SCHEMA = pyarrow.schema([score_files.SCHEMA.field(n) for n in ("id", "score", "percentile")])
 
 
@@ -42,28 +46,27 @@ def write_sidecar(score_file: str, folder: str) -> dict:
 
     Args:
       score_file: what `score_corpus` wrote of files.
-      folder: where to; below the corpus only where its name, or that of a folder above it, begins
-        with an underscore, or it would be read as a part of the corpus.
+      folder: where to; made.
 
     Returns:
       What its manifest says: `scores`, `rater`, and `files`: name -> `of` (the input's name),
       `rows` and `without_score`.
 
     Raises:
-      ConfigurationError: the folder lies within the corpus, or that is no files.
+      ConfigurationError: the corpus is no files.
       DataError: there is something else; an earlier version made the scores.
     """
     folder = os.fspath(folder).rstrip("/")
     manifest = score_files.read_manifest(score_file) or {}
     inputs = manifest.get("input") or []
-    check_sidecar(folder, inputs)
+    check_files(inputs)
     if any("documents" not in file for file in inputs):
         raise DataError(
             f"{score_file} does not say how many scores are of which file, as an earlier version"
             " made it: score the corpus again, with --overwrite."
         )
     facts = {
-        "format": FORMAT,
+        "format": SIDECAR,
         "schema_version": 1,
         "scores": {"path": os.path.basename(score_file), "documents": manifest["documents"]},
         "rater": manifest.get("rater"),
@@ -78,6 +81,7 @@ def write_sidecar(score_file: str, folder: str) -> dict:
     if tf.io.gfile.exists(unfinished):  # what a killed process was writing
         tf.io.gfile.rmtree(unfinished)
     tf.io.gfile.makedirs(unfinished)
+    score_files.write_json(os.path.join(unfinished, JOB), facts)
     unread = _unread(score_file + ERRORS_SUFFIX)
     rows = _Rows(score_file)
     files = {}
@@ -86,7 +90,11 @@ def write_sidecar(score_file: str, folder: str) -> dict:
         tf.io.gfile.makedirs(os.path.dirname(path))
         files[name] = {"of": file["name"], **_write(path, rows, file, unread[file["path"]])}
     facts = {**facts, "files": files}
+    for below in {os.path.dirname(name) for name in files} - {""}:
+        marks = {"format": SIDECAR, "schema_version": 1}
+        score_files.write_json(os.path.join(unfinished, below, MANIFEST), marks)
     score_files.write_json(os.path.join(unfinished, MANIFEST), facts)
+    tf.io.gfile.remove(os.path.join(unfinished, JOB))
     tf.io.gfile.rename(unfinished, folder)
     return facts
 
@@ -105,20 +113,12 @@ def output_names(names: Sequence[str]) -> list[str]:
     return [made if often[made] == 1 else f"{name}.parquet" for name, made in zip(names, found)]
 
 
-def check_sidecar(folder: str, inputs: Sequence[dict]) -> None:
-    """Raises ConfigurationError where scores of these files cannot be cut into a folder."""
+def check_files(inputs: Sequence) -> None:
+    """Raises ConfigurationError where a corpus is no files."""
     if not inputs:
         raise ConfigurationError(
             "Scores by file need a corpus of files of records (JSONL, Parquet, TFRecord): leave the"
             " sidecar out; the score file has every document."
-        )
-    first = inputs[0]
-    corpus = place(first["path"]).removesuffix(first["name"]).rstrip("/")
-    below = place(folder).removeprefix(f"{corpus}/")
-    if below != place(folder) and not any(map(is_hidden, below.split("/"))):
-        raise ConfigurationError(
-            f"{folder} lies within the corpus ({corpus}), and would be read as a part of it: name a"
-            " folder outside, or one whose name begins with an underscore."
         )
 
 

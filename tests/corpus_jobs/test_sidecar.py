@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pyarrow.parquet
 import pytest
@@ -10,6 +11,7 @@ import shard_corpora as corpora
 from dr_keras.corpus_jobs import sidecar
 from dr_keras.corpus_jobs.scoring import score_corpus
 from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.prepare import find_corpus_files
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
 
@@ -71,17 +73,24 @@ def test_scores_that_exist_are_cut_without_a_rater(scored, tmp_path):
     folder, output, _, _ = scored
     dead = corpora.NumberRater(die_after=0)
     score_corpus(
-        str(folder / "in"), dead, output, shard_bytes=1500, sidecar=str(folder / "in" / "_sides")
+        str(folder / "in"), dead, output, shard_bytes=1500, sidecar=str(folder / "in" / "sides")
     )
-    assert read(folder / "in" / "_sides" / "a.parquet")["score"][:2] == [0.0, 1.0]
-    # and they are no part of the corpus then
+    assert read(folder / "in" / "sides" / "a.parquet")["score"][:2] == [0.0, 1.0]
+    # and they are no part of the corpus then, nor is what was left of it by a killed process
+    shutil.copytree(folder / "in" / "sides", folder / "in" / "x.unfinished")
+    (folder / "in" / "x.unfinished" / "job.json").write_text("{}")
+    for path in (folder / "in" / "x.unfinished").glob("**/manifest.json"):
+        path.unlink()
     score_corpus(str(folder / "in"), dead, output, shard_bytes=1500)
+    found = find_corpus_files(str(folder / "in"))
+    assert len(found.paths) == 3
+    about = {os.path.relpath(path, folder): what for path, what in found.passed_over.items()}
+    assert about["in/sides/deep/c.parquet"] == "of scores by file"
+    assert about["in/x.unfinished/deep/c.parquet"] == "what an unfinished job needs"
 
 
 def test_what_cannot_be_cut_is_refused(scored, tmp_path):
     folder, output, sides, _ = scored
-    with pytest.raises(ConfigurationError, match="lies within the corpus .*begins with an under"):
-        sidecar.write_sidecar(output, str(folder / "in" / "sides"))
     (tmp_path / "taken").mkdir()
     with pytest.raises(DataError, match="holds something else: name another folder"):
         sidecar.write_sidecar(output, str(tmp_path / "taken"))
