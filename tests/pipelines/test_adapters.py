@@ -144,5 +144,6 @@ def test_datasets_map_and_filter_and_remember(numbers, tmp_path):
 def test_the_rater_that_ships_is_found_by_its_name():
     found = MapScores("damaged_prose")({"text": ["A sentence of prose.", "|==||==|"]})
     assert found["score"][0] > found["score"][1]
+    assert not text_filter.loaded("damaged_prose", False).light  # it has matrix products
     with pytest.raises(ArtefactError, match="is not a directory"):
         MapScores("no_such_rater")
