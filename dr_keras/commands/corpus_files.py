@@ -78,7 +78,19 @@ def settings_of(
     """
     add_input(parser)
     parser.add_argument(
-        "--rater", metavar="DIR", help="exported rater: <run>/export, or one version in it"
+        "--rater",
+        dest="raters",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="exported rater: <run>/export, or one version in it. Given several times: all score"
+        " each text in one pass, and --combine says how",
+    )
+    parser.add_argument(
+        "--combine",
+        metavar="HOW",
+        help="several raters: 'minimum' or 'mean' of their percentiles, or 'union': what any of"
+        " them finds good",
     )
     add_trust(parser)
     add_runner(parser)
@@ -91,8 +103,9 @@ def settings_of(
     for name, about in flags.items():
         parser.add_argument(f"--{name}", **about)
     arguments, others = parsed(parser, argv)
-    from dr_keras.corpus_jobs import filtering  # noqa: F401  as the next line, of this job
+    from dr_keras.corpus_jobs import filtering  # noqa: F401  as the next lines, of this job
     from dr_keras.runs import experiment  # noqa: F401  makes every name known that gin files may use
+    from dr_keras.serving import cascade  # noqa: F401
     from dr_keras.serving.loading import load_rater
     from dr_keras.serving.window_scoring import WindowScoring
     import gin
@@ -103,8 +116,14 @@ def settings_of(
     if arguments.windows_per_document is not None:
         scoring = WindowScoring(windows_per_document=arguments.windows_per_document)
         settings["window_scoring"] = scoring
-    if arguments.rater:
-        settings["rater"] = load_rater(arguments.rater, trusted=arguments.trust_rater)
+    raters = [load_rater(path, trusted=arguments.trust_rater) for path in arguments.raters]
+    if len(raters) > 1 or arguments.combine is not None:
+        from dr_keras.serving.several import combined_raters
+
+        how = {} if arguments.combine is None else {"by": arguments.combine}
+        settings["rater"] = combined_raters(raters, **how)
+    elif raters:
+        settings["rater"] = raters[0]
     settings = {name: value for name, value in settings.items() if value is not None}
     bound = gin.get_bindings(command)
     for name, flag in required.items():
@@ -211,6 +230,26 @@ def print_audit(audit: dict | None) -> None:
     """Prints what the audit of a choice found; None of scores of an earlier version."""
     for note in audit["notes"] if audit else ():
         print(f"audit: {note}")
+
+
+def print_several(manifest: dict) -> None:
+    """Prints what raters that made scores together say of each other."""
+    facts, how = manifest.get("several_raters"), manifest["rater"].get("combined", {})
+    if not facts:
+        return
+    if how.get("by") == "cascade":
+        low, high = facts["band"]
+        agreement = facts["agreement"]
+        print(
+            f"cascade: the teacher scored {facts['teacher_share']:.1%} of the documents (those at"
+            f" {low:.2f} to {high:.2f} by the student) and {facts['audited']} others to see"
+            f" whether it agrees: {'not known' if agreement is None else f'{agreement:.1%}'}"
+        )
+    else:
+        correlations = facts["rank_correlations"]
+        pairs = [(a, b) for b in range(len(correlations)) for a in range(b)]
+        said = ", ".join(f"{a + 1} and {b + 1}: {correlations[a][b]}" for a, b in pairs)
+        print(f"raters combined by {how['by']}; rank correlations: {said}")
 
 
 def print_errors(errors: dict[str, int], path: str) -> None:

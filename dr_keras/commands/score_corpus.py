@@ -19,6 +19,11 @@ _FLAGS = {
         help="the score file to write, .parquet or .jsonl (below _scores/ beside the input files if"
         " not given)",
     ),
+    "sidecar": dict(
+        metavar="DIR",
+        help="a folder for the scores in one Parquet file for each file of the corpus, too: id,"
+        " score and percentile, row for row",
+    ),
     "overwrite": dict(action="store_true", help="replace the scores of another rater or corpus"),
 }
 _REQUIRED = {"corpus": "--input", "rater": "--rater"}
@@ -32,6 +37,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> int:
 
     manifest = score_corpus(**settings)
     corpus_files.print_scored(manifest)
+    corpus_files.print_several(manifest)
     corpus_files.print_sources(manifest["by_source"], _source_line)
     corpus_files.print_audit(manifest.get("audit"))
     errors = manifest.get("errors") or {"records": {}, "file": ""}  # scores of an earlier version

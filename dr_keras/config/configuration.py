@@ -108,11 +108,12 @@ def import_configurables() -> set[str]:
 
     Returns the libraries for want of which a module was left out.
 
-    `parse` calls this where a name is unknown. Entry points are left out, and Beam's transforms,
-    which gin has no part in: importing Beam takes seconds, prints warnings, and is optional.
+    `parse` calls this where a name is unknown. Entry points are left out, and what is made of
+    Beam or datatrove, which gin has no part in: importing those takes seconds, and is optional.
     """
     entry_points = "dr_keras.__main__", "dr_keras.commands"
-    return _import_below(dr_keras, without=(*entry_points, "dr_keras.corpus_jobs.beam"))
+    others = "dr_keras.corpus_jobs.beam", "dr_keras.pipelines.datatrove_filter"
+    return _import_below(dr_keras, without=(*entry_points, *others))
 
 
 def _import_below(package, without: tuple[str, ...]) -> set[str]:

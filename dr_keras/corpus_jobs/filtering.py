@@ -7,6 +7,7 @@
                                                    and corpus where they are known
     <output_dir>/dropped-00000-of-00012.jsonl ...  id, source, score, percentile, reason
     <output_dir>/errors.jsonl                      file, position (line, record or row, from 1),
+                                                   record (where blank lines before it are none),
                                                    reason, detail of what could not be read of files
     <output_dir>/scores.parquet                    the scores, where they have no place beside files
     <output_dir>/manifest.json                     what was done; its presence means done
@@ -41,8 +42,16 @@ from dr_keras.data.formats.reading import names_in
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
 from dr_keras.rating.fractions import Decimal
+from dr_keras.rating.quotas import (
+    PROPORTIONAL,
+    BySource,
+    Quotas,
+    kept_shares,
+    references_by_source,
+    within_sources,
+)  # fmt: skip
 from dr_keras.rating.reference import ReferenceDistribution, has_drifted, kolmogorov_smirnov
-from dr_keras.rating.rules import Amount, Deciding, find_rule
+from dr_keras.rating.rules import Amount, Deciding, DiscardRule, find_rule
 from dr_keras.serving.window_scoring import WindowScoring
 from dr_keras.system import locks
 import gin
@@ -63,6 +72,8 @@ def filter_corpus(
     batch_size: int = 64,
     seed: int = 0,
     method: str = "keep_probability",
+    temperature: float | None = None,
+    quotas: Quotas | None = None,
     reference: str = "corpus",
     score_file: str | None = None,
     drift_limit: float = 0.1,
@@ -83,7 +94,10 @@ def filter_corpus(
       rater: see `scoring.score_corpus`; needed unless `scores` are given.
       scores: a score file of this very corpus, in any order.
       output_dir: a folder that holds no filtered corpus yet.
-      discard_fraction, batch_size, seed, method: see `rules.decide`.
+      discard_fraction, batch_size, seed, method, temperature: see `rules.decide`.
+      quotas: documents are judged among those of their source: "proportional", so that each source
+        loses the fraction; or a table of source to the share of it that is kept, where others lose
+        the fraction. None: all of the corpus together.
       reference: percentiles are taken among "corpus", the scores of the corpus itself, so that the
         share kept is what was asked for (the input is read twice); or under the distribution
         stored in the "artefact" (read once).
@@ -103,7 +117,8 @@ def filter_corpus(
 
     Returns:
       The manifest: `input` (files), `corpus` (any other), `input_fingerprint`, `rater`, `scores`,
-      `windows_per_document` (of the scores; None: all), `settings`, `counts`, `by_source`, `audit`
+      `windows_per_document` (of the scores; None: all), `several_raters` (what such say of each
+      other, where they made the scores), `settings`, `counts`, `by_source`, `audit`
       (whom the choice favours, by source, script, length and labels: see `rating.audit`),
       `achieved_fraction` (the share really dropped), `expected_fraction`, `drift`, `errors` (reason
       -> count, of files), `skipped` (the same of a corpus that is no files), `repeated_ids`,
@@ -118,9 +133,10 @@ def filter_corpus(
     """
     output_dir = os.fspath(output_dir)
     output_dir = output_dir.rstrip("/") or output_dir
-    _check_settings(rater, scores, output_dir, reference)
+    _check_settings(rater, scores, output_dir, reference, quotas)
     identity.require_name(score_file, "score_file")
-    rule, amount = find_rule(method), Amount(discard_fraction, batch_size, seed)
+    amount = Amount(discard_fraction, batch_size, seed, temperature)
+    rule = find_rule(method, amount)
     source = open_source(corpus, shard_bytes)
     folder = os.path.join(output_dir, WORK)
     outputs = identity.of_filter(output_dir)
@@ -136,6 +152,7 @@ def filter_corpus(
         "batch_size": batch_size,
         "seed": seed,
         "reference": reference,
+        **_settings_given(temperature, quotas),
     }
     job = new_job(source, rater, folder, window_scoring, step_bytes, runner, progress)
     job.begin({**settings, "scores": _describe_scores(scores, rater)}, shard_bytes, fresh)
@@ -153,8 +170,13 @@ def filter_corpus(
         score_facts = scoring.finish_scores(score_file, job, done)
     else:
         scored, score_facts = _scored(job, score_file, is_made)
-        distribution = stored or ReferenceDistribution.from_scores(summary.all_scores(job))
-        job = _deciding(job, output_dir, deciding(distribution), scoring=False)
+        if quotas is None:
+            all_together = stored or ReferenceDistribution.from_scores(summary.all_scores(job))
+            decides: Deciding | BySource = deciding(all_together)
+        else:
+            references = references_by_source(summary.scores_by_source(job))
+            decides = within_sources(rule.decide, amount, quotas, references)
+        job = _deciding(job, output_dir, decides, scoring=False)
         done = job.run()
         _check_same(source.shards, scored, done)
     totals, sources = summary.totals(done), summary.by_source(job, done)
@@ -166,6 +188,7 @@ def filter_corpus(
         "rater": score_facts.get("rater", {"path": None, "fingerprint": None}),
         "scores": _relative(score_file, output_dir),
         "windows_per_document": score_facts.get("windows_per_document"),
+        **({"several_raters": several} if (several := score_facts.get("several_raters")) else {}),
         "settings": {
             **settings,
             "discard_fraction": float(amount.exact),
@@ -176,7 +199,7 @@ def filter_corpus(
         "by_source": sources,
         "audit": summary.audited(done, sources, known if asked is None else asked),
         "achieved_fraction": totals["counts"]["dropped"] / totals["counts"]["documents"],
-        "expected_fraction": rule.expected(amount),
+        "expected_fraction": _expected(rule, amount, job.work.deciding, sources),
         "drift": _drift(job, _reference_of(rater, score_facts), drift_limit),
         "repeated_ids": score_facts.get("repeated_ids"),
         "files": summary.output_files(done),
@@ -203,10 +226,29 @@ def _scored(job: Job, score_file: str, is_made: bool) -> tuple[list[dict], dict]
     return facts, score_files.read_manifest(score_file) or {}
 
 
-def _deciding(job: Job, output_dir: str, deciding: Deciding, scoring: bool = True) -> Job:
+def _deciding(
+    job: Job, output_dir: str, deciding: Deciding | BySource, scoring: bool = True
+) -> Job:
     """The job in its phase that writes to `output_dir` what is kept and what is dropped."""
     work = dataclasses.replace(job.work, folder=output_dir, deciding=deciding, scoring=scoring)
     return dataclasses.replace(job, work=work)
+
+
+def _settings_given(temperature: float | None, quotas: Quotas | None) -> dict:
+    """Settings that are listed where they are given, so that jobs without them are as ever."""
+    found: dict = {} if temperature is None else {"temperature": temperature}
+    if quotas is not None:
+        shares = kept_shares(quotas)
+        found["quotas"] = {name: str(share) for name, share in shares.items()} or PROPORTIONAL
+    return found
+
+
+def _expected(
+    rule: DiscardRule, amount: Amount, deciding: Deciding | BySource | None, sources: dict
+) -> float:
+    if not isinstance(deciding, BySource):
+        return rule.expected(amount)
+    return deciding.expected(rule, {name: tally["documents"] for name, tally in sources.items()})
 
 
 def kept_ids(output_dir: str | os.PathLike) -> set[str]:
@@ -226,11 +268,16 @@ def check_reference(reference: str) -> None:
         raise ConfigurationError(f"reference is {reference!r}: choose one of {choices}.")
 
 
-def _check_settings(rater, scores, output_dir: str, reference: str) -> None:
+def _check_settings(rater, scores, output_dir: str, reference: str, quotas) -> None:
     identity.require_name(output_dir, "output_dir", "folder")
     if rater is None and scores is None:
         raise ConfigurationError("filter_corpus needs a rater or a score file: name one of them.")
     check_reference(reference)
+    if quotas is not None and reference != "corpus":
+        raise ConfigurationError(
+            "quotas are about the sources of the corpus, and the artefact's distribution knows none"
+            " of them: use reference 'corpus'."
+        )
     if tf.io.gfile.exists(os.path.join(output_dir, MANIFEST)):
         raise DataError(
             f"{output_dir} holds a filtered corpus already ({MANIFEST} is there): choose another"

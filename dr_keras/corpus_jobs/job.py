@@ -166,8 +166,9 @@ def new_job(
       scoring: None for `WindowScoring()`; what it leaves open is decided by the size of the files.
     """
     size = sum(file.size for file in source.files)
-    settled = (scoring or WindowScoring()).settled(size)
+    settled = (scoring or WindowScoring()).settled(size, getattr(rater, "light", False))
     path = getattr(rater, "path", None) if hasattr(rater, "score_texts") else None
+    path = getattr(rater, "reload", path)  # of several raters that work together
     work = Work(
         "", folder, source.fields, True, None, path, settled, step_bytes,
         getattr(rater, "trusted", False),

@@ -16,6 +16,7 @@ from dr_keras.corpus_jobs.existing_scores import (
 )  # fmt: skip
 from dr_keras.corpus_jobs.job import Job, new_job
 from dr_keras.corpus_jobs.runners import Runner, in_process
+from dr_keras.corpus_jobs.sidecar import check_files, write_sidecar
 from dr_keras.corpus_jobs.source import open_source
 from dr_keras.corpus_jobs.units import Progress
 from dr_keras.corpus_jobs.work import held_out_of
@@ -24,6 +25,7 @@ from dr_keras.data.corpora.base import Corpus
 from dr_keras.data.formats.own_outputs import ERRORS_SUFFIX, UNFINISHED_SUFFIX
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import score_files
+from dr_keras.serving.several import SeveralRaters
 from dr_keras.serving.window_scoring import WindowScoring
 from dr_keras.system import locks
 import gin
@@ -39,6 +41,7 @@ def score_corpus(
     window_scoring: WindowScoring | None = None,
     step_bytes: int = 1 << 20,
     shard_bytes: int = SHARD_BYTES,
+    sidecar: str | None = None,
     runner: Runner = in_process,
     overwrite: bool = False,
     fresh: bool = False,
@@ -62,6 +65,8 @@ def score_corpus(
         from all of them, whatever their lengths.
       shard_bytes: larger files are done in ranges of about so many bytes, other corpora in pieces
         of so much text, see `source`.
+      sidecar: a folder for the scores in one Parquet file for each file of the corpus, too, see
+        `corpus_jobs.sidecar`; scores that exist already are cut without a rater.
       runner: who does the shards, see `runners`.
       overwrite: whether other scores at `output` may be replaced.
       fresh: whether what an unfinished run left is thrown away.
@@ -72,7 +77,8 @@ def score_corpus(
 
     Raises:
       ConfigurationError: an unfinished run differs from this one; `output` is empty, or lies on a
-        file of the input, or None where that names no place.
+        file of the input, or None where that names no place; a sidecar of a corpus that is no
+        files.
       DataError: the input is missing, damaged, or holds no documents; two documents of a corpus
         that is no files have one id and different texts; other scores lie at `output`, or another
         process makes them; the rater gives something other than one score a text.
@@ -88,14 +94,18 @@ def score_corpus(
         )
     output = os.fspath(output)
     identity.refuse_overwriting(identity.of_scores(output), source.paths())
+    if sidecar is not None:
+        check_files(source.files)
     folder = output + UNFINISHED_SUFFIX
     with locks.alone(output, "scoring of a corpus", DataError, is_file=True):
         job = new_job(source, rater, folder, window_scoring, step_bytes, runner, progress)
-        existing = None if overwrite else existing_manifest(output, job)
-        if existing is not None:
-            return existing
-        job.begin({}, shard_bytes, fresh)
-        return finish_scores(output, job, job.run())
+        manifest = None if overwrite else existing_manifest(output, job)
+        if manifest is None:
+            job.begin({}, shard_bytes, fresh)
+            manifest = finish_scores(output, job, job.run())
+    if sidecar is not None:
+        write_sidecar(output, sidecar)
+    return manifest
 
 
 def finish_scores(output: str, job: Job, facts: list[dict]) -> dict:
@@ -128,6 +138,8 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
     digests = {name: value for shard in facts for name, value in shard["inputs"].items() if value}
     described = job.source.describe()
     files = [{**file, "sha256": digests[file["name"]]} for file in described.pop("input")]
+    documents = summary.documents_by_file(job, facts) if files else {}
+    files = [{**file, **_of(documents, file["name"])} for file in files]
     return _write_manifest(
         output,
         job.rater,
@@ -136,7 +148,8 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
             "input": files,
             **described,
             **identity.Fingerprint(totals).to_dict(),
-            **written,
+            **{name: written.pop(name) for name in ("documents", "without_score", "repeated_ids")},
+            **({"several_raters": written} if written else {}),
             "bytes": totals["counts"]["bytes"],
             "windows_per_document": job.work.window_scoring.windows_per_document,
             "windows": sum(shard["windows"] for shard in facts),
@@ -151,6 +164,10 @@ def _publish(output: str, job: Job, facts: list[dict]) -> dict:
     )
 
 
+def _of(documents: dict[str, int], name: str) -> dict:
+    return {"documents": documents[name]} if documents else {}
+
+
 def _write_manifest(output: str, rater: Callable | None, reference, facts: dict) -> dict:
     """Says that a score file is complete, by whom it is and what `facts` it is about."""
     manifest = {
@@ -160,6 +177,7 @@ def _write_manifest(output: str, rater: Callable | None, reference, facts: dict)
         "rater": {
             "path": getattr(rater, "path", None),
             "fingerprint": getattr(rater, "fingerprint", None),
+            **(rater.described() if isinstance(rater, SeveralRaters) else {}),
         },
         "reference": reference.to_dict() if reference is not None else None,
         "file": {"name": os.path.basename(output), "bytes": tf.io.gfile.stat(output).length},

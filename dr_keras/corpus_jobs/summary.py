@@ -62,19 +62,26 @@ def by_source(job: Job, facts: Sequence[dict]) -> dict[str, dict]:
         entry = result.setdefault(source if source in listed else OTHERS, dict.fromkeys(TALLY, 0))
         for name in TALLY:
             entry[name] += tally[name]
-    scores: dict[str, list] = {name: [] for name in result}
+    scores = scores_by_source(job, listed)
+    for name, entry in result.items():
+        entry.update(distribution(scores.pop(name)))
+    return dict(sorted(result.items()))
+
+
+def scores_by_source(job: Job, listed: set[str] | None = None) -> dict[str, np.ndarray]:
+    """Source -> float32 [n], NaN too; the sources that are not `listed` as `OTHERS`; None: all."""
+    scores: dict[str, list] = {}
     for shard in job.shards:
         table = read_part(job.work.part_path(shard), ["source", "score"])
         source = table.column("source").combine_chunks().dictionary_encode()
         if not len(source):
             continue
-        values = table.column("score").to_numpy()
+        values = table.column("score").to_numpy().astype(np.float32)
         codes = source.indices.to_numpy()
         for code, name in enumerate(source.dictionary.to_pylist()):
-            scores[name if name in listed else OTHERS].append(values[codes == code])
-    for name, entry in result.items():
-        entry.update(distribution(np.concatenate(scores.pop(name))))
-    return dict(sorted(result.items()))
+            called = name if listed is None or name in listed else OTHERS
+            scores.setdefault(called, []).append(values[codes == code])
+    return {name: np.concatenate(parts) for name, parts in scores.items()}
 
 
 def audited(
@@ -132,17 +139,26 @@ def write_scores(path: str, job: Job) -> dict:
 
     Returns:
       `documents`, `without_score` and `repeated_ids`: how many documents share their id with an
-      earlier one of a different text, and one such id, or None.
+      earlier one of a different text, and one such id, or None; of several raters that work
+      together also what they say of the scores of all (`SeveralRaters.summarised`).
     """
     documents = missing = 0
     keys, contents = [], []
-    with score_files.ScoreWriter(path) as writer:
+    summarised = getattr(job.rater, "summarised", None)
+    several: list[tuple[np.ndarray, np.ndarray]] = []
+    with score_files.ScoreWriter(path, several=summarised is not None) as writer:
         for shard in job.shards:
             table = read_part(job.work.part_path(shard))
             ids = table.column("id").to_pylist()
             columns = {
                 name: table.column(name).to_numpy() for name in ("score", "percentile", "windows")
             }
+            if summarised is not None:
+                if not ids:
+                    continue
+                each = table.column(score_files.EACH).combine_chunks().flatten()
+                columns[score_files.EACH] = each.to_numpy(False).reshape(len(ids), -1)
+                several.append((columns["score"], columns[score_files.EACH]))
             writer.write(ids, table.column("source").to_pylist(), columns)
             documents += len(ids)
             missing += int(np.sum(~np.isfinite(columns["score"])))
@@ -152,6 +168,7 @@ def write_scores(path: str, job: Job) -> dict:
         "documents": documents,
         "without_score": missing,
         "repeated_ids": _repeated_ids(keys, contents, job),
+        **(summarised(*map(np.concatenate, zip(*several))) if summarised is not None else {}),
     }
 
 
@@ -172,6 +189,17 @@ def _repeated_ids(keys: list, contents: list, job: Job) -> dict | None:
     return {"documents": int(np.sum(differ)), "example": ids[row].as_py()}
 
 
+def documents_by_file(job: Job, facts: Sequence[dict]) -> dict[str, int]:
+    """Name of an input file -> its documents; {} of a job that an earlier version began."""
+    found: Counter[str] = Counter()
+    for shard, of_shard in zip(job.shards, facts):
+        if "records" not in of_shard:
+            return {}
+        for piece, (documents, _) in zip(shard.pieces, of_shard["records"]):
+            found[piece.name] += documents
+    return dict(found)
+
+
 def write_errors(path: str, job: Job, facts: Sequence[dict]) -> dict[str, int]:
     """Joins the malformed records of the shards, with the files and the positions in them.
 
@@ -179,12 +207,14 @@ def write_errors(path: str, job: Job, facts: Sequence[dict]) -> dict[str, int]:
       The facts of the file, which is there even if it is empty.
     """
     output = Lines(path, job.work.temporary)
-    before = 0
+    before = records = 0
     for shard, found in zip(job.shards, facts):
-        starts = []
-        for piece, positions in zip(shard.pieces, found["positions"]):
+        starts, first = [], []
+        counts = found.get("records") or [(0, 0)] * len(shard.pieces)  # of an earlier version
+        for piece, positions, count in zip(shard.pieces, found["positions"], counts):
             starts.append(0 if piece.first_of_file else before)
-            before = starts[-1] + positions
+            first.append(0 if piece.first_of_file else records)
+            before, records = starts[-1] + positions, first[-1] + sum(count)
         if not found["errors"]:
             continue
         with tf.io.gfile.GFile(job.work.errors_path(shard), "r") as file:
@@ -192,6 +222,9 @@ def write_errors(path: str, job: Job, facts: Sequence[dict]) -> dict[str, int]:
                 error = json.loads(line)
                 piece, position = error.pop("piece"), error.pop("position")
                 place = {"file": shard.pieces[piece].path, "position": starts[piece] + position}
+                record = first[piece] + error.pop("record", position)
+                if record != place["position"]:  # there are blank lines before it
+                    place["record"] = record
                 output.write_json({**place, **error})
     output.close()
     return output.publish()

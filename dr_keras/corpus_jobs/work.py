@@ -29,6 +29,7 @@ from dr_keras.data.formats.writing import GFileWriter, Lines, Output
 from dr_keras.data.text_groups import text_groups
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.rating import audit, score_files
+from dr_keras.rating.quotas import BySource
 from dr_keras.rating.rules import Deciding, reason_to_drop
 from dr_keras.rating.score_files import number
 from dr_keras.serving.window_scoring import WindowScoring
@@ -51,7 +52,8 @@ class Work:
       fields: see `data.formats.records.fields_of`.
       scoring: whether scores are to be made; else they are those of the phase "scored".
       deciding: how to decide; None only scores.
-      rater: path of the rater that workers load; None where the scorer is at hand.
+      rater: path of the rater that workers load, or a function that makes it; None where the
+        scorer is at hand.
       window_scoring: how windows are scored, settled.
       step_bytes: see `scoring.score_corpus`.
       trusted: how workers load the rater, see `load_rater`.
@@ -61,8 +63,8 @@ class Work:
     work: str
     fields: dict
     scoring: bool
-    deciding: Deciding | None
-    rater: str | None = None
+    deciding: Deciding | BySource | None
+    rater: str | Callable | None = None
     window_scoring: WindowScoring = WindowScoring()
     step_bytes: int = 1 << 20
     trusted: bool = False
@@ -158,7 +160,8 @@ def run_shard(
       progress: called with bytes of input done since the last call, about.
 
     Returns:
-      `documents`, `positions` (lines, records or rows of each piece), `bytes`, `windows`, `content`
+      `documents`, `positions` (lines, records or rows of each piece), `records` (of each piece
+      [documents, malformed]), `bytes`, `windows`, `content`
       (see `Fingerprint`), `inputs` (name -> SHA-256 of the file, None where another shard has it),
       `errors` (reason -> count), `sources` (source -> tally), `groups` (see `rating.audit`),
       `files` (name -> records and bytes).
@@ -189,6 +192,7 @@ class _ShardRun:
         self._shard, self._work = shard, work
         self._positions = [0] * len(shard.pieces)
         self._documents = [0] * len(shard.pieces)
+        self._malformed = [0] * len(shard.pieces)
         self._digests: dict[str, str | None] = {}
         self._row = self._windows = 0
         self._reasons: Counter[str] = Counter()
@@ -227,8 +231,10 @@ class _ShardRun:
                     yield item
                 elif isinstance(item, Malformed):
                     self._reasons[item.reason] += 1
+                    self._malformed[place] += 1
                     # becomes file and position in it when all shards are known
-                    error = {"piece": place, "position": self._positions[place]}
+                    record = self._documents[place] + self._malformed[place]
+                    error = {"piece": place, "position": self._positions[place], "record": record}
                     what = {"reason": item.reason, "detail": item.detail}
                     self._errors.write_json({**error, **what})
 
@@ -247,7 +253,8 @@ class _ShardRun:
             self._fingerprint.add(document)
         keep = None
         if self._work.deciding is not None:
-            decisions = self._work.deciding(ids, score)
+            sources = [document.source for document in documents]
+            decisions = self._work.deciding(ids, score, sources)
             keep = decisions.keep.tolist()
             for record, *row in zip(
                 records, keep, score, decisions.percentile, decisions.probability
@@ -304,6 +311,7 @@ class _ShardRun:
         facts = {
             **totals,
             "positions": self._positions,
+            "records": list(zip(self._documents, self._malformed)),
             "windows": self._windows,
             "content": self._fingerprint.to_dict(),
             "inputs": self._digests,
@@ -358,12 +366,12 @@ def _size(record: Record) -> int:
 
 
 class _PartWriter(Output):
-    """The scores of a shard, in `PART_SCHEMA`."""
+    """The scores of a shard, in `PART_SCHEMA`, and `percentiles` of several raters."""
 
     def __init__(self, final: str, temporary: str):
         super().__init__(final, temporary)
         self._file = GFileWriter(self.path)
-        self._tables = pyarrow.parquet.ParquetWriter(self._file, PART_SCHEMA, compression="zstd")
+        self._tables: pyarrow.parquet.ParquetWriter | None = None
 
     def write_scores(self, documents: list[Document], columns: dict) -> None:
         ids = [document.id for document in documents]
@@ -372,11 +380,16 @@ class _PartWriter(Output):
         table = score_files.score_table(ids, sources, columns)
         field = PART_SCHEMA.field("content")
         table = table.append_column(field, pyarrow.array(content, field.type))
-        self._tables.write_table(table)
+        self._opened(table.schema).write_table(table)
         self.records += len(ids)
 
+    def _opened(self, schema: pyarrow.Schema) -> pyarrow.parquet.ParquetWriter:
+        if self._tables is None:  # the first scores show whether they are several raters'
+            self._tables = pyarrow.parquet.ParquetWriter(self._file, schema, compression="zstd")
+        return self._tables
+
     def close(self) -> None:
-        self._tables.close()
+        self._opened(PART_SCHEMA).close()
         self._file.close()
 
 
@@ -405,8 +418,10 @@ def scorer_for(rater: Callable, scoring: WindowScoring) -> Scorer:
 
 
 @functools.lru_cache(maxsize=1)
-def loaded(path: str, trusted: bool) -> Callable:
-    """The rater at a path, which is loaded once in a process."""
+def loaded(path: str | Callable, trusted: bool) -> Callable:
+    """The rater at a path, or that a function makes, which is loaded once in a process."""
+    if callable(path):
+        return path()
     from dr_keras.serving.loading import load_rater
 
     return load_rater(path, trusted=trusted)
@@ -428,6 +443,8 @@ def score_texts(
 ) -> dict[str, np.ndarray]:
     """`score` and `percentile` float32 [N], `windows` int32 [N]; what the rater lacks is NaN or 1.
 
+    Of several raters also `percentiles` float32 [N, R].
+
     Raises:
       DataError: the rater does not give one score a text.
     """
@@ -442,8 +459,11 @@ def score_texts(
             " one score a text."
         )
     missing = np.full(len(texts), np.nan, np.float32)
-    return {
+    found = {
         "score": score,
         "percentile": np.asarray(result.get("percentile", missing), np.float32),
         "windows": np.asarray(result.get("windows", np.ones(len(texts))), np.int32),
     }
+    if score_files.EACH in result:
+        found[score_files.EACH] = np.asarray(result[score_files.EACH], np.float32)
+    return found

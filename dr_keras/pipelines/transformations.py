@@ -5,7 +5,7 @@ filter_by_percentile  keeps example by example, as filtered corpora are made
 reweight              drops nothing: the softmax of scores as Keras' `sample_weight`
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import math
 
 import tensorflow as tf
@@ -14,8 +14,9 @@ from dr_keras.errors import ConfigurationError
 from dr_keras.pipelines import stages
 from dr_keras.rating.example_ids import content_ids, id_strings
 from dr_keras.rating.fractions import Decimal, oversized_batch
+from dr_keras.rating.quotas import BySource, Quotas, within_sources
 from dr_keras.rating.reference import ReferenceDistribution
-from dr_keras.rating.rules import Amount, Rated, find_rule, split_best, without_nan
+from dr_keras.rating.rules import Amount, DiscardRule, Rated, find_rule, split_best, without_nan
 import gin
 
 
@@ -101,9 +102,12 @@ def filter_by_percentile(
     batch_size: int = 64,
     seed: int = 0,
     method: str = "keep_probability",
+    temperature: float | None = None,
     key: stages.Key = None,
     ids: stages.Key = None,
-    reference: ReferenceDistribution | None = None,
+    reference: ReferenceDistribution | Mapping[str, ReferenceDistribution] | None = None,
+    quotas: Quotas | None = None,
+    sources: stages.Key = None,
     emit_scores: bool = False,
     emit_dropped: bool = False,
     batched: bool | None = None,
@@ -129,11 +133,15 @@ def filter_by_percentile(
         the batches that come out where batches come in.
       seed: of the draws.
       method: the discard rule, see `rules.RULES`.
+      temperature: of rules that have one, see `rules.Amount`.
       key: what of the elements the rater takes, as for `top_k`.
       ids: what of the elements their ids are, strings or whole numbers [N]: the name of a field, or
         a function from a batch of elements. None draws by the content that the rater takes
         (`example_ids.content_ids`): a text is its own id, so that equal texts share a draw.
-      reference: what percentiles are taken under; None: those that the rater gives.
+      reference: what percentiles are taken under; None: those that the rater gives. With quotas
+        source -> distribution (`quotas.references_by_source`); examples of other sources go.
+      quotas: see `filter_corpus`; the decisions are those of a filtered corpus.
+      sources: what of the elements their sources are, strings [N], as for `ids`; for quotas.
       emit_scores: whether elements become `(element, facts)`, facts a dict of "score" and
         "percentile", float32, and "keep_probability", float64.
       emit_dropped: whether what is dropped comes out too, in its place; facts then have (or are no
@@ -148,11 +156,13 @@ def filter_by_percentile(
       A function from dataset to dataset.
 
     Raises:
-      ConfigurationError: a setting out of its range; no percentiles and no reference; ids or scores
-        that are not one an example.
+      ConfigurationError: a setting out of its range; no percentiles and no reference; quotas
+        without references or sources; ids or scores that are not one an example.
       ArtefactError: there is no rater at the path given.
     """
-    rule, amount = find_rule(method), Amount(discard_fraction, batch_size, seed)
+    amount = Amount(discard_fraction, batch_size, seed, temperature)
+    rule = find_rule(method, amount)
+    by_source = _by_source(rule, amount, quotas, reference, sources)
     rows = amount.oversized if rows_a_call is None else rows_a_call
     if rows < 1:
         raise ConfigurationError(f"rows_a_call is {rows_a_call}: it must be at least 1.")
@@ -168,14 +178,18 @@ def filter_by_percentile(
 
         def step(batch, outputs):
             score = outputs["score"]
-            percentile = reference.percentile(score) if reference else outputs["percentile"]
             names = (
                 content_ids(batches.select(batch))
                 if ids is None
                 else id_strings(stages.selector(ids)(batch))
             )
             names = stages.one_an_example(names, batch, "ids")
-            keep, probability = rule.decide(Rated(names, percentile), amount)
+            if by_source is not None:
+                of = stages.one_an_example(stages.selector(sources)(batch), batch, "sources")
+                keep, percentile, probability = by_source.decide_tensors(names, score, of)
+            else:
+                percentile = reference.percentile(score) if reference else outputs["percentile"]
+                keep, probability = rule.decide(Rated(names, percentile), amount)
             facts = {}
             if emit_scores:
                 facts = {"score": score, "percentile": percentile, "keep_probability": probability}
@@ -190,6 +204,19 @@ def filter_by_percentile(
         return kept.unbatch()
 
     return apply
+
+
+def _by_source(rule: DiscardRule, amount, quotas, reference, sources) -> BySource | None:
+    """What decides by quotas, or None; refuses half of what they need."""
+    if quotas is None and not isinstance(reference, Mapping):
+        return None
+    if quotas is None or not isinstance(reference, Mapping) or sources is None:
+        raise ConfigurationError(
+            "Quotas need all of quotas, reference (source -> distribution, such as"
+            " references_by_source of a sample's scores) and sources (the field that an example's"
+            " source is in): give all three, or none of them."
+        )
+    return within_sources(rule.decide, amount, quotas, reference)
 
 
 @gin.configurable

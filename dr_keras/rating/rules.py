@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.errors import ConfigurationError
+from dr_keras.rating import gumbel
 from dr_keras.rating.example_ids import uniform_hash
 from dr_keras.rating.fractions import (
     Decimal,
@@ -56,6 +57,7 @@ class Amount:
       discard_fraction: f in [0, 1), the share to drop; 0 keeps everything.
       batch_size: B of the batch top-K that is imitated; the larger, the sharper.
       seed: of draws.
+      temperature: of rules that have one (`gumbel_top_k`), above 0; None: 1.
 
     Raises:
       ConfigurationError: a number out of its range.
@@ -64,9 +66,15 @@ class Amount:
     discard_fraction: Decimal
     batch_size: int = 64
     seed: int = 0
+    temperature: float | None = None
 
     def __post_init__(self):
         oversized_batch(self.batch_size, self.discard_fraction)
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise ConfigurationError(
+                f"temperature is {self.temperature!r}: give a number above 0, such as 0.5; near 0"
+                " the best are kept, and with a large one any."
+            )
 
     @property
     def exact(self) -> fractions.Fraction:
@@ -88,30 +96,43 @@ class DiscardRule:
         where the examples are tensors. A function of a module, so that other processes
         can be sent it.
       expected: amount -> the share that goes of a corpus whose own scores are the reference.
+      has_temperature: whether it reads `Amount.temperature`.
     """
 
     decide: Callable[[Rated, Amount], tuple[Any, Any]]
     expected: Callable[[Amount], float]
+    has_temperature: bool = False
 
 
 RULES: dict[str, DiscardRule] = {}
 
 
-def discard_rule(expected: Callable[[Amount], float]) -> Callable:
+def discard_rule(expected: Callable[[Amount], float], has_temperature: bool = False) -> Callable:
     """Decorator that makes a function a rule of its own name, see `DiscardRule`."""
 
     def register(function: Callable) -> Callable:
-        RULES[function.__name__] = DiscardRule(function, expected)
+        RULES[function.__name__] = DiscardRule(function, expected, has_temperature)
         return function
 
     return register
 
 
-def find_rule(method: str) -> DiscardRule:
-    """The rule of a name. Raises ConfigurationError where there is none."""
+def find_rule(method: str, amount: Amount | None = None) -> DiscardRule:
+    """The rule of a name.
+
+    Raises:
+      ConfigurationError: there is none; the amount has a temperature, and the rule does not.
+    """
     if method not in RULES:
         raise ConfigurationError(f"method is {method!r}: choose one of {', '.join(RULES)}.")
-    return RULES[method]
+    rule = RULES[method]
+    if amount is not None and amount.temperature is not None and not rule.has_temperature:
+        some = ", ".join(name for name, known in RULES.items() if known.has_temperature)
+        raise ConfigurationError(
+            f"temperature is {amount.temperature}, and the method {method!r} has none: leave it"
+            f" out, or choose a method that has one ({some})."
+        )
+    return rule
 
 
 def certain(keep) -> tuple:
@@ -135,6 +156,20 @@ def keep_probability(rated: Rated, amount: Amount) -> tuple:
 def threshold(rated: Rated, amount: Amount) -> tuple:
     """Keeps those at percentile f and above."""
     return certain(rated.percentile >= np.float32(float(amount.exact)))
+
+
+@discard_rule(lambda amount: float(amount.exact), has_temperature=True)
+def gumbel_top_k(rated: Rated, amount: Amount) -> tuple:
+    """Samples by score without replacement at a temperature, see `rating.gumbel`.
+
+    The noise of an example is a hash of (seed, id): what is kept of a smaller share is a part of
+    what is kept of a larger one. NaN is never kept, unless nothing is dropped.
+    """
+    temperature = 1.0 if amount.temperature is None else float(amount.temperature)
+    probability = gumbel.keep_probability(rated.percentile, amount.exact, temperature)
+    probability = probability if tf.is_tensor(rated.ids) else probability.numpy()
+    # with G = -log(-log(1 - u)) of a uniform u, "the key is above kappa" is "u is below the chance"
+    return uniform_hash(rated.ids, amount.seed) < probability, probability
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,12 +201,15 @@ class Deciding:
     amount: Amount
     reference: ReferenceDistribution
 
-    def __call__(self, ids: Sequence[str], scores: np.ndarray) -> Decisions:
-        """Decides about N examples. With `keep_probability`, examples of one id share one draw.
+    def __call__(
+        self, ids: Sequence[str], scores: np.ndarray, sources: Sequence[str] | None = None
+    ) -> Decisions:
+        """Decides about N examples. Where a rule draws, examples of one id share one draw.
 
         Args:
           ids: N strings.
           scores: float [N]. NaN ranks below every score.
+          sources: not read; see `quotas.BySource`.
         """
         percentile = self.reference.percentile(np.asarray(scores, np.float32))
         keep, probability = self.rule(Rated(ids, percentile), self.amount)
@@ -186,12 +224,13 @@ def decide(
     seed: int = 0,
     method: str = "keep_probability",
     reference: ReferenceDistribution | None = None,
+    temperature: float | None = None,
 ) -> Decisions:
     """Decides which examples stay.
 
     Args:
       ids, scores: see `Deciding`.
-      discard_fraction, batch_size, seed: see `Amount`.
+      discard_fraction, batch_size, seed, temperature: see `Amount`.
       method: the name of a rule.
       reference: what percentiles are taken under; None: the scores given, so that the share kept
         is what was asked for.
@@ -200,7 +239,8 @@ def decide(
       ConfigurationError: a setting out of its range.
       DataError: no score is finite, and there is no reference.
     """
-    rule, amount = find_rule(method), Amount(discard_fraction, batch_size, seed)
+    amount = Amount(discard_fraction, batch_size, seed, temperature)
+    rule = find_rule(method, amount)
     reference = reference or ReferenceDistribution.from_scores(np.asarray(scores, np.float32))
     return Deciding(rule.decide, amount, reference)(ids, scores)
 

@@ -9,6 +9,8 @@ document in the corpus' order:
     percentile  float32  under the rater's own reference distribution, in [0, 1], or null where it
                          has none
     windows     int32    how many windows the score is a mean over
+    percentiles list     only where several raters scored: the percentile under each, float32, null
+                         where it was not asked
 
 Beside it, `<file>.manifest.json` says which corpus and which rater (fingerprints), how many
 documents, and the rater's reference distribution. Both are written under temporary names and
@@ -48,6 +50,7 @@ SCHEMA = pyarrow.schema(
         ("windows", pyarrow.int32()),
     ]
 )
+EACH = "percentiles"
 _ROWS = 1 << 16  # of a score file in memory at a time
 
 
@@ -60,6 +63,7 @@ class Scores:
       score, percentile: float32 [N], NaN where the file has null.
       windows: int32 [N].
       manifest: the facts beside the file, or None where there are none.
+      percentiles: float32 [N, R] of several raters, NaN where one was not asked; None of one.
     """
 
     ids: list[str]
@@ -68,6 +72,7 @@ class Scores:
     percentile: np.ndarray
     windows: np.ndarray
     manifest: dict | None = None
+    percentiles: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,10 +93,12 @@ class ScoreWriter:
     Args:
       path: where the file is to be; its folder is made where it is missing. The suffix says which
         format it gets.
+      several: whether there are `percentiles`, of several raters.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, several: bool = False):
         self.path = os.fspath(path)
+        self._schema = schema(several)
         self._parquet = is_parquet(self.path)
         self._pending: list[pyarrow.Table] = []
 
@@ -102,7 +109,7 @@ class ScoreWriter:
             stack.push(self._forget_manifest)
             stack.callback(raw.close)
             if self._parquet:
-                self._file = pyarrow.parquet.ParquetWriter(raw, SCHEMA, compression="zstd")
+                self._file = pyarrow.parquet.ParquetWriter(raw, self._schema, compression="zstd")
             else:
                 gz = self.path.lower().endswith(".gz")
                 self._file = compressed_writer(raw, "gzip" if gz else "")
@@ -135,17 +142,22 @@ class ScoreWriter:
             tf.io.gfile.remove(self.path + MANIFEST_SUFFIX)
 
     def write(self, ids: Sequence[str], sources: Sequence[str], columns: dict) -> None:
-        """Adds documents; `columns` holds score, percentile and windows, each [n]."""
+        """Adds documents; `columns` holds score, percentile and windows, each [n], and of several
+        raters `percentiles` [n, R]."""
         if self._parquet:
             self._pending.append(score_table(ids, sources, columns))
             if sum(table.num_rows for table in self._pending) >= _ROWS:
                 self._flush()
             return
-        lines = []
+        lines: list[str] = []
+        each = columns.get(EACH) if EACH in self._schema.names else None
         for row in zip(ids, sources, columns["score"], columns["percentile"], columns["windows"]):
             id, source, score, percentile, windows = row
             values = (id, source, number(score), number(percentile), int(windows))
-            lines.append(json.dumps(dict(zip(COLUMNS, values))) + "\n")
+            record: dict = dict(zip(COLUMNS, values))
+            if each is not None:
+                record[EACH] = [number(value) for value in each[len(lines)]]
+            lines.append(json.dumps(record) + "\n")
         self._file.write("".join(lines).encode())
 
     def _flush(self) -> None:
@@ -154,13 +166,20 @@ class ScoreWriter:
         self._pending = []
 
 
+def schema(several: bool) -> pyarrow.Schema:
+    """Of a score file, by one rater or by several."""
+    return (
+        SCHEMA.append(pyarrow.field(EACH, pyarrow.list_(pyarrow.float32()))) if several else SCHEMA
+    )
+
+
 def is_parquet(path: str) -> bool:
     """Whether a score file of this name is Parquet, and not JSON lines."""
     return os.fspath(path).lower().endswith(PARQUET_SUFFIXES)
 
 
 def score_table(ids: Sequence[str], sources: Sequence[str], columns: dict) -> pyarrow.Table:
-    """Rows of a score file as a table of `SCHEMA`; NaN becomes null."""
+    """Rows of a score file as a table, see `schema`; NaN becomes null."""
     arrays = [
         pyarrow.array(ids, pyarrow.string()),
         pyarrow.array(sources, pyarrow.string()),
@@ -168,7 +187,11 @@ def score_table(ids: Sequence[str], sources: Sequence[str], columns: dict) -> py
         _nullable(columns["percentile"]),
         pyarrow.array(np.asarray(columns["windows"], np.int32)),
     ]
-    return pyarrow.Table.from_arrays(arrays, schema=SCHEMA)
+    if EACH in columns:
+        values = np.asarray(columns[EACH], np.float32)
+        ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+        arrays.append(pyarrow.ListArray.from_arrays(ends, _nullable(values.ravel())))
+    return pyarrow.Table.from_arrays(arrays, schema=schema(EACH in columns))
 
 
 def _nullable(values) -> pyarrow.Array:
@@ -223,7 +246,13 @@ def read_scores(path: str) -> Scores:
         np.concatenate([np.zeros(0, np.float32), *(chunk.percentile for chunk in chunks)]),
         np.concatenate([np.zeros(0, np.int32), *(chunk.windows for chunk in chunks)]),
         read_manifest(path),
+        _joined([chunk.percentiles for chunk in chunks]),
     )
+
+
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if known and len(known) == len(parts) else None
 
 
 def iterate_scores(path: str) -> Iterator[Scores]:
@@ -264,13 +293,14 @@ def _json_chunks(path: str, gzipped: bool) -> Iterator[Scores]:
                 _parse(line, f"{path}, line {number}")
                 for number, line in itertools.islice(lines, _ROWS)
             ]:
-                ids, sources, score, percentile, windows = zip(*rows)
+                ids, sources, score, percentile, windows, each = zip(*rows)
                 yield Scores(
                     list(ids),
                     list(sources),
                     _floats(score),
                     _floats(percentile),
                     np.array(windows, np.int32),
+                    percentiles=None if None in each else np.array([_floats(row) for row in each]),
                 )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
@@ -285,7 +315,8 @@ def _parquet_chunks(path: str) -> Iterator[Scores]:
             missing = {"id", "score"} - set(file.schema_arrow.names)
             if missing:
                 raise DataError(f"{path}: the column {sorted(missing)} is missing; score again.")
-            present = [name for name in COLUMNS if name in file.schema_arrow.names]
+            names = (*COLUMNS, EACH)
+            present = [name for name in names if name in file.schema_arrow.names]
             for batch in file.iter_batches(_ROWS, columns=present):
                 yield _from_table(pyarrow.Table.from_batches([batch]))
     except (pyarrow.ArrowException, OSError, tf.errors.OpError) as error:
@@ -295,6 +326,10 @@ def _parquet_chunks(path: str) -> Iterator[Scores]:
 
 
 def _from_table(table: pyarrow.Table) -> Scores:
+    percentiles = None
+    if EACH in table.column_names:
+        flat = table.column(EACH).combine_chunks().flatten().to_numpy(False)
+        percentiles = flat.astype(np.float32).reshape(table.num_rows, -1)
     for name, value in {"source": "", "percentile": math.nan, "windows": 1}.items():
         if name not in table.column_names:
             absent = pyarrow.scalar(value, SCHEMA.field(name).type)
@@ -306,6 +341,7 @@ def _from_table(table: pyarrow.Table) -> Scores:
         score.to_numpy(),
         percentile.to_numpy(),
         windows.to_numpy(),
+        percentiles=percentiles,
     )
 
 
@@ -317,7 +353,7 @@ def _parse(line: bytes, place: str) -> tuple:
             if value is not None and not isinstance(value, (int, float)):
                 raise ValueError(f"{value!r} is no number")
         source, windows = record.get("source", ""), int(record.get("windows", 1))
-        return str(record["id"]), str(source), score, percentile, windows
+        return str(record["id"]), str(source), score, percentile, windows, record.get(EACH)
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{place}: not a line of a score file ({error}); score again.") from error
     except KeyError as error:

@@ -14,7 +14,13 @@ from dr_keras.errors import ArtefactError, ConfigurationError, DataError
 from dr_keras.serving import folder, windows
 from dr_keras.serving.examples import STATE
 from dr_keras.serving.loading import LoadedRater, as_arrays, refuse_composite, values_of
-from dr_keras.serving.window_scoring import CompiledScores, WindowScoring, chosen, spread
+from dr_keras.serving.window_scoring import (
+    MATRIX_PRODUCTS,
+    CompiledScores,
+    WindowScoring,
+    chosen,
+    spread,
+)  # fmt: skip
 from dr_keras.system import schema
 
 # Texts are cut into windows this many at a time; a longer text is cut on its own, piece by piece.
@@ -182,7 +188,7 @@ class LoadedTextRater(LoadedRater):
           `score` and `percentile` float32 [B], `windows` int32 [B]: how many a text has.
         """
         encoded = [utf8(text) for text in texts]
-        scoring = (scoring or WindowScoring()).settled(sum(map(len, encoded)))
+        scoring = (scoring or WindowScoring()).settled(sum(map(len, encoded)), self.light)
         score_windows = self._window_scores(scoring, progress)
         most = scoring.windows_per_document
         parts = [(np.zeros(0), np.zeros(0), np.zeros(0, bool))]
@@ -198,6 +204,13 @@ class LoadedTextRater(LoadedRater):
             "percentile": percentile.astype(np.float32),
             "windows": counts.astype(np.int32),
         }
+
+    @functools.cached_property
+    def light(self) -> bool:
+        """Whether it has no matrix products, see `WindowScoring`."""
+        graph = self.signatures["serve_tokens"].graph.as_graph_def()
+        bodies = [graph.node, *(function.node_def for function in graph.library.function)]
+        return not any(node.op in MATRIX_PRODUCTS for nodes in bodies for node in nodes)
 
     @functools.cached_property
     def _compiled(self) -> CompiledScores:

@@ -14,7 +14,14 @@ import gin
 _logger = logging.getLogger(__name__)
 # Bytes of text from which on compiling, some seconds of a process, is soon won back.
 PAYS = 16 << 20
-_PLAIN, _COMPILED = 256, 64
+# Windows at once by whether they are compiled: a network's numbers are to stay in the cache.
+_ROWS = {False: 256, True: 64}
+_ROWS_LIGHT = {False: 4096, True: 1024}
+# What a rater has that is not light.
+MATRIX_PRODUCTS = frozenset({
+    "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "Conv2D", "XlaDot",
+    "XlaDotV2", "XlaConv", "XlaConvV2", "DepthwiseConv2dNative", "SparseMatMul", "Conv3D",
+})  # fmt: skip
 
 
 @gin.configurable
@@ -24,7 +31,8 @@ class WindowScoring:
 
     Args:
       windows_per_batch: windows in one call of the network; None: 64 where it is compiled, else
-        256.
+        256; of a light rater, one without matrix products such as n-grams, 1024 and 4096, or
+        calling it would cost more than it computes.
       compiled: whether by XLA, with the weights as constants: on a CPU core 1.8 times as fast, with
         scores that differ in their last bits. None: where there are at least 16 MB of text, so that
         the seconds of compiling are won back; a corpus that is no files is as if small.
@@ -47,10 +55,18 @@ class WindowScoring:
                     f"WindowScoring.{name} is {value}: give an integer of at least 1, or None."
                 )
 
-    def settled(self, text_bytes: int) -> "WindowScoring":
-        """With what is open decided for so much text; the same wherever parts of it are done."""
+    def settled(self, text_bytes: int, light: bool | None = False) -> "WindowScoring":
+        """With what is open decided for so much text; the same wherever parts of it are done.
+
+        Args:
+          text_bytes: of text.
+          light: whether the rater is; None leaves the windows of a batch open, to be decided for
+            each of several raters.
+        """
         compiled = text_bytes >= PAYS if self.compiled is None else self.compiled
-        rows = self.windows_per_batch or (_COMPILED if compiled else _PLAIN)
+        rows = self.windows_per_batch
+        if rows is None and light is not None:
+            rows = (_ROWS_LIGHT if light else _ROWS)[compiled]
         return dataclasses.replace(self, windows_per_batch=rows, compiled=compiled)
 
 

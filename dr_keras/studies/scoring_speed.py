@@ -8,7 +8,7 @@ import tensorflow as tf
 from dr_keras.serving.loaded_text import LoadedTextRater
 from dr_keras.serving.window_scoring import WindowScoring
 
-_ROWS = (64, 1024)  # windows in a call of the network: a large one likes few, a fast one many
+_ROWS = (64, 1024, 4096)  # windows in a call of the network: a large one likes few, a fast one many
 _TEXTS = 256  # texts that are cut at once
 
 
@@ -25,8 +25,8 @@ def megabytes_a_second(
       texts: what is scored, from the first again after the last.
       ways: "texts": `score_texts`, not compiled; "pipeline": in tf.data, texts to
         windows and these scored in batches; "compiled": likewise, the network compiled by XLA.
-      seconds: of CPU time, at least, for each way and each of two sizes of batches, of which the
-        faster one counts. Starting a pipeline, tracing and compiling are not in it.
+      seconds: of CPU time, at least, for each way and each of three sizes of batches, of which the
+        fastest one counts. Starting a pipeline, tracing and compiling are not in it.
     """
     made = {"texts": _of_texts, "pipeline": _in_pipeline, "compiled": _compiled}
     return {

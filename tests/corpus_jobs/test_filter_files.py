@@ -263,12 +263,12 @@ def test_malformed_records_are_listed_with_their_lines(tmp_path):
     errors = [json.loads(line) for line in corpora.lines(out, "errors")]
     assert errors == [
         {
-            "file": str(path), "position": 79, "reason": "not JSON",
+            "file": str(path), "position": 79, "record": 78, "reason": "not JSON",
             "detail": errors[0]["detail"],
         },
         {
-            "file": str(path), "position": 193, "reason": "field 'text' is not a string",
-            "detail": "it is a int",
+            "file": str(path), "position": 193, "record": 192,
+            "reason": "field 'text' is not a string", "detail": "it is a int",
         },
     ]  # fmt: skip
     assert len(manifest["files"]) == 9  # four shards, so that positions had to be carried over

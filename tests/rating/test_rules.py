@@ -118,7 +118,7 @@ def test_another_rule_is_a_function_under_a_name(monkeypatch):
     found = decide(IDS, SCORES, 0.5, method="upper_quarter")
     assert found.keep.sum() == pytest.approx(N / 4, rel=0.01)
     np.testing.assert_array_equal(found.keep, found.percentile > 0.75)
-    with pytest.raises(ConfigurationError, match="one of keep_probability, threshold, upper_q"):
+    with pytest.raises(ConfigurationError, match="threshold, gumbel_top_k, upper_q"):
         decide(IDS, SCORES, 0.5, method="best")
 
 

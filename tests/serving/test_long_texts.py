@@ -178,6 +178,9 @@ def test_what_is_open_is_settled_by_the_size_of_the_text():
     small, large = WindowScoring().settled(PAYS - 1), WindowScoring().settled(PAYS)
     assert (small.windows_per_batch, small.compiled) == (256, False)
     assert (large.windows_per_batch, large.compiled) == (64, True)
+    of_light = [WindowScoring().settled(size, light=True) for size in (1, PAYS)]
+    assert [scoring.windows_per_batch for scoring in of_light] == [4096, 1024]
+    assert WindowScoring().settled(1, light=None).windows_per_batch is None
     given_all = WindowScoring(5, False, 3)
     assert given_all.settled(10 * PAYS) == given_all
     with pytest.raises(ConfigurationError, match="windows_per_document is 0"):

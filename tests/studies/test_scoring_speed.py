@@ -37,6 +37,10 @@ def test_the_rate_counts_what_follows_the_first_step(monkeypatch):
     assert scoring_speed._rate(steps, 0.3) == pytest.approx(500 / (11.0 - 10.0))
 
 
+def test_a_rater_without_matrix_products_is_light(rater):
+    assert rater.light  # and one with them is not: tests/pipelines/test_adapters.py
+
+
 def test_every_way_has_a_figure(rater):
     found = scoring_speed.megabytes_a_second(rater, TEXTS, ("texts", "pipeline"), seconds=0.001)
     assert list(found) == ["texts", "pipeline"] and all(value > 0 for value in found.values())

@@ -63,7 +63,7 @@ class FilterTexts(beam.PTransform):
 
     Args:
       rater: path of an exported rater, or a `RaterModelHandler`.
-      discard_fraction, batch_size, seed, method: see `rules.decide`.
+      discard_fraction, batch_size, seed, method, temperature: see `rules.decide`.
       reference: "artefact" decides each element as it comes, also in streams; "corpus" takes
         percentiles among all elements, so it waits for the last, and needs a bounded PCollection
         in the global window. A `ReferenceDistribution` may be given as well.
@@ -82,10 +82,12 @@ class FilterTexts(beam.PTransform):
         text: Callable[[Any], str | bytes] = lambda element: element["text"],
         id: Callable[[Any], str | None] = lambda element: element.get("id"),
         source: Callable[[Any], str] = lambda element: element.get("source") or "",
+        temperature: float | None = None,
     ):
         super().__init__()
         # refuses bad settings now
-        self._settings = find_rule(method).decide, Amount(discard_fraction, batch_size, seed)
+        amount = Amount(discard_fraction, batch_size, seed, temperature)
+        self._settings = find_rule(method, amount).decide, amount
         if not isinstance(reference, ReferenceDistribution):
             check_reference(reference)
         self._rate = RateTexts(rater, text=_prepared_text)

@@ -10,6 +10,8 @@ A job marks what it writes before anybody can see it:
     <score file>.errors.jsonl           belongs to the score file
     <prepared>/manifest.json, _work/    of a prepared corpus likewise; all files below its folder
                                         are its own
+    <sidecar>/manifest.json             of scores by file, in each of its folders; while they are
+                                        written <sidecar>.unfinished/job.json
     unfinished-0123456789ab-<name>      a file that is being written
 
 Who writes these takes the names from here.
@@ -35,6 +37,7 @@ UNFINISHED_SUFFIX = ".unfinished"
 ERRORS_SUFFIX = ".errors.jsonl"
 KEPT, DROPPED = "kept-", "dropped-"
 PREPARED = "dr_keras prepared corpus"
+SIDECAR = "dr_keras scores by file"
 
 _SHARD = re.compile(rf"^({KEPT}|{DROPPED})\d{{5}}(-of-\d{{5}})?\.")
 _TEMPORARY = re.compile(rf"\.tmp-(?:probe|[0-9a-f]{{8}})$|^{UNFINISHED}[0-9a-f]{{12}}-")
@@ -76,6 +79,7 @@ class _Folder:
             self._names = set(reading.names_in(folder))
         except (OSError, tf.errors.OpError):
             self._names = set()  # whoever reads the files says why that cannot be
+        self._in_sidecar = self._marked(MANIFEST, SIDECAR) is not None
         found = self._marked(MANIFEST, "dr_keras filtered") or {}
         files = found.get("files")
         self._files = set(files) if isinstance(files, dict) else set()
@@ -91,6 +95,8 @@ class _Folder:
             return "what an unfinished job needs"
         if self._in_prepared:
             return "of a prepared corpus"
+        if self._in_sidecar:
+            return "of scores by file"
         if self._finished and name == MANIFEST:
             return "the manifest of a filtered corpus"
         if name in self._files:
