@@ -28,7 +28,6 @@ _TABLE = (
     "convert it to JSON lines, as pandas.read_csv(...).to_json(..., orient='records', lines=True)"
     " does",
 )
-_ARROW = ("an Arrow file", "convert it to Parquet, as datasets.Dataset.to_parquet(...) does")
 _MARKUP = ("a document with markup", "take its text out, into JSON lines or .txt files")
 _WEB = ("a web archive", "take the text out of its pages, into JSON lines")
 _ARCHIVE = ("an archive", "unpack it")
@@ -37,7 +36,6 @@ _BINARY = ("a binary format that is not read", "convert it to JSON lines or Parq
 COMPANION = ("no data but a file that goes with data", "name the data instead")
 UNSUPPORTED = {
     **dict.fromkeys((".csv", ".tsv"), _TABLE),
-    **dict.fromkeys((".arrow", ".feather", ".ipc"), _ARROW),
     **dict.fromkeys((".warc", ".wet", ".wat", ".arc"), _WEB),
     **dict.fromkeys(
         (".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub", ".html", ".htm", ".xhtml", ".xml"),
@@ -69,7 +67,7 @@ _NEVER_DATA = re.compile(
 )
 _MAGIC = (  # what a file of another format begins with
     (b"PARE", "encrypted Parquet"),
-    (b"ARROW1", "an Arrow file"),
+    (b"FEA1", "Feather of version 1"),
     (b"Obj\x01", "Avro"),
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a zip archive"),
