@@ -29,19 +29,19 @@ _TABLE = (
     " does",
 )
 _MARKUP = ("a document with markup", "take its text out, into JSON lines or .txt files")
-_WEB = ("a web archive", "take the text out of its pages, into JSON lines")
+_WEB = ("a web archive without texts of pages, or of an old form", "name .warc or .wet files")
 _ARCHIVE = ("an archive", "unpack it")
 _PACKED = ("compressed in a way that is not read", "decompress it, or use gzip, bz2 or zstd")
 _BINARY = ("a binary format that is not read", "convert it to JSON lines or Parquet")
 COMPANION = ("no data but a file that goes with data", "name the data instead")
 UNSUPPORTED = {
     **dict.fromkeys((".csv", ".tsv"), _TABLE),
-    **dict.fromkeys((".warc", ".wet", ".wat", ".arc"), _WEB),
+    **dict.fromkeys((".wat", ".arc"), _WEB),
     **dict.fromkeys(
         (".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub", ".html", ".htm", ".xhtml", ".xml"),
         _MARKUP,
     ),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".7z", ".rar"), _ARCHIVE),
+    **dict.fromkeys((".zip", ".tgz", ".tbz", ".tbz2", ".7z", ".rar"), _ARCHIVE),
     **dict.fromkeys(
         (".xz", ".lzma", ".lz4", ".lz", ".snappy", ".sz", ".br", ".z", ".lzo"), _PACKED
     ),
@@ -80,7 +80,6 @@ _MAGIC = (  # what a file of another format begins with
     (b"SQLite format 3", "a SQLite database"),
     (b"\x89PNG", "an image"),
     (b"\xff\xd8\xff", "an image"),
-    (b"WARC/", "a web archive"),
 )
 
 
