@@ -88,7 +88,7 @@ class ArrayRecord(Format):
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
         source = fields["source"] or stem(part.path)
-        for record in _records(part):
+        for record in stored_records(part):
             yield parsed(
                 example_document, record, fields, source, "array_record_corpus",
                 whole=record if whole else None,
@@ -132,7 +132,7 @@ def _opened(path: str) -> Any:
     raise _damaged(path, "it cannot be opened")
 
 
-def _records(part: Part) -> Iterator[bytes]:
+def stored_records(part: Part) -> Iterator[bytes]:
     """The records of a part; DataError where the file is damaged."""
     reader = _opened(part.path)
     try:
