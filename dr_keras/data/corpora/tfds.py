@@ -85,6 +85,8 @@ def find_builder(name: str, data_dir: str | None) -> Any:
         if name.startswith(_HUGGING_FACE):
             return _hugging_face_builder(name, data_dir)
         return tfds.builder(name, data_dir=data_dir)
+    except DataError:
+        raise
     except tfds.core.DatasetNotFoundError as error:
         wanted = name.split("/")[0].split(":")[0]
         near = difflib.get_close_matches(wanted, tfds.list_builders(), n=3, cutoff=0.6)

@@ -176,5 +176,7 @@ def test_data_sets_of_hugging_face(data_dir, tmp_path, monkeypatch):
         (RuntimeError("no route to host"), "nothing of it .no route to host.: is its name right"),
     ):
         monkeypatch.setattr(tfds, "builder", failing(error))
-        with pytest.raises(DataError, match=f"'huggingface:owner__x' is not prepared.*{message}"):
+        with pytest.raises(
+            DataError, match=f"^TFDS data set 'hugging.*__x' is not prep.*{message}"
+        ):
             tfds_corpus("huggingface:owner__x", data_dir=str(tmp_path))
