@@ -30,7 +30,7 @@ def resiliparse_text(page: bytes, charset: str) -> str:
 
 def trafilatura_text(page: bytes, charset: str) -> str:
     """The main content as plain text, by trafilatura (Barbaresi, 2021), which is what the corpus
-    FineWeb was made with; leaves out more, some 20 times as slow."""
+    FineWeb was made with; leaves out more, and is far slower."""
     library = _library("trafilatura")
     return library.extract(decoded(page, charset), include_comments=False) or ""
 
