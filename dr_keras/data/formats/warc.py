@@ -222,7 +222,7 @@ def _headers(head: bytes) -> dict[str, str]:
     """Name in lower case -> value; of what is given twice the last."""
     found: dict[str, str] = {}
     name = ""
-    for line in head.decode("utf-8", "replace").splitlines()[1:]:
+    for line in head.decode("utf-8", "replace").split("\n")[1:]:
         if line[:1] in (" ", "\t") and name:  # goes on with the line before
             found[name] = f"{found[name]} {line.strip()}"
         elif ":" in line:
