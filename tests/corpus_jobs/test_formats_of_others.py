@@ -10,8 +10,10 @@ import pyarrow.ipc
 import pytest
 import shard_corpora as corpora
 
+from dr_keras.corpus_jobs import work
 from dr_keras.corpus_jobs.filtering import filter_corpus
-from dr_keras.data.formats.base import FORMATS, Part
+from dr_keras.data.documents import make_document
+from dr_keras.data.formats.base import FORMATS, Part, Record
 from dr_keras.data.formats.records import default_fields, fields_of, read_records
 
 COUNT = 40
@@ -104,3 +106,11 @@ def test_what_a_format_may_be_told_is_what_its_corpus_takes():
         assert FORMATS[kind].text_argument in fields and FORMATS[kind].group_argument in fields
     assert set(default_fields("arrow")) == set(default_fields("parquet"))
     assert set(default_fields("array_record")) | {"compression"} == set(default_fields("tfrecord"))
+
+
+def test_a_step_ends_by_what_is_kept_with_its_texts_too():
+    """A sample may be an image with a line of text: a step of 1 MiB of texts would be of gigabytes."""
+    documents = [make_document("text", "s", str(n)) for n in range(150)]
+    with_images = (Record(document, bytes(1000)) for document in documents)
+    assert [len(step) for step in work.steps(with_images, 1000)] == [64, 64, 22]
+    assert [len(step) for step in work.steps(map(Record, documents), 1000)] == [150]
