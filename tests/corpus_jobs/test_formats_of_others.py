@@ -109,7 +109,7 @@ def test_what_a_format_may_be_told_is_what_its_corpus_takes():
 
 
 def test_a_step_ends_by_what_is_kept_with_its_texts_too():
-    """A sample may be an image with a line of text: a step of 1 MiB of texts would be of gigabytes."""
+    """A sample may be an image with a line of text: with 1 MiB of texts would go gigabytes."""
     documents = [make_document("text", "s", str(n)) for n in range(150)]
     with_images = (Record(document, bytes(1000)) for document in documents)
     assert [len(step) for step in work.steps(with_images, 1000)] == [64, 64, 22]
