@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import importlib
-from types import ModuleType
 
 from dr_keras.errors import ConfigurationError
 
@@ -15,9 +14,6 @@ STUDY = {
 }
 ADVICE = "pip install 'dr_keras[study]'"
 NEAR_DUPLICATES = {"datasketch": "datasketch"}
-
-# What setup.cfg lists as the extra `web` and every web archive needs.
-WEB = {"warcio": "warcio"}
 
 
 def require_study_extra() -> None:
@@ -34,18 +30,14 @@ def require_near_duplicates_extra() -> None:
     _require(NEAR_DUPLICATES, "pip install 'dr_keras[near_duplicates]'")
 
 
-def require_array_record() -> ModuleType:
-    """The library of ArrayRecord files; ConfigurationError, in one line, where it is missing."""
-    name = "array_record.python.array_record_module"
-    _require({name: "array_record"}, "pip install array_record, which there is for Linux")
-    return importlib.import_module(name)
+def require_extra(name: str, libraries: Mapping[str, str]) -> None:
+    """Raises ConfigurationError, in one line, if libraries of the extra `name` are missing.
 
-
-def require_warcio() -> tuple[ModuleType, ModuleType]:
-    """warcio's modules of HTTP heads and of records; ConfigurationError where it is missing."""
-    names = ("warcio.statusandheaders", "warcio.recordloader")
-    _require(WEB, "pip install 'dr_keras[web]'")
-    return importlib.import_module(names[0]), importlib.import_module(names[1])
+    Args:
+      name: of the extra in setup.cfg.
+      libraries: the name of each import -> what it is called.
+    """
+    _require(libraries, f"pip install 'dr_keras[{name}]'")
 
 
 def _require(libraries: Mapping[str, str], advice: str) -> None:

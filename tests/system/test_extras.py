@@ -9,7 +9,8 @@ import sys
 from packaging.requirements import Requirement
 import pytest
 
-from dr_keras.system.extras import NEAR_DUPLICATES, STUDY, WEB
+from dr_keras.data.formats.warc import WEB
+from dr_keras.system.extras import NEAR_DUPLICATES, STUDY
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = f"""

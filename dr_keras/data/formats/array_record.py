@@ -7,6 +7,8 @@ had (Linux), and which opens local files only.
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import importlib
+from types import ModuleType
 from typing import Any
 
 from dr_keras.data.corpora.base import Corpus, Malformed
@@ -17,8 +19,7 @@ from dr_keras.data.formats.reading import local_path, stem
 from dr_keras.data.formats.records import file_corpus
 from dr_keras.data.formats.tf_examples import example_document
 from dr_keras.data.formats.writing import Output
-from dr_keras.errors import DataError
-from dr_keras.system.extras import require_array_record
+from dr_keras.errors import ConfigurationError, DataError
 import gin
 
 _MAGIC = b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"  # of Riegeli, which ArrayRecord is made of
@@ -112,13 +113,24 @@ class ArrayRecord(Format):
         return _ArrayRecords(f"{path}.array_record", temporary, options)
 
 
+def _library() -> ModuleType:
+    """Raises ConfigurationError where it is missing."""
+    try:
+        return importlib.import_module("array_record.python.array_record_module")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"array_record cannot be imported ({error}): pip install array_record, which there is"
+            " for Linux."
+        ) from error
+
+
 def _opened(path: str) -> Any:
     """The library's reader of a file.
 
     Raises:
       DataError: the file is not local, or is damaged.
     """
-    module = require_array_record()
+    module = _library()
     local = local_path(path)
     if local is None:
         raise DataError(f"{path}: ArrayRecord files are read from local folders only: copy it")
@@ -167,7 +179,7 @@ class _ArrayRecords(Output):
                 f"{final}: ArrayRecord files are written into local folders only: name one for the"
                 " output, and copy it"
             )
-        self._file = require_array_record().ArrayRecordWriter(local, options)
+        self._file = _library().ArrayRecordWriter(local, options)
 
     def write(self, whole: bytes) -> None:
         self._file.write(whole)

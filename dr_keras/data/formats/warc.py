@@ -8,6 +8,7 @@ is for the library warcio.
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import importlib
 import io
 import urllib.parse
 
@@ -29,9 +30,10 @@ from dr_keras.data.formats.records import file_corpus
 from dr_keras.data.formats.web_pages import EXTRACTORS, decoded
 from dr_keras.data.formats.writing import Packed
 from dr_keras.errors import ConfigurationError, DataError
-from dr_keras.system.extras import require_warcio
+from dr_keras.system.extras import require_extra
 import gin
 
+WEB = {"warcio": "warcio"}  # of the extra `web`, what pages of all kinds need
 HOST = "host"  # in place of a header: the host of the page
 
 _END = b"\r\n\r\n"
@@ -281,7 +283,9 @@ def _answer(block: bytes, limit: int) -> tuple[str, bytes]:
     Raises:
       LeftOut, Malformed: see `_page_text`.
     """
-    http, records = require_warcio()
+    require_extra("web", WEB)
+    http = importlib.import_module("warcio.statusandheaders")
+    records = importlib.import_module("warcio.recordloader")
     stream = io.BytesIO(block)
     try:
         headers = http.StatusAndHeadersParser(_HTTP).parse(stream)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how fast files of each format are read, and kept records written.
 
-    tools/bench_formats.py --megabytes 8 --repeats 3
+    tools/bench_file_formats.py --megabytes 8 --repeats 3
 
 One JSON line a case: megabytes of the file, and megabytes of text a CPU second (median) of going
 over its records as `filter-corpus` does, with their documents, and of writing every second one.
