@@ -229,8 +229,10 @@ def _target_bindings(arguments: argparse.Namespace) -> list[str]:
         name = " + ".join(map(default_name, targets))
         lines += corpus_bindings("target", targets, "TARGET", "text_data.target", name=name)
     if field := getattr(arguments, "group_field", None):
-        of_kinds = ("jsonl_corpus.group_field", "parquet_corpus.group_column")
-        lines += [f"{each} = {field!r}" for each in (*of_kinds, "tfrecord_corpus.group_feature")]
+        from dr_keras.data.formats.base import FORMATS  # needs TensorFlow
+
+        grouped = (format for format in FORMATS.values() if format.group_argument)
+        lines += [f"{each.setting(each.group_argument)} = {field!r}" for each in grouped]
     return lines
 
 

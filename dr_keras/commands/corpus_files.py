@@ -18,7 +18,7 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         "--input",
         metavar="PATH",
         nargs="+",
-        help="files, globs or folders of JSONL, Parquet, TFRecord or text files",
+        help="files, globs or folders of JSONL, Parquet, text or other formats that are read",
     )
 
 

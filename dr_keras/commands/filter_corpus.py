@@ -5,7 +5,7 @@
   dr-keras filter-corpus --scores my.scores.jsonl --input my.jsonl \\
       --output_dir kept --discard_fraction 0.5
 
-Writes kept-* (the records whole, in the format they came in: JSONL, Parquet or TFRecord),
+Writes kept-* (the records whole, in the format they came in),
 dropped-*.jsonl (with the reason), errors.jsonl and, last, manifest.json. Text files and corpora
 that gin builds (filter_corpus.corpus) are kept as JSON lines with their scores. A run that was
 stopped goes on when it is started again. With --runner it runs on Apache Beam

@@ -63,7 +63,7 @@ def add_input(parser: argparse.ArgumentParser, *arguments: str) -> None:
     parser.add_argument(
         "--input",
         metavar="PATH",
-        help="the corpus: a file or folder of JSONL, text, TFRecord or Parquet files, or a folder"
+        help="the corpus: a file or folder of JSONL, text, Parquet or other files, or a folder"
         " that dr-keras prepare has written, of any size",
     )
 

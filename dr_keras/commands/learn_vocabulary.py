@@ -15,7 +15,7 @@ from dr_keras.commands import common
 def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Prints what the vocabulary comes to, and the binding that uses it."""
     parser.add_argument(
-        "--input", metavar="PATH", help="file or folder of JSONL, Parquet, TFRecord or text files"
+        "--input", metavar="PATH", help="file or folder of JSONL, Parquet, text or other files"
     )
     parser.add_argument("--output", metavar="FILE", help="the vocabulary file to write")
     parser.add_argument("--kind", help="wordpiece or sentencepiece (the default)")

@@ -1,8 +1,8 @@
 """Filtering a corpus: its records are kept whole or dropped, shard by shard.
 
     <output_dir>/kept-00000-of-00012.jsonl ...     the kept records: of files whole, in the format
-                                                   they came in (.jsonl, .jsonl.gz, .tfrecord,
-                                                   .parquet); of another corpus id, text, source,
+                                                   they came in (.jsonl, .jsonl.gz, .parquet,
+                                                   .tar, ...); of another corpus id, text, source,
                                                    score, percentile, and level, damage, count
                                                    and corpus where they are known
     <output_dir>/dropped-00000-of-00012.jsonl ...  id, source, score, percentile, reason

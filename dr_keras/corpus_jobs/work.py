@@ -37,6 +37,7 @@ from dr_keras.serving.window_scoring import WindowScoring
 SCORED, FILTERED = "scored", "filtered"
 # a score file's rows, and 64 bits of the content, by which copies are told from other documents
 PART_SCHEMA = score_files.SCHEMA.append(pyarrow.field("content", pyarrow.uint64()))
+_HELD = 64  # times `step_bytes`: of records that are mostly images, say, beside their texts
 TALLY = ("documents", "kept", "dropped", "bytes", "kept_bytes")
 # documents -> score, percentile, windows, see `score_texts`
 Scorer = Callable[[list[Document]], dict[str, np.ndarray]]
@@ -400,16 +401,17 @@ def read_part(path: str, columns: list[str] | None = None) -> pyarrow.Table:
 
 
 def steps(records: Iterator[Record], step_bytes: int) -> Iterator[list[Record]]:
-    """Records together until they hold so much text."""
-    size = 0
+    """Records together until they hold so much text, or far more of what is kept with it."""
+    size = held = 0
     step: list[Record] = []
     for record in itertools.chain(records, (None,)):
         if record is not None:
             step.append(record)
             size += len(record.document.text)
-        if step and (record is None or size >= step_bytes):
+            held += len(record.whole) if isinstance(record.whole, bytes) else 0
+        if step and (record is None or size >= step_bytes or held >= _HELD * step_bytes):
             yield step
-            step, size = [], 0
+            step, size, held = [], 0, 0
 
 
 def scorer_for(rater: Callable, scoring: WindowScoring) -> Scorer:

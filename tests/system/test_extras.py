@@ -9,6 +9,7 @@ import sys
 from packaging.requirements import Requirement
 import pytest
 
+from dr_keras.data.formats.warc import WEB
 from dr_keras.system.extras import NEAR_DUPLICATES, STUDY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +102,7 @@ def test_setup_lists_what_is_asked_for():
     near = [line for line in extras["near_duplicates"].split("\n") if line]
     assert [Requirement(line).name for line in near] == list(NEAR_DUPLICATES.values())
     assert set(near) <= set(extras["test"].split("\n"))
+    assert set(WEB.values()) <= {Requirement(line).name for line in extras["web"].split() if line}
     assert "dr_keras[study]" in extras["test"].split("\n")
     assert not set(listed) & {
         Requirement(line).name

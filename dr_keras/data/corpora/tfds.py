@@ -1,4 +1,5 @@
-"""TensorFlow Datasets: by name, or by the directory of a prepared data set."""
+"""TensorFlow Datasets: by name, or by the directory of a prepared data set, in files of TFRecord or
+ArrayRecord; and data sets of Hugging Face under the names that TFDS has for them."""
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,9 +12,13 @@ import tensorflow as tf
 
 from dr_keras.data.corpora import base
 from dr_keras.data.documents import Document
+from dr_keras.data.formats.array_record import stored_records
+from dr_keras.data.formats.base import Part
 from dr_keras.data.formats.reading import reason
 from dr_keras.errors import DataError
 import gin
+
+_HUGGING_FACE = "huggingface:"
 
 
 @gin.configurable
@@ -34,7 +39,8 @@ def tfds_corpus(
 
     Args:
       name: e.g. "c4/en" or "imdb_reviews:1.0.0", or the directory of a prepared data set, the one
-        that holds dataset_info.json.
+        that holds dataset_info.json. "huggingface:owner__name/config" is a data set of Hugging
+        Face, which needs the extra `datasets` and the network where it is not prepared yet.
       split: e.g. "train" or "train[:1%]".
       data_dir: where prepared data sets are; None for TFDS' own default.
       download: whether to download and prepare the data set, on the first pass, if it is not there.
@@ -76,7 +82,11 @@ def find_builder(name: str, data_dir: str | None) -> Any:
     try:
         if tf.io.gfile.isdir(name):
             return tfds.builder_from_directory(name)
+        if name.startswith(_HUGGING_FACE):
+            return _hugging_face_builder(name, data_dir)
         return tfds.builder(name, data_dir=data_dir)
+    except DataError:
+        raise
     except tfds.core.DatasetNotFoundError as error:
         wanted = name.split("/")[0].split(":")[0]
         near = difflib.get_close_matches(wanted, tfds.list_builders(), n=3, cutoff=0.6)
@@ -84,6 +94,34 @@ def find_builder(name: str, data_dir: str | None) -> Any:
         raise DataError(f"no TFDS data set is called {name!r}{meant}") from error
     except (ValueError, AssertionError, OSError, tf.errors.OpError) as error:
         raise DataError(f"TFDS data set {name!r} cannot be used: {error}") from error
+
+
+def _hugging_face_builder(name: str, data_dir: str | None) -> Any:
+    """TFDS' builder of a data set of Hugging Face: what is prepared is read without network.
+
+    Raises:
+      DataError: it is not prepared, and nothing can be known of it.
+    """
+    import tensorflow_datasets as tfds
+
+    called, options = tfds.core.naming.parse_builder_name_kwargs(name, data_dir=data_dir)
+    try:
+        return tfds.core.read_only_builder.builder_from_files(called.name, **options)
+    except tfds.core.DatasetNotFoundError:
+        pass
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except ImportError as error:
+        raise DataError(
+            f"TFDS data set {name!r} is not prepared, which needs a library ({error}): pip install"
+            " 'dr_keras[datasets]', or set data_dir to where it is prepared"
+        ) from error
+    except Exception as error:  # of a library and of the network, of any type
+        why = error.__cause__ or error
+        raise DataError(
+            f"TFDS data set {name!r} is not prepared, and Hugging Face says nothing of it ({why}):"
+            " is its name right, as in 'huggingface:owner__name', and the network there?"
+        ) from error
 
 
 def _is_prepared(builder: Any) -> bool:
@@ -168,6 +206,9 @@ def read_examples(
     number = 0
     try:
         config = tfds.ReadConfig(add_tfds_id=id)
+        if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+            yield from _array_records(builder, split, id, **options)
+            return
         found = builder.as_dataset(split=split, shuffle_files=False, read_config=config, **options)
         for example in found.as_numpy_iterator():
             number += 1
@@ -178,6 +219,24 @@ def read_examples(
             f"TFDS data set {full_name!r}, split {split!r}, record {number + 1}: its files are"
             f" damaged, cut short or gone ({why}); prepare it again"
         ) from error
+
+
+def _array_records(
+    builder: Any, split: str, with_id: bool, decoders: Any = None
+) -> Iterator[dict[str, Any]]:
+    """`read_examples` of ArrayRecord files, which TFDS makes no `tf.data` of."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    if isinstance(decoders, tfds.decode.PartialDecoding):
+        features, decoders = decoders.extract_features(features), decoders.decoders
+    for file in builder.info.splits[split].file_instructions:
+        records = stored_records(Part(file.filename, file.skip, file.skip + file.take))
+        for index, record in enumerate(records, file.skip):
+            example = features.deserialize_example_np(record, decoders=decoders)
+            if with_id:  # as TFDS makes it for other files
+                example["tfds_id"] = f"{file.basename()}__{index}".encode()
+            yield example
 
 
 def _read(
@@ -224,4 +283,4 @@ def _nested(features: list[str]) -> dict[str, Any]:
 def _value(example: Mapping[str, Any], feature: str) -> bytes | int:
     for name in feature.split("/"):
         example = example[name]
-    return example if isinstance(example, bytes) else example.item()
+    return example.item() if isinstance(example, np.generic | np.ndarray) else example

@@ -28,22 +28,20 @@ _TABLE = (
     "convert it to JSON lines, as pandas.read_csv(...).to_json(..., orient='records', lines=True)"
     " does",
 )
-_ARROW = ("an Arrow file", "convert it to Parquet, as datasets.Dataset.to_parquet(...) does")
 _MARKUP = ("a document with markup", "take its text out, into JSON lines or .txt files")
-_WEB = ("a web archive", "take the text out of its pages, into JSON lines")
+_WEB = ("a web archive without texts of pages, or of an old form", "name .warc or .wet files")
 _ARCHIVE = ("an archive", "unpack it")
 _PACKED = ("compressed in a way that is not read", "decompress it, or use gzip, bz2 or zstd")
 _BINARY = ("a binary format that is not read", "convert it to JSON lines or Parquet")
 COMPANION = ("no data but a file that goes with data", "name the data instead")
 UNSUPPORTED = {
     **dict.fromkeys((".csv", ".tsv"), _TABLE),
-    **dict.fromkeys((".arrow", ".feather", ".ipc"), _ARROW),
-    **dict.fromkeys((".warc", ".wet", ".wat", ".arc"), _WEB),
+    **dict.fromkeys((".wat", ".arc"), _WEB),
     **dict.fromkeys(
         (".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub", ".html", ".htm", ".xhtml", ".xml"),
         _MARKUP,
     ),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".7z", ".rar"), _ARCHIVE),
+    **dict.fromkeys((".zip", ".tgz", ".tbz", ".tbz2", ".7z", ".rar"), _ARCHIVE),
     **dict.fromkeys(
         (".xz", ".lzma", ".lz4", ".lz", ".snappy", ".sz", ".br", ".z", ".lzo"), _PACKED
     ),
@@ -69,7 +67,7 @@ _NEVER_DATA = re.compile(
 )
 _MAGIC = (  # what a file of another format begins with
     (b"PARE", "encrypted Parquet"),
-    (b"ARROW1", "an Arrow file"),
+    (b"FEA1", "Feather of version 1"),
     (b"Obj\x01", "Avro"),
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a zip archive"),
@@ -82,7 +80,6 @@ _MAGIC = (  # what a file of another format begins with
     (b"SQLite format 3", "a SQLite database"),
     (b"\x89PNG", "an image"),
     (b"\xff\xd8\xff", "an image"),
-    (b"WARC/", "a web archive"),
 )
 
 

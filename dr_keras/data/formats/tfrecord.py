@@ -6,23 +6,21 @@ import inspect
 import struct
 import zlib
 
-from google.protobuf.message import DecodeError
 import tensorflow as tf
 
-from dr_keras.data.corpora.base import Corpus, Malformed, check_choice, decoded_document
-from dr_keras.data.documents import Document
+from dr_keras.data.corpora.base import Corpus, Malformed, check_choice
 from dr_keras.data.formats import reading
 from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
-from dr_keras.data.formats.labels import check_labels, labelled
+from dr_keras.data.formats.labels import check_labels
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.records import file_corpus
+from dr_keras.data.formats.tf_examples import example_document
 from dr_keras.data.formats.writing import Output
 from dr_keras.errors import DataError
 import gin
 
 COMPRESSIONS = ("auto", "", "GZIP", "ZLIB")
 
-_REMEDY = "set tfrecord_corpus.feature"
 _FRAME_BYTES = 16  # a record's length (8), its checksum (4), the checksum of the record (4)
 _ANY_HEADER = zlib.MAX_WBITS | 32  # of zlib: gzip or zlib, whichever the data begins with
 
@@ -108,7 +106,10 @@ class TFRecord(Format):
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
         source = fields["source"] or reading.stem(part.path)
         for record in self._records(part.path, fields["compression"]):
-            yield parsed(_document, record, fields, source, whole=record if whole else None)
+            yield parsed(
+                example_document, record, fields, source, "tfrecord_corpus",
+                whole=record if whole else None,
+            )  # fmt: skip
 
     def parts(self, path, size, part_bytes):
         return [Part(path, size=size)], self._stored(path)
@@ -183,44 +184,6 @@ def _payload_bytes(path: str, compression: str) -> int | None:
             length += len(inflate.decompress(chunk))
             chunk = inflate.unused_data
     return length if inflate.eof else None
-
-
-def _document(record: bytes, fields: dict, default_source: str) -> Document:
-    try:
-        found = tf.train.Example.FromString(record).features.feature
-    except DecodeError as error:
-        raise Malformed("not a tf.train.Example") from error
-    values = []
-    for argument in ("feature", "id_feature", "source_feature", "group_feature"):
-        name = fields[argument]
-        kind = found[name].WhichOneof("kind") if name and name in found else None
-        values.append(list(getattr(found[name], kind).value) if kind else [])
-    texts, ids, sources, groups = values
-    if not texts:
-        present = ", ".join(sorted(map(repr, found))[:10]) or "none"
-        reason = f"no feature {fields['feature']!r}"
-        raise Malformed(reason, f"its features: {present}", _REMEDY)
-    if len(texts) > 1 or not isinstance(texts[0], bytes):
-        detail = f"{len(texts)} x {type(texts[0]).__name__}"
-        reason = f"feature {fields['feature']!r} is not one byte string"
-        raise Malformed(reason, detail, _REMEDY)
-    if len(ids) > 1 or (ids and isinstance(ids[0], float)):
-        id_feature = fields["id_feature"]
-        raise Malformed(f"feature {id_feature!r} is not one byte string or integer")
-    if len(groups) > 1 or (groups and isinstance(groups[0], float)):
-        group_feature = fields["group_feature"]
-        raise Malformed(f"feature {group_feature!r} is not one byte string or integer")
-    named = len(sources) == 1 and isinstance(sources[0], bytes) and sources[0]
-    identity, group = (found[0] if found else None for found in (ids, groups))
-    document = decoded_document(texts[0], identity, named or default_source, group)
-    return labelled(document, fields.get("label_features"), lambda name: _single(found, name))
-
-
-def _single(found, name: str) -> object:
-    """The only value of a feature; None where there is none, or several."""
-    kind = found[name].WhichOneof("kind") if name in found else None
-    values = getattr(found[name], kind).value if kind else ()
-    return values[0] if len(values) == 1 else None
 
 
 class _TFRecords(Output):

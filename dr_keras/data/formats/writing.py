@@ -84,22 +84,52 @@ class Output:
         return {"records": self.records, "bytes": size}
 
 
-class Lines(Output):
-    """Lines of bytes, compressed by one of `reading.READABLE`."""
+class Packed(Output):
+    """Bytes one after the other, compressed by one of `reading.READABLE`.
 
-    def __init__(self, final: str, temporary: str, compression: str = ""):
+    Args:
+      final, temporary, compression: see `Output` and `compressed_writer`.
+      end: what follows the last of them.
+      apart: whether each is compressed by itself, so that it can be read without the others.
+    """
+
+    def __init__(
+        self,
+        final: str,
+        temporary: str,
+        compression: str = "",
+        end: bytes = b"",
+        apart: bool = False,
+    ):
         super().__init__(final, temporary)
+        self._apart = compression if apart else ""
         self._raw = GFileWriter(self.path)
-        self._file = compressed_writer(self._raw, compression)
+        self._file = compressed_writer(self._raw, "" if apart else compression)
+        self._end = end
 
     def write(self, whole: bytes) -> None:
-        self._file.write(whole + b"\n")
+        if self._apart:
+            packed = io.BytesIO()
+            with compressed_writer(packed, self._apart) as file:
+                file.write(whole)
+            whole = packed.getvalue()
+        self._file.write(whole)
         self.records += 1
 
-    def write_json(self, record: dict) -> None:
-        self.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
-
     def close(self) -> None:
+        end, self._end = self._end, b""
+        if end:
+            self._file.write(end)
         if self._file is not self._raw:
             self._file.close()
         self._raw.close()
+
+
+class Lines(Packed):
+    """Lines of bytes."""
+
+    def write(self, whole: bytes) -> None:
+        super().write(whole + b"\n")
+
+    def write_json(self, record: dict) -> None:
+        self.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))

@@ -6,7 +6,7 @@ import pytest
 
 collect_ignore = []
 if importlib.util.find_spec("apache_beam") is None:
-    collect_ignore = ["test_beam_transforms.py", "test_beam_files.py"]
+    collect_ignore = ["test_beam_transforms.py", "test_beam_files.py", "test_beam_example.py"]
 
 
 @pytest.fixture(scope="session")

@@ -123,3 +123,60 @@ def test_invalid_utf8_and_damaged_files_name_the_record(data_dir, tmp_path):
     shard.write_bytes(whole[:length])
     with pytest.raises(DataError, match="record 2: .*expected to contain 20 elements but"):
         list(tfds_corpus("toy_texts", data_dir=str(tmp_path)).documents())
+
+
+@pytest.fixture(scope="module")
+def array_records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("array_records")
+    builder = ToyTexts(data_dir=str(folder), file_format="array_record")
+    builder.download_and_prepare()
+    return str(folder)
+
+
+def test_a_data_set_in_array_records(data_dir, array_records, tmp_path):
+    settings = {"split": "train[10%:40%]", "id_feature": "tfds_id", "text_feature": "nested/body"}
+    here, there = (
+        list(tfds_corpus("toy_texts", data_dir=folder, **settings).documents())
+        for folder in (array_records, data_dir)
+    )
+    assert len(here) == 6 and [d.text for d in here] == [d.text for d in there]
+    assert [d.id.replace("array_record", "tfrecord") for d in here] == [d.id for d in there]
+    (first,) = tfds_corpus(
+        f"{array_records}/toy_texts/1.0.0", id_feature="number", max_documents=1
+    ).documents()
+    assert first.text == f"text {first.id}"
+    copy = tmp_path / "toy_texts" / "1.0.0"
+    shutil.copytree(f"{array_records}/toy_texts/1.0.0", copy)
+    (shard,) = copy.glob("*train.array_record*")
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(DataError, match="train.array_record-00000-of-00001: cut short, damaged"):
+        list(tfds_corpus("toy_texts", data_dir=str(tmp_path)).documents())
+
+
+def test_data_sets_of_hugging_face(data_dir, tmp_path, monkeypatch):
+    """What is prepared needs neither its library nor the network."""
+    copy = tmp_path / "owner__toys" / "small" / "1.0.0"
+    shutil.copytree(f"{data_dir}/toy_texts/1.0.0", copy)
+    info = copy / "dataset_info.json"
+    named = info.read_text().replace('"toy_texts"', '"owner__toys"')
+    info.write_text(named.replace("{", '{ "configName": "small",', 1))
+    for shard in copy.glob("toy_texts-*"):
+        shard.rename(copy / shard.name.replace("toy_texts", "owner__toys"))
+    corpus = tfds_corpus("huggingface:owner__toys/small", data_dir=str(tmp_path))
+    assert corpus.name == "owner__toys/small" and len(list(corpus.documents())) == 20
+
+    def failing(error):
+        def load(*arguments, **options):
+            raise error
+
+        return load
+
+    for error, message in (
+        (ImportError("No module named 'datasets'"), "pip install 'dr_keras.datasets.'"),
+        (RuntimeError("no route to host"), "nothing of it .no route to host.: is its name right"),
+    ):
+        monkeypatch.setattr(tfds, "builder", failing(error))
+        with pytest.raises(
+            DataError, match=f"^TFDS data set 'hugging.*__x' is not prep.*{message}"
+        ):
+            tfds_corpus("huggingface:owner__x", data_dir=str(tmp_path))
