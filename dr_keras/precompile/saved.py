@@ -78,9 +78,16 @@ def computing_in(precision: str):
 
 
 def for_driver(lowered: programs.Lowered, precision: str) -> bytes:
-    """The program with its precision written into every product, and results that take the place
-    of arguments lying where these lie; serialised."""
+    """The program, serialised: the same bytes from whichever process made it.
+
+    Its precision is written into every product, and results that take the place of arguments lie
+    where these lie.
+    """
     module = hlo_pb2.HloModuleProto.FromString(lowered.hlo)
+    for computation in module.computations:  # TensorFlow's names tell one process from another
+        if computation.name == module.entry_computation_name:
+            computation.name = lowered.name
+    module.name, module.entry_computation_name, module.id = lowered.name, lowered.name, 0
     if precision == "float32":
         for computation in module.computations:
             for instruction in computation.instructions:

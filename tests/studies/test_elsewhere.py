@@ -103,6 +103,9 @@ def test_what_is_sent_is_what_is_trained_here_and_what_comes_back_is_a_cell(tmp_
             values = np.load(folder / manifest["sizes"][0]["values"][str(one.seed)])
             for number, variable in enumerate(trainer.model.variables):
                 np.testing.assert_array_equal(values[f"model/{number}"], variable.numpy())
+    send(tmp_path / "again", tmp_path / "more" / "there")
+    file = "size0.evaluation.float32.hlo.gz"  # the same bytes, so compiled once for both folders
+    assert (folder / file).read_bytes() == (tmp_path / "more" / "there" / file).read_bytes()
     assert manifest["measured"] == ["test", "validation", "corpora/other"]
 
     path = answer(folder, manifest["cells"][2])
