@@ -11,7 +11,11 @@ import sys
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-HOME = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+HOME = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 # Folders of data that the wheel calls packages.
 _NO_CODE = ("packaged_gin", "packaged_savedmodels")
 
@@ -59,7 +63,14 @@ def _moved(text: str) -> str:
 def _top_level() -> str:
     import dr_keras
 
-    lines = ["# dr_keras", "", "    import dr_keras", "", "has, loaded when they are first used:", ""]
+    lines = [
+        "# dr_keras",
+        "",
+        "    import dr_keras",
+        "",
+        "has, loaded when they are first used:",
+        "",
+    ]
     lines += ["| name | of |", "|---|---|"]
     for name, module in sorted(dr_keras._WHERE.items()):
         lines.append(f"| [`{name}`][{module}.{name}] | `{module}` |")
@@ -71,7 +82,9 @@ def _top_level() -> str:
 
 def guide() -> list[str]:
     """Pages of docs/: those of README's table in its order, then the others."""
-    named = re.findall(r"\]\(docs/([\w./-]+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    named = re.findall(
+        r"\]\(docs/([\w./-]+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8")
+    )
     there = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
     return list(dict.fromkeys([*(page for page in named if page in there), *sorted(there)]))
 

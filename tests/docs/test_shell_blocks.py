@@ -25,6 +25,10 @@ FILES = {
     "mine.gin": """include 'experiments/quickstart_input.gin'
 META_STEPS = 2
 meta_train.judged = False
+meta_train.evaluate = False
+MetaTrainer.unroll_length = 1
+MetaTrainer.inner_batch_size = 4
+MetaTrainer.outer_batch_size = 4
 """,
     "my_tokens.gin": "include 'runs/prepare.gin'\nSEQUENCE_LENGTH = 128\n",
 }
