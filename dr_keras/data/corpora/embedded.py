@@ -41,7 +41,7 @@ def embedded_corpus(
     belong to the standard library.
 
     Args:
-      packages: "stdlib", names of installed packages, or "topics" for the documentation topics alone.
+      packages: "stdlib", names of installed packages, "topics" for the documentation topics alone.
       min_characters: shorter docstrings are skipped and counted.
       name: name of the corpus.
 
