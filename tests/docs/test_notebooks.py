@@ -1,4 +1,4 @@
-"""Notebooks of docs/notebooks/: they hold what they printed, and run from the first cell to the last."""
+"""Notebooks of docs/notebooks/: they hold what they printed, and run from the first cell on."""
 
 import json
 import os
