@@ -32,8 +32,12 @@ WITHIN = {
     'dataset.apply(dr_keras.top_k(rater, 0.5, 64, key="text"))': """
 dataset = tf.data.Dataset.from_tensor_slices({"text": ["A line."] * 200})
 """,
+    "dataset.apply(dr_keras.top_k(rater, 0.5, 64, key=lambda": """
+lines = dataset
+dataset = tf.data.Dataset.from_tensors(({"tokens": tf.ones([128], tf.int32)}, 0)).repeat(200)
+""",
     "model.fit(dataset.apply": """
-dataset = dataset.map(lambda line: (line["text"], tf.strings.length(line["text"])))
+dataset = lines.map(lambda line: (line["text"], tf.strings.length(line["text"])))
 model = keras.Sequential([keras.layers.Lambda(tf.strings.length), keras.layers.Reshape((1,)),
                           keras.layers.Dense(1)])
 model.compile("sgd", "mse")

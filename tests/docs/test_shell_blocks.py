@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import random
 import re
 import shlex
 import shutil
@@ -109,9 +110,13 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reader")
     for name, text in FILES.items():
         (folder / name).write_text(text, encoding="utf-8")
-    for name in ("my.jsonl", "corpus/a.jsonl", "data/news.jsonl", "pages.jsonl"):
+    for name in ("my.jsonl", "corpus/a.jsonl", "data/news.jsonl"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(texts(600), encoding="utf-8")
+    draw = random.Random(0)  # as many words as a vocabulary of a page has
+    words = ["".join(draw.choices("abcdefghijklmnop", k=8)) for _ in range(20_000)]
+    lines = (json.dumps({"text": " ".join(draw.choices(words, k=100))}) for _ in range(2000))
+    (folder / "data/news.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (folder / "good.jsonl").write_text(texts(300, start=5000), encoding="utf-8")
     run = (
         "dr-keras meta-train --base_dir runs/mine --gin_file mine.gin --input corpus/"
@@ -137,5 +142,7 @@ def call(folder: Path, line: str) -> None:
 def test_commands_run(block, folder, tmp_path):
     place = tmp_path / "reader"
     shutil.copytree(folder, place)
+    if "meta-train" in block.text:
+        shutil.rmtree(place / "runs")  # which it makes
     for line in blocks.commands(block.text):
         call(place, line)
