@@ -50,7 +50,7 @@ def wheel(tmp_path_factory):
     no_caches = shutil.ignore_patterns("__pycache__")
     for name in ("dr_keras", "gin", "savedmodels"):
         shutil.copytree(ROOT / name, source / name, ignore=no_caches)
-    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "MANIFEST.in"):
+    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "MANIFEST.in", "README.md"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     built = run([*command, "--wheel-dir", source / "dist", source], source)

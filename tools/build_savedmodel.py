@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Makes a rater that ships with dr_keras anew: meta-trains it, exports it, and puts it in place.
 
-Without --gin_file it is the one of the quick start, which tells damaged from clean prose. A second
-call goes on where the first one stopped. For the checkout, where savedmodels/ is part of the
-repository.
+  tools/build_savedmodel.py
+  tools/build_savedmodel.py --name explaining_prose --gin_file experiments/explaining_prose.gin
+
+The first is the one of the quick start, which tells damaged from clean prose. A second call goes on
+where the first one stopped. For the checkout, where savedmodels/ is part of the repository.
 """
 
 from collections.abc import Sequence

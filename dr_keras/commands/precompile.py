@@ -33,6 +33,12 @@ def _add_arguments(parser: common.ArgumentParser) -> None:
         help="meta_step, advance, score or train_step; may be repeated (default: all)",
     )
     parser.add_argument(
+        "--size",
+        metavar="NAME",
+        help="of the SIZES of a study: train_step trains that model (default: the inner model, or"
+        " what LanguageModelTrainer is bound to)",
+    )
+    parser.add_argument(
         "--feature",
         dest="features",
         action="append",
@@ -94,7 +100,7 @@ def _save(arguments, names: Sequence[str]) -> None:
     setups = {}
     for precision in precisions:
         with saved.computing_in(precision):
-            setups[precision] = setup.from_gin(features, parts)
+            setups[precision] = setup.from_gin(features, parts, arguments.size)
     saved.save(arguments.save, setups, names, contents)
     print(f"{arguments.save}: run tools/run_programs.py on it")
 
@@ -128,6 +134,7 @@ def main(parser: common.ArgumentParser, argv: Sequence[str] | None) -> None:
         built = setup.from_gin(
             dict(setup.parse_feature(text) for text in arguments.features),
             setup.configured_parts() if arguments.read_data else None,
+            arguments.size,
         )
         names = arguments.programs or programs.PROGRAMS
         made = programs.build(built, names)

@@ -30,6 +30,7 @@ import dr_keras
 from dr_keras.config import gin_files as files
 from dr_keras.config.bound_values import CONSTANT, MACRO, check_bound_values
 from dr_keras.config.gin_files import Binding, Origin, nearest
+from dr_keras.config.moved_names import moved
 from dr_keras.errors import ConfigurationError, DrKerasError
 from dr_keras.system import whole_files
 from dr_keras.system.extras import ADVICE, STUDY
@@ -173,21 +174,25 @@ def _place_and_message(message: str, where: str) -> tuple[str, str]:
 
 
 def _suggestion(message: str) -> str:
-    """The nearest name that gin knows, for its messages about one it does not know."""
+    """What a name that gin does not know is called now, or the nearest one that it knows."""
     unknown = re.match(r"No configurable matching (?:reference )?'@?([\w./]+)", message)
     if unknown:
         name = unknown[1].rpartition("/")[2].rpartition(".")[2]
+        if now := moved(name):
+            return now
         known = [one for one, _ in gin_config._REGISTRY.items() if not one.startswith("gin.")]
         return nearest(name, [one.rpartition(".")[2] for one in known])
     unknown = re.match(r"Configurable '([\w./]+)' (?:doesn't|has) .*'(\w+)'", message)
     if unknown:
-        parameters = _parameters(unknown[1])
+        if now := moved(f"{unknown[1].rpartition('.')[2]}.{unknown[2]}"):
+            return now
+        parameters = arguments_of(unknown[1])
         close = nearest(unknown[2], parameters)
         return close or f" It has: {', '.join(parameters)}."
     return ""
 
 
-def _parameters(selector: str) -> list[str]:
+def arguments_of(selector: str) -> list[str]:
     """The arguments of a configurable that gin may bind."""
     configurable = gin_config._REGISTRY.get_match(selector.rpartition("/")[2])
     if configurable is None:

@@ -96,16 +96,16 @@ def loss_name(loss: Callable) -> str:
 
 
 def token_counts(batch: Mapping) -> tf.Tensor:
-    """[B, S], 1.0 where batch["tokens"] [B, S] has a token that is predicted, else 0.0.
+    """[B, S], 1.0 where `batch["tokens"]` [B, S] has a token that is predicted, else 0.0.
 
     Padding (token 0) is not, nor is the first token, before which there is nothing. Where there is
-    a batch["responses"] [B, S], as of conversations, what is 0 or False there is not, either.
+    a `batch["responses"]` [B, S], as of conversations, what is 0 or False there is not, either.
     """
     return tf.cast(_is_predicted(batch), tf.float32)
 
 
 def target_counts(batch: Mapping) -> tf.Tensor:
-    """[B], how many tokens of each row of batch["tokens"] [B, S] are predicted."""
+    """[B], how many tokens of each row of `batch["tokens"]` [B, S] are predicted."""
     return tf.reduce_sum(token_counts(batch), axis=1)
 
 
@@ -226,7 +226,7 @@ def classification_loss(outputs: tf.Tensor, batch: dict) -> tf.Tensor:
 
 @gin.configurable
 def squared_error(outputs: tf.Tensor, batch: dict) -> tf.Tensor:
-    """Squared error of outputs [B] or [B, 1] against batch["target"] [B]; [B]."""
+    """Squared error of outputs [B] or [B, 1] against `batch["target"]` [B]; [B]."""
     return tf.square(_residual(outputs, batch))
 
 

@@ -156,7 +156,9 @@ class Setup:
         return self.build_train_step()
 
 
-def from_gin(more_features: Features | None = None, parts: Parts | None = None) -> Setup:
+def from_gin(
+    more_features: Features | None = None, parts: Parts | None = None, size: str | None = None
+) -> Setup:
     """The setup that the parsed configuration describes.
 
     Args:
@@ -164,10 +166,12 @@ def from_gin(more_features: Features | None = None, parts: Parts | None = None) 
         models leave open.
       parts: the data, to be asked for features instead of the models; without it, there is one
         held-out set of the same features.
+      size: of `evidence.sizes`, whose trainer is the trainer of evaluation models; None for
+        `LanguageModelTrainer` (or `ExampleTrainer`) as it is bound without a scope.
 
     Raises:
-      ConfigurationError: the configuration lacks a rater or an inner model, a feature's shape is
-        not known, or the rater reads the state of the inner model.
+      ConfigurationError: the configuration lacks a rater, an inner model or that size, a feature's
+        shape is not known, or the rater reads the state of the inner model.
     """
     rater_constructor = _bound("rater", "RATER")
     inner_constructor = _bound("inner_model", "INNER_MODEL")
@@ -192,7 +196,7 @@ def from_gin(more_features: Features | None = None, parts: Parts | None = None) 
         features,
         held_out,
         zeros,
-        functools.partial(_repeated_trainer, inner_constructor, loss, zeros),
+        functools.partial(_repeated_trainer, inner_constructor, loss, zeros, _scope_of(size)),
         functools.partial(build_rater, rater_constructor, _bound("seed", "SEED", 0)),
     )
 
@@ -305,8 +309,29 @@ def _bound(argument: str, macro: str, default: Any = None):
     )
 
 
-def _repeated_trainer(inner_model, loss, zeros: SharedZeros) -> RepeatedTrainer:
+def _scope_of(size: str | None) -> str:
+    """The scope of gin of the trainer that `evidence.sizes` calls so."""
+    if size is None:
+        return ""
+    try:
+        sizes = gin.query_parameter("%SIZES")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--size {size}: the configuration has no SIZES; include 'runs/evaluate.gin', as the"
+            " files of studies do."
+        ) from error
+    if size not in sizes:
+        raise ConfigurationError(f"--size {size}: SIZES has {', '.join(map(repr, sizes))}.")
+    return sizes[size].config_key[0]
+
+
+def _repeated_trainer(inner_model, loss, zeros: SharedZeros, scope: str) -> RepeatedTrainer:
     """The trainer of evaluation models; without a binding of its own it trains inner models."""
+    with gin.config_scope(scope or None):
+        return _weightless_trainer(inner_model, loss, zeros)
+
+
+def _weightless_trainer(inner_model, loss, zeros: SharedZeros) -> RepeatedTrainer:
     base = LanguageModelTrainer if loss is next_token_loss else ExampleTrainer
     bound = gin.get_bindings(base, resolve_references=False)
     constructor = copy.deepcopy(bound["model_fn"]) if "model_fn" in bound else inner_model

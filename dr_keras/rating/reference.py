@@ -113,8 +113,9 @@ class ReferenceDistribution:
         return tf.ensure_shape(tf.reshape(rank / top, tf.shape(scores)), scores.shape)
 
     def to_dict(self) -> dict:
-        """What JSON can hold; exact, because every float32 is a float64."""
-        return {"quantiles": self.quantiles.astype(float).tolist(), "sample_size": self.sample_size}
+        """What JSON can hold; exact, by the shortest decimal that stands for each float32."""
+        quantiles = [float(str(quantile)) for quantile in self.quantiles]
+        return {"quantiles": quantiles, "sample_size": self.sample_size}
 
     @classmethod
     def from_dict(cls, stored: dict) -> "ReferenceDistribution":

@@ -252,7 +252,7 @@ def checkpoint_agreement(scores: Mapping[int, np.ndarray]) -> dict:
       scores: meta-step -> [N], the same examples in the same order.
 
     Returns:
-      `meta_steps` [C]; `matrix` [C][C] of Spearman's correlation; `with_next` [C - 1], each with
+      `meta_steps` [C]; `matrix` [C, C] of Spearman's correlation; `with_next` [C - 1], each with
       the one after it (the paper: above 0.95 after a few thousand meta-steps); `with_last` [C].
     """
     steps = sorted(scores)

@@ -60,6 +60,7 @@ def test_parsing_again_forgets_the_earlier_bindings():
     [
         ("sample_layr.width = 3", ["No configurable matching 'sample_layr'", "'sample_layer'?"]),
         ("sample_layer.widht = 3", ["a parameter named 'widht'", "Did you mean 'width'?"]),
+        ("MetaTrainer.temperature = 2.0", ["It is example_softmax.temperature now."]),
         ("sample_layer.zzz = 3", ["'zzz'", "It has: width, depth, activation."]),
         ("sample_layer.width = @sampel_layer()", ["'@sampel_layer()'", "'sample_layer'?"]),
         ("sample_needs.secret = 3", ["denylisted kwarg 'secret'"]),

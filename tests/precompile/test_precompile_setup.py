@@ -15,6 +15,7 @@ from dr_keras.models.text_models import language_model, text_rater
 from dr_keras.precompile import setup
 from dr_keras.precompile.setup import SharedZeros, build_abstract
 from dr_keras.training.trainers import ExampleTrainer, LanguageModelTrainer
+import gin
 
 
 def model(*shape, dtype="float32", name="x"):
@@ -112,7 +113,9 @@ def test_a_rater_that_reads_the_inner_model_is_refused():
         setup.from_gin()
 
 
-SIZED = [name for name in gin_files.packaged_gin_files() if re.search(r"_\d+m\.gin$", name)]
+SIZED = [
+    name for name in gin_files.packaged_gin_files() if re.search(r"^models/.*_\d+m\.gin$", name)
+]
 
 
 def test_there_are_sizes():
@@ -145,6 +148,45 @@ def test_paper_configurations_build_the_papers_models(study):
     assert inner.output_shape == [(None, 2048, width), (32000, width)]
     assert rater.output_shape == (None,)
     assert rater.get_layer("blocks")._template().sequence_length == 2048
+
+
+def test_paper_evaluation_has_the_papers_sizes_updates_and_rates():
+    given = ["VOCABULARY_FILE = 'absent.model'", "RATER_PATH = 'absent'"]
+    configuration.parse("experiments/paper_evaluate_c4.gin", given)
+    study = gin.get_bindings("evidence", resolve_references=False)
+    assert study["discard_fraction"] == 0.1 and "rater" in study["online_arms"]
+    expected = {
+        "50M": (5_000, 1e-3, 128),
+        "150M": (12_000, 1e-3, 128),
+        "400M": (30_000, 1e-3, 128),
+        "1000M": (48_000, 2e-4, 256),
+    }
+    sizes = gin.query_parameter("%SIZES")
+    assert list(sizes) == list(expected)
+    for size, (steps, rate, batch) in expected.items():
+        with gin.config_scope(sizes[size].config_key[0]):
+            bound = gin.get_bindings("LanguageModelTrainer", resolve_references=False)
+            model = build_abstract(language_model)
+        assert (bound["steps"], bound["learning_rate"], bound["batch_size"]) == (steps, rate, batch)
+        assert model.count_params() / 1e6 == pytest.approx(float(size[:-1]), rel=0.05)
+    assert setup.features_of([model])["tokens"] == ((2048,), tf.int32)
+    with pytest.raises(ConfigurationError, match="--size 7B: SIZES has '50M', '150M'"):
+        setup.from_gin(size="7B")
+
+
+def test_the_step_of_a_size_is_that_of_its_trainer():
+    """Of a study whose models are small; elsewhere it is the model that members are."""
+    given = ["CORPUS_FILES = 'absent.jsonl'"]
+    configuration.parse("experiments/evidence_full.gin", given)
+    trainer = setup.from_gin(size="3M").train_step
+    assert trainer.settings["learning_rate"] == 2e-3
+    assert trainer.model.count_params() / 1e6 == pytest.approx(3.2, rel=0.1)
+
+
+def test_a_size_needs_a_study():
+    configuration.parse("experiments/quickstart.gin")
+    with pytest.raises(ConfigurationError, match="--size 50M: the configuration has no SIZES"):
+        setup.from_gin(size="50M")
 
 
 def test_abstract_and_real_model_agree():

@@ -1,11 +1,13 @@
 """The rater in savedmodels/, and the command that makes it."""
 
 from pathlib import Path
+import re
 
 import build_savedmodel  # of tools/
 import numpy as np
 import pytest
 
+import dr_keras
 from dr_keras.errors import ArtefactError
 from dr_keras.serving.loading import load_rater, shipped_raters
 import gin
@@ -46,6 +48,32 @@ def test_it_says_where_it_is_from(rater):
     assert "MetaTrainer.unroll_length = 2" in training["operative_config"]
     assert len(training["data_fingerprint"]) == 64
     assert rater.reference.sample_size > 10_000
+
+
+def test_the_other_one_ranks_prose_above_code():
+    """As its card says: a sentence high, a line of code low, whatever it says."""
+    rater = load_rater("explaining_prose")
+    assert sum(rater.metadata["files"].values()) < 300_000
+    assert rater.metadata["training"]["meta_step"] == 100
+    code = [
+        "def read(self, size=-1):\n    if self._closed:\n        raise ValueError(self.name)\n",
+        "for key, value in sorted(self._table.items()):\n    out.append((key, value[0], None))",
+        "x = np.zeros((4, 4)); y = x.T @ x + 1e-3 * np.eye(4); assert y.shape == x.shape",
+    ]
+    prose, lines = rater(CLEAN)["percentile"], rater(code)["percentile"]
+    assert prose.min() > lines.max() + 0.1
+
+
+def test_its_card_says_what_its_metadata_says():
+    card = (ROOT / "savedmodels/explaining_prose/README.md").read_text(encoding="utf-8")
+    training = load_rater("explaining_prose").metadata["training"]
+    gain = re.search(r"gains (\S+ ± \S+) on", training["chosen"])[1]
+    assert gain in card and "## Where it fails" in card
+    losses = dict(training["meta_evaluations"])
+    assert f"{losses[training['meta_step']]:.3f}" in card
+    block = re.search(r"^    import dr_keras\n    (dr_keras.*)$", card, re.M)[1]
+    high, low = eval(block, {"dr_keras": dr_keras})["percentile"]
+    assert high > low
 
 
 def test_the_readme_shows_what_it_prints(capsys):

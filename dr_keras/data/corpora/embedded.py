@@ -41,7 +41,7 @@ def embedded_corpus(
     belong to the standard library.
 
     Args:
-      packages: "stdlib" or names of installed packages.
+      packages: "stdlib", names of installed packages, "topics" for the documentation topics alone.
       min_characters: shorter docstrings are skipped and counted.
       name: name of the corpus.
 
@@ -82,7 +82,7 @@ def _roots(caller: str, packages: Sequence[str]) -> dict[str, str]:
 
 
 def _root(caller: str, package: str) -> str:
-    if package == "stdlib":
+    if package == "stdlib" or (package == "topics" and caller == "embedded_corpus"):
         return sysconfig.get_path("stdlib")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     locations = list(spec.submodule_search_locations or ()) if spec else []
@@ -99,9 +99,11 @@ def _read(
 ) -> Iterator[Document]:
     def found() -> Iterator[tuple[str, str, str]]:
         for package, root in roots.items():
-            if package == "stdlib":
+            if package in ("stdlib", "topics"):
                 topics = _topics(os.path.join(root, "pydoc_data", "topics.py"), skipped)
                 yield from (("topics", name, inspect.cleandoc(text)) for name, text in topics)
+            if package == "topics":
+                continue
             for tree, module, _ in _modules(root, _prefix(package), skipped):
                 for name, text in _below(tree, module):
                     yield package, name, inspect.cleandoc(text)

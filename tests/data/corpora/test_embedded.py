@@ -45,6 +45,12 @@ def test_the_standard_library_is_read_as_pydoc_shows_it(standard_library):
     assert corpus.skipped["shorter than min_characters"] > 1000
 
 
+def test_the_topics_alone(standard_library):
+    _, documents = standard_library
+    found = list(embedded_corpus("topics").documents())
+    assert found == [document for document in documents.values() if document.source == "topics"]
+
+
 def test_it_holds_no_duplicates_no_tests_and_nothing_installed_by_pip(standard_library):
     _, documents = standard_library
     keys = {d.key for d in documents.values()}
