@@ -10,13 +10,11 @@ import pytest
 
 # What the text of a page takes for granted: where these programs begin.
 BEFORE = {
-    "docs/baselines.md": "",
     "docs/extensions/curated.md": """
 import dr_keras
 data = dr_keras.text_data(dr_keras.corpus_from_path("my.jsonl"), dr_keras.byte_tokenizer(), 128)
 train, held_out, validation = data.train, data.outer, data.validation
 """,
-    "docs/meta_training.md": "",
     "docs/pipelines.md": """
 import keras, pathlib
 pathlib.Path("runs/quickstart").mkdir(parents=True)
@@ -25,7 +23,6 @@ shipped = pathlib.Path(str(places.packaged_folder("savedmodels"))) / "damaged_pr
 pathlib.Path("runs/quickstart/export").symlink_to(shipped)
 pathlib.Path("corpus.txt").write_text("A line of a corpus, read by itself.\\n" * 500)
 """,
-    "docs/serving.md": "",
 }
 # Where a block needs more than is shown, before it; by the words that it begins with.
 WITHIN = {
@@ -55,7 +52,7 @@ for _block in blocks.of_kind("python", run=True):
 
 def program(page: str) -> str:
     """The blocks of a page as one program."""
-    parts = [BEFORE[page]]
+    parts = [BEFORE.get(page, "")]
     for block in PAGES[page]:
         parts += [text for begins, text in WITHIN.items() if block.text.startswith(begins)]
         parts.append(block.text)
