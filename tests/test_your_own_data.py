@@ -37,7 +37,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outside")
     page = PAGE.read_text(encoding="utf-8")
     for name in ("houses.py", "houses.gin", "look.py"):
-        block = re.search(rf"`{re.escape(name)}`[^\n]*:\n\n((?:    .*\n|\n)+)", page)
+        block = re.search(
+            rf"`{re.escape(name)}`[^\n]*:\n\n(?:<!--.*-->\n\n)?((?:    .*\n|\n)+)", page
+        )
         (folder / name).write_text(textwrap.dedent(block[1]), encoding="utf-8")
     return folder
 
