@@ -64,7 +64,7 @@ def measure(name: str, checkout: Path, folder: Path, arguments: list[str]) -> di
     if name == "cold":
         shutil.rmtree(programs, ignore_errors=True)
     own = [part.format(programs=programs) for part in RUNS[name]]
-    command = [sys.executable, "-m", "dr_keras", "quickstart"]
+    command = [sys.executable, "-m", *_verb(checkout)]
     command += [*([] if name == "checkout" else ["--anyway"]), "--base_dir", str(base_dir)]
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -87,6 +87,13 @@ def measure(name: str, checkout: Path, folder: Path, arguments: list[str]) -> di
     }
 
 
+def _verb(checkout: Path) -> list[str]:
+    """The quick start as a module; earlier checkouts have one for every command."""
+    if (checkout / "dr_keras" / "__main__.py").exists():
+        return ["dr_keras", "quickstart"]
+    return ["dr_keras.commands.quickstart"]
+
+
 def details(base_dir: Path, wall: float) -> dict:
     """What the files of a quick start say of its time, memory and outcome."""
     stages = {}
@@ -96,23 +103,20 @@ def details(base_dir: Path, wall: float) -> dict:
             stages[path.stem] = record
     ordered = ("corpus", "meta_train", "export", "filter", "compare")
     seconds = {name: round(stages[name]["seconds"], 1) for name in ordered if name in stages}
-    steps, waits = [], []
+    waits = []
     for line in (base_dir / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
         if "data_wait_share" in record:
             waits.append(record["data_wait_share"])
-    cells = [json.loads(p.read_text()) for p in sorted((base_dir / "cells").rglob("*.json"))]
-    steps = [cell["record"]["seconds"] for cell in cells]
+    paths = sorted((base_dir / "cells").rglob("*.json"))
+    records = {path.stem: json.loads(path.read_text())["record"] for path in paths}
     return {
         "stages": seconds,
         "outside_stages": round(wall - sum(seconds.values()), 1),
         "data_wait_share": round(statistics.mean(waits), 4) if waits else None,
-        "trainings": [round(s, 1) for s in steps],
+        "trainings": [round(record["seconds"], 1) for record in records.values()],
         "peak_megabytes": max(r["peak_memory_bytes"] for r in stages.values()) // 1_000_000,
-        "losses": {
-            "-".join(map(str, (c["cell"]["arm"], c["cell"]["seed"]))): c["record"]["curve"][-1][1]
-            for c in cells
-        },
+        "losses": {name: record["curve"][-1][1] for name, record in records.items()},
     }
 
 
