@@ -31,19 +31,18 @@ _SCORED = 256  # examples, where batches are drawn
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu", "tpu": "tpu"}
 
 
-def read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path, made_by: str = "dr-keras precompile --save") -> dict:
     """The folder's manifest; SystemExit where there is none that this program reads."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         sys.exit(
-            f"{folder} has no readable manifest.json ({error}): make it with dr-keras precompile"
-            f" --save {folder}."
+            f"{folder} has no readable manifest.json ({error}): make it with {made_by} {folder}."
         )
     if manifest.get("format") != FORMAT:
         sys.exit(
             f"{folder} has format {manifest.get('format')}, this program reads {FORMAT}: take"
-            " tools/run_programs.py of the dr_keras that made it, or make it again."
+            " the tools of the dr_keras that made it, or make it again."
         )
     return manifest
 

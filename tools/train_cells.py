@@ -24,25 +24,6 @@ import time
 import numpy as np
 import run_programs
 
-FORMAT = 1
-
-
-def read_manifest(folder: Path) -> dict:
-    """The folder's manifest; SystemExit where there is none that this program reads."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        sys.exit(
-            f"{folder} has no readable manifest.json ({error}): a study writes it with --elsewhere"
-            f" {folder}."
-        )
-    if manifest.get("format") != FORMAT or "cells" not in manifest:
-        sys.exit(
-            f"{folder} has format {manifest.get('format')} or no cells, this program reads"
-            f" {FORMAT}: take tools/train_cells.py of the dr_keras that made it."
-        )
-    return manifest
-
 
 class Measured:
     """Sets that losses are measured on, in batches of the evaluation program.
@@ -92,7 +73,10 @@ class Folder:
     """What a study has written."""
 
     def __init__(self, path: Path):
-        self.path, self.manifest = path, read_manifest(path)
+        self.path = path
+        self.manifest = run_programs.read_manifest(path, "a study's --elsewhere")
+        if "cells" not in self.manifest:
+            sys.exit(f"{path} holds programs and no models to train: run run_programs.py on it.")
         self.cells = self.manifest["cells"]
 
     @functools.cached_property
