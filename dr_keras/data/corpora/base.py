@@ -173,6 +173,14 @@ def identity_text(value: Any) -> str | None:
     return str(value)
 
 
+def id_in(value: Any, field: str | None) -> str | None:
+    """`identity_text` of what a record has in a field; Malformed where that can be none."""
+    try:
+        return identity_text(value)
+    except ValueError as error:
+        raise Malformed(f"field {field!r} is no string or integer", str(error)) from error
+
+
 def group_text(value: Any) -> str:
     """Returns the name of a group as a string, "" for a value that is none; see `identity_text`."""
     return identity_text(value) or ""

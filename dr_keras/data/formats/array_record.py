@@ -11,14 +11,12 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from dr_keras.data.corpora.base import Corpus, Malformed
-from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
-from dr_keras.data.formats.labels import check_labels
+from dr_keras.data.corpora.base import Corpus
+from dr_keras.data.formats.base import Part, register
 from dr_keras.data.formats.listing import Paths
-from dr_keras.data.formats.reading import local_path, stem
+from dr_keras.data.formats.reading import local_path
 from dr_keras.data.formats.records import file_corpus
-from dr_keras.data.formats.tf_examples import example_document
-from dr_keras.data.formats.writing import Output
+from dr_keras.data.formats.tf_examples import ExampleFormat, ExampleOutput
 from dr_keras.errors import ConfigurationError, DataError
 import gin
 
@@ -66,34 +64,19 @@ def array_record_corpus(
     return file_corpus("array_record", **locals())
 
 
-class ArrayRecord(Format):
-    """Ranges are of records. A whole record is a serialized tf.train.Example."""
+class ArrayRecord(ExampleFormat):
+    """Ranges are of records."""
 
     name = "array_record"
     suffixes = (".array_record", ".arrayrecord", ".array_records", ".arrayrecords")
-    unit = "record"
-    text_argument = "feature"
-    group_argument = "group_feature"
+    packed_itself = "an ArrayRecord file"
     corpus = staticmethod(array_record_corpus)
 
     def begins(self, content):
         return content.startswith(_MAGIC)
 
-    def refused(self, path, named, content, compression):
-        if not compression:
-            return None
-        return f"an ArrayRecord file inside {compression}, which is not read", DECOMPRESS
-
-    def check(self, fields):
-        check_labels("array_record_corpus.label_features", fields.get("label_features"))
-
-    def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
-        source = fields["source"] or stem(part.path)
-        for record in stored_records(part):
-            yield parsed(
-                example_document, record, fields, source, "array_record_corpus",
-                whole=record if whole else None,
-            )  # fmt: skip
+    def stored(self, part, fields):
+        return stored_records(part)
 
     def parts(self, path, size, part_bytes):
         reader = _opened(path)
@@ -168,8 +151,8 @@ def _damaged(place: str, error: object) -> DataError:
     )
 
 
-class _ArrayRecords(Output):
-    """Serialized tf.train.Examples, grouped and compressed as the input is."""
+class _ArrayRecords(ExampleOutput):
+    """Grouped and compressed as the input is."""
 
     def __init__(self, final: str, temporary: str, options: str):
         super().__init__(final, temporary)
@@ -179,15 +162,11 @@ class _ArrayRecords(Output):
                 f"{final}: ArrayRecord files are written into local folders only: name one for the"
                 " output, and copy it"
             )
-        self._file = _library().ArrayRecordWriter(local, options)
-
-    def write(self, whole: bytes) -> None:
-        self._file.write(whole)
-        self.records += 1
+        self.writer = _library().ArrayRecordWriter(local, options)
 
     def close(self) -> None:
-        if self._file.is_open():
-            self._file.close()
+        if self.writer.is_open():
+            super().close()
 
 
 register(ArrayRecord())

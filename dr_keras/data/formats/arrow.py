@@ -21,12 +21,11 @@ import pyarrow.ipc
 import tensorflow as tf
 
 from dr_keras.data.corpora.base import Corpus, Malformed
-from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, register
-from dr_keras.data.formats.labels import check_labels
+from dr_keras.data.formats.base import Format, Part, Record, register
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import SeekableFile, local_path, stem
 from dr_keras.data.formats.records import file_corpus
-from dr_keras.data.formats.tables import ROWS, Columns, Only, TableOutput, notes_of
+from dr_keras.data.formats.tables import ROWS, Columns, Only, TableOutput, gathered, notes_of
 from dr_keras.errors import DataError
 import gin
 
@@ -96,6 +95,8 @@ class Arrow(Format):
     unit = "row"
     text_argument = "text_column"
     group_argument = "group_column"
+    label_argument = "label_columns"
+    packed_itself = "an Arrow file"
     corpus = staticmethod(arrow_corpus)
 
     def begins(self, content):
@@ -110,12 +111,7 @@ class Arrow(Format):
         return True
 
     def refused(self, path, named, content, compression):
-        if compression:
-            return f"an Arrow file inside {compression}, which is not read", DECOMPRESS
-        return _not_data(path)
-
-    def check(self, fields):
-        check_labels("arrow_corpus.label_columns", fields.get("label_columns"))
+        return super().refused(path, named, content, compression) or _not_data(path)
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
         source = fields["source"] or stem(part.path)
@@ -132,13 +128,7 @@ class Arrow(Format):
             form = (*form, tuple(sorted(notes_of(file.schema).items())))
         if sizes is None:
             return [Part(path, size=size)], form
-        found, first, gathered = [], 0, 0
-        for batch, its_size in enumerate(sizes):
-            gathered += its_size
-            if gathered >= part_bytes or batch == len(sizes) - 1:
-                found.append(Part(path, first, batch + 1, gathered))
-                first, gathered = batch + 1, 0
-        return found or [Part(path, 0, 0, 0)], form
+        return gathered(path, sizes, part_bytes), form
 
     def before(self, part):
         with _opened(part.path) as file:

@@ -58,6 +58,9 @@ class Format(abc.ABC):
       text_argument: the argument of the corpus that says what the text is, as a corpus describes
         itself and as messages name it.
       group_argument: the one that says which documents belong together; "" where there is none.
+      label_argument: the one that names fields for evaluation; "" where there is none.
+      packed_itself: what a file is that is read only as it is, such as "a Parquet file"; "" where
+        files may be compressed.
       corpus: the gin-configurable function that makes a corpus of files.
       has_records: whether records can be scored in ranges and kept whole; else files are only read
         as a corpus, and what is below `read` is never called.
@@ -68,6 +71,8 @@ class Format(abc.ABC):
     unit: str
     text_argument: str
     group_argument = ""
+    label_argument = ""
+    packed_itself = ""
     corpus: Callable[..., Corpus]
     has_records = True
 
@@ -97,12 +102,15 @@ class Format(abc.ABC):
           compression: see `reading.compression_of`.
         """
         del path, named, content
+        if self.packed_itself and compression:
+            return f"{self.packed_itself} inside {compression}, which is not read", DECOMPRESS
         if compression in READABLE:
             return None
         return f"compressed by {compression}, which is read in TFRecord files only", DECOMPRESS
 
     def check(self, fields: dict[str, Any]) -> None:  # noqa: B027  most have nothing to check
-        """Raises ConfigurationError where an argument of the corpus is out of its range."""
+        """Raises ConfigurationError where an argument of the corpus is out of its range, beside
+        those that all formats have."""
 
     @abc.abstractmethod
     def read(

@@ -5,12 +5,14 @@ heads of all its records once, which costs no more than that in a local file, an
 elsewhere. So files elsewhere, and compressed ones, are not cut.
 """
 
-from collections.abc import Callable, Iterator
+import abc
+from collections.abc import Iterator
 import contextlib
 import io
+import itertools
 from typing import BinaryIO
 
-from dr_keras.data.formats.base import Part
+from dr_keras.data.formats.base import Format, Part
 from dr_keras.data.formats.reading import file_compression, local_path, open_binary, read_chunks
 
 _PIECE = 1 << 20
@@ -90,40 +92,28 @@ class _Chunks(io.RawIOBase):
         return size
 
 
-def cut(
-    path: str, size: int, part_bytes: int, starts: Callable[[Content], Iterator[int]]
-) -> tuple[list[Part], str]:
-    """What `Format.parts` returns.
+class FramedFormat(Format):
+    """A format of such files. Ranges are of bytes, from record to record."""
 
-    Args:
-      path, size, part_bytes: see there.
-      starts: yields where every record of a content begins.
+    @abc.abstractmethod
+    def starts(self, content: Content, path: str) -> Iterator[int]:
+        """Where every record of a content begins; DataError where the file is damaged."""
 
-    Raises:
-      DataError: the file cannot be read.
-    """
-    form = file_compression(path)
-    if form or size <= part_bytes or local_path(path) is None:
-        return [Part(path, size=size)], form
-    found, first = [], 0
-    with Content(path) as content:
-        for start in starts(content):
-            if start - first >= part_bytes:
-                found.append(Part(path, first, start, start - first))
-                first = start
-    return [*found, Part(path, first, size, size - first)], form
+    def parts(self, path, size, part_bytes):
+        form = file_compression(path)
+        if form or size <= part_bytes or local_path(path) is None:
+            return [Part(path, size=size)], form
+        found, first = [], 0
+        with Content(path) as content:
+            for start in self.starts(content, path):
+                if start - first >= part_bytes:
+                    found.append(Part(path, first, start, start - first))
+                    first = start
+        return [*found, Part(path, first, size, size - first)], form
 
-
-def count_before(part: Part, starts: Callable[[Content], Iterator[int]]) -> int:
-    """What `Format.before` returns."""
-    if not part.start:
-        return 0
-    with Content(part.path) as content:
-        return sum(1 for _ in _until(starts(content), part.start))
-
-
-def _until(starts: Iterator[int], end: int) -> Iterator[int]:
-    for start in starts:
-        if start >= end:
-            return
-        yield start
+    def before(self, part):
+        if not part.start:
+            return 0
+        with Content(part.path) as content:
+            starts = self.starts(content, part.path)
+            return sum(1 for _ in itertools.takewhile(lambda start: start < part.start, starts))

@@ -7,19 +7,11 @@ import os
 import shlex
 
 from dr_keras.data.conversations import check_conversation, conversation_text
-from dr_keras.data.corpora.base import (
-    Corpus,
-    LeftOut,
-    Malformed,
-    check_at_least,
-    group_text,
-    identity_text,
-    is_one_of,
-)
+from dr_keras.data.corpora.base import Corpus, LeftOut, Malformed, check_at_least, id_in, is_one_of
 from dr_keras.data.documents import Document, decode, is_unicode, make_document
 from dr_keras.data.formats.base import LineFormat, Record, parsed, register
 from dr_keras.data.formats.kinds import bare
-from dr_keras.data.formats.labels import check_labels, labelled
+from dr_keras.data.formats.labels import labelled
 from dr_keras.data.formats.levels import Levels, check_levels, known_level
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import read_lines, stem
@@ -92,6 +84,7 @@ class Jsonl(LineFormat):
     suffixes = (".jsonl", ".ndjson", ".jsonlines", ".jl", ".json")
     text_argument = "text_field"
     group_argument = "group_field"
+    label_argument = "label_fields"
     corpus = staticmethod(jsonl_corpus)
 
     def begins(self, content):
@@ -111,7 +104,6 @@ class Jsonl(LineFormat):
 
     def check(self, fields):
         check_at_least("jsonl_corpus.max_line_bytes", fields["max_line_bytes"])
-        check_labels("jsonl_corpus.label_fields", fields.get("label_fields"))
         if fields["levels"] is not None:
             check_levels("jsonl_corpus.levels", fields["levels"])
         if fields.get("conversation") is not None:
@@ -143,19 +135,12 @@ def _document(line: bytes, fields: dict, default_source: str) -> Document:
         if not is_one_of(_value(record, field), wanted):
             raise LeftOut(f"{field!r} is not {wanted!r}")
     text, turns = _text(record, fields)
-    try:
-        identity = identity_text(_known(record, id_field))
-    except ValueError as error:
-        raise Malformed(f"field {id_field!r} is no string or integer", str(error)) from error
+    identity = id_in(_known(record, id_field), id_field)
     source = _value(record, fields["source_field"])
     if not isinstance(source, str) or not source:
         source = default_source
-    try:
-        group = group_text(_known(record, fields["group_field"]))
-    except ValueError as error:
-        raise Malformed(
-            f"field {fields['group_field']!r} is no string or integer", str(error)
-        ) from error
+    group_field = fields["group_field"]
+    group = id_in(_known(record, group_field), group_field) or ""
     if not all(map(is_unicode, (text, source, identity or "", group))):
         raise Malformed("invalid Unicode", "a surrogate without its partner")
     document = make_document(text, source, identity, group)

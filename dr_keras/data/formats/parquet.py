@@ -9,12 +9,11 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from dr_keras.data.corpora.base import Corpus, Malformed
-from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, register
-from dr_keras.data.formats.labels import check_labels
+from dr_keras.data.formats.base import Format, Record, register
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import open_binary, stem
 from dr_keras.data.formats.records import file_corpus
-from dr_keras.data.formats.tables import ROWS, Columns, Only, TableOutput, notes_of
+from dr_keras.data.formats.tables import ROWS, Columns, Only, TableOutput, gathered, notes_of
 from dr_keras.errors import DataError
 import gin
 
@@ -71,18 +70,12 @@ class Parquet(Format):
     unit = "row"
     text_argument = "text_column"
     group_argument = "group_column"
+    label_argument = "label_columns"
+    packed_itself = "a Parquet file"
     corpus = staticmethod(parquet_corpus)
 
     def begins(self, content):
         return content.startswith(b"PAR1")
-
-    def refused(self, path, named, content, compression):
-        if not compression:
-            return None
-        return f"a Parquet file inside {compression}, which is not read", DECOMPRESS
-
-    def check(self, fields):
-        check_labels("parquet_corpus.label_columns", fields.get("label_columns"))
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
         source = fields["source"] or stem(part.path)
@@ -103,13 +96,9 @@ class Parquet(Format):
     def parts(self, path, size, part_bytes):
         with _opened(path) as file:
             metadata, schema = file.metadata, file.schema_arrow
-        found, first, size = [], 0, 0
-        for group in range(metadata.num_row_groups):
-            size += metadata.row_group(group).total_byte_size
-            if size >= part_bytes or group == metadata.num_row_groups - 1:
-                found.append(Part(path, first, group + 1, size))
-                first, size = group + 1, 0
-        return found or [Part(path, 0, 0, 0)], _form(metadata, schema)
+        groups = range(metadata.num_row_groups)
+        sizes = [metadata.row_group(group).total_byte_size for group in groups]
+        return gathered(path, sizes, part_bytes), _form(metadata, schema)
 
     def before(self, part):
         with _opened(part.path) as file:

@@ -13,6 +13,7 @@ from typing import Any
 from dr_keras.data.corpora.base import ON_MALFORMED, Corpus, LeftOut, Malformed, check_choice
 from dr_keras.data.documents import Document
 from dr_keras.data.formats.base import FORMATS, Format, Part, Record
+from dr_keras.data.formats.labels import check_labels
 from dr_keras.data.formats.listing import Paths, default_name, find_files
 from dr_keras.errors import ConfigurationError
 import gin
@@ -139,4 +140,6 @@ def identifying(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _check(format: Format, fields: dict[str, Any]) -> None:
     check_choice(format.setting("on_malformed"), fields["on_malformed"], ON_MALFORMED)
+    if format.label_argument:
+        check_labels(format.setting(format.label_argument), fields.get(format.label_argument))
     format.check(fields)

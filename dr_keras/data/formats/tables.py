@@ -9,7 +9,7 @@ import pyarrow.compute
 
 from dr_keras.data.corpora.base import LeftOut, Malformed, decoded_document, is_one_of
 from dr_keras.data.documents import Document
-from dr_keras.data.formats.base import Record, parsed
+from dr_keras.data.formats.base import Part, Record, parsed
 from dr_keras.data.formats.labels import labelled
 from dr_keras.data.formats.writing import GFileWriter, Output
 from dr_keras.errors import DataError
@@ -118,6 +118,22 @@ class TableOutput(Output):
         self._flush()
         self._tables.close()
         self._file.close()
+
+
+def gathered(path: str, sizes: Sequence[int], part_bytes: int) -> list[Part]:
+    """Groups of rows that follow each other in parts of at least `part_bytes`, the last one less.
+
+    Args:
+      path: of the file.
+      sizes: bytes of every group.
+    """
+    found, first, size = [], 0, 0
+    for group, its_size in enumerate(sizes):
+        size += its_size
+        if size >= part_bytes or group == len(sizes) - 1:
+            found.append(Part(path, first, group + 1, size))
+            first, size = group + 1, 0
+    return found or [Part(path, 0, 0, 0)]
 
 
 def notes_of(schema: pyarrow.Schema) -> dict[bytes, bytes]:

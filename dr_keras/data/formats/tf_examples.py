@@ -1,5 +1,7 @@
 """Records that are serialized `tf.train.Example`s, whatever the files are that hold them."""
 
+import abc
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -7,9 +9,52 @@ import tensorflow as tf
 
 from dr_keras.data.corpora.base import Malformed, decoded_document
 from dr_keras.data.documents import Document
+from dr_keras.data.formats.base import Format, Part, Record, parsed
 from dr_keras.data.formats.labels import labelled
+from dr_keras.data.formats.reading import stem
+from dr_keras.data.formats.writing import Output
 
 _ROLES = ("feature", "id_feature", "source_feature", "group_feature")
+
+
+class ExampleFormat(Format):
+    """A format of serialized tf.train.Examples, which are its whole records."""
+
+    unit = "record"
+    text_argument = "feature"
+    group_argument = "group_feature"
+    label_argument = "label_features"
+
+    @abc.abstractmethod
+    def stored(self, part: Part, fields: dict[str, Any]) -> Iterator[bytes]:
+        """The records of a part; DataError where the file is damaged."""
+
+    def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
+        source, corpus = fields["source"] or stem(part.path), f"{self.name}_corpus"
+        for record in self.stored(part, fields):
+            yield parsed(
+                example_document, record, fields, source, corpus, whole=record if whole else None
+            )
+
+
+class ExampleOutput(Output):
+    """Serialized tf.train.Examples, which a library's writer takes.
+
+    Args:
+      final, temporary: see `Output`.
+
+    Attributes:
+      writer: has `write`; a subclass opens it at `path`.
+    """
+
+    writer: Any
+
+    def write(self, whole: bytes) -> None:
+        self.writer.write(whole)
+        self.records += 1
+
+    def close(self) -> None:
+        self.writer.close()
 
 
 def example_document(

@@ -8,14 +8,12 @@ import zlib
 
 import tensorflow as tf
 
-from dr_keras.data.corpora.base import Corpus, Malformed, check_choice
+from dr_keras.data.corpora.base import Corpus, check_choice
 from dr_keras.data.formats import reading
-from dr_keras.data.formats.base import DECOMPRESS, Format, Part, Record, parsed, register
-from dr_keras.data.formats.labels import check_labels
+from dr_keras.data.formats.base import DECOMPRESS, Part, register
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.records import file_corpus
-from dr_keras.data.formats.tf_examples import example_document
-from dr_keras.data.formats.writing import Output
+from dr_keras.data.formats.tf_examples import ExampleFormat, ExampleOutput
 from dr_keras.errors import DataError
 import gin
 
@@ -68,14 +66,11 @@ def tfrecord_corpus(
     return file_corpus("tfrecord", **locals())
 
 
-class TFRecord(Format):
-    """A whole record is a serialized tf.train.Example."""
+class TFRecord(ExampleFormat):
+    """Files of TFRecord, compressed or not."""
 
     name = "tfrecord"
     suffixes = (".tfrecord", ".tfrecords", ".tfrec")
-    unit = "record"
-    text_argument = "feature"
-    group_argument = "group_feature"
     corpus = staticmethod(tfrecord_corpus)
 
     def begins(self, content):
@@ -101,25 +96,19 @@ class TFRecord(Format):
 
     def check(self, fields):
         check_choice("tfrecord_corpus.compression", fields["compression"], COMPRESSIONS)
-        check_labels("tfrecord_corpus.label_features", fields.get("label_features"))
 
-    def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
-        source = fields["source"] or reading.stem(part.path)
-        for record in self._records(part.path, fields["compression"]):
-            yield parsed(
-                example_document, record, fields, source, "tfrecord_corpus",
-                whole=record if whole else None,
-            )  # fmt: skip
+    def stored(self, part, fields):
+        return self._records(part.path, fields["compression"])
 
     def parts(self, path, size, part_bytes):
-        return [Part(path, size=size)], self._stored(path)
+        return [Part(path, size=size)], self._compressed(path)
 
     def output(self, path, temporary, like, fields):
         compression = self._compression(like, fields["compression"])
         final = f"{path}.tfrecord{reading.SUFFIXES[compression.lower()]}"
         return _TFRecords(final, temporary, compression)
 
-    def _stored(self, path: str) -> str:
+    def _compressed(self, path: str) -> str:
         """How a file is compressed."""
         stored = reading.head(path, reading.HEAD_BYTES)
         return "" if self.is_plain(stored) else reading.compression_of(path, stored)
@@ -133,7 +122,7 @@ class TFRecord(Format):
         """
         if setting != "auto":
             return setting
-        found = self._stored(path)
+        found = self._compressed(path)
         if refused := self.refused(path, True, b"", found):
             raise DataError(f"{path}: {refused[0]}: {refused[1]}")
         return found.upper()
@@ -186,19 +175,12 @@ def _payload_bytes(path: str, compression: str) -> int | None:
     return length if inflate.eof else None
 
 
-class _TFRecords(Output):
-    """Serialized tf.train.Examples, compressed as the input was."""
+class _TFRecords(ExampleOutput):
+    """Compressed as the input was."""
 
     def __init__(self, final: str, temporary: str, compression: str):
         super().__init__(final, temporary)
-        self._file = tf.io.TFRecordWriter(self.path, compression or None)
-
-    def write(self, whole: bytes) -> None:
-        self._file.write(whole)
-        self.records += 1
-
-    def close(self) -> None:
-        self._file.close()
+        self.writer = tf.io.TFRecordWriter(self.path, compression or None)
 
 
 register(TFRecord())

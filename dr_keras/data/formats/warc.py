@@ -21,9 +21,9 @@ from dr_keras.data.corpora.base import (
     group_text,
 )
 from dr_keras.data.documents import Document, decode, make_document
-from dr_keras.data.formats.base import Format, Part, Record, parsed, register
-from dr_keras.data.formats.framing import Content, count_before, cut
-from dr_keras.data.formats.labels import check_labels, labelled
+from dr_keras.data.formats.base import Part, Record, parsed, register
+from dr_keras.data.formats.framing import Content, FramedFormat
+from dr_keras.data.formats.labels import labelled
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import SUFFIXES, bare, file_compression, stem
 from dr_keras.data.formats.records import file_corpus
@@ -92,14 +92,15 @@ def warc_corpus(
     return file_corpus("warc", **locals())
 
 
-class Warc(Format):
-    """Ranges are of bytes, from record to record. A whole record is its bytes, with its end."""
+class Warc(FramedFormat):
+    """A whole record is its bytes, with its end."""
 
     name = "warc"
     suffixes = (".warc", ".wet")
     unit = "record"
     text_argument = "extract"
     group_argument = "group_header"
+    label_argument = "label_headers"
     corpus = staticmethod(warc_corpus)
 
     def begins(self, content):
@@ -108,7 +109,6 @@ class Warc(Format):
     def check(self, fields):
         check_choice("warc_corpus.extract", fields["extract"], EXTRACTORS)
         check_at_least("warc_corpus.max_record_bytes", fields["max_record_bytes"])
-        check_labels("warc_corpus.label_headers", fields.get("label_headers"))
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed | None]:
         source = fields["source"] or stem(part.path)
@@ -124,11 +124,8 @@ class Warc(Format):
                     stored = b"".join((record.head, record.block, _END)) if whole else None
                     yield parsed(_document, record, fields, source, whole=stored)
 
-    def parts(self, path, size, part_bytes):
-        return cut(path, size, part_bytes, lambda content: _starts(content, path))
-
-    def before(self, part):
-        return count_before(part, lambda content: _starts(content, part.path))
+    def starts(self, content, path):
+        return (record.start for record in _records(content, Part(path), -1))
 
     def output(self, path, temporary, like, fields):
         compression = file_compression(like)
@@ -167,11 +164,6 @@ class _Warc:
             ).hostname
         except ValueError:
             return None
-
-
-def _starts(content: Content, path: str) -> Iterator[int]:
-    for record in _records(content, Part(path), -1):
-        yield record.start
 
 
 def _records(content: Content, part: Part, limit: int) -> Iterator[_Warc]:

@@ -12,11 +12,11 @@ import json
 import re
 import tarfile
 
-from dr_keras.data.corpora.base import Corpus, Malformed, check_at_least, group_text, identity_text
+from dr_keras.data.corpora.base import Corpus, Malformed, check_at_least, id_in
 from dr_keras.data.documents import Document, decode, is_unicode, make_document
-from dr_keras.data.formats.base import Format, Part, Record, parsed, register
-from dr_keras.data.formats.framing import Content, count_before, cut
-from dr_keras.data.formats.labels import check_labels, labelled
+from dr_keras.data.formats.base import Part, Record, parsed, register
+from dr_keras.data.formats.framing import Content, FramedFormat
+from dr_keras.data.formats.labels import labelled
 from dr_keras.data.formats.listing import Paths
 from dr_keras.data.formats.reading import SUFFIXES, file_compression, stem
 from dr_keras.data.formats.records import file_corpus
@@ -80,15 +80,15 @@ def webdataset_corpus(
     return file_corpus("webdataset", **locals())
 
 
-class WebDataset(Format):
-    """Ranges are of bytes, from sample to sample. A whole record is a sample's members as they are
-    stored."""
+class WebDataset(FramedFormat):
+    """Records are samples. A whole record is a sample's members as they are stored."""
 
     name = "webdataset"
     suffixes = (".tar",)
     unit = "sample"
     text_argument = "text_field"
     group_argument = "group_field"
+    label_argument = "label_fields"
     corpus = staticmethod(webdataset_corpus)
 
     def begins(self, content):
@@ -100,7 +100,6 @@ class WebDataset(Format):
 
     def check(self, fields):
         check_at_least("webdataset_corpus.max_sample_bytes", fields["max_sample_bytes"])
-        check_labels("webdataset_corpus.label_fields", fields.get("label_fields"))
 
     def read(self, part, fields, whole) -> Iterator[Record | Malformed]:
         source = fields["source"] or stem(part.path)
@@ -124,11 +123,8 @@ class WebDataset(Format):
                         whole=b"".join(sample.stored) if whole else None,
                     )  # fmt: skip
 
-    def parts(self, path, size, part_bytes):
-        return cut(path, size, part_bytes, lambda content: _starts(content, path))
-
-    def before(self, part):
-        return count_before(part, lambda content: _starts(content, part.path))
+    def starts(self, content, path):
+        return (sample.start for sample in _samples(content, Part(path), 0, lambda ext: False))
 
     def output(self, path, temporary, like, fields):
         compression = file_compression(like)
@@ -155,11 +151,6 @@ class _Sample:
     stored: list[bytes] = dataclasses.field(default_factory=list)
     too_long: bool = False
     repeated: str = ""
-
-
-def _starts(content: Content, path: str) -> Iterator[int]:
-    for sample in _samples(content, Part(path), 0, lambda ext: False):
-        yield sample.start
 
 
 def _samples(
@@ -298,19 +289,16 @@ def _document(sample: _Sample, fields: dict, default_source: str) -> Document:
     if not isinstance(text, str):
         detail = f"of the sample {sample.key!r}: it is a {type(text).__name__}"
         raise Malformed(f"field {text_field!r} is not a string", detail, _REMEDY)
-    found = {}
-    for role, made in ("id", identity_text), ("group", group_text):
-        field = fields[f"{role}_field"]
-        try:
-            found[role] = made(_value(sample, field, objects))
-        except ValueError as error:
-            raise Malformed(f"field {field!r} is no string or integer", str(error)) from error
+    identity, group = (
+        id_in(_value(sample, field, objects), field)
+        for field in (fields["id_field"], fields["group_field"])
+    )
     source = _value(sample, fields["source_field"], objects)
     if not isinstance(source, str) or not source:
         source = default_source
-    if not all(map(is_unicode, (text, source, found["id"] or "", found["group"]))):
+    if not all(map(is_unicode, (text, source, identity or "", group or ""))):
         raise Malformed("invalid Unicode", f"in the sample {sample.key!r}")
-    document = make_document(text, source, found["id"], found["group"])
+    document = make_document(text, source, identity, group or "")
     return labelled(
         document, fields.get("label_fields"), lambda name: _value(sample, name, objects)
     )
