@@ -5,7 +5,6 @@ rows    of the example set
 train   its fingerprint
 """
 
-import io
 import os
 import zipfile
 
@@ -22,14 +21,12 @@ def write_kept(path: str | os.PathLike, selection: Selection) -> None:
     examples = selection.candidates.examples
     kept = np.zeros(len(examples), bool)
     kept[selection.rows] = True
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        kept=np.packbits(kept),
-        rows=np.array(len(kept)),
-        train=np.array(examples.fingerprint),
-    )
-    whole_files.write_bytes(path, buffer.getvalue())
+    arrays = {
+        "kept": np.packbits(kept),
+        "rows": np.array(len(kept)),
+        "train": np.array(examples.fingerprint),
+    }
+    whole_files.write_arrays(path, arrays, compressed=False)
 
 
 def kept_examples(path: str | os.PathLike, examples: ExampleSet) -> ExampleSet:

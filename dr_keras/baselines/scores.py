@@ -9,7 +9,6 @@ models is its own gin bindings; `outer` are candidates of the outer part, None w
 from collections.abc import Callable, Mapping
 import dataclasses
 import hashlib
-import io
 import json
 import pathlib
 from typing import Protocol
@@ -101,7 +100,6 @@ def cached(folder, name: str, key: tuple[str, ...], work: Callable[[], Scores]) 
     arrays = {_WEIGHT + name: value for name, value in (scores.weights or {}).items()}
     if scores.tokens is not None:
         arrays["tokens"] = scores.tokens
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, values=scores.values, known=json.dumps(known), **arrays)
-    whole_files.write_bytes(path, buffer.getvalue())
+    arrays |= {"values": scores.values, "known": json.dumps(known)}
+    whole_files.write_arrays(path, arrays)
     return scores

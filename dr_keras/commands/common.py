@@ -240,15 +240,11 @@ def parse_gin(arguments: argparse.Namespace, default: str | os.PathLike | None =
     """Parses the gin files and bindings of `arguments`; without a file, the file `default`."""
     from dr_keras.config import configuration  # here, so that the doctor runs without gin
 
-    if getattr(arguments, "workers", None) is not None:
-        arguments.gin_params = [*arguments.gin_params, f"Workers.count = {arguments.workers}"]
-    if getattr(arguments, "elsewhere", None) is not None:
-        arguments.gin_params = [
-            *arguments.gin_params,
-            f"Elsewhere.folder = {arguments.elsewhere!r}",
-        ]
     lines = [*_input_bindings(arguments), *_target_bindings(arguments)]
-    arguments.gin_params = [*lines, *arguments.gin_params]
+    flags = {"workers": "Workers.count", "elsewhere": "Elsewhere.folder"}
+    given = {binding: getattr(arguments, flag, None) for flag, binding in flags.items()}
+    last = [f"{binding} = {value!r}" for binding, value in given.items() if value is not None]
+    arguments.gin_params = [*lines, *arguments.gin_params, *last]
     files = arguments.gin_files or ([] if default is None else [os.fspath(default)])
     configuration.parse(files, arguments.gin_params)
     if getattr(arguments, "targets", None) and "@text_data" not in configuration.parsed_config():

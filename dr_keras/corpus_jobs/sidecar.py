@@ -15,6 +15,7 @@ once all of it is there. It may lie within the corpus, where it is passed over.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+import itertools
 import json
 import os
 
@@ -137,7 +138,6 @@ class _Rows:
 
     def __init__(self, path: str):
         self._chunks = score_files.iterate_scores(path)
-        self._tables: Iterator[pyarrow.Table] = iter(())
         self._left = SCHEMA.empty_table()
 
     def take(self, count: int) -> Iterator[pyarrow.Table]:
@@ -145,8 +145,7 @@ class _Rows:
         while count:
             if not self._left.num_rows:
                 chunk = next(self._chunks)
-                ones = [1] * len(chunk)
-                columns = dict(score=chunk.score, percentile=chunk.percentile, windows=ones)
+                columns = {n: getattr(chunk, n) for n in ("score", "percentile", "windows")}
                 table = score_files.score_table(chunk.ids, chunk.sources, columns)
                 self._left = table.select(SCHEMA.names)
             part = self._left.slice(0, count)
@@ -162,20 +161,12 @@ def _write(path: str, rows: _Rows, file: dict, unread: list[int]) -> dict:
     written = missing = 0
     with pyarrow.parquet.ParquetWriter(output, SCHEMA, compression="zstd") as tables:
         # documents between those that were not read, then those after the last of them
-        before = [place - 1 - earlier for earlier, place in enumerate(unread)]
-        for start, end, is_last in _spans(before, file["documents"]):
-            for part in rows.take(end - start):
+        places = [0, *unread, file["documents"] + len(unread) + 1]
+        for earlier, place in zip(places, places[1:]):
+            parts = rows.take(place - earlier - 1)
+            for part in itertools.chain([nothing] * bool(earlier), parts):
                 tables.write_table(part)
                 written += part.num_rows
                 missing += part.column("score").null_count
-            if not is_last:
-                tables.write_table(nothing)
-                written, missing = written + 1, missing + 1
     output.close()
     return {"rows": written, "without_score": missing}
-
-
-def _spans(before: list[int], documents: int) -> Iterator[tuple[int, int, bool]]:
-    ends = [*before, documents]
-    for number, (start, end) in enumerate(zip([0, *before], ends)):
-        yield start, end, number == len(before)

@@ -233,3 +233,12 @@ def _counts(bounds: list[int], draws: int) -> list[int]:
     """How many of the first `draws` draws (a whole number of blocks) fall to each corpus."""
     ends = [draws * bound // _WEIGHT_UNIT for bound in bounds]
     return [b - a for a, b in zip(ends, ends[1:])]
+
+
+def rows_of(stream, steps: int) -> np.ndarray:
+    """Row numbers of all batches of a run, int [steps, B].
+
+    Args:
+      stream: a `BatchStream`, or anything else with `indices(step)`.
+    """
+    return np.stack([stream.indices(step) for step in range(steps)])

@@ -32,7 +32,6 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import gzip
-import io
 import json
 from pathlib import Path
 
@@ -42,7 +41,7 @@ import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
 from dr_keras.data.examples import Parts
-from dr_keras.data.streams import BatchStream
+from dr_keras.data.streams import BatchStream, rows_of
 from dr_keras.errors import ConfigurationError
 from dr_keras.meta.member_batches import MemberBatches
 from dr_keras.meta.population import initial_values
@@ -194,9 +193,7 @@ def save(
     }
     for name, arrays in (("values.npz", values), ("windows.npz", rows)):
         if arrays:
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **arrays)
-            whole_files.write_bytes(folder / name, buffer.getvalue())
+            whole_files.write_arrays(folder / name, arrays)
     whole_files.write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
 
@@ -350,7 +347,7 @@ def _windows(setup: Setup, described: Mapping, contents: Contents) -> tuple[dict
                 arrays[f"outer/{held_out}/{name}"] = stacked
     if "train_step" in described:
         stream = BatchStream(parts.train, setup.train_step.batch_size, 0)
-        rows = np.stack([stream.indices(step) for step in steps])
+        rows = rows_of(stream, contents.meta_steps)
         for name, values in parts.train.features.items():
             arrays[f"train_step/{name}"] = values[rows]
     for name, values in parts.validation.features.items():

@@ -31,7 +31,7 @@ def kept_shares(quotas: Quotas) -> dict[str, fractions.Fraction]:
     Raises:
       ConfigurationError: it is neither, or a share is not in (0, 1].
     """
-    if isinstance(quotas, str) or not isinstance(quotas, Mapping):
+    if not isinstance(quotas, Mapping):
         if quotas == PROPORTIONAL:
             return {}
         raise ConfigurationError(

@@ -34,10 +34,6 @@ _logger = logging.getLogger(__name__)
 class Cascade(SeveralRaters):
     """Student and teacher, in this order; made by `cascade`."""
 
-    @classmethod
-    def remade(cls, raters: Sequence[LoadedTextRater], how: dict) -> "Cascade":
-        return cls(raters, how)
-
     @property
     def band(self) -> tuple[float, float]:
         """The student's percentiles [low, high) between which the teacher is asked."""

@@ -75,11 +75,6 @@ class SeveralRaters:
         parts = [{"path": rater.path, "fingerprint": rater.fingerprint} for rater in self.raters]
         return {"combined": self.how, "raters": parts}
 
-    @classmethod
-    def remade(cls, raters: Sequence[LoadedTextRater], how: dict) -> "SeveralRaters":
-        """The inverse of `reload`."""
-        raise NotImplementedError
-
     def __call__(self, texts: Sequence[str | bytes]) -> dict[str, np.ndarray]:
         """See `score_texts`."""
         return self.score_texts(texts)
@@ -116,15 +111,11 @@ class Reload:
 
     def __call__(self) -> SeveralRaters:
         raters = [load_rater(path, trusted=trusted) for path, trusted in self.places]
-        return self.kind.remade(raters, dict(self.how))  # type: ignore[arg-type]
+        return self.kind(raters, dict(self.how))  # type: ignore[arg-type]
 
 
 class CombinedRaters(SeveralRaters):
     """All raters score all texts; made by `combined_raters`."""
-
-    @classmethod
-    def remade(cls, raters: Sequence[LoadedTextRater], how: dict) -> "CombinedRaters":
-        return cls(raters, how)
 
     def score_texts(
         self, texts: Sequence[str | bytes], scoring: WindowScoring | None = None

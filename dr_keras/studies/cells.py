@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from dr_keras.data.columns import Column, value_counts
 from dr_keras.data.examples import ExampleSet, Parts
+from dr_keras.data.streams import rows_of
 from dr_keras.errors import CheckpointError
 from dr_keras.rating.fractions import exact_fraction
 from dr_keras.studies.arm_streams import UNFILTERED, Draw, MixedIn, data_budget
@@ -37,6 +38,8 @@ from dr_keras.training.target_counts import total_targets
 from dr_keras.training.tasks import TaskScorer, TaskWindows
 from dr_keras.training.trainers import RepeatedTrainer
 
+# What the sets are called that losses are measured on.
+TEST, VALIDATION, CORPORA = "test", "validation", "corpora/"
 # What ends the name of a size whose batches have a share of the target's text in every arm.
 WITH_TARGET = " + target"
 
@@ -115,6 +118,13 @@ class Material:
         facts += [f"asked {self.asked} times before the end"] * bool(self.asked and self.tasks)
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
+    def measured(self) -> dict[str, ExampleSet]:
+        """Name -> set that losses are measured on, the test part first."""
+        found = {TEST: self.test}
+        if self.validation is not None:
+            found[VALIDATION] = self.validation
+        return found | {CORPORA + name: examples for name, examples in self.corpora.items()}
+
     def mixed_into(self, size: str) -> MixedIn | None:
         """What the batches of a size have a share of beside what an arm chose."""
         return self.target if size.endswith(WITH_TARGET) else None
@@ -184,10 +194,11 @@ class CellTrainer:
     def stream(self, cell: Cell, draw: Draw) -> tuple:
         """(the batches of a cell: anything with `examples` and `indices(step)`, steps)."""
         given, trainer = self._material(), self.trainer(cell.size)
+        batch, train = trainer.batch_size, given.train
         mixed, steps = given.mixed_into(cell.size), trainer.steps_of(cell.steps_share)
-        fraction, batch = cell.fraction, trainer.batch_size
-        equal = given.equal_tokens
-        stream = draw.stream(given.train, fraction, batch, cell.seed, cell.arm, equal, mixed, steps)
+        stream = draw.stream(
+            train, cell.fraction, batch, cell.seed, cell.arm, given.equal_tokens, mixed, steps
+        )
         return stream, steps
 
     def _found(self, cell: Cell, draw: Draw, stream, steps: int, record: TrainingRecord) -> dict:
@@ -222,14 +233,14 @@ class CellTrainer:
             outcome.curve,
             outcome.train_curve,
             given.test.sources,
-            losses["test"],
+            losses[TEST],
             outcome.seconds,
         )
         found = self._found(cell, draw, stream, steps, record)
-        found["corpora"] = {name: losses[f"corpora/{name}"].mean for name in given.corpora}
+        found["corpora"] = {name: losses[CORPORA + name].mean for name in given.corpora}
         found |= {"tasks": {}, "device": outcome.device}
         if given.validation is not None:
-            found["validation_loss"] = losses["validation"].mean
+            found["validation_loss"] = losses[VALIDATION].mean
         return found
 
     def _asking(self, trainer: RepeatedTrainer, steps: int) -> "_Asking | None":
@@ -272,11 +283,6 @@ class _Asking(keras.callbacks.Callback):
             task: {name: [[step, found[task][name]] for step, found in every] for name in figures}
             for task, figures in last.items()
         }
-
-
-def rows_of(stream, steps: int) -> np.ndarray:
-    """Row numbers of all batches of a run, int [steps, B]."""
-    return np.stack([stream.indices(step) for step in range(steps)])
 
 
 def mean_loss(trainer: RepeatedTrainer, examples: ExampleSet) -> float:

@@ -33,7 +33,6 @@ A cell that is trained there differs from one that is trained here by rounding.
 
 from collections.abc import Mapping
 import dataclasses
-import io
 import json
 from pathlib import Path
 
@@ -50,7 +49,6 @@ from dr_keras.training.trainers import RepeatedTrainer
 import gin
 
 FORMAT = 1
-TEST, VALIDATION, CORPORA = "test", "validation", "corpora/"
 
 
 class CellsAwaited(DrKerasError):
@@ -96,7 +94,7 @@ class Outcome:
 
     Attributes:
       curve, train_curve: as of a `TrainingRecord`.
-      losses: set -> at the end; "test", "validation" and "corpora/<name>".
+      losses: set -> at the end; see `Material.measured`.
       seconds: that it took.
       device: that it was trained on, in words.
     """
@@ -106,14 +104,6 @@ class Outcome:
     losses: Mapping[str, Losses]
     seconds: float
     device: str
-
-
-def measured_sets(material: Material) -> dict[str, ExampleSet]:
-    """Name -> set that losses are measured on, the test part first."""
-    found = {TEST: material.test}
-    if material.validation is not None:
-        found[VALIDATION] = material.validation
-    return found | {CORPORA + name: examples for name, examples in material.corpora.items()}
 
 
 class Exchange:
@@ -134,7 +124,7 @@ class Exchange:
                 " without TensorFlow: train these cells here, or leave evidence.tasks out."
             )
         self._settings, self._folder = settings, Path(settings.folder or "")
-        self._sets = measured_sets(material)
+        self._sets = material.measured()
         self._sizes: dict[str, dict] = {}
         self._cells: dict[str, dict] = {}
         self._batches: dict[str, np.ndarray] = {}
@@ -238,7 +228,9 @@ class Exchange:
         leaves = programs.named(variables, "model")
         values = {leaf.name: v.numpy() for leaf, v in zip(leaves, variables, strict=True)}
         file = f"size{number}.seed{seed}.npz"
-        _write_arrays(self._folder / file, values, compressed=False)  # random numbers do not shrink
+        whole_files.write_arrays(
+            self._folder / file, values, compressed=False
+        )  # random numbers do not shrink
         return file
 
     def send(self) -> None:
@@ -248,14 +240,14 @@ class Exchange:
           CellsAwaited: always: the study goes on once they have been trained.
         """
         folder = self._folder
-        _write_arrays(folder / "examples.npz", self._examples.arrays())
-        _write_arrays(folder / "batches.npz", self._batches)
+        whole_files.write_arrays(folder / "examples.npz", self._examples.arrays())
+        whole_files.write_arrays(folder / "batches.npz", self._batches)
         measured = {
             f"{name}/{feature}": _small(values[:])
             for name, examples in self._sets.items()
             for feature, values in examples.features.items()
         }
-        _write_arrays(folder / "measured.npz", measured)
+        whole_files.write_arrays(folder / "measured.npz", measured)
         manifest = {
             "format": FORMAT,
             "device": self._settings.device,
@@ -307,12 +299,6 @@ def _small(values: np.ndarray) -> np.ndarray:
         return values
     bounds = values.min(), values.max()
     return values.astype(np.promote_types(*map(np.min_scalar_type, bounds)))
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray], compressed: bool = True) -> None:
-    buffer = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
-    whole_files.write_bytes(path, buffer.getvalue())
 
 
 def _file(name: str) -> str:

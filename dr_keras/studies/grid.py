@@ -19,8 +19,9 @@ import time
 import tensorflow as tf
 
 from dr_keras.config import configuration
+from dr_keras.data.streams import rows_of
 from dr_keras.studies.arm_streams import UNFILTERED, Draw
-from dr_keras.studies.cells import WITH_TARGET, Cell, CellFiles, CellTrainer, Material, rows_of
+from dr_keras.studies.cells import WITH_TARGET, Cell, CellFiles, CellTrainer, Material
 from dr_keras.studies.elsewhere import Elsewhere, Exchange
 from dr_keras.studies.sizes import Protocol, Size, SizeFacts
 from dr_keras.studies.summaries import ArmFacts, size_section
@@ -184,12 +185,12 @@ class Grid:
         process is to train, nothing is begun.
         """
         pending = self._pending(wanted)
-        if not pending or self._elsewhere.takes(self.trainer(wanted[0].size).parameters):
+        if not pending:
             return
-        self.start_workers(wanted[0].size, len(pending))
-        pool = self._pool
+        pool = self._pool_for(wanted[0].size)
         if pool is None:
             return
+        pool.fill(len(pending))
         self._material()  # here: this thread needs it, too
 
         def work() -> None:

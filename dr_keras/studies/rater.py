@@ -9,7 +9,6 @@
 from collections.abc import Sequence
 import dataclasses
 import hashlib
-import io
 import pathlib
 import zipfile
 
@@ -245,9 +244,8 @@ def score_train(base_dir: pathlib.Path, rater, train: ExampleSet) -> dict:
 
 def write_scores(base_dir: pathlib.Path, train: ExampleSet, scores: np.ndarray) -> None:
     """Writes the scores [N] of a study's train part, and what they belong to."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, scores=scores, **_belongs_to(train))
-    whole_files.write_bytes(pathlib.Path(base_dir) / "scores.npz", buffer.getvalue())
+    arrays = {"scores": scores, **_belongs_to(train)}
+    whole_files.write_arrays(pathlib.Path(base_dir) / "scores.npz", arrays)
 
 
 def read_scores(base_dir, train: ExampleSet | None = None) -> tuple[np.ndarray | None, np.ndarray]:

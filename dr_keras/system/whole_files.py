@@ -1,10 +1,11 @@
 """Files that are whole or not there: written under another name, then renamed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 from contextlib import AbstractContextManager
 import errno
 import functools
+import io
 import os
 import pathlib
 import uuid
@@ -34,6 +35,15 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes `content` to `path`, in place of what was there, and makes its folder."""
     with replacing(path) as temporary, opened(temporary, "wb") as file:
         file.write(content)
+
+
+def write_arrays(path: str | os.PathLike, arrays: Mapping, compressed: bool = True) -> None:
+    """Writes an `.npz` file of named arrays to `path`, as `write_bytes` does."""
+    import numpy as np  # as the doctor runs without it
+
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
 
 
 def opened(path: str, mode: str = "r") -> AbstractContextManager:

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_keras.data.examples import ExampleSet
-from dr_keras.data.streams import BatchStream
+from dr_keras.data.streams import BatchStream, rows_of
 from dr_keras.errors import ConfigurationError, DataError, NonFiniteError
 from dr_keras.meta.devices.placement import OneDevice
 from dr_keras.meta.devices.strategies import placement_of
@@ -347,7 +347,7 @@ class RepeatedTrainer:
         steps = self.steps_of(steps_share)
         stream = data if hasattr(data, "indices") else BatchStream(data, self.batch_size, seed)
         examples = stream.examples
-        rows = np.stack([stream.indices(step) for step in range(steps)])
+        rows = rows_of(stream, steps)
         if rows.shape[1] != self.batch_size:
             raise ConfigurationError(
                 f"the stream has batches of {rows.shape[1]}, the trainer of {self.batch_size}"

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from dr_keras.data.examples import ExampleSet
+from dr_keras.data.streams import rows_of
 from dr_keras.errors import CheckpointError, ConfigurationError
 from dr_keras.models.text_models import language_model
 from dr_keras.studies.arm_streams import Draw
-from dr_keras.studies.cells import Material, cell, rows_of
+from dr_keras.studies.cells import Material, cell
 from dr_keras.studies.elsewhere import CellsAwaited, Elsewhere
 from dr_keras.studies.grid import Grid
 from dr_keras.studies.workers import Workers
