@@ -14,16 +14,19 @@ One JSON line a run, then a table of medians. Runs, each a process of its own in
   cold      programs are kept in a folder that is empty
   warm      programs are kept where the run before this one kept them
 
-Seconds of the clock mean little on a busy machine: `cpu_seconds` are those of all processes, and
-`share_of_cores` is what they had of the cores. `outside_stages` is imports, starting and reading
-gin. `losses`, the last of every training, show whether they stayed the same. Comparisons are made
-though the judgement says not to filter (--anyway).
+Seconds of the clock mean little on a busy machine: `cpu_seconds` are those of all processes,
+workers included (on Linux, where this one can wait for them), and `share_of_cores` is what they had
+of the cores. `outside_stages` is imports, starting and reading gin. `losses`, the last of every
+training, show whether they stayed the same. Comparisons are made though the judgement says not to
+filter (--anyway).
 
 --first_step measures the first meta-step alone, by one thread, in two processes with one folder of
 programs: CPU seconds that it took, traced, compiled or loaded, and the largest resident memory.
 """
 
 import argparse
+import contextlib
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -42,12 +45,26 @@ RUNS = {
     "warm": ["--program_cache", "{programs}"],
     "checkout": [],
 }
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
 
 
 def cores() -> int:
     """Cores that this process may use."""
     of_linux = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if of_linux else os.cpu_count() or 1
+
+
+def adopt_orphans() -> None:
+    """Makes this process wait for a quick start's workers too: only then do their seconds count."""
+    with contextlib.suppress(AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1)
+
+
+def wait_for_orphans() -> None:
+    """Until no process of the quick start that ended is left."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def measure(name: str, checkout: Path, folder: Path, arguments: list[str]) -> dict:
@@ -73,7 +90,9 @@ def measure(name: str, checkout: Path, folder: Path, arguments: list[str]) -> di
         status = subprocess.call(
             [*command, *own, *arguments], env=environment, cwd=folder, stdout=file, stderr=file
         )
-    wall, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = time.monotonic() - begin
+    wait_for_orphans()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if status:
         raise SystemExit(f"{name}: the quick start ended with status {status}, see {log}")
     cpu = sum(after[:2]) - sum(before[:2])  # user and system
@@ -190,6 +209,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.case:
         first_step(given.case)
+    adopt_orphans()
     runs = [*(["checkout"] if given.checkout else []), *given.runs]
     if "checkout" in given.runs:
         parser.error("--runs checkout: name the folder, --checkout DIR")

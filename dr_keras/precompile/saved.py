@@ -102,7 +102,7 @@ def for_driver(lowered: programs.Lowered, precision: str) -> bytes:
                 entry.output_shape_index.append(number)
             entry.parameter_number = places[leaf.name]
             entry.kind = hlo_pb2.MAY_ALIAS
-    return module.SerializeToString()
+    return module.SerializeToString(deterministic=True)  # maps have no order of their own
 
 
 @dataclasses.dataclass(frozen=True)
