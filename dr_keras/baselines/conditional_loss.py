@@ -7,14 +7,11 @@ The paper keeps the examples with the largest reduction, of sequences of one len
 differ it is per token here, so that length is not what decides.
 """
 
-import dataclasses
-
 import numpy as np
 
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.reference_models import ReferenceModels, TrainerBuilder, tuning_trainer
 from dr_keras.baselines.scores import Scores
-from dr_keras.baselines.token_losses import token_nats
 from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
@@ -37,7 +34,7 @@ def conditional_loss(
         `conditional_loss.trainer = @scorer/LanguageModelTrainer`.
       tuner: builds, from `model_fn=`, the trainer of the run on the outer part.
       by_token: whether the scores come with what single tokens add and with the weights of the
-        tuned model, for a rater that is fitted to them; every window is then read twice.
+        tuned model, for a rater that is fitted to them.
       seed: of initial weights and batches.
 
     Returns:
@@ -51,19 +48,15 @@ def conditional_loss(
     """
     models = ReferenceModels(candidates, outer, trainer, tuner, seed, "conditional_loss")
     before, after = models.prior(), models.tuned()
-    found = Scores(
+    tokens = weights = None
+    if by_token:
+        tokens = (models.token_nats(before) - models.token_nats(after)).astype(np.float16)
+        weights = models.named_weights(after)
+    return Scores(
         candidates.token_means(models.nats(before) - models.nats(after)),
         after.training_flops,
         before.forward_flops + after.forward_flops,
         models.facts(before, after),
-    )
-    if not by_token:
-        return found
-    model, rows = models.trainer.model, models.trainer.evaluation_batch_size
-    nats = [token_nats(model, one.weights, candidates.examples, rows) for one in (before, after)]
-    return dataclasses.replace(
-        found,
-        forward_flops=2 * found.forward_flops,
-        tokens=(nats[0] - nats[1]).astype(np.float16),
-        weights=models.named_weights(after),
+        tokens,
+        weights,
     )

