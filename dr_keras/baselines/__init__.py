@@ -31,6 +31,7 @@ reference_models.py
     ReferenceModels(candidates, outer, trainer, tuner, seed): .prior() .tuned() .of_outer(), each
         trained once; tuning_trainer(model_fn, steps=200, batch_size=8, learning_rate=1e-3)
 conditional_loss.py, reference_loss.py, rho.py, influence.py: scorers by such models
+mean_of_seeds.py: a scorer asked with several seeds; as such no arm, but a teacher
 dsir.py, best_sources.py, token_prior.py: scorers without a network
 source_weights.py
     source_weights(candidates, outer, table) -> Scores     from weights by source that are known

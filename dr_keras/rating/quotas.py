@@ -97,7 +97,8 @@ class BySource:
         rows: dict[str, list[int]] = {}
         for row, source in enumerate(sources or ()):
             rows.setdefault(source, []).append(row)
-        columns = np.zeros(len(ids), bool), np.zeros(len(ids), np.float32), np.zeros(len(ids))
+        dtypes = bool, np.float32, np.float64
+        columns: list[np.ndarray] = [np.zeros(len(ids), dtype) for dtype in dtypes]
         for source, some in rows.items():
             if source not in self.parts:
                 raise DataError(
