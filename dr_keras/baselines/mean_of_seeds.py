@@ -1,7 +1,7 @@
 """A scorer asked several times, from other seeds: what chance put into its scores averages out.
 
 Two models that differ in initial weights and batches alone disagree about much of a text that is
-far from the target: docs/evidence.md has by how much, and what the mean is worth to a rater.
+far from the target: docs/results.md has by how much, and what the mean is worth to a rater.
 """
 
 from collections.abc import Callable

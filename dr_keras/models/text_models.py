@@ -40,7 +40,7 @@ def language_model(
       positions: "rotary", queries and keys turned by their positions (Su et al. 2021), or
         "learned", a table [S, width] added to the embeddings. The paper's models (Hoffmann et al.
         2022) know relative positions, too; learned ones take far longer to be of use: see
-        docs/evidence.md.
+        docs/results.md.
       recompute_blocks: each block is run again in every backward pass instead of keeping its
         activations, at first and second order: less memory, the same values; see
         `RecomputedBlocks`.
