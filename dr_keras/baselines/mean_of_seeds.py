@@ -42,9 +42,8 @@ def mean_of_seeds(
     """
     if count < 1:
         raise ConfigurationError(f"mean_of_seeds.count is {count}: it must be at least 1.")
-    values = np.zeros(len(candidates))
-    tokens, training, forward, each = None, 0.0, 0.0, []
-    weights = None
+    values, tokens, weights = np.zeros(len(candidates)), None, None
+    training, forward, each = 0.0, 0.0, []
     for number in range(count):
         found = scorer(candidates, outer, seed=_derived(seed, number))
         values += found.values / count
@@ -52,7 +51,8 @@ def mean_of_seeds(
             # Of all windows: no more of them in memory than the sum and one more.
             part = found.tokens.astype(np.float32) / count
             tokens = part if tokens is None else np.add(tokens, part, out=tokens)
-        weights = found.weights if number == 0 else weights
+        if number == 0:
+            weights = found.weights
         training, forward = training + found.training_flops, forward + found.forward_flops
         each.append(dict(found.facts))
     tokens = None if tokens is None else tokens.astype(np.float16)

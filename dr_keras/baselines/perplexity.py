@@ -14,14 +14,14 @@ from dr_keras.baselines.selection import folds_of
 from dr_keras.data.examples import ExampleSet, document_ids
 from dr_keras.errors import ConfigurationError, DataError
 from dr_keras.training import flops
+from dr_keras.training.target_counts import mean_over_targets
 from dr_keras.training.trainers import LanguageModelTrainer
 import gin
 
 
 def nats_per_token(trainer: LanguageModelTrainer, examples: ExampleSet) -> np.ndarray:
     """Mean negative log-likelihood of each example, float64 [N]; NaN where nothing is predicted."""
-    sums, counts = trainer.losses(examples)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return mean_over_targets(*trainer.losses(examples))
 
 
 @gin.configurable(denylist=["candidates", "outer", "seed"])

@@ -25,6 +25,7 @@ from dr_keras.baselines.token_losses import token_nats
 from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import DataError
 from dr_keras.training import flops
+from dr_keras.training.target_counts import mean_over_targets
 from dr_keras.training.trainers import LanguageModelTrainer, RepeatedTrainer
 import gin
 
@@ -145,9 +146,9 @@ class ReferenceModels:
         trainer, rows = self.trainer, self._candidates.examples
         found = token_nats(trainer.model, reference.weights, rows, trainer.evaluation_batch_size)
         if reference not in self._known.nats:
-            counts = np.isfinite(found).sum(axis=1)
             sums = np.nansum(found, axis=1, dtype=np.float64)
-            self._known.nats[reference] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+            means = mean_over_targets(sums, np.isfinite(found).sum(axis=1))
+            self._known.nats[reference] = means
         return found
 
     def named_weights(self, reference: Reference) -> dict[str, np.ndarray]:

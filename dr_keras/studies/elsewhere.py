@@ -228,9 +228,8 @@ class Exchange:
         leaves = programs.named(variables, "model")
         values = {leaf.name: v.numpy() for leaf, v in zip(leaves, variables, strict=True)}
         file = f"size{number}.seed{seed}.npz"
-        whole_files.write_arrays(
-            self._folder / file, values, compressed=False
-        )  # random numbers do not shrink
+        # Random numbers do not shrink.
+        whole_files.write_arrays(self._folder / file, values, compressed=False)
         return file
 
     def send(self) -> None:

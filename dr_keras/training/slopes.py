@@ -13,6 +13,7 @@ from dr_keras.data.examples import ExampleSet
 from dr_keras.errors import DataError
 from dr_keras.models.model_inputs import model_inputs
 from dr_keras.training.batches import in_order
+from dr_keras.training.target_counts import mean_over_targets
 from dr_keras.training.trainers import RepeatedTrainer
 
 # Forward passes of `slopes`, as counted in the graph without what no result needs (the gradients
@@ -76,7 +77,7 @@ def slopes(
         np.concatenate([np.asarray(pair[k], np.float64) for pair in pairs])[: len(examples)]
         for k in (0, 1)
     )
-    return np.where(counts > 0, found / np.maximum(counts, 1), np.nan)
+    return mean_over_targets(found, counts)
 
 
 def _sums(trainer: RepeatedTrainer, batch: dict) -> tuple[tf.Tensor, tf.Tensor]:

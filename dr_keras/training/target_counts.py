@@ -21,6 +21,11 @@ def count_targets(examples: ExampleSet) -> np.ndarray:
     return by_rows(lambda rows: np.count_nonzero(rows[:, 1:], axis=1), tokens)
 
 
+def mean_over_targets(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums [N] by their numbers of targets, float64 [N]; NaN where there is none."""
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
 def total_targets(examples: ExampleSet) -> int:
     """The sum of `count_targets`, for which a prepared corpus need not be read."""
     tokens = examples.features.get("tokens")
